@@ -1,0 +1,76 @@
+# Everything a developer runs. Each target installs what it needs; `make help` lists them.
+
+# local: a cluster of its own on this machine; kind: where Docker and kind are; current: the current kube context.
+CLUSTER ?= auto
+
+VENV    := .venv
+PYTHON  := $(VENV)/bin/python
+READY   := $(VENV)/.ready
+RELEASE := dbt-operator
+SYSTEM  := dbt-operator-system
+
+export KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
+export PATH := $(CURDIR)/.cluster/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv cluster cluster-down images install uninstall demo test check unit contract e2e format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@echo "Installing the development environment into $(VENV) (usually half a minute)"
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+venv: $(READY) ## Install the development environment into .venv
+
+cluster: $(READY) ## Bring a cluster up (CLUSTER=local|kind|current)
+	@$(PYTHON) -m dev.cluster up --kind $(CLUSTER)
+
+cluster-down: $(READY) ## Take the local cluster down; nothing of it stays
+	@$(PYTHON) -m dev.cluster down
+
+images: cluster ## Build the images and hand them to the cluster
+	@$(PYTHON) -m dev.images build
+
+install: images ## Install the chart into the cluster
+	@$(PYTHON) -m dev.install
+
+uninstall: $(READY) ## Remove the chart from the cluster
+	@helm uninstall $(RELEASE) --namespace $(SYSTEM) --wait
+
+demo: install ## See it work: a green run, then one with a broken model
+	@$(PYTHON) -m dev.demo
+
+test: install ## Format, lint, types, import contracts, unit, contract and e2e tests
+	@$(MAKE) --no-print-directory check
+	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q
+
+check: $(READY) ## Format, lint, types and import contracts only
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+unit: $(READY) ## Unit tests only
+	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q tests/unit
+
+contract: install ## Contract tests only
+	@$(PYTHON) -m pytest -q tests/contract
+
+e2e: install ## End-to-end tests only
+	@$(PYTHON) -m pytest -q tests/e2e
+
+format: $(READY) ## Format the code and apply safe fixes
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/operator.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra dev -c requirements/operator.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove the development environment and caches of the checkout
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist controller/*.egg-info

@@ -1,0 +1,1 @@
+"""The resources of the API group as typed Python: names, phases, reasons, specs and statuses. Pure."""

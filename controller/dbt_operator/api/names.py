@@ -1,0 +1,90 @@
+"""Names and labels of everything the operator creates.
+
+Names are deterministic: a controller that died between two actions finds what it made by computing the name again.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+GROUP = "dbt-operator.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "dbt-operator"
+
+LABEL_RUN = f"{GROUP}/run"
+LABEL_RUN_UID = f"{GROUP}/run-uid"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_ATTEMPT_KIND = f"{GROUP}/attempt-kind"
+LABEL_RESOURCE_TYPE = f"{GROUP}/resource-type"
+LABEL_PACKAGE = f"{GROUP}/package"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "dbt-operator"
+
+# Kubernetes' own limits: a label value has at most 63 characters, an object name (DNS subdomain) 253. A Job's name
+# ends up in the pod's label and host name, so it keeps to 63 too, less the suffix Kubernetes adds to pods ("-xxxxx").
+LABEL_VALUE_LIMIT = 63
+JOB_NAME_LIMIT = 57
+OBJECT_NAME_LIMIT = 253
+_LABEL_VALUE = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+
+
+def digest(text: str, *, length: int = 8) -> str:
+    """A short stable hash of a text, in lower-case hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def label_value(text: str) -> str:
+    """The text itself where Kubernetes accepts it as a label value, else its legal beginning and a hash of all of it."""
+    if _LABEL_VALUE.match(text):
+        return text
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[: LABEL_VALUE_LIMIT - 9].strip("._-")
+    return f"{cleaned}-{digest(text)}" if cleaned else digest(text)
+
+
+def slug(text: str) -> str:
+    """A dbt name as a part of a DNS subdomain: lower case, every other character a dash."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def run_prefix(run: str, *, limit: int) -> str:
+    """The run's name, shortened with a hash where a child's name would become too long."""
+    return run if len(run) <= limit else f"{run[: limit - 9].rstrip('.-')}-{digest(run)}"
+
+
+def producer_job_name(run: str, *, number: int) -> str:
+    """Name of the Job of the run's producer attempt `number` (from 1)."""
+    suffix = f"-producer-{number}"
+    return run_prefix(run, limit=JOB_NAME_LIMIT - len(suffix)) + suffix
+
+
+def runner_config_map_name(run: str) -> str:
+    """Name of the ConfigMap that holds the runner of a run."""
+    return run_prefix(run, limit=OBJECT_NAME_LIMIT - len("-runner")) + "-runner"
+
+
+def model_names(run: str, *, nodes: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Object names of a run's DbtModels, by unique_id.
+
+    `nodes` are pairs (unique_id, dbt name). Those whose slugs collide, are empty or too long get a hash of the
+    unique_id, all of the colliding ones, so that a name never depends on the order of the nodes.
+    """
+    nodes = list(nodes)
+    prefix = run_prefix(run, limit=120) + "."
+    slugs = {unique_id: slug(name) for unique_id, name in nodes}
+    taken: dict[str, int] = {}
+    for value in slugs.values():
+        taken[value] = taken.get(value, 0) + 1
+    return {unique_id: prefix + _unique(value, unique_id, alone=taken[value] == 1) for unique_id, value in slugs.items()}
+
+
+def lone_model_name(run: str, *, unique_id: str, name: str) -> str:
+    """Name of a DbtModel that the graph did not announce: always with the hash, as its rivals are not known."""
+    return run_prefix(run, limit=120) + "." + _unique(slug(name), unique_id, alone=False)
+
+
+def _unique(value: str, unique_id: str, *, alone: bool) -> str:
+    limit = OBJECT_NAME_LIMIT - 121
+    if alone and value and len(value) <= limit:
+        return value
+    return f"{value[: limit - 9].rstrip('-')}-{digest(unique_id)}".lstrip("-")

@@ -1,0 +1,1 @@
+"""What to do next: pure functions from what was observed to what should be."""

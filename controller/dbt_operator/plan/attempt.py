@@ -1,0 +1,278 @@
+"""Where one attempt stands: one function per stage of its life.
+
+    Absent ──► Queued ──► Starting ──► Running ──► Draining ──► Ended
+      │          ▲ │          │           │                       ▲
+      │          └─┘          │           └── pod gone ───────────┤
+      └── refused ────────────┴── never started ──────────────────┘
+
+- Queued: somebody else decides when it may start (a quota, a queueing system). No deadline runs.
+- Starting: the cluster is busy with it (scheduling, pulling, mounting). The start deadline runs.
+- Draining: its process has ended, the rest of its log is still being read. Statuses wait for that, as the log's last
+  lines are what proves a success.
+- Ended: its outcome is known and never looked at again: it is stored in `status.attempts`, which from then on wins
+  over whatever the cluster shows, since Jobs and pods may be deleted by anybody.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.fold import Ending, close
+from dbt_operator.dbt.state import EMPTY, AttemptState
+from dbt_operator.plan.facts import JobFacts, PodFacts
+from dbt_operator.plan.outcome import Outcome, PodEnd, PodEndKind, conclude
+
+
+class Stage(StrEnum):
+    """Stage of an attempt."""
+
+    ABSENT = "Absent"
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    DRAINING = "Draining"
+    ENDED = "Ended"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What has been read of an attempt's log."""
+
+    state: AttemptState = EMPTY
+    ended: bool = False  # everything there is to read has been read
+    unreadable: str | None = None  # why reading was given up
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the apiserver did not take the attempt's Job."""
+
+    reason: RunReason  # QuotaExceeded, Forbidden, AdmissionDenied, InvalidPodTemplate or NameConflict
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """All that is known of one attempt."""
+
+    name: str
+    job: JobFacts | None = None
+    pod: PodFacts | None = None  # the newest
+    log: LogFacts = LogFacts()
+    refusal: Refusal | None = None
+    created: bool = False  # status.attempts says that its Job was created
+    recorded: Outcome | None = None  # status.attempts says how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Where an attempt stands, and what the run shows of it."""
+
+    attempt: Attempt
+    stage: Stage
+    reason: RunReason
+    message: str
+    outcome: Outcome | None = None  # only when Ended
+    state: AttemptState = EMPTY  # of its nodes; closed when Ended
+    deadline: datetime | None = None  # when Starting becomes a failure
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether it has ended for us while its Job still lives."""
+        job = self.attempt.job
+        return (
+            self.stage is Stage.ENDED
+            and job is not None
+            and not (job.complete or job.deleting or job.failed is not None)
+            and not (self.attempt.pod is not None and self.attempt.pod.over)
+        )
+
+
+def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta) -> Assessment:
+    """Where the attempt stands at `now`."""
+    if attempt.recorded is not None:
+        outcome = attempt.recorded
+        return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, attempt.log.state)
+    if attempt.job is None:
+        return _without_job(attempt)
+    if attempt.pod is None:
+        return _without_pod(attempt, attempt.job, now=now, start_deadline=start_deadline)
+    if attempt.pod.over:
+        return _pod_over(attempt, attempt.pod)
+    if attempt.pod.running:
+        return _running(attempt)
+    return _waiting(attempt, attempt.pod, now=now, start_deadline=start_deadline)
+
+
+def _ended(attempt: Attempt, *, outcome: Outcome, state: AttemptState | None = None) -> Assessment:
+    closed = state if state is not None else close(state=attempt.log.state, ending=Ending.LOST)
+    return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, closed)
+
+
+def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
+    return _ended(attempt, outcome=Outcome(RunPhase.FAILED, reason, message))
+
+
+def _without_job(attempt: Attempt) -> Assessment:
+    refusal = attempt.refusal
+    if refusal is not None and refusal.reason in (RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN):
+        # Both pass without a change of the run: a quota gets room, an administrator grants the right.
+        return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
+    if refusal is not None:
+        return _failed(attempt, reason=refusal.reason, message=refusal.message)
+    if attempt.created:
+        return _lost(attempt, message="its Job was deleted")
+    return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
+
+
+def _without_pod(attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
+    if job.suspended:
+        return Assessment(
+            attempt, Stage.QUEUED, RunReason.JOB_SUSPENDED, f"Job {job.name} is suspended: its queue has not admitted it."
+        )
+    if job.failed is not None or job.complete or job.deleting:
+        # A Job that has ended without a pod had one that is gone; its last words may still be on their way to us.
+        if attempt.log.state.events and not attempt.log.ended:
+            return _draining(attempt)
+        return _lost(attempt, message="its pod was deleted" if not job.deleting else "its Job was deleted")
+    if job.refusal is not None:
+        return _pod_refused(attempt, job, refusal=job.refusal, now=now, start_deadline=start_deadline)
+    return Assessment(
+        attempt, Stage.STARTING, RunReason.SCHEDULING, f"Job {job.name} has no pod yet.", deadline=job.created + start_deadline
+    )
+
+
+def _pod_refused(
+    attempt: Attempt, job: JobFacts, *, refusal: str, now: datetime, start_deadline: timedelta
+) -> Assessment:
+    """The Job controller keeps trying, so only what can pass by itself is waited for."""
+    if "exceeded quota" in refusal:
+        return Assessment(attempt, Stage.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
+    hopeless = "violates PodSecurity" in refusal or " per Container is " in refusal or " per Pod is " in refusal
+    deadline = job.created + start_deadline
+    message = f"The pod of Job {job.name} is refused: {refusal}"
+    if hopeless or now >= deadline:
+        return _failed(attempt, reason=RunReason.ADMISSION_DENIED, message=message)
+    return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
+
+
+def _pod_over(attempt: Attempt, pod: PodFacts) -> Assessment:
+    if pod.init_failure is not None and pod.terminated is None:
+        return _failed(
+            attempt,
+            reason=RunReason.CONTAINER_START_FAILED,
+            message=f"An init container of pod {pod.name} failed with exit code {pod.init_failure.exit_code}:"
+            f" {pod.init_failure.message or pod.init_failure.reason}",
+        )
+    if pod.terminated is not None and pod.terminated.reason in ("StartError", "ContainerCannotRun"):
+        return _failed(
+            attempt,
+            reason=RunReason.CONTAINER_START_FAILED,
+            message=f"The container of pod {pod.name} could not be started: {pod.terminated.message}",
+        )
+    if not attempt.log.ended:
+        return _draining(attempt)
+    return _concluded(attempt, pod_end=_pod_end(pod))
+
+
+def _concluded(attempt: Attempt, *, pod_end: PodEnd) -> Assessment:
+    finished = attempt.log.state.finished is not None
+    ending = Ending.COMPLETED if finished or pod_end.kind is PodEndKind.EXITED else Ending.LOST
+    state = close(state=attempt.log.state, ending=ending)
+    if attempt.log.unreadable is not None and not finished:
+        outcome = Outcome(
+            RunPhase.FAILED,
+            RunReason.LOG_UNREADABLE,
+            f"What dbt did is unknown, as the log of its pod could not be read: {attempt.log.unreadable}",
+        )
+        return _ended(attempt, outcome=outcome, state=close(state=attempt.log.state, ending=Ending.LOST))
+    return _ended(attempt, outcome=conclude(state=state, pod=pod_end), state=state)
+
+
+def _lost(attempt: Attempt, *, message: str) -> Assessment:
+    return _concluded(attempt, pod_end=PodEnd(kind=PodEndKind.LOST, exit_code=None, message=message))
+
+
+def _draining(attempt: Attempt) -> Assessment:
+    return Assessment(
+        attempt,
+        Stage.DRAINING,
+        RunReason.FINISHING,
+        "dbt has ended; the last of its log is being read.",
+        state=attempt.log.state,
+    )
+
+
+def _running(attempt: Attempt) -> Assessment:
+    state = attempt.log.state
+    if state.executing:
+        return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
+    return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)
+
+
+# How a pod that never got further ends the run at the deadline, by the reason its container waits with.
+_IMAGE = (RunReason.PULLING_IMAGE, RunReason.IMAGE_PULL_FAILED)
+_CONFIG = (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_CONFIG_ERROR)
+_WAITING: dict[str, tuple[RunReason, RunReason]] = {
+    "ErrImagePull": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "ErrImageNeverPull": _IMAGE,
+    "InvalidImageName": _IMAGE,
+    "ImageInspectError": _IMAGE,
+    "RegistryUnavailable": _IMAGE,
+    "CreateContainerConfigError": _CONFIG,
+    "CreateContainerError": (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED),
+    "RunContainerError": (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED),
+    "CrashLoopBackOff": (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED),
+}
+
+
+def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
+    live, failure, message = _obstacle(pod)
+    deadline = pod.created + start_deadline
+    if now < deadline:
+        return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
+    return _failed(
+        attempt, reason=failure, message=f"{message.rstrip('.')}; it did not start within {start_deadline.total_seconds():.0f} s."
+    )
+
+
+def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
+    """What keeps the pod from starting: the reason while it may pass, the reason when it did not, and a sentence."""
+    if pod.unschedulable is not None:
+        return RunReason.SCHEDULING, RunReason.UNSCHEDULABLE, f"Pod {pod.name} cannot be scheduled: {pod.unschedulable}"
+    reason, detail = pod.waiting or ("", "")
+    if reason in _WAITING:
+        live, failure = _WAITING[reason]
+        return live, failure, f"Pod {pod.name} is waiting ({reason}): {detail}"
+    if pod.mount_failure is not None:
+        return (
+            RunReason.CREATING_CONTAINER,
+            RunReason.VOLUME_MOUNT_FAILED,
+            f"A volume of pod {pod.name} cannot be mounted: {pod.mount_failure}",
+        )
+    if pod.node is None:
+        return RunReason.SCHEDULING, RunReason.START_DEADLINE_EXCEEDED, f"Pod {pod.name} waits for a node."
+    return (
+        RunReason.CREATING_CONTAINER,
+        RunReason.START_DEADLINE_EXCEEDED,
+        f"Pod {pod.name} is being started ({reason or pod.phase}).",
+    )
+
+
+# Checked in this order: what the cluster did to the pod explains an exit code, not the other way round.
+_END_KINDS: tuple[tuple[PodEndKind, Callable[[PodFacts], bool]], ...] = (
+    (PodEndKind.OOM_KILLED, lambda pod: pod.terminated is not None and pod.terminated.reason == "OOMKilled"),
+    (PodEndKind.EVICTED, lambda pod: pod.pod_reason == "Evicted" or pod.disruption is not None),
+    (PodEndKind.LOST, lambda pod: pod.terminated is None or pod.pod_reason in ("NodeLost", "NodeShutdown", "Terminated")),
+    (PodEndKind.KILLED, lambda pod: pod.deleting or (pod.terminated is not None and pod.terminated.exit_code > 2)),
+)
+
+
+def _pod_end(pod: PodFacts) -> PodEnd:
+    kind = next((kind for kind, holds in _END_KINDS if holds(pod)), PodEndKind.EXITED)
+    message = pod.pod_message or pod.disruption or (pod.terminated.message if pod.terminated else "")
+    return PodEnd(kind=kind, exit_code=pod.terminated.exit_code if pod.terminated else None, message=message)

@@ -1,0 +1,149 @@
+"""What the cluster says of an attempt, as plain values.
+
+`job_facts` and `pod_facts` read raw objects, tolerating every field that is absent: an object read a moment after its
+creation has next to none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dbt_operator.api.names import LABEL_ATTEMPT, LABEL_ATTEMPT_KIND
+
+CONTAINER = "dbt"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """A Job of a run. `attempt` is its label, such as `producer-1`."""
+
+    name: str
+    uid: str
+    attempt: str
+    kind: str
+    created: datetime
+    suspended: bool
+    deleting: bool
+    failed: str | None  # message of the condition Failed
+    complete: bool
+    refusal: str | None  # why the Job controller cannot create the pod, from the Job's events
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str  # Completed, Error, OOMKilled, ContainerCannotRun, StartError, …
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A pod of an attempt."""
+
+    name: str
+    uid: str
+    attempt: str
+    phase: str
+    node: str | None
+    created: datetime
+    deleting: bool
+    pod_reason: str | None  # status.reason: Evicted, NodeLost, …
+    pod_message: str | None
+    disruption: str | None  # message of the condition DisruptionTarget
+    unschedulable: str | None  # the scheduler's message
+    waiting: tuple[str, str] | None  # reason and message of the first container that waits
+    running: bool  # the dbt container has started and not ended
+    started: datetime | None
+    terminated: Terminated | None
+    ended_at: datetime | None
+    init_failure: Terminated | None
+    mount_failure: str | None  # the kubelet's message of a volume that cannot be mounted, from the pod's events
+
+    @property
+    def over(self) -> bool:
+        """Whether no process of this pod can be alive any more."""
+        return self.phase in ("Succeeded", "Failed") or self.terminated is not None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the dbt container ran, so that there is a log to read."""
+        return self.running or self.terminated is not None
+
+
+def job_facts(job: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = ()) -> JobFacts:
+    """Facts of a Job. `events` are those about it: `FailedCreate` is told nowhere else."""
+    metadata, status = job["metadata"], job.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
+    labels = metadata.get("labels") or {}
+    refusals = [e.get("message") or "" for e in events if e.get("reason") == "FailedCreate"]
+    return JobFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        attempt=labels.get(LABEL_ATTEMPT, ""),
+        kind=labels.get(LABEL_ATTEMPT_KIND, ""),
+        created=parse_time(metadata["creationTimestamp"]),
+        suspended=bool((job.get("spec") or {}).get("suspend")),
+        deleting="deletionTimestamp" in metadata,
+        failed=conditions["Failed"].get("message", "") if "Failed" in conditions else None,
+        complete="Complete" in conditions,
+        refusal=refusals[-1] if refusals else None,
+    )
+
+
+def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = ()) -> PodFacts:
+    """Facts of a pod. `events` are those about it: `FailedMount` is told nowhere else."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    disruption = conditions.get("DisruptionTarget") or {}
+    inits = status.get("initContainerStatuses") or ()
+    own = next((c for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), {})
+    state = own.get("state") or {}
+    waiting = [c["state"]["waiting"] for c in (*inits, own) if (c.get("state") or {}).get("waiting")]
+    ended = state.get("terminated")
+    failed_inits = [c["state"]["terminated"] for c in inits if (c.get("state") or {}).get("terminated")]
+    mounts = [e.get("message") or "" for e in events if e.get("reason") in ("FailedMount", "FailedAttachVolume")]
+    return PodFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        attempt=(metadata.get("labels") or {}).get(LABEL_ATTEMPT, ""),
+        phase=status.get("phase") or "Pending",
+        node=(pod.get("spec") or {}).get("nodeName"),
+        created=parse_time(metadata["creationTimestamp"]),
+        deleting="deletionTimestamp" in metadata,
+        pod_reason=status.get("reason"),
+        pod_message=status.get("message"),
+        disruption=disruption.get("message", "") if disruption.get("status") == "True" else None,
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
+        waiting=_first_telling(waiting),
+        running="running" in state,
+        started=_optional_time((state.get("running") or ended or {}).get("startedAt")),
+        terminated=_terminated(ended) if ended else None,
+        ended_at=_optional_time((ended or {}).get("finishedAt")),
+        init_failure=next((_terminated(t) for t in failed_inits if t.get("exitCode")), None),
+        mount_failure=mounts[-1] if mounts else None,
+    )
+
+
+def _first_telling(waiting: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """The waiting state that tells most: `PodInitializing` only says that another container is in the way."""
+    told = [(w.get("reason") or "", w.get("message") or "") for w in waiting]
+    return next((w for w in told if w[0] not in ("", "PodInitializing", "ContainerCreating")), told[0] if told else None)
+
+
+def _terminated(state: Mapping[str, Any]) -> Terminated:
+    return Terminated(
+        exit_code=int(state.get("exitCode", -1)), reason=state.get("reason") or "", message=state.get("message") or ""
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time of the API as an aware datetime."""
+    return datetime.fromisoformat(text)
+
+
+def _optional_time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None

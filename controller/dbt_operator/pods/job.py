@@ -1,0 +1,240 @@
+"""The Job of an attempt, and the ConfigMap of the runner that its pod mounts."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dbt_operator.api import names
+from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.pods import template as pod_template
+from dbt_operator.pods.archive import build_archive
+
+RUNNER_DIRECTORY = "/dbt-operator/runner"
+PROFILES_DIRECTORY = "/dbt-operator/profiles"
+SECRETS_DIRECTORY = "/dbt-operator/secrets"
+RUNNER_FILE = "runner.pyz"
+
+# Any uid serves: the image's files are readable, and what dbt writes goes to /tmp.
+_UID = 65532
+# Cancelling the queries of a warehouse takes dbt about a second for each connection, so a minute is generous.
+_GRACE_SECONDS = 60
+_QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """The identity of a DbtRun: what its children refer to. `labels` are the run's own."""
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+
+
+def owner_reference(run: RunRef) -> dict[str, Any]:
+    """The reference by which Kubernetes deletes a child with its run."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "DbtRun",
+        "name": run.name,
+        "uid": run.uid,
+        "controller": True,
+        # True would need the right to set finalizers on DbtRuns, and would only delay a foreground deletion.
+        "blockOwnerDeletion": False,
+    }
+
+
+def run_labels(run: RunRef) -> dict[str, str]:
+    """Labels of everything that belongs to a run."""
+    return {
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_RUN: names.label_value(run.name),
+        names.LABEL_RUN_UID: run.uid,
+    }
+
+
+def runner_config_map(run: RunRef) -> dict[str, Any]:
+    """The ConfigMap that holds the runner as a zipapp."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": names.runner_config_map_name(run.name),
+            "namespace": run.namespace,
+            "labels": run_labels(run),
+            "ownerReferences": [owner_reference(run)],
+        },
+        "immutable": True,
+        "binaryData": {RUNNER_FILE: base64.b64encode(build_archive()).decode()},
+    }
+
+
+def dbt_arguments(spec: DbtRunSpec) -> list[str]:
+    """The arguments of dbt itself, the command first."""
+    arguments: list[str] = [spec.command]
+    for flag, values in (("--select", spec.select), ("--exclude", spec.exclude)):
+        if values:
+            arguments += [flag, *values]
+    for flag, value in (
+        ("--selector", spec.selector),
+        ("--vars", json.dumps(spec.vars, sort_keys=True) if spec.vars else None),
+        ("--threads", str(spec.threads) if spec.threads else None),
+        ("--profile", spec.profile.profile),
+        ("--target", spec.profile.target),
+    ):
+        if value:
+            arguments += [flag, value]
+    for flag, wanted in (("--full-refresh", spec.full_refresh), ("--fail-fast", spec.fail_fast)):
+        if wanted:
+            arguments.append(flag)
+    return arguments
+
+
+def producer_job(*, run: RunRef, spec: DbtRunSpec, number: int) -> dict[str, Any]:
+    """The Job of the producer attempt `number`: one pod, one dbt process, every selected node.
+
+    Raises: InvalidPodTemplate where the user's template sets what the operator owns.
+    """
+    attempt = f"producer-{number}"
+    labels = run_labels(run) | {names.LABEL_ATTEMPT: attempt, names.LABEL_ATTEMPT_KIND: "producer"}
+    queue = {_QUEUE_NAME_LABEL: run.labels[_QUEUE_NAME_LABEL]} if _QUEUE_NAME_LABEL in run.labels else {}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.producer_job_name(run.name, number=number),
+            "namespace": run.namespace,
+            "labels": labels | queue,
+            "ownerReferences": [owner_reference(run)],
+        },
+        "spec": {
+            # One Job is one attempt: whether there is another is the planner's decision, not the Job controller's.
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "template": _pod_template(run=run, spec=spec, attempt=attempt, labels=labels),
+        },
+    }
+
+
+def _pod_template(*, run: RunRef, spec: DbtRunSpec, attempt: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    users: Mapping[str, Any] = spec.pod_template or {}
+    pod_template.check(users)
+    container = _users_container(users)
+    secrets = _secret_sources(container)
+    profile_volumes, profile_mounts, profile_arguments = _profile(spec)
+    owned_container = {
+        "name": pod_template.CONTAINER,
+        "image": spec.image,
+        "imagePullPolicy": spec.image_pull_policy,
+        "workingDir": spec.project.image.path,
+        "command": ["python3", f"{RUNNER_DIRECTORY}/{RUNNER_FILE}"],
+        "args": [
+            *("--attempt", attempt, "--run-uid", run.uid, "--project-dir", spec.project.image.path),
+            *profile_arguments,
+            *secrets.arguments,
+            "--",
+            *dbt_arguments(spec),
+        ],
+        "volumeMounts": [
+            {"name": "dbt-operator-runner", "mountPath": RUNNER_DIRECTORY, "readOnly": True},
+            *profile_mounts,
+            *secrets.mounts,
+        ],
+    }
+    owned = {
+        "metadata": {"labels": dict(labels)},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "serviceAccountName": spec.service_account_name,
+            "imagePullSecrets": [{"name": secret.name} for secret in spec.image_pull_secrets],
+            "containers": [{k: v for k, v in owned_container.items() if v is not None}],
+            "volumes": [
+                {"name": "dbt-operator-runner", "configMap": {"name": names.runner_config_map_name(run.name)}},
+                *profile_volumes,
+                *secrets.volumes,
+            ],
+        },
+    }
+    owned["spec"] = {k: v for k, v in owned["spec"].items() if v not in (None, [])}
+    return pod_template.merge(base=pod_template.merge(base=_defaults(users), over=users), over=owned)
+
+
+def _defaults(users: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pod has where the user's template is silent: acceptable to the `restricted` pod security standard."""
+    container = _users_container(users)
+    mounted = {mount.get("mountPath") for mount in container.get("volumeMounts") or ()}
+    # /tmp is where dbt's target and logs go, as the root file system is read-only; a user may bring a larger one.
+    own_tmp = "/tmp" not in mounted  # noqa: S108 - the mount path of the pod's own volume, not a shared folder
+    return {
+        "metadata": {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}},
+        "spec": {
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _UID,
+                "runAsGroup": _UID,
+                "fsGroup": _UID,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": pod_template.CONTAINER,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "dbt-operator-tmp", "mountPath": "/tmp"}] if own_tmp else [],  # noqa: S108 - as above
+                }
+            ],
+            "volumes": [{"name": "dbt-operator-tmp", "emptyDir": {}}] if own_tmp else [],
+        },
+    }
+
+
+def _users_container(users: Mapping[str, Any]) -> Mapping[str, Any]:
+    containers: Sequence[Mapping[str, Any]] = (users.get("spec") or {}).get("containers") or ()
+    return next(iter(containers), {})
+
+
+def _profile(spec: DbtRunSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Volumes, mounts and runner arguments that give dbt its profiles.yml."""
+    secret = spec.profile.secret_ref
+    if secret is None:
+        return [], [], ["--profiles-dir", spec.project.image.path]
+    volume = {
+        "name": "dbt-operator-profiles",
+        "secret": {"secretName": secret.name, "items": [{"key": secret.key, "path": "profiles.yml"}]},
+    }
+    mount = {"name": "dbt-operator-profiles", "mountPath": PROFILES_DIRECTORY, "readOnly": True}
+    arguments = ["--profiles-dir", PROFILES_DIRECTORY, "--secret-file", f"{PROFILES_DIRECTORY}/profiles.yml"]
+    return [volume], [mount], arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _SecretSources:
+    """What tells the runner which values to mask; the operator itself never reads a Secret."""
+
+    arguments: list[str]
+    volumes: list[dict[str, Any]]
+    mounts: list[dict[str, Any]]
+
+
+def _secret_sources(container: Mapping[str, Any]) -> _SecretSources:
+    """Single variables are named to the runner; whole Secrets (envFrom) are mounted too, as only so their keys are known."""
+    sources = _SecretSources(arguments=[], volumes=[], mounts=[])
+    for variable in container.get("env") or ():
+        if (variable.get("valueFrom") or {}).get("secretKeyRef") and variable.get("name"):
+            sources.arguments.extend(("--secret-env", variable["name"]))
+    whole = [source["secretRef"] for source in container.get("envFrom") or () if source.get("secretRef")]
+    for index, secret in enumerate(whole):
+        volume, path = f"dbt-operator-secret-{index}", f"{SECRETS_DIRECTORY}/{index}"
+        content = {"secretName": secret.get("name"), "optional": bool(secret.get("optional"))}
+        sources.volumes.append({"name": volume, "secret": content})
+        sources.mounts.append({"name": volume, "mountPath": path, "readOnly": True})
+        sources.arguments.extend(("--secret-file", path))
+    return sources

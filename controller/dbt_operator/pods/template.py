@@ -1,0 +1,139 @@
+"""Merging the user's partial pod template with what the operator needs.
+
+Three layers, each over the one before: the operator's *defaults* (a security context that the `restricted` pod
+security standard accepts), the *user's* template, and what the operator *owns*. A template that sets a field of the
+last kind is refused with a sentence rather than silently overridden: a user who asked for something and did not get
+it would look for the reason in the wrong place.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dbt_operator.api import names
+
+CONTAINER = "dbt"
+
+# How Kubernetes itself identifies the items of a list of a pod (the patchMergeKey of its API types).
+_LIST_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "imagePullSecrets": "name",
+    "topologySpreadConstraints": "topologyKey",
+    "hostAliases": "ip",
+}
+
+_OWNED_POD_FIELDS = {
+    "restartPolicy": "a failed attempt is never restarted in place",
+    "automountServiceAccountToken": "the pod has no Kubernetes credentials",
+    "serviceAccountName": "set spec.serviceAccountName instead",
+    "serviceAccount": "set spec.serviceAccountName instead",
+    "imagePullSecrets": "set spec.imagePullSecrets instead",
+}
+_OWNED_CONTAINER_FIELDS = {
+    "image": "set spec.image instead",
+    "imagePullPolicy": "set spec.imagePullPolicy instead",
+    "command": "the operator's runner starts dbt",
+    "args": "the operator's runner starts dbt",
+    "workingDir": "set spec.project.image.path instead",
+    "stdin": "dbt does not read from a terminal",
+    "tty": "the log must stay free of terminal codes",
+    "terminationMessagePath": "the runner writes no termination message",
+    "lifecycle": "the runner turns SIGTERM into dbt's own cancel",
+    "livenessProbe": "a busy dbt must not be killed by a probe",
+    "readinessProbe": "nothing connects to the pod",
+    "startupProbe": "nothing connects to the pod",
+}
+_RESERVED_MOUNT = "/dbt-operator"
+_RESERVED_VOLUME_PREFIX = "dbt-operator-"
+
+
+class InvalidPodTemplate(Exception):
+    """The user's pod template cannot be used; the text is a sentence for `status.message`."""
+
+
+def merge(*, base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid on it: mappings key by key, Kubernetes' keyed lists item by item, all else replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(base=old, over=value)
+        elif key in _LIST_KEYS and isinstance(old, Sequence) and isinstance(value, Sequence):
+            merged[key] = _merge_list(base=old, over=value, key=_LIST_KEYS[key])
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merge_list(*, base: Sequence[Any], over: Sequence[Any], key: str) -> list[Any]:
+    merged = {item.get(key): item for item in base}
+    for item in over:
+        old = merged.get(item.get(key))
+        merged[item.get(key)] = merge(base=old, over=item) if old is not None else item
+    return list(merged.values())
+
+
+def check(template: Mapping[str, Any]) -> None:
+    """Refuse a template that sets what the operator owns, or has a shape that cannot be merged.
+
+    Raises: InvalidPodTemplate, naming the field and what to do instead. What the template's values mean is left to
+    the apiserver, which knows every field of a pod and says so when it refuses one.
+    """
+    metadata = _mapping(template.get("metadata"), path="spec.podTemplate.metadata")
+    for kind in ("labels", "annotations"):
+        for key in _mapping(metadata.get(kind), path=f"spec.podTemplate.metadata.{kind}"):
+            if key.partition("/")[0] == names.GROUP:
+                raise InvalidPodTemplate(
+                    f"spec.podTemplate.metadata.{kind} sets {key!r}: keys of {names.GROUP} belong to the operator."
+                )
+    pod = _mapping(template.get("spec"), path="spec.podTemplate.spec")
+    for field, why in _OWNED_POD_FIELDS.items():
+        if field in pod:
+            raise InvalidPodTemplate(f"spec.podTemplate.spec.{field} may not be set: {why}.")
+    for volume in _items(pod, "volumes", path="spec.podTemplate.spec"):
+        if str(volume.get("name", "")).startswith(_RESERVED_VOLUME_PREFIX):
+            raise InvalidPodTemplate(
+                f"spec.podTemplate.spec.volumes has the name {volume['name']!r}: choose one that does not begin with"
+                f" {_RESERVED_VOLUME_PREFIX!r}."
+            )
+    _items(pod, "initContainers", path="spec.podTemplate.spec")
+    for container in _items(pod, "containers", path="spec.podTemplate.spec"):
+        _check_container(container)
+
+
+def _check_container(container: Mapping[str, Any]) -> None:
+    if container.get("name") != CONTAINER:
+        # A second ordinary container would keep the Job alive after dbt has ended.
+        raise InvalidPodTemplate(
+            f"spec.podTemplate.spec.containers may only describe the container {CONTAINER!r}, not"
+            f" {container.get('name')!r}: run a sidecar as an init container with restartPolicy Always."
+        )
+    path = f"spec.podTemplate.spec.containers[{CONTAINER}]"
+    for field, why in _OWNED_CONTAINER_FIELDS.items():
+        if field in container:
+            raise InvalidPodTemplate(f"{path}.{field} may not be set: {why}.")
+    for mount in _items(container, "volumeMounts", path=path):
+        if f"{mount.get('mountPath', '')}/".startswith(f"{_RESERVED_MOUNT}/"):
+            raise InvalidPodTemplate(f"{path}.volumeMounts may not mount below {_RESERVED_MOUNT}: choose another path.")
+    for key in ("env", "envFrom"):
+        _items(container, key, path=path)
+
+
+def _mapping(value: Any, *, path: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidPodTemplate(f"{path} must be a mapping.")
+    return value
+
+
+def _items(parent: Mapping[str, Any], field: str, *, path: str) -> Sequence[Mapping[str, Any]]:
+    value = parent.get(field)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise InvalidPodTemplate(f"{path}.{field} must be a list of mappings.")
+    return value
