@@ -75,7 +75,9 @@ def model_names(run: str, *, nodes: Iterable[tuple[str, str]]) -> Mapping[str, s
     taken: dict[str, int] = {}
     for value in slugs.values():
         taken[value] = taken.get(value, 0) + 1
-    return {unique_id: prefix + _unique(value, unique_id, alone=taken[value] == 1) for unique_id, value in slugs.items()}
+    return {
+        unique_id: prefix + _unique(value, unique_id, alone=taken[value] == 1) for unique_id, value in slugs.items()
+    }
 
 
 def lone_model_name(run: str, *, unique_id: str, name: str) -> str:

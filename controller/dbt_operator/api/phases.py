@@ -40,3 +40,20 @@ class RunPhase(StrEnum):
     def terminal(self) -> bool:
         """Whether the run has ended; an ended run never changes its phase again."""
         return self in (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.CANCELLED)
+
+
+class AttemptKind(StrEnum):
+    """What an attempt, that is a Job of a run, is for."""
+
+    PRODUCER = "Producer"  # runs the whole dbt command
+
+
+class AttemptPhase(StrEnum):
+    """Where an attempt is: `status.attempts[].state` of a DbtRun."""
+
+    PENDING = "Pending"  # its container has not started
+    RUNNING = "Running"  # dbt is at work, or the last of its log is being read
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"  # dbt ended with failures, or could not be started
+    LOST = "Lost"  # the pod ended without a word from dbt
+    CANCELLED = "Cancelled"

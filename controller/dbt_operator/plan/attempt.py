@@ -9,8 +9,8 @@
 - Starting: the cluster is busy with it (scheduling, pulling, mounting). The start deadline runs.
 - Draining: its process has ended, the rest of its log is still being read. Statuses wait for that, as the log's last
   lines are what proves a success.
-- Ended: its outcome is known and never looked at again: it is stored in `status.attempts`, which from then on wins
-  over whatever the cluster shows, since Jobs and pods may be deleted by anybody.
+- Ended: its outcome is known. Jobs and pods may be deleted by anybody at any time, so what is stored in the run's
+  status wins from then on over whatever the cluster shows.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from enum import StrEnum
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.fold import Ending, close
-from dbt_operator.dbt.state import EMPTY, AttemptState
+from dbt_operator.dbt.fold import close
+from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.plan.facts import JobFacts, PodFacts
-from dbt_operator.plan.outcome import Outcome, PodEnd, PodEndKind, conclude
+from dbt_operator.plan.outcome import Outcome, PodEnd, conclude, ending_of
 
 
 class Stage(StrEnum):
@@ -44,6 +44,7 @@ class LogFacts:
     state: AttemptState = EMPTY
     ended: bool = False  # everything there is to read has been read
     unreadable: str | None = None  # why reading was given up
+    position: datetime | None = None  # the kubelet's time of the last line that was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,6 @@ class Attempt:
     log: LogFacts = LogFacts()
     refusal: Refusal | None = None
     created: bool = False  # status.attempts says that its Job was created
-    recorded: Outcome | None = None  # status.attempts says how it ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,6 @@ class Assessment:
 
 def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta) -> Assessment:
     """Where the attempt stands at `now`."""
-    if attempt.recorded is not None:
-        outcome = attempt.recorded
-        return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, attempt.log.state)
     if attempt.job is None:
         return _without_job(attempt)
     if attempt.pod is None:
@@ -113,7 +110,7 @@ def _ended(attempt: Attempt, *, outcome: Outcome, state: AttemptState | None = N
 
 
 def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
-    return _ended(attempt, outcome=Outcome(RunPhase.FAILED, reason, message))
+    return _ended(attempt, outcome=Outcome(phase=RunPhase.FAILED, reason=reason, message=message))
 
 
 def _without_job(attempt: Attempt) -> Assessment:
@@ -131,17 +128,25 @@ def _without_job(attempt: Attempt) -> Assessment:
 def _without_pod(attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
     if job.suspended:
         return Assessment(
-            attempt, Stage.QUEUED, RunReason.JOB_SUSPENDED, f"Job {job.name} is suspended: its queue has not admitted it."
+            attempt,
+            Stage.QUEUED,
+            RunReason.JOB_SUSPENDED,
+            f"Job {job.name} is suspended: its queue has not admitted it.",
         )
-    if job.failed is not None or job.complete or job.deleting:
-        # A Job that has ended without a pod had one that is gone; its last words may still be on their way to us.
-        if attempt.log.state.events and not attempt.log.ended:
-            return _draining(attempt)
-        return _lost(attempt, message="its pod was deleted" if not job.deleting else "its Job was deleted")
+    over = job.failed is not None or job.complete or job.deleting
+    if over and (attempt.log.ended or not attempt.log.state.events):
+        return _lost(attempt, message="its Job was deleted" if job.deleting else "its pod was deleted")
+    if over or attempt.log.state.events:
+        # There was a pod and it is gone: its last words may still be on their way to us, and the Job's own word too.
+        return _draining(attempt)
     if job.refusal is not None:
         return _pod_refused(attempt, job, refusal=job.refusal, now=now, start_deadline=start_deadline)
     return Assessment(
-        attempt, Stage.STARTING, RunReason.SCHEDULING, f"Job {job.name} has no pod yet.", deadline=job.created + start_deadline
+        attempt,
+        Stage.STARTING,
+        RunReason.SCHEDULING,
+        f"Job {job.name} has no pod yet.",
+        deadline=job.created + start_deadline,
     )
 
 
@@ -179,21 +184,23 @@ def _pod_over(attempt: Attempt, pod: PodFacts) -> Assessment:
 
 
 def _concluded(attempt: Attempt, *, pod_end: PodEnd) -> Assessment:
-    finished = attempt.log.state.finished is not None
-    ending = Ending.COMPLETED if finished or pod_end.kind is PodEndKind.EXITED else Ending.LOST
-    state = close(state=attempt.log.state, ending=ending)
-    if attempt.log.unreadable is not None and not finished:
-        outcome = Outcome(
-            RunPhase.FAILED,
-            RunReason.LOG_UNREADABLE,
-            f"What dbt did is unknown, as the log of its pod could not be read: {attempt.log.unreadable}",
-        )
-        return _ended(attempt, outcome=outcome, state=close(state=attempt.log.state, ending=Ending.LOST))
-    return _ended(attempt, outcome=conclude(state=state, pod=pod_end), state=state)
+    log = attempt.log
+    if log.unreadable is not None and log.state.finished is None:
+        message = f"What dbt did is unknown, as the log of its pod could not be read: {log.unreadable}"
+        return _failed(attempt, reason=RunReason.LOG_UNREADABLE, message=message)
+    state = close(state=log.state, ending=ending_of(state=log.state, pod=pod_end))
+    outcome = conclude(state=state, pod=pod_end)
+    if outcome.phase is RunPhase.CANCELLED:
+        # dbt was told to stop and did; nobody has asked that of the *run*, so for the run its pod was lost.
+        reason = RunReason.EVICTED if pod_end.kind == RunReason.EVICTED else RunReason.POD_LOST
+        detail = f" ({pod_end.message})" if pod_end.message else ""
+        message = f"The pod was stopped while dbt was at work{detail}. {outcome.message}"
+        outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=message)
+    return _ended(attempt, outcome=outcome, state=state)
 
 
 def _lost(attempt: Attempt, *, message: str) -> Assessment:
-    return _concluded(attempt, pod_end=PodEnd(kind=PodEndKind.LOST, exit_code=None, message=message))
+    return _concluded(attempt, pod_end=PodEnd(kind="Lost", message=message))
 
 
 def _draining(attempt: Attempt) -> Assessment:
@@ -236,7 +243,9 @@ def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: 
     if now < deadline:
         return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
     return _failed(
-        attempt, reason=failure, message=f"{message.rstrip('.')}; it did not start within {start_deadline.total_seconds():.0f} s."
+        attempt,
+        reason=failure,
+        message=f"{message.rstrip('.')}; it did not start within {start_deadline.total_seconds():.0f} s.",
     )
 
 
@@ -264,15 +273,15 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
 
 
 # Checked in this order: what the cluster did to the pod explains an exit code, not the other way round.
-_END_KINDS: tuple[tuple[PodEndKind, Callable[[PodFacts], bool]], ...] = (
-    (PodEndKind.OOM_KILLED, lambda pod: pod.terminated is not None and pod.terminated.reason == "OOMKilled"),
-    (PodEndKind.EVICTED, lambda pod: pod.pod_reason == "Evicted" or pod.disruption is not None),
-    (PodEndKind.LOST, lambda pod: pod.terminated is None or pod.pod_reason in ("NodeLost", "NodeShutdown", "Terminated")),
-    (PodEndKind.KILLED, lambda pod: pod.deleting or (pod.terminated is not None and pod.terminated.exit_code > 2)),
+_END_KINDS: tuple[tuple[str, Callable[[PodFacts], bool]], ...] = (
+    (RunReason.OOM_KILLED.value, lambda pod: pod.terminated is not None and pod.terminated.reason == "OOMKilled"),
+    (RunReason.EVICTED.value, lambda pod: pod.pod_reason == "Evicted" or pod.disruption is not None),
+    ("Lost", lambda pod: pod.terminated is None or pod.pod_reason in ("NodeLost", "NodeShutdown", "Terminated")),
 )
 
 
 def _pod_end(pod: PodFacts) -> PodEnd:
-    kind = next((kind for kind, holds in _END_KINDS if holds(pod)), PodEndKind.EXITED)
-    message = pod.pod_message or pod.disruption or (pod.terminated.message if pod.terminated else "")
-    return PodEnd(kind=kind, exit_code=pod.terminated.exit_code if pod.terminated else None, message=message)
+    ended = pod.terminated
+    kind = next((kind for kind, holds in _END_KINDS if holds(pod)), ended.reason if ended else "Lost")
+    message = pod.pod_message or pod.disruption or (ended.message if ended else "")
+    return PodEnd(kind=kind, exit_code=ended.exit_code if ended else None, message=message)

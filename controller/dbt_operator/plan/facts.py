@@ -100,7 +100,7 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
     scheduled = conditions.get("PodScheduled") or {}
     disruption = conditions.get("DisruptionTarget") or {}
     inits = status.get("initContainerStatuses") or ()
-    own = next((c for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), {})
+    own: Mapping[str, Any] = next((c for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), {})
     state = own.get("state") or {}
     waiting = [c["state"]["waiting"] for c in (*inits, own) if (c.get("state") or {}).get("waiting")]
     ended = state.get("terminated")
@@ -131,7 +131,9 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
 def _first_telling(waiting: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """The waiting state that tells most: `PodInitializing` only says that another container is in the way."""
     told = [(w.get("reason") or "", w.get("message") or "") for w in waiting]
-    return next((w for w in told if w[0] not in ("", "PodInitializing", "ContainerCreating")), told[0] if told else None)
+    return next(
+        (w for w in told if w[0] not in ("", "PodInitializing", "ContainerCreating")), told[0] if told else None
+    )
 
 
 def _terminated(state: Mapping[str, Any]) -> Terminated:

@@ -51,7 +51,7 @@ class Plan:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do for the run, now or later."""
-        return self.phase.terminal and not self.stop
+        return self.phase.terminal and not self.stop and not self.start
 
 
 # When to look again although nothing was heard: a watch can miss what happened, and some facts are in no watch.
@@ -81,7 +81,7 @@ def plan_run(observation: Observation, *, settings: Settings) -> Plan:
     if observation.ended is not None:
         return _ended(observation, assessments=assessments, outcome=observation.ended)
     if observation.invalid is not None:
-        outcome = Outcome(RunPhase.FAILED, RunReason.INVALID_SPEC, observation.invalid)
+        outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.INVALID_SPEC, message=observation.invalid)
         return _ended(observation, assessments=assessments, outcome=outcome)
     last = assessments[-1]
     if last.outcome is not None:

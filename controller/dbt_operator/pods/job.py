@@ -143,23 +143,24 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, attempt: str, labels: Mappin
             *secrets.mounts,
         ],
     }
-    owned = {
-        "metadata": {"labels": dict(labels)},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "serviceAccountName": spec.service_account_name,
-            "imagePullSecrets": [{"name": secret.name} for secret in spec.image_pull_secrets],
-            "containers": [{k: v for k, v in owned_container.items() if v is not None}],
-            "volumes": [
-                {"name": "dbt-operator-runner", "configMap": {"name": names.runner_config_map_name(run.name)}},
-                *profile_volumes,
-                *secrets.volumes,
-            ],
-        },
+    owned_pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "serviceAccountName": spec.service_account_name,
+        "imagePullSecrets": [{"name": secret.name} for secret in spec.image_pull_secrets],
+        "containers": [_without_unset(owned_container)],
+        "volumes": [
+            {"name": "dbt-operator-runner", "configMap": {"name": names.runner_config_map_name(run.name)}},
+            *profile_volumes,
+            *secrets.volumes,
+        ],
     }
-    owned["spec"] = {k: v for k, v in owned["spec"].items() if v not in (None, [])}
+    owned = {"metadata": {"labels": dict(labels)}, "spec": _without_unset(owned_pod)}
     return pod_template.merge(base=pod_template.merge(base=_defaults(users), over=users), over=owned)
+
+
+def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value not in (None, [])}
 
 
 def _defaults(users: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class _SecretSources:
 
 
 def _secret_sources(container: Mapping[str, Any]) -> _SecretSources:
-    """Single variables are named to the runner; whole Secrets (envFrom) are mounted too, as only so their keys are known."""
+    """Single variables are named to the runner; whole Secrets (envFrom) are mounted too: only so their keys are known."""
     sources = _SecretSources(arguments=[], volumes=[], mounts=[])
     for variable in container.get("env") or ():
         if (variable.get("valueFrom") or {}).get("secretKeyRef") and variable.get("name"):

@@ -50,7 +50,7 @@ _RESERVED_MOUNT = "/dbt-operator"
 _RESERVED_VOLUME_PREFIX = "dbt-operator-"
 
 
-class InvalidPodTemplate(Exception):
+class InvalidPodTemplate(Exception):  # noqa: N818 - called as the run's reason is
     """The user's pod template cannot be used; the text is a sentence for `status.message`."""
 
 

@@ -1,0 +1,62 @@
+{{- define "dbt-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "dbt-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "dbt-operator.name" . -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "dbt-operator.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "dbt-operator.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- end -}}
+
+{{- define "dbt-operator.image" -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "dbt-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "dbt-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "dbt-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "dbt-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- /* What the operator does in a namespace. It has no right on Secrets: pods refer to them, the operator never reads one. */ -}}
+{{- define "dbt-operator.rules" -}}
+- apiGroups: [dbt-operator.io]
+  resources: [dbtruns]
+  verbs: [get, list, watch]
+- apiGroups: [dbt-operator.io]
+  resources: [dbtmodels]
+  verbs: [get, list, watch, create]
+- apiGroups: [dbt-operator.io]
+  resources: [dbtruns/status, dbtmodels/status]
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+# The runner, beside each run. ConfigMaps of others are not looked at, hence no list and no watch.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create]
+# Read as well: why a pod cannot be created, or a volume not mounted, is told in events only.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create]
+{{- end -}}

@@ -1,0 +1,130 @@
+"""The spec of a DbtRun as the operator reads it.
+
+The apiserver has checked every object against the CRD before the operator sees it. It is checked here again because a
+CRD and an operator of different versions may meet, and a field that this operator does not know must not be dropped
+silently: the user asked for something.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Selection = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+
+
+class InvalidSpec(Exception):  # noqa: N818 - called as the run's reason is
+    """The spec of a DbtRun cannot be used; the text is a sentence for `status.message`."""
+
+
+class _Model(BaseModel):
+    """Strict, as JSON has types already: the text "8" is not a number of threads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class ImageProject(_Model):
+    """A dbt project that is part of the image."""
+
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern="^/")]
+
+
+class Project(_Model):
+    """Where the dbt project comes from."""
+
+    image: ImageProject
+
+
+class SecretKey(_Model):
+    """A key of a Secret in the namespace of the run."""
+
+    name: Name
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "profiles.yml"
+
+
+class Profile(_Model):
+    """How dbt connects: the source of profiles.yml, and what to use of it."""
+
+    in_project: bool | None = None
+    secret_ref: SecretKey | None = None
+    profile: Name | None = None
+    target: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.in_project) == (self.secret_ref is not None):
+            raise ValueError("exactly one of inProject (true) and secretRef is required")
+        return self
+
+
+class LocalObject(_Model):
+    """An object in the namespace of the run, by name."""
+
+    name: Name
+
+
+class DbtRunSpec(_Model):
+    """What a DbtRun asks for. The CRD says what each field means."""
+
+    project: Project
+    profile: Profile
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")]
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    # Strict mode would want a tuple, which JSON does not have.
+    image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
+    service_account_name: Name | None = None
+    command: Literal["build"] = "build"
+    select: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
+    exclude: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
+    selector: Name | None = None
+    vars: Annotated[dict[str, JsonValue], Field(max_length=500)] = Field(default_factory=dict)
+    full_refresh: bool = False
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    fail_fast: bool | None = None
+    # Kept as it is: what may stand in it is decided where it is merged into a pod.
+    pod_template: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> Self:
+        if self.selector is not None and (self.select or self.exclude):
+            raise ValueError("selector cannot be combined with select or exclude")
+        return self
+
+
+def parse_run_spec(raw: Mapping[str, Any]) -> DbtRunSpec:
+    """The spec of a DbtRun from the object's `spec`.
+
+    Raises: InvalidSpec with one sentence that names the field.
+    """
+    try:
+        return DbtRunSpec.model_validate(raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=True)
+        others = ", ".join(_path(problem) for problem in problems[1:6])
+        raise InvalidSpec(_sentence(problems[0]) + (f" Wrong as well: {others}." if others else "")) from error
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    field = _path(problem)
+    match problem["type"]:
+        case "missing":
+            return f"{field} is required."
+        case "extra_forbidden":
+            return f"{field} is not a field that this version of the operator knows."
+        case "value_error":
+            return f"{field}: {problem['msg'].removeprefix('Value error, ')}."
+        case _:
+            what = problem["msg"][:1].lower() + problem["msg"][1:]
+            return f"{field} is wrong: {what}, not {_shown(problem['input'])}."
+
+
+def _path(problem: ErrorDetails) -> str:
+    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,190 @@
+"""The statuses of both resources, and the spec of a DbtModel. The CRDs say what each field means."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from dbt_operator.api.conditions import Condition
+from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
+from dbt_operator.api.reasons import NodeReason, RunReason
+from dbt_operator.api.values import Value, format_duration
+
+UniqueId = Annotated[str, Meta(max_length=1024)]
+NodeName = Annotated[str, Meta(max_length=1024)]
+NodeMessage = Annotated[str, Meta(max_length=1024)]
+RunMessage = Annotated[str, Meta(max_length=2048)]
+ObjectName = Annotated[str, Meta(max_length=253)]
+ShortText = Annotated[str, Meta(max_length=64)]
+Column = Annotated[str, Meta(max_length=32)]
+
+
+class Severity(StrEnum):
+    """What it means when a test finds something. dbt accepts any case, and so does this."""
+
+    ERROR = "ERROR"
+    WARN = "WARN"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Severity | None":
+        return next((member for member in cls if isinstance(value, str) and member.value == value.upper()), None)
+
+
+class Counts(Value, frozen=True, kw_only=True):
+    """How many nodes, or tests, of a run are in which state. Zeros are written too: they are facts."""
+
+    total: int = 0
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    warned: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+
+
+class RunFailure(Value, frozen=True, kw_only=True):
+    """A node or test that failed."""
+
+    unique_id: UniqueId
+    name: NodeName
+    message: NodeMessage
+
+
+class DbtInfo(Value, frozen=True, kw_only=True):
+    """The dbt that runs."""
+
+    version: ShortText | None = None
+    adapter: ShortText | None = None
+    adapter_version: ShortText | None = None
+    target: Annotated[str, Meta(max_length=253)] | None = None
+    invocation_id: ShortText | None = None
+
+
+class RunAttempt(Value, frozen=True, kw_only=True):
+    """A Job of a run."""
+
+    name: ObjectName
+    kind: AttemptKind
+    state: AttemptPhase
+    reason: RunReason | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    pod: ObjectName | None = None
+    exit_code: int | None = None
+    log_time: Annotated[str, Meta(max_length=40)] | None = None  # text, as the kubelet counts nanoseconds
+
+
+class DbtRunStatus(Value, frozen=True, kw_only=True):
+    """The status of a DbtRun. `duration` and `progress` follow from other fields and are filled in here."""
+
+    KEEP_LAST: ClassVar[frozenset[str]] = frozenset({"attempts"})
+
+    phase: RunPhase | None = None
+    reason: RunReason | None = None
+    message: RunMessage | None = None
+    conditions: Annotated[tuple[Condition, ...], Meta(max_length=20)] = ()
+    observed_generation: int | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    duration: Column | None = None
+    progress: Column | None = None
+    nodes: Counts | None = None
+    tests: Counts | None = None
+    failures: Annotated[tuple[RunFailure, ...], Meta(max_length=20)] = ()
+    dbt: DbtInfo | None = None
+    peak_memory_bytes: int | None = None
+    attempts: Annotated[tuple[RunAttempt, ...], Meta(max_length=10)] = ()
+
+    def __post_init__(self) -> None:
+        if self.nodes is not None:
+            ended = self.nodes.total - self.nodes.pending - self.nodes.running
+            self._derive("progress", f"{ended}/{self.nodes.total}")
+        if self.start_time is not None and self.completion_time is not None:
+            self._derive("duration", format_duration((self.completion_time - self.start_time).total_seconds()))
+
+
+class ModelTest(Value, frozen=True, kw_only=True):
+    """A test of a node, as dbt described it."""
+
+    unique_id: UniqueId
+    name: NodeName
+    severity: Severity | None = None
+
+
+class DbtModelSpec(Value, frozen=True, kw_only=True):
+    """What a node is. It never changes."""
+
+    run_name: ObjectName
+    unique_id: UniqueId
+    name: NodeName
+    resource_type: ShortText
+    package: Annotated[str, Meta(max_length=1024)] | None = None
+    path: Annotated[str, Meta(max_length=4096)] | None = None
+    materialized: Annotated[str, Meta(max_length=253)] | None = None
+    relation: Annotated[str, Meta(max_length=4096)] | None = None
+    tags: Annotated[tuple[Annotated[str, Meta(max_length=1024)], ...], Meta(max_length=200)] = ()
+    depends_on: Annotated[tuple[UniqueId, ...], Meta(max_length=5000)] = ()
+    tests: Annotated[tuple[ModelTest, ...], Meta(max_length=1000)] = ()
+
+
+class FailingTest(Value, frozen=True, kw_only=True):
+    """A test that did not pass."""
+
+    unique_id: UniqueId
+    name: NodeName
+    message: NodeMessage | None = None
+    failures: int | None = None
+
+
+class ModelTests(Value, frozen=True, kw_only=True):
+    """The results of the tests of a node. `summary` follows from the counts and is filled in here."""
+
+    total: int
+    passed: int
+    warned: int
+    failed: int
+    errored: int
+    skipped: int
+    summary: Column = ""
+    failing: Annotated[tuple[FailingTest, ...], Meta(max_length=20)] = ()
+
+    def __post_init__(self) -> None:
+        self._derive("summary", f"{self.passed}/{self.total}")
+
+
+class ModelAttempt(Value, frozen=True, kw_only=True):
+    """One execution of a node."""
+
+    kind: AttemptKind
+    job: ObjectName
+    phase: NodePhase
+    message: NodeMessage | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class DbtModelStatus(Value, frozen=True, kw_only=True):
+    """The status of a DbtModel."""
+
+    KEEP_LAST: ClassVar[frozenset[str]] = frozenset({"attempts"})
+
+    phase: NodePhase = NodePhase.PENDING
+    reason: NodeReason | None = None
+    message: NodeMessage | None = None
+    blocked_by: UniqueId | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    execution_seconds: float | None = None
+    rows_affected: int | None = None
+    bytes_processed: int | None = None
+    job_id: Annotated[str, Meta(max_length=1024)] | None = None
+    tests: ModelTests | None = None
+    tries: int | None = None
+    attempts: Annotated[tuple[ModelAttempt, ...], Meta(max_length=5)] = ()
+
+    def __post_init__(self) -> None:
+        if self.execution_seconds is not None:
+            # As precise as dbt's own output. kubectl prints the number as it is stored.
+            self._derive("execution_seconds", round(self.execution_seconds, 2))

@@ -1,0 +1,1 @@
+"""What dbt says: decoding its events, the graph, folding events into node states. Pure."""

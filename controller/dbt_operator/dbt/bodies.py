@@ -1,0 +1,187 @@
+"""The contents of the events that matter, one type for each thing that dbt or the runner can say."""
+
+from datetime import datetime
+
+import msgspec
+
+from dbt_operator.dbt.graph import GraphNode
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event says."""
+
+
+class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """dbt's node_info: which node an event is about."""
+
+    unique_id: str
+    name: str = ""
+    resource_type: str = ""
+    status: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    relation: str = ""
+    materialized: str = ""
+    path: str = ""
+
+
+class NodeBody(Body, frozen=True, kw_only=True):
+    """Something about one node."""
+
+    node: NodeInfo
+
+
+class NodeMentioned(NodeBody, frozen=True):
+    """dbt has come to the node; it may still skip it."""
+
+
+class NodeStarted(NodeBody, frozen=True):
+    """dbt executes the node."""
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a node's execution beside its status."""
+
+    execution_seconds: float | None = None
+    rows_affected: int | None = None
+    bytes_processed: int | None = None
+    job_id: str = ""
+    num_failures: int | None = None
+    attached_node: str = ""
+
+
+class NodeEnded(NodeBody, frozen=True, kw_only=True):
+    """dbt is done with the node: `status` is the worst of the words that the event holds for it."""
+
+    status: str
+    message: str = ""
+    facts: NodeFacts = NodeFacts()
+    authority: int = 1
+
+
+class NodeFinished(NodeEnded, frozen=True, kw_only=True):
+    """dbt's debug event of that name: rich, but a batch of a microbatch model looks the same as the model."""
+
+
+class NodeMessage(Body, frozen=True, kw_only=True):
+    """A text about a node. `authority` says which text wins when there are several."""
+
+    unique_id: str
+    message: str
+    authority: int
+
+
+class QueryCancelled(Body, frozen=True, kw_only=True):
+    """dbt cancelled the connection of this name, which is the unique_id of the node that uses it."""
+
+    connection: str
+
+
+class CancelRequested(Body, frozen=True):
+    """Somebody asked the process to stop."""
+
+
+class Version(Body, frozen=True, kw_only=True):
+    """dbt's first word."""
+
+    dbt_version: str
+    runner: bool = False
+
+
+class Adapter(Body, frozen=True, kw_only=True):
+    """The adapter that dbt loaded."""
+
+    name: str
+    version: str
+
+
+class Concurrency(Body, frozen=True, kw_only=True):
+    """dbt begins to execute."""
+
+    nodes: int | None
+    threads: int | None
+    target: str
+
+
+class NoMatch(Body, frozen=True, kw_only=True):
+    """A part of the selection matches nothing; `final` when therefore nothing at all is executed."""
+
+    criterion: str
+    final: bool
+
+
+class FatalError(Body, frozen=True, kw_only=True):
+    """An error that ended the invocation."""
+
+    message: str
+    kind: str = ""
+    interrupted: bool = False
+
+
+class Complaint(Body, frozen=True, kw_only=True):
+    """An error about no node in particular, which may or may not have ended the invocation."""
+
+    message: str
+
+
+class Summary(Body, frozen=True, kw_only=True):
+    """dbt's EndOfRunSummary."""
+
+    interrupted: bool
+    errors: int
+
+
+class Stats(Body, frozen=True, kw_only=True):
+    """dbt's own counts at the end of a command, hooks and tests included."""
+
+    passed: int = 0
+    warned: int = 0
+    errors: int = 0
+    skipped: int = 0
+    total: int = 0
+
+
+class CommandDone(Body, frozen=True, kw_only=True):
+    """The command ended by itself; `success` is None where the event does not say."""
+
+    success: bool | None
+
+
+class GraphPart(Body, frozen=True, kw_only=True):
+    """A part of the runner's SelectedNodes."""
+
+    part: int
+    parts: int
+    nodes: tuple[GraphNode, ...]
+
+
+class DigestEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One result of the runner's RunResults."""
+
+    unique_id: str
+    status: str
+    message: str = ""
+    execution_seconds: float | None = None
+    num_failures: int | None = None
+
+
+class DigestPart(Body, frozen=True, kw_only=True):
+    """A part of the runner's RunResults."""
+
+    part: int
+    parts: int
+    total: int
+    results: tuple[DigestEntry, ...]
+
+
+class RunnerFinished(Body, frozen=True, kw_only=True):
+    """The runner's last word."""
+
+    exit_code: int | None
+    success: bool
+    cancelled: bool
+    invocation_id: str
+    error: FatalError | None
+    phase: str
+    results: int | None
+    peak_memory_bytes: int | None

@@ -1,0 +1,85 @@
+"""Which views may differ between two states, so that only those are computed again."""
+
+from itertools import compress
+from operator import eq, is_not
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt.graph import TEST_TYPES
+from dbt_operator.dbt.state import AttemptState, NodeState
+
+
+def affected(*, before: AttemptState, after: AttemptState) -> frozenset[str]:
+    """The unique_ids of the nodes whose view may differ. May hold a few whose view is the same, never too few."""
+    if before is after:
+        return frozenset()
+    if _all_may_differ(before, after):
+        return frozenset(after.nodes) | _model_nodes(after) | frozenset(before.nodes)
+    changed = _changed(before, after)
+    found = set(changed)
+    for unique_id in changed:
+        node = after.nodes.get(unique_id) or before.nodes[unique_id]
+        found.update(_touched_by(after, node))
+    if before.failures != after.failures:
+        found.update(_skipped_below(after, found, changed))
+    return frozenset(found)
+
+
+def _all_may_differ(before: AttemptState, after: AttemptState) -> bool:
+    return (
+        before.graph is not after.graph
+        or before.closed != after.closed
+        or before.cancel_requested != after.cancel_requested
+        or before.query_cancelled != after.query_cancelled
+        or _hooks(before) != _hooks(after)
+        or (after.closed is not None and _facts_of_the_end(before) != _facts_of_the_end(after))
+    )
+
+
+def _facts_of_the_end(state: AttemptState) -> tuple[object, ...]:
+    return (state.error, state.finished, state.executing, state.nothing_selected)
+
+
+def _hooks(state: AttemptState) -> frozenset[str]:
+    return frozenset(unique_id for unique_id in state.failures if unique_id.startswith("operation."))
+
+
+def _model_nodes(state: AttemptState) -> frozenset[str]:
+    return frozenset(node.unique_id for node in state.graph.model_nodes()) if state.graph else frozenset()
+
+
+def _changed(before: AttemptState, after: AttemptState) -> list[str]:
+    old, new = before.nodes, after.nodes
+    if old is new:
+        return []
+    # The fold keeps the order of the nodes and adds new ones at the end, so that one pass without look-ups finds the
+    # changes among thousands of nodes. States of other origins are compared key by key.
+    if len(old) <= len(new) and all(map(eq, old, new)):
+        return [*compress(new, map(is_not, old.values(), new.values())), *list(new)[len(old) :]]
+    changed = [unique_id for unique_id, node in new.items() if old.get(unique_id) is not node]
+    return [*changed, *(unique_id for unique_id in old if unique_id not in new)]
+
+
+def _touched_by(state: AttemptState, node: NodeState) -> set[str]:
+    """The nodes on which a test is listed: their counts change with it."""
+    if node.resource_type not in TEST_TYPES:
+        return set()
+    tested = {node.attached_node} if node.attached_node else set()
+    if state.graph is not None:
+        tested.update(state.graph.tested_nodes(node.unique_id))
+    return tested
+
+
+def _skipped_below(state: AttemptState, found: set[str], changed: list[str]) -> set[str]:
+    """The skipped nodes for which another node may be to blame now."""
+    graph = state.graph
+    if graph is None or any(one.startswith("test.") and len(graph.parents(one)) > 1 for one in changed):
+        return {unique_id for unique_id, node in state.nodes.items() if node.phase is NodePhase.SKIPPED}
+    below: set[str] = set()
+    stack = list(found)
+    while stack:
+        for child in graph.children(stack.pop()):
+            node = state.nodes.get(child)
+            if child not in below and node is not None and node.phase is NodePhase.SKIPPED:
+                below.add(child)
+                stack.append(child)
+    return below

@@ -1,0 +1,288 @@
+"""One pass of folding: a working copy of a state that takes events and becomes the next state."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import msgspec
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt import bodies, errors, node_folding
+from dbt_operator.dbt.events import Event
+from dbt_operator.dbt.graph import Graph
+from dbt_operator.dbt.parsing import looks_like_node
+from dbt_operator.dbt.state import AttemptState, Finished, NodeState, RunError
+
+# Of these dbt says how they ended whenever it was asked to execute them. Sources are executed by one command only,
+# exposures and saved queries by another one: they are known when dbt speaks of them.
+_ANNOUNCED = frozenset({"model", "seed", "snapshot", "test", "unit_test", "function"})
+_FUSION_MAJORS = frozenset("23456789")  # dbt 1 is Core
+_UNMATCHED_LIMIT = 20
+_PARTS_LIMIT = 100_000
+
+
+class Folding:
+    """Takes events one by one. Copies what it changes, once, and leaves the state it began with alone."""
+
+    def __init__(self, state: AttemptState) -> None:
+        self._before = state
+        self._changes: dict[str, Any] = {}
+        self._nodes: dict[str, NodeState] | None = None
+        self._events = 0
+        self._ignored = 0
+
+    def ignore(self) -> None:
+        """Count a line that is no event."""
+        self._ignored += 1
+
+    def take(self, event: Event) -> None:
+        """Fold one event in."""
+        if not self._accepts(event):
+            self._ignored += 1
+            return
+        self._events += 1
+        last = self._get("last_ts")
+        if event.ts is not None and (last is None or event.ts > last):
+            self._set("last_ts", event.ts)
+        if event.body is not None:
+            handler = _HANDLERS.get(type(event.body))
+            if handler is not None:
+                handler(self, event, event.body)
+
+    def result(self) -> AttemptState:
+        """The next state; the very same one when nothing has changed."""
+        self._settle()
+        if self._nodes is not None:
+            self._changes["nodes"] = self._nodes
+        if not self._changes and not self._events and not self._ignored:
+            return self._before
+        return replace(
+            self._before,
+            events=self._before.events + self._events,
+            ignored=self._before.ignored + self._ignored,
+            **self._changes,
+        )
+
+    def _accepts(self, event: Event) -> bool:
+        """Whether the event is one of this attempt, and not something that a model's code printed.
+
+        The runner's file descriptors 1 and 2 are pipes that it reads itself, so that nothing but the runner can write
+        a line with a seq; a plain dbt has only its invocation_id to tell its lines from others.
+        """
+        source = self._get("source")
+        if source == "runner":
+            return event.seq is not None
+        if source is not None:
+            return bool(event.invocation_id == self._get("invocation_id"))
+        if event.seq is not None or (isinstance(event.body, bodies.Version) and event.body.runner):
+            self._set("source", "runner")
+        elif event.invocation_id or event.body is not None:
+            self._set("source", "core")
+        else:
+            return False
+        self._set("invocation_id", event.invocation_id)
+        return True
+
+    def _get(self, name: str) -> Any:  # a field of the state, whatever its type
+        return self._changes[name] if name in self._changes else getattr(self._before, name)
+
+    def _set(self, name: str, value: object) -> None:
+        self._changes[name] = value
+
+    def _fill(self, name: str, value: object) -> None:
+        if value and not self._get(name):
+            self._changes[name] = value
+
+    # -- nodes
+
+    def _node(self, unique_id: str) -> NodeState | None:
+        return (self._before.nodes if self._nodes is None else self._nodes).get(unique_id)
+
+    def _put(self, node: NodeState) -> None:
+        known = self._node(node.unique_id)
+        if node is known:
+            return
+        if self._nodes is None:
+            self._nodes = dict(self._before.nodes)
+        self._nodes[node.unique_id] = node
+        if node.phase is NodePhase.FAILED and (known is None or known.phase is not NodePhase.FAILED):
+            self._set("failures", self._get("failures") | {node.unique_id})
+        if node.attached_node and (known is None or known.attached_node != node.attached_node):
+            self._attach(node)
+
+    def _attach(self, node: NodeState) -> None:
+        attached: Mapping[str, tuple[str, ...]] = self._get("attached")
+        tests = attached.get(node.attached_node, ())
+        if node.unique_id not in tests:
+            self._set("attached", {**attached, node.attached_node: tuple(sorted((*tests, node.unique_id)))})
+
+    def _about(self, body: bodies.NodeBody) -> NodeState:
+        known = self._node(body.node.unique_id) or node_folding.new_node(body.node.unique_id)
+        return node_folding.described(known, body.node)
+
+    def mentioned(self, event: Event, body: bodies.NodeMentioned) -> None:  # noqa: ARG002 - handlers look the same
+        self._put(self._about(body))
+
+    def started(self, event: Event, body: bodies.NodeStarted) -> None:
+        self._put(node_folding.started(self._about(body), body.node, event.ts))
+        self._set("executing", True)
+
+    def ended(self, event: Event, body: bodies.NodeEnded) -> None:
+        self._put(node_folding.ended(self._about(body), body, event.ts))
+
+    def finished(self, event: Event, body: bodies.NodeFinished) -> None:
+        self._put(node_folding.finished(self._about(body), body, event.ts))
+
+    def message(self, event: Event, body: bodies.NodeMessage) -> None:
+        known = self._node(body.unique_id) or node_folding.new_node(body.unique_id)
+        self._put(node_folding.said(known, body.message, authority=body.authority, ts=event.ts))
+
+    def query_cancelled(self, event: Event, body: bodies.QueryCancelled) -> None:
+        self._set("query_cancelled", True)
+        known = self._node(body.connection)
+        if known is None and looks_like_node(body.connection):
+            known = node_folding.new_node(body.connection)
+        if known is not None:
+            self._put(node_folding.cancelled(known, event.ts))
+
+    # -- the invocation
+
+    def version(self, event: Event, body: bodies.Version) -> None:
+        self._fill("dbt_version", body.dbt_version)
+        if self._get("source") == "core" and body.dbt_version[:1] in _FUSION_MAJORS:
+            self._set("source", "fusion")
+        self._fill("invocation_id", event.invocation_id)
+
+    def adapter(self, event: Event, body: bodies.Adapter) -> None:  # noqa: ARG002 - handlers look the same
+        self._fill("adapter", body.name)
+        self._fill("adapter_version", body.version)
+
+    def concurrency(self, event: Event, body: bodies.Concurrency) -> None:
+        self._fill("target", body.target)
+        self._fill("threads", body.threads)
+        self._set("executing", True)
+        if self._get("expected") is None:
+            self._set("expected", body.nodes)
+        if self._get("finished") is None and event.invocation_id:
+            # The runner parses, lists and executes in three invocations: this is the one that executes.
+            self._set("invocation_id", event.invocation_id)
+
+    def no_match(self, event: Event, body: bodies.NoMatch) -> None:  # noqa: ARG002 - handlers look the same
+        if body.final:
+            self._set("nothing_selected", True)
+        known = self._get("unmatched")
+        if body.criterion and body.criterion not in known and len(known) < _UNMATCHED_LIMIT:
+            self._set("unmatched", (*known, body.criterion))
+
+    def fatal(self, event: Event, body: bodies.FatalError) -> None:  # noqa: ARG002 - handlers look the same
+        if body.interrupted:
+            self._set("cancel_requested", True)
+        elif self._get("error") is None or (body.message and not self._get("error").message):
+            self._set("error", _run_error(body))
+
+    def complaint(self, event: Event, body: bodies.Complaint) -> None:  # noqa: ARG002 - handlers look the same
+        self._fill("complaint", body.message)
+
+    def cancel(self, event: Event, body: bodies.CancelRequested) -> None:  # noqa: ARG002 - handlers look the same
+        self._set("cancel_requested", True)
+
+    def summary(self, event: Event, body: bodies.Summary) -> None:  # noqa: ARG002 - handlers look the same
+        if body.interrupted:
+            self._set("cancel_requested", True)
+        self._set("summary_errors", max(body.errors, self._get("summary_errors") or 0))
+
+    def stats(self, event: Event, body: bodies.Stats) -> None:  # noqa: ARG002 - handlers look the same
+        known = self._get("stats")
+        if known is None or body.errors > known.errors:
+            self._set("stats", body)
+
+    def command_done(self, event: Event, body: bodies.CommandDone) -> None:  # noqa: ARG002 - handlers look the same
+        self._set("done", True)
+        if body.success is not None and self._get("command_success") is not False:
+            self._set("command_success", body.success)
+
+    def graph_part(self, event: Event, body: bodies.GraphPart) -> None:  # noqa: ARG002 - handlers look the same
+        parts = self._get("graph_parts")
+        if self._get("graph") is not None or body.part in parts or body.parts > _PARTS_LIMIT:
+            return
+        parts = {**parts, body.part: body.nodes}
+        self._set("graph_parts", parts)
+        if all(number in parts for number in range(1, body.parts + 1)):
+            self._announce(Graph.of(node for number in sorted(parts) for node in parts[number]))
+
+    def _announce(self, graph: Graph) -> None:
+        self._set("graph", graph)
+        self._set("graph_parts", {})
+        known = dict(self._before.nodes if self._nodes is None else self._nodes)
+        nodes = {
+            node.unique_id: node_folding.announced(node, known.pop(node.unique_id, None))
+            for node in graph.nodes.values()
+            if node.unique_id in known or (node.selected and node.resource_type in _ANNOUNCED)
+        }
+        self._nodes = {**nodes, **known}
+
+    def digest_part(self, event: Event, body: bodies.DigestPart) -> None:  # noqa: ARG002 - handlers look the same
+        parts = self._get("digest_parts")
+        if body.part in parts or body.parts > _PARTS_LIMIT:
+            return
+        parts = {**parts, body.part: body.results}
+        self._set("digest_parts", parts)
+        self._set("digest_total", body.total)
+        complete = all(number in parts for number in range(1, body.parts + 1))
+        self._set("digest_complete", complete and sum(map(len, parts.values())) == body.total)
+
+    def runner_finished(self, event: Event, body: bodies.RunnerFinished) -> None:  # noqa: ARG002 - handlers look the same
+        if self._get("finished") is not None:
+            return
+        if body.invocation_id:
+            self._set("invocation_id", body.invocation_id)
+        if body.error is not None:
+            self._set("error", _run_error(body.error))
+        if body.cancelled:
+            self._set("cancel_requested", True)
+        self._set(
+            "finished",
+            Finished(
+                exit_code=body.exit_code,
+                success=body.success,
+                cancelled=body.cancelled,
+                peak_memory_bytes=body.peak_memory_bytes,
+                phase=body.phase,
+                results=body.results,
+            ),
+        )
+
+    def _settle(self) -> None:
+        finished = cast("Finished | None", self._get("finished"))
+        if finished is None or finished.complete or not (self._changes.keys() & {"finished", "digest_complete"}):
+            return
+        if self._get("digest_complete") and finished.results in (None, self._get("digest_total")):
+            self._set("finished", msgspec.structs.replace(finished, complete=True))
+
+
+def _run_error(body: bodies.FatalError) -> RunError:
+    kind = body.kind if body.kind and body.kind != "other" else errors.classify(body.message)
+    return RunError(kind=kind, message=body.message)
+
+
+_HANDLERS: Mapping[type, Callable[..., None]] = {
+    bodies.NodeMentioned: Folding.mentioned,
+    bodies.NodeStarted: Folding.started,
+    bodies.NodeEnded: Folding.ended,
+    bodies.NodeFinished: Folding.finished,
+    bodies.NodeMessage: Folding.message,
+    bodies.QueryCancelled: Folding.query_cancelled,
+    bodies.CancelRequested: Folding.cancel,
+    bodies.Version: Folding.version,
+    bodies.Adapter: Folding.adapter,
+    bodies.Concurrency: Folding.concurrency,
+    bodies.NoMatch: Folding.no_match,
+    bodies.FatalError: Folding.fatal,
+    bodies.Complaint: Folding.complaint,
+    bodies.Summary: Folding.summary,
+    bodies.Stats: Folding.stats,
+    bodies.CommandDone: Folding.command_done,
+    bodies.GraphPart: Folding.graph_part,
+    bodies.DigestPart: Folding.digest_part,
+    bodies.RunnerFinished: Folding.runner_finished,
+}

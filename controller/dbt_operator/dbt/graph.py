@@ -1,0 +1,164 @@
+"""The graph of a run: the selected nodes and how they depend on each other, as dbt itself resolved them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import msgspec
+
+TEST_TYPES = frozenset({"test", "unit_test"})
+MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
+
+
+class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, in dbt's terms."""
+
+    unique_id: str
+    name: str = ""
+    resource_type: str = ""
+    package: str = ""
+    path: str = ""
+    materialized: str = ""
+    relation: str | None = None
+    tags: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    fqn: tuple[str, ...] = ()
+    severity: str = ""
+    attached_node: str | None = None
+    freshness: bool = False
+    selected: bool = True
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether the node is compiled into others and has no relation of its own."""
+        return self.resource_type == "model" and self.materialized == "ephemeral"
+
+    @property
+    def test(self) -> bool:
+        """Whether the node is a test of another one."""
+        return self.resource_type in TEST_TYPES
+
+    def merged(self, other: "GraphNode") -> "GraphNode":
+        """This node with the lists of another entry of the same node: long lists are split over several entries."""
+        return msgspec.structs.replace(
+            self,
+            depends_on=_union(self.depends_on, other.depends_on),
+            tags=_union(self.tags, other.tags),
+        )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes in the order of the listing, and the questions asked about them."""
+
+    nodes: Mapping[str, GraphNode] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, nodes: Iterable[GraphNode]) -> "Graph":
+        """The graph of these entries; several entries of one node are merged."""
+        merged: dict[str, GraphNode] = {}
+        for node in nodes:
+            known = merged.get(node.unique_id)
+            merged[node.unique_id] = node if known is None else known.merged(node)
+        return cls(nodes=merged)
+
+    def parents(self, unique_id: str) -> tuple[str, ...]:
+        """What the node needs: its dependencies in the graph, with an ephemeral model replaced by its own parents."""
+        return self._parents.get(unique_id, ())
+
+    def children(self, unique_id: str) -> tuple[str, ...]:
+        """The nodes that have this one as a parent, tests included."""
+        return self._children.get(unique_id, ())
+
+    def ancestors(self, unique_id: str) -> frozenset[str]:
+        """Everything the node needs, directly or not."""
+        return self._closure(unique_id, self._parents)
+
+    def descendants(self, unique_id: str) -> frozenset[str]:
+        """Everything that needs the node, directly or not."""
+        return self._closure(unique_id, self._children)
+
+    def tested_nodes(self, unique_id: str) -> tuple[str, ...]:
+        """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads."""
+        node = self.nodes.get(unique_id)
+        if node is None or not node.test:
+            return ()
+        if node.attached_node:
+            return (node.attached_node,)
+        if node.resource_type == "unit_test":
+            return self._unit_tested(node)
+        return self.parents(unique_id)
+
+    def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
+        """The selected tests that are listed on the node."""
+        return self._tests.get(unique_id, ())
+
+    def model_nodes(self) -> tuple[GraphNode, ...]:
+        """The nodes that become objects of their own."""
+        return self._model_nodes
+
+    def _unit_tested(self, node: GraphNode) -> tuple[str, ...]:
+        # unit_test.<package>.<model>.<name>: the id names the model; inputs that are mocked may be listed after it.
+        known = [unique_id for unique_id in node.depends_on if unique_id in self.nodes]
+        model = node.unique_id.split(".")[2:3]
+        named = [unique_id for unique_id in known if unique_id.split(".")[2:3] == model]
+        return tuple((named or known)[:1])
+
+    @cached_property
+    def _model_nodes(self) -> tuple[GraphNode, ...]:
+        return tuple(node for node in self.nodes.values() if self._is_model_node(node))
+
+    def _is_model_node(self, node: GraphNode) -> bool:
+        if node.resource_type == "source":
+            return node.freshness or bool(self.tests_of(node.unique_id))
+        return node.selected and node.resource_type in MODEL_TYPES and not node.ephemeral
+
+    @cached_property
+    def _parents(self) -> dict[str, tuple[str, ...]]:
+        return {unique_id: tuple(dict.fromkeys(self._contracted(node))) for unique_id, node in self.nodes.items()}
+
+    def _contracted(self, node: GraphNode) -> Iterator[str]:
+        # A stack instead of recursion: chains of ephemeral models may be long, and a damaged list may hold a circle.
+        stack = list(reversed(node.depends_on))
+        visited = {node.unique_id}
+        while stack:
+            unique_id = stack.pop()
+            parent = self.nodes.get(unique_id)
+            if parent is None or unique_id in visited:
+                continue
+            visited.add(unique_id)
+            if parent.ephemeral:
+                stack.extend(reversed(parent.depends_on))
+            else:
+                yield unique_id
+
+    @cached_property
+    def _children(self) -> dict[str, tuple[str, ...]]:
+        children: dict[str, list[str]] = {}
+        for unique_id, parents in self._parents.items():
+            for parent in parents:
+                children.setdefault(parent, []).append(unique_id)
+        return {unique_id: tuple(found) for unique_id, found in children.items()}
+
+    @cached_property
+    def _tests(self) -> dict[str, tuple[GraphNode, ...]]:
+        tests: dict[str, list[GraphNode]] = {}
+        for node in self.nodes.values():
+            if node.test and node.selected:
+                for tested in self.tested_nodes(node.unique_id):
+                    tests.setdefault(tested, []).append(node)
+        return {unique_id: tuple(found) for unique_id, found in tests.items()}
+
+    def _closure(self, unique_id: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+        found: set[str] = set()
+        stack = list(edges.get(unique_id, ()))
+        while stack:
+            other = stack.pop()
+            if other not in found:
+                found.add(other)
+                stack.extend(edges.get(other, ()))
+        return frozenset(found - {unique_id})
+
+
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))

@@ -1,0 +1,142 @@
+"""Moving the state of one node forward."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt import statuses
+from dbt_operator.dbt.bodies import DigestEntry, NodeEnded, NodeFacts, NodeFinished, NodeInfo
+from dbt_operator.dbt.graph import GraphNode
+from dbt_operator.dbt.parsing import DIGEST, package_of, resource_type_of
+from dbt_operator.dbt.state import NodeState
+from dbt_operator.dbt.values import shorten
+
+# Materializations that dbt never runs in batches: there NodeFinished is the node's own end and not a batch's.
+_UNBATCHED = frozenset({"table", "view", "ephemeral", "materialized_view"})
+
+
+def new_node(unique_id: str) -> NodeState:
+    """A node of which nothing but its id is known."""
+    return NodeState(
+        unique_id=unique_id,
+        name=unique_id.split(".")[-1],
+        resource_type=resource_type_of(unique_id),
+        package=package_of(unique_id),
+    )
+
+
+def announced(node: GraphNode, known: NodeState | None) -> NodeState:
+    """A node as the graph describes it, with what is known of it already."""
+    return replace(
+        known or new_node(node.unique_id),
+        name=node.name,
+        resource_type=node.resource_type,
+        package=node.package,
+        path=node.path or (known.path if known else ""),
+        materialized=node.materialized or (known.materialized if known else ""),
+        relation=node.relation or (known.relation if known else ""),
+        attached_node=node.attached_node or (known.attached_node if known else ""),
+    )
+
+
+def described(node: NodeState, info: NodeInfo) -> NodeState:
+    """The node with the gaps of its description filled from an event."""
+    if (node.relation or not info.relation) and (node.materialized or not info.materialized) and node.path:
+        return node
+    fresh = not node.path and not node.materialized and not node.relation
+    return replace(
+        node,
+        name=info.name if fresh and info.name else node.name,
+        resource_type=info.resource_type if fresh and info.resource_type else node.resource_type,
+        relation=node.relation or info.relation,
+        materialized=node.materialized or info.materialized,
+        path=node.path or info.path,
+    )
+
+
+def started(node: NodeState, info: NodeInfo, ts: datetime | None) -> NodeState:
+    """The node after dbt said that it executes it."""
+    if node.phase is NodePhase.PENDING:
+        node = replace(node, phase=NodePhase.RUNNING)
+    if node.started_at is None and (when := info.started_at or ts) is not None:
+        node = replace(node, started_at=when)
+    return node
+
+
+def finished(node: NodeState, body: NodeFinished, ts: datetime | None) -> NodeState:
+    """The node after dbt's debug event of that name.
+
+    Each batch of a microbatch model ends with one that looks like the model's. So it ends only nodes that dbt never
+    runs in batches, and of others it tells details only after the model's own result line.
+    """
+    if body.node.resource_type != "model" or (body.node.materialized or node.materialized) in _UNBATCHED:
+        return ended(node, body, ts) if body.status else node
+    if not node.phase.terminal or ts is None or node.ended_ts is None or ts < node.ended_ts:
+        return node
+    return ended(node, body, ts)
+
+
+def ended(node: NodeState, body: NodeEnded, ts: datetime | None) -> NodeState:
+    """The node after dbt said how it ended. The first such word stands; later ones fill gaps."""
+    if not node.phase.terminal:
+        phase, _ = statuses.verdict(body.status, resource_type=node.resource_type)
+        node = replace(node, phase=phase, status=statuses.word(body.status), ended_ts=ts)
+        if phase is NodePhase.SKIPPED:
+            return node
+    elif ts is not None and (node.ended_ts is None or ts < node.ended_ts):
+        node = replace(node, ended_ts=ts)
+    if node.phase is NodePhase.SKIPPED:
+        return said(node, body.message, authority=body.authority, ts=ts)
+    node = replace(
+        node,
+        started_at=node.started_at or body.node.started_at,
+        finished_at=node.finished_at or body.node.finished_at or ts,
+    )
+    return said(with_facts(node, body.facts), body.message, authority=body.authority, ts=ts)
+
+
+def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
+    """The node with the gaps among its figures filled."""
+    return replace(
+        node,
+        execution_seconds=facts.execution_seconds if node.execution_seconds is None else node.execution_seconds,
+        rows_affected=facts.rows_affected if node.rows_affected is None else node.rows_affected,
+        bytes_processed=facts.bytes_processed if node.bytes_processed is None else node.bytes_processed,
+        job_id=node.job_id or facts.job_id,
+        num_failures=facts.num_failures if node.num_failures is None else node.num_failures,
+        attached_node=node.attached_node or facts.attached_node,
+    )
+
+
+def said(node: NodeState, message: str, *, authority: int, ts: datetime | None) -> NodeState:
+    """The node with this text, when it has more authority than the one it has, or as much and is older."""
+    message = message.strip()
+    if not message or authority < node.message_authority:
+        return node
+    if authority == node.message_authority and not (ts and node.message_ts and ts < node.message_ts):
+        return node
+    return replace(node, message=shorten(message), message_authority=authority, message_ts=ts)
+
+
+def cancelled(node: NodeState, ts: datetime | None) -> NodeState:
+    """The node after dbt cancelled the connection that has its name."""
+    if node.cancel_seen and (ts is None or (node.cancelled_ts is not None and ts >= node.cancelled_ts)):
+        return node
+    return replace(node, cancel_seen=True, cancelled_ts=ts)
+
+
+def recorded(node: NodeState, entry: DigestEntry) -> NodeState:
+    """The node after the runner's digest. Where it calls a node failed that the log called successful, it is believed:
+    worse is safer than green."""
+    overruled = node.phase is NodePhase.SUCCEEDED and (
+        statuses.failing(entry.status) or not statuses.known(entry.status)
+    )
+    if node.phase.terminal and not overruled:
+        return node
+    phase, _ = statuses.verdict(entry.status, resource_type=node.resource_type)
+    node = replace(node, phase=phase, status=entry.status, from_digest=True)
+    if overruled:
+        node = replace(node, message="", message_authority=-1, message_ts=None)
+    node = with_facts(node, NodeFacts(execution_seconds=entry.execution_seconds, num_failures=entry.num_failures))
+    return said(node, entry.message, authority=DIGEST, ts=None)

@@ -1,0 +1,145 @@
+"""Phase, reason and message of one node from what dbt said of it, before its tests are looked at."""
+
+import msgspec
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt import statuses
+from dbt_operator.dbt.blame import Blame, skipped_by_fail_fast, start_hook
+from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, NODE_RESULT, RESULT
+from dbt_operator.dbt.state import AttemptState, Ending, NodeState
+
+# Texts that come with a result. The others are complaints on the way to it, and a node may succeed in spite of them.
+_OF_RESULT = frozenset({FREE_TEXT, DIGEST, RESULT, NODE_RESULT})
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Phase and reason with what explains them."""
+
+    phase: NodePhase
+    reason: NodeReason | None = None
+    message: str = ""
+    blocked_by: str | None = None
+
+
+def own_verdict(*, state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
+    """What is to be said of the node itself."""
+    match node.phase:
+        case NodePhase.SUCCEEDED:
+            return _succeeded(node)
+        case NodePhase.FAILED:
+            return _failed(state, node)
+        case NodePhase.SKIPPED:
+            return _skipped(state, node, blame)
+        case _:
+            return _open(state, node)
+
+
+def _succeeded(node: NodeState) -> Verdict:
+    _, reason = statuses.verdict(node.status, resource_type=node.resource_type)
+    if node.materialized == "ephemeral" and node.resource_type == "model":
+        reason = NodeReason.INLINED
+    shown = node.message_authority in _OF_RESULT or reason is NodeReason.WARNED
+    return Verdict(phase=NodePhase.SUCCEEDED, reason=reason, message=node.message if shown else "")
+
+
+def _failed(state: AttemptState, node: NodeState) -> Verdict:
+    phase, reason = statuses.verdict(node.status, resource_type=node.resource_type)
+    if node.cancelled and node.status == "error":
+        # The error is only how the cancelled query came back.
+        if state.cancel_requested:
+            return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=_CANCELLED_RUNNING)
+        return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.FAIL_FAST, message=_STOPPED)
+    if not statuses.known(node.status):
+        said = f"dbt ended it with a status that is not known here: {node.status!r}."
+        return Verdict(phase=phase, reason=reason, message=f"{said} {node.message}".rstrip())
+    message = node.message
+    if not message and reason is NodeReason.STALE:
+        message = "The newest row is older than the source's freshness criteria allow."
+    return Verdict(phase=phase, reason=reason, message=message)
+
+
+_CANCELLED_RUNNING = "Its query was cancelled."
+_STOPPED = "dbt stopped it when another node failed, as fail-fast asks."
+
+
+def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
+    phase = NodePhase.SKIPPED
+    if skipped_by_fail_fast(node):
+        return Verdict(phase=phase, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
+    hook = start_hook(state)
+    culprit = blame.of(node.unique_id) if node.resource_type != "operation" else None
+    if culprit is not None:
+        return Verdict(phase=phase, reason=NodeReason.UPSTREAM_FAILED, blocked_by=culprit, message=f"{culprit} failed.")
+    if hook is not None:
+        return _behind_hook(hook)
+    if node.from_digest and state.query_cancelled and not state.cancel_requested:
+        return Verdict(phase=phase, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
+    if state.graph is None and any(not one.startswith(("operation.", "source.")) for one in state.failures):
+        # dbt skips a node for no other reason than a failure above it; without the graph it is not known which one.
+        return Verdict(phase=phase, reason=NodeReason.UPSTREAM_FAILED, message="A node that it needs failed.")
+    return Verdict(phase=phase, reason=NodeReason.SKIPPED, message=node.message or "dbt skipped it without saying why.")
+
+
+def _behind_hook(hook: str) -> Verdict:
+    message = f"The hook {hook} failed."
+    return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.HOOK_FAILED, blocked_by=hook, message=message)
+
+
+_NOT_STARTED_FAIL_FAST = "dbt had not started it when another node failed, and stopped as fail-fast asks."
+
+
+def _open(state: AttemptState, node: NodeState) -> Verdict:
+    """A node that dbt has not ended: still open, or left open when its pod ended."""
+    if state.closed is None:
+        return Verdict(phase=node.phase)
+    match state.closed.ending:
+        case Ending.CANCELLED:
+            message = "It was running" if node.phase is NodePhase.RUNNING else "It had not started"
+            message += " when the run was cancelled."
+            return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=message)
+        case Ending.LOST:
+            return _lost(node, running=_LOST_RUNNING, pending=_LOST_PENDING)
+        case _:
+            return _left_open(state, node)
+
+
+_LOST_RUNNING = "It was running when its pod ended; its outcome is unknown."
+_LOST_PENDING = "Its pod ended; it is not known to have started."
+
+
+def _left_open(state: AttemptState, node: NodeState) -> Verdict:
+    """dbt came to its end by itself and never said how this node ended."""
+    if node.phase is NodePhase.RUNNING:
+        return _lost(node, running="dbt ended without a word about its outcome.", pending="")
+    if node.materialized == "ephemeral":
+        return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.INLINED, message="It has no relation of its own.")
+    hook = start_hook(state)
+    if hook is not None:
+        return _behind_hook(hook)
+    if state.query_cancelled and not state.cancel_requested and state.failures:
+        return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
+    if _executes_nothing(state):
+        return Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.NO_OP, message="The command executes no nodes.")
+    if state.error is not None:
+        return _lost(node, running="", pending="dbt ended with an error before it came to it.")
+    return _lost(node, running="", pending="dbt ended without a word about it.")
+
+
+def _executes_nothing(state: AttemptState) -> bool:
+    finished = state.finished
+    return (
+        finished is not None
+        and finished.success
+        and finished.phase != "execute"
+        and not state.executing
+        and not state.nothing_selected
+        and not finished.results
+    )
+
+
+def _lost(node: NodeState, *, running: str, pending: str) -> Verdict:
+    if node.phase is NodePhase.RUNNING:
+        message = f"{running} dbt's last word: {node.message}" if node.message else running
+        return Verdict(phase=NodePhase.FAILED, reason=NodeReason.LOST, message=message)
+    return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.LOST, message=pending)

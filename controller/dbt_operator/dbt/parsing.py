@@ -1,0 +1,242 @@
+"""From the data of an event to its meaning: one function for each kind, found by the event's name."""
+
+from collections.abc import Callable, Mapping
+
+from dbt_operator.dbt import bodies, statuses, values
+from dbt_operator.dbt.graph import GraphNode
+
+# Which text about a node wins: the higher one; the result's own words win over what was said on the way to it.
+FREE_TEXT, DIGEST, ON_THE_WAY, END_OF_RUN, RESULT, NODE_RESULT = range(6)
+
+_RESOURCE_TYPES = (
+    "model", "seed", "snapshot", "test", "unit_test", "source", "operation", "exposure", "saved_query", "function",
+    "analysis", "metric", "semantic_model",
+)  # fmt: skip
+
+
+def resource_type_of(unique_id: str) -> str:
+    """The resource type with which dbt's unique ids begin."""
+    return unique_id.partition(".")[0]
+
+
+def looks_like_node(name: str) -> bool:
+    """Whether the name of a connection is a node's unique_id; others are called "master" or "list_…"."""
+    return name.count(".") >= 2 and resource_type_of(name) in _RESOURCE_TYPES
+
+
+def node_info(data: Mapping[str, object]) -> bodies.NodeInfo | None:
+    """The node an event is about, or None when it names none."""
+    info = values.mapping(data.get("node_info"))
+    unique_id = values.identifier(info.get("unique_id")) or values.identifier(data.get("unique_id"))
+    if not unique_id:
+        return None
+    relation = values.mapping(info.get("node_relation"))
+    return bodies.NodeInfo(
+        unique_id=unique_id,
+        name=values.identifier(info.get("node_name")) or values.identifier(data.get("name")),
+        resource_type=values.identifier(info.get("resource_type")) or resource_type_of(unique_id),
+        status=values.identifier(info.get("node_status")),
+        started_at=values.moment(info.get("node_started_at")),
+        finished_at=values.moment(info.get("node_finished_at")),
+        relation=values.identifier(relation.get("relation_name")),
+        materialized=values.identifier(info.get("materialized")),
+        path=values.identifier(info.get("node_path")),
+    )
+
+
+def started(data: Mapping[str, object]) -> bodies.Body | None:
+    node = node_info(data)
+    return bodies.NodeStarted(node=node) if node else None
+
+
+def mentioned(data: Mapping[str, object]) -> bodies.Body | None:
+    # dbt fires NodeStart for nodes that it is about to skip as well.
+    node = node_info(data)
+    return bodies.NodeMentioned(node=node) if node else None
+
+
+def ended(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
+    """LogModelResult and its like. `data.status` is a sentence for models ("CREATE TABLE (1.0k rows)")."""
+    node = node_info(data)
+    if node is None:
+        return None
+    said = values.text(data.get("status"), limit=200)
+    word = statuses.worst(
+        node.status,
+        said if statuses.known(said) else "",
+        "error" if level == "error" and not statuses.failing(node.status) and not statuses.failing(said) else "",
+    )
+    sentence = "" if statuses.known(said) else said
+    return bodies.NodeEnded(
+        node=node,
+        status=word or statuses.word(said) or "unknown",
+        message=values.text(data.get("result_message")) or sentence,
+        authority=FREE_TEXT,
+        facts=bodies.NodeFacts(
+            execution_seconds=values.seconds(data.get("execution_time")),
+            num_failures=values.count(data.get("num_failures")),
+            attached_node=values.identifier(data.get("attached_node")),
+        ),
+    )
+
+
+def test_ended(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
+    """LogTestResult: here `data.status` is the status itself, and node_info's is "None" for unit tests."""
+    body = ended(data, level=level)
+    if not isinstance(body, bodies.NodeEnded):
+        return body
+    said = values.text(data.get("status"), limit=200)
+    failing = statuses.failing(said) or statuses.failing(body.node.status)
+    word = statuses.worst(said, body.node.status, "error" if level == "error" and not failing else "") or "unknown"
+    return bodies.NodeEnded(node=body.node, status=word, facts=body.facts, authority=FREE_TEXT)
+
+
+def skipped(data: Mapping[str, object]) -> bodies.Body | None:
+    node = node_info(data)
+    return bodies.NodeEnded(node=node, status="skipped", authority=FREE_TEXT) if node else None
+
+
+def finished(data: Mapping[str, object]) -> bodies.Body | None:
+    """dbt's NodeFinished: the result itself."""
+    node = node_info(data)
+    result = values.mapping(data.get("run_result"))
+    if node is None:
+        return None
+    response = values.mapping(result.get("adapter_response"))
+    return bodies.NodeFinished(
+        node=node,
+        status=statuses.worst(node.status, values.text(result.get("status"), limit=200)),
+        message=values.text(result.get("message")),
+        authority=RESULT,
+        facts=bodies.NodeFacts(
+            execution_seconds=values.seconds(result.get("execution_time")),
+            rows_affected=values.count(response.get("rows_affected")),
+            bytes_processed=values.count(response.get("bytes_processed")),
+            job_id=values.identifier(response.get("job_id")),
+            num_failures=values.count(result.get("num_failures")),
+        ),
+    )
+
+
+def node_result(data: Mapping[str, object]) -> bodies.Body | None:
+    """The runner's NodeResult."""
+    unique_id = values.identifier(data.get("unique_id"))
+    if not unique_id:
+        return None
+    node = bodies.NodeInfo(
+        unique_id=unique_id,
+        name=values.identifier(data.get("name")),
+        resource_type=values.identifier(data.get("resource_type")) or resource_type_of(unique_id),
+        started_at=values.moment(data.get("started_at")),
+        finished_at=values.moment(data.get("completed_at")),
+        relation=values.identifier(data.get("relation")),
+        materialized=values.identifier(data.get("materialized")),
+    )
+    said = values.text(data.get("status"), limit=200)
+    return bodies.NodeEnded(
+        node=node,
+        status=statuses.worst(said) or statuses.word(said) or "unknown",
+        message=values.text(data.get("message")),
+        authority=NODE_RESULT,
+        facts=bodies.NodeFacts(
+            execution_seconds=values.seconds(data.get("execution_time")),
+            rows_affected=values.count(data.get("rows_affected")),
+            bytes_processed=values.count(data.get("bytes_processed")),
+            job_id=values.identifier(data.get("job_id")),
+            num_failures=values.count(data.get("num_failures")),
+            attached_node=values.identifier(data.get("attached_node")),
+        ),
+    )
+
+
+def said_of_node(field: str, authority: int) -> Callable[[Mapping[str, object]], bodies.Body | None]:
+    """A parser for events that hold a text about a node in this field."""
+
+    def parse(data: Mapping[str, object]) -> bodies.Body | None:
+        node = node_info(data)
+        message = values.text(data.get(field))
+        if node is None or not message.strip():
+            return None
+        return bodies.NodeMessage(unique_id=node.unique_id, message=message, authority=authority)
+
+    return parse
+
+
+def marked(data: Mapping[str, object]) -> bodies.Body | None:
+    """MarkSkippedChildren repeats the result of the node that blocks others."""
+    unique_id = values.identifier(data.get("unique_id"))
+    message = values.text(values.mapping(data.get("run_result")).get("message"))
+    if not unique_id or not message.strip():
+        return None
+    return bodies.NodeMessage(unique_id=unique_id, message=message, authority=RESULT)
+
+
+def generic(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
+    """Fusion's event for everything that has no name of its own; its errors are the only place for error texts."""
+    message = values.text(data.get("msg"))
+    if level != "error" or not message.strip():
+        return None
+    node = node_info(data)
+    if node is None:
+        return bodies.Complaint(message=message)
+    return bodies.NodeMessage(unique_id=node.unique_id, message=message, authority=ON_THE_WAY)
+
+
+def graph_node(entry: object) -> GraphNode | None:
+    """One node of SelectedNodes."""
+    data = values.mapping(entry)
+    unique_id = values.identifier(data.get("unique_id"))
+    if not unique_id:
+        return None
+    return GraphNode(
+        unique_id=unique_id,
+        name=values.identifier(data.get("name")) or unique_id.split(".")[-1],
+        resource_type=values.identifier(data.get("resource_type")) or resource_type_of(unique_id),
+        package=values.identifier(data.get("package")) or package_of(unique_id),
+        path=values.identifier(data.get("path")),
+        materialized=values.identifier(data.get("materialized")),
+        relation=values.identifier(data.get("relation")) or None,
+        tags=values.texts(data.get("tags")),
+        depends_on=values.texts(data.get("depends_on")),
+        fqn=values.texts(data.get("fqn")),
+        severity=values.identifier(data.get("severity")).upper(),
+        attached_node=values.identifier(data.get("attached_node")) or None,
+        freshness=values.truth(data.get("freshness")),
+        selected=data.get("selected") is not False,
+    )
+
+
+def package_of(unique_id: str) -> str:
+    """The package in a unique_id."""
+    return unique_id.split(".")[1] if unique_id.count(".") else ""
+
+
+def graph_part(data: Mapping[str, object]) -> bodies.Body | None:
+    part, parts = values.integer(data.get("part")), values.integer(data.get("parts"))
+    if part is None or parts is None or not 1 <= part <= parts:
+        return None
+    nodes = tuple(node for entry in values.sequence(data.get("nodes")) if (node := graph_node(entry)))
+    return bodies.GraphPart(part=part, parts=parts, nodes=nodes)
+
+
+def digest_part(data: Mapping[str, object]) -> bodies.Body | None:
+    part, parts = values.integer(data.get("part")), values.integer(data.get("parts"))
+    if part is None or parts is None or not 1 <= part <= parts:
+        return None
+    results = tuple(entry for item in values.sequence(data.get("results")) if (entry := digest_entry(item)))
+    total = values.count(data.get("total"))
+    return bodies.DigestPart(part=part, parts=parts, total=-1 if total is None else total, results=results)
+
+
+def digest_entry(item: object) -> bodies.DigestEntry | None:
+    data = values.mapping(item)
+    unique_id, said = values.identifier(data.get("unique_id")), values.text(data.get("status"), limit=200)
+    if not unique_id or statuses.undecided(said):
+        return None
+    return bodies.DigestEntry(
+        unique_id=unique_id,
+        status=statuses.word(said),
+        message=values.text(data.get("message")),
+        execution_seconds=values.seconds(data.get("execution_time")),
+        num_failures=values.count(data.get("failures")),
+    )

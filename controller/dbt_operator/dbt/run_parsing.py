@@ -1,0 +1,108 @@
+"""From the data of an event about the whole invocation to its meaning."""
+
+from collections.abc import Mapping
+
+from dbt_operator.dbt import bodies, values
+
+
+def report_version(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.Version(dbt_version=values.identifier(data.get("version")).lstrip("="))
+
+
+def runner_started(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.Version(dbt_version=values.identifier(data.get("dbt_version")).lstrip("="), runner=True)
+
+
+def adapter(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.Adapter(
+        name=values.identifier(data.get("adapter_name")),
+        version=values.identifier(data.get("adapter_version")).lstrip("="),
+    )
+
+
+def concurrency(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.Concurrency(
+        nodes=values.count(data.get("node_count")),
+        threads=values.count(data.get("num_threads")),
+        target=values.identifier(data.get("target_name")),
+    )
+
+
+def no_match(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.NoMatch(criterion=values.text(data.get("spec_raw"), limit=500), final=False)
+
+
+def nothing_to_do(data: Mapping[str, object]) -> bodies.Body | None:  # noqa: ARG001 - all parsers look the same
+    return bodies.NoMatch(criterion="", final=True)
+
+
+def main_error(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.FatalError(message=values.text(data.get("exc")).strip())
+
+
+def stack_trace(data: Mapping[str, object]) -> bodies.Body | None:
+    """dbt prints ctrl-c as an error without text; only the trace after it names the exception."""
+    trace = data.get("stack_trace")
+    last = trace.rstrip().rpartition("\n")[2] if isinstance(trace, str) else ""
+    return bodies.FatalError(message="", interrupted=True) if last.startswith("KeyboardInterrupt") else None
+
+
+def cancel_line(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.QueryCancelled(connection=values.identifier(data.get("conn_name")))
+
+
+def cancel_requested(data: Mapping[str, object]) -> bodies.Body | None:  # noqa: ARG001 - all parsers look the same
+    return bodies.CancelRequested()
+
+
+def summary(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.Summary(
+        interrupted=values.truth(data.get("keyboard_interrupt")),
+        errors=(values.count(data.get("num_errors")) or 0) + (values.count(data.get("num_partial_success")) or 0),
+    )
+
+
+def stats(data: Mapping[str, object]) -> bodies.Body | None:
+    found = data.get("stats")
+    if not isinstance(found, dict):
+        return None
+    numbers = {key: values.count(value) or 0 for key, value in found.items()}
+    # An error count that cannot be read must not pass for "no errors".
+    unreadable = "error" in found and values.count(found["error"]) is None
+    return bodies.Stats(
+        passed=numbers.get("pass", 0),
+        warned=numbers.get("warn", 0),
+        errors=1 if unreadable else numbers.get("error", 0),
+        skipped=numbers.get("skip", 0),
+        total=numbers.get("total", 0),
+    )
+
+
+def command_completed(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.CommandDone(success=values.truth(data.get("success")))
+
+
+def last_step(data: Mapping[str, object]) -> bodies.Body | None:  # noqa: ARG001 - all parsers look the same
+    """The last event of commands that print no StatsLine."""
+    return bodies.CommandDone(success=None)
+
+
+def failed_step(data: Mapping[str, object]) -> bodies.Body | None:  # noqa: ARG001 - all parsers look the same
+    """`docs generate` says that it wrote the catalog even when it could not read all of it."""
+    return bodies.CommandDone(success=False)
+
+
+def runner_finished(data: Mapping[str, object]) -> bodies.Body | None:
+    error = values.mapping(data.get("error"))
+    said = values.text(error.get("message")).strip()
+    fatal = bodies.FatalError(message=said, kind=values.identifier(error.get("kind"))) if error else None
+    return bodies.RunnerFinished(
+        exit_code=values.integer(data.get("exit_code")),
+        success=data.get("success") is True,
+        cancelled=values.truth(data.get("cancelled")),
+        invocation_id=values.identifier(data.get("invocation_id")),
+        error=fatal,
+        phase=values.identifier(data.get("phase")),
+        results=values.count(data.get("results")),
+        peak_memory_bytes=values.count(data.get("peak_memory_bytes")),
+    )

@@ -1,0 +1,135 @@
+"""What one attempt has said so far: immutable values that the fold moves forward."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt.bodies import DigestEntry, Stats
+from dbt_operator.dbt.graph import Graph, GraphNode
+
+Source = Literal["runner", "core", "fusion"]
+
+
+class Ending(StrEnum):
+    """How the container of an attempt ended."""
+
+    COMPLETED = "Completed"  # the process ended by itself
+    LOST = "Lost"  # a crash, a kill, or unknown
+    CANCELLED = "Cancelled"  # somebody asked for it
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """What dbt reported of a node itself, whatever its tests or parents did."""
+
+    unique_id: str
+    name: str = ""
+    resource_type: str = ""
+    phase: NodePhase = NodePhase.PENDING
+    status: str = ""  # dbt's word, "" while it has not ended
+    message: str = ""
+    message_authority: int = -1
+    message_ts: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    ended_ts: datetime | None = None  # of the event that ended it
+    execution_seconds: float | None = None
+    rows_affected: int | None = None
+    bytes_processed: int | None = None
+    job_id: str = ""
+    num_failures: int | None = None
+    attached_node: str = ""
+    relation: str = ""
+    materialized: str = ""
+    package: str = ""
+    path: str = ""
+    cancelled_ts: datetime | None = None
+    cancel_seen: bool = False
+    from_digest: bool = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether dbt cancelled the node's query. An idle connection keeps the name of the node that used it last and
+        is cancelled too: a node that had ended before was not."""
+        if not self.cancel_seen:
+            return False
+        return self.ended_ts is None or self.cancelled_ts is None or self.cancelled_ts <= self.ended_ts
+
+
+class RunError(msgspec.Struct, frozen=True, kw_only=True):
+    """An error that ended the whole invocation."""
+
+    kind: str
+    message: str
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The runner's record. `complete`: every part of the digest of all results arrived too."""
+
+    exit_code: int | None
+    success: bool
+    cancelled: bool
+    peak_memory_bytes: int | None
+    phase: str
+    results: int | None
+    complete: bool = False
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True):
+    """The container has ended and its log is read to the end."""
+
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptState:
+    """Everything known of one attempt. Two states are equal when they say the same, however many lines it took."""
+
+    source: Source | None = None
+    invocation_id: str = ""
+    dbt_version: str = ""
+    adapter: str = ""
+    adapter_version: str = ""
+    target: str = ""
+    threads: int | None = None
+    expected: int | None = None
+    graph: Graph | None = None
+    graph_parts: Mapping[int, tuple[GraphNode, ...]] = field(default_factory=dict)
+    nodes: Mapping[str, NodeState] = field(default_factory=dict)
+    attached: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tests by node, as the test results tell
+    failures: frozenset[str] = frozenset()  # nodes that ended badly themselves
+    executing: bool = False
+    cancel_requested: bool = False
+    query_cancelled: bool = False
+    nothing_selected: bool = False
+    unmatched: tuple[str, ...] = ()
+    error: RunError | None = None
+    complaint: str = ""
+    stats: Stats | None = None
+    summary_errors: int | None = None
+    command_success: bool | None = None
+    done: bool = False  # the last event of a command was seen
+    digest_parts: Mapping[int, tuple[DigestEntry, ...]] = field(default_factory=dict)
+    digest_total: int | None = None
+    digest_complete: bool = False
+    finished: Finished | None = None
+    closed: Closed | None = None
+    last_ts: datetime | None = None
+    events: int = field(default=0, compare=False)
+    ignored: int = field(default=0, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the log says that the process came to its end by itself."""
+        if self.finished is not None:
+            return True
+        if self.source == "runner":
+            return False
+        return self.done or self.stats is not None or self.error is not None or self.nothing_selected
+
+
+EMPTY = AttemptState()

@@ -1,0 +1,69 @@
+"""dbt's words for how a node ended, and what they mean here.
+
+Success is a closed list: a word that is not in it, from a dbt that does not exist yet, is never shown as a success.
+"""
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import NodeReason
+
+_SUCCEEDED = {
+    "success": NodeReason.SUCCESS,
+    "pass": NodeReason.SUCCESS,
+    "warn": NodeReason.WARNED,
+    "no-op": NodeReason.NO_OP,
+    "reused": NodeReason.NO_OP,
+}
+_SKIPPED = frozenset({"skipped", "skip"})
+_FAILED = {
+    "error": NodeReason.ERROR,
+    "fail": NodeReason.ERROR,
+    "runtime error": NodeReason.ERROR,
+    "partial success": NodeReason.PARTIAL_SUCCESS,
+}
+# node_info of an event that ends a node may still hold the status of the moment before.
+_UNDECIDED = frozenset({"", "none", "started", "compiling", "executing", "running", "queued", "pending"})
+# From harmless to harmful: when two fields of one event disagree, the worse one is believed.
+_ORDER = (
+    "reused", "no-op", "success", "pass", "warn", "skip", "skipped", "partial success", "runtime error", "fail", "error",
+)  # fmt: skip
+_SEVERITY = {word: rank for rank, word in enumerate(_ORDER)}
+_UNKNOWN = len(_ORDER)
+
+
+def word(text: str) -> str:
+    """A status as it is compared."""
+    return text.strip().lower()
+
+
+def known(text: str) -> bool:
+    """Whether this is a final status of dbt's."""
+    return word(text) in _SEVERITY
+
+
+def undecided(text: str) -> bool:
+    """Whether this word says nothing about how the node ended."""
+    return word(text) in _UNDECIDED
+
+
+def failing(text: str) -> bool:
+    """Whether this word is one of dbt's for a failure."""
+    return word(text) in _FAILED
+
+
+def worst(*candidates: str) -> str:
+    """The worst of the words that say something; an unknown word is worse than any known one; "" when none does."""
+    votes = [word(candidate) for candidate in candidates if not undecided(candidate)]
+    return max(votes, key=lambda vote: _SEVERITY.get(vote, _UNKNOWN), default="")
+
+
+def verdict(status: str, *, resource_type: str = "") -> tuple[NodePhase, NodeReason]:
+    """Phase and reason of a node that ended with this status."""
+    status = word(status)
+    if status in _SUCCEEDED:
+        return NodePhase.SUCCEEDED, _SUCCEEDED[status]
+    if status in _SKIPPED:
+        return NodePhase.SKIPPED, NodeReason.SKIPPED
+    if resource_type == "source" and status == "error":
+        # dbt's word for "older than error_after"; when the check itself breaks it says "runtime error".
+        return NodePhase.FAILED, NodeReason.STALE
+    return NodePhase.FAILED, _FAILED.get(status, NodeReason.ERROR)

@@ -1,0 +1,1 @@
+"""The one door to the cluster: the client, the log reader and the status writer."""

@@ -1,0 +1,275 @@
+"""The verbs of the Kubernetes API on plain JSON, with bounded time, retries of what may pass, and nothing else.
+
+A few verbs and a closed table of resources (`resources.py`) instead of a method per kind. Every call ends within its
+time outs; errors that may pass (overload, restarts, the network) are tried again a few times with jitter and the
+server's own Retry-After, all others are the caller's to decide on.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from dbt_operator.api import names
+from dbt_operator.kube.errors import ApiError, NameConflictError
+from dbt_operator.kube.events import EventType, event_manifest
+from dbt_operator.kube.resources import EVENTS, PODS, Object, Resource, label_selector, owner_uids
+from dbt_operator.kube.session import Request, Session
+
+__all__ = ["ApiError", "Client", "NameConflictError", "RetryPolicy"]
+
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+PAGE = 500
+_log = structlog.get_logger(__name__)
+
+Objects = list[Object]  # inside the class `list` is the verb
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently a call is repeated after errors that may pass."""
+
+    attempts: int = 4
+    initial: float = 0.2
+    longest: float = 5.0
+    longest_retry_after: float = 30.0
+
+    def wait(self, state: RetryCallState) -> float:
+        """Seconds to the next attempt: growing, with jitter, and never less than the server asked for."""
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
+        grown = wait_exponential_jitter(initial=self.initial, max=self.longest, jitter=self.initial)(state)
+        return max(grown, min(asked, self.longest_retry_after))
+
+
+class Client:
+    """The one door to the cluster."""
+
+    def __init__(self, *, session: Session, request_timeout: float = 15.0, retry: RetryPolicy | None = None) -> None:
+        self._session = session
+        self._request_timeout = request_timeout
+        self._retry = retry or RetryPolicy()
+
+    @classmethod
+    async def connect(
+        cls, *, kubeconfig: str | None = None, request_timeout: float = 15.0, retry: RetryPolicy | None = None
+    ) -> Self:
+        """A client with the credentials of a kubeconfig; None: those of the pod, else the user's own kubeconfig."""
+        session = Session(kubeconfig=kubeconfig)
+        await session.open()
+        return cls(session=session, request_timeout=request_timeout, retry=retry)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def get(self, *, resource: Resource, namespace: str, name: str, retry: bool = True) -> Object:
+        """One object."""
+        return await self._call(Request("GET", resource.path(namespace=namespace, name=name)), retry=retry)
+
+    async def find(self, *, resource: Resource, namespace: str, name: str) -> Object | None:
+        """One object, or None where there is none."""
+        try:
+            return await self.get(resource=resource, namespace=namespace, name=name)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def list(
+        self, *, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None = None, fields: str = ""
+    ) -> Objects:
+        """All objects of a namespace, or of all namespaces, with these labels, read in pages."""
+        query = [("limit", str(PAGE))]
+        if labels:
+            query.append(("labelSelector", label_selector(labels)))
+        if fields:
+            query.append(("fieldSelector", fields))
+        path = resource.path(namespace=namespace)
+        found: Objects = []
+        token = ""
+        while True:
+            more = [("continue", token)] if token else []
+            try:
+                page = await self._call(Request("GET", path, query=[*query, *more]))
+            except ApiError as error:
+                if not (error.expired and token):
+                    raise
+                found, token = [], ""  # etcd has forgotten the state that the first pages showed: begin again
+                continue
+            found += [_typed(_lean(item), resource) for item in page.get("items") or ()]
+            token = page.get("metadata", {}).get("continue") or ""
+            if not token:
+                return found
+
+    async def create(self, *, resource: Resource, manifest: Mapping[str, Any], retry: bool = True) -> Object:
+        """Create an object. "Already exists" may be about our own first attempt: see create_or_adopt."""
+        path = resource.path(namespace=manifest["metadata"]["namespace"])
+        return await self._call(Request("POST", path, query=_MANAGER, body=manifest), retry=retry)
+
+    async def create_or_adopt(
+        self, *, resource: Resource, manifest: Mapping[str, Any], owner_uid: str, retry: bool = True
+    ) -> tuple[Object, bool]:
+        """The object, and whether it is new. One that exists is ours if our owner's uid is among its owners'.
+
+        The outcome of a request without an answer is unknown; names are deterministic, so looking decides it.
+        """
+        metadata = manifest["metadata"]
+        try:
+            return await self.create(resource=resource, manifest=manifest, retry=retry), True
+        except ApiError as error:
+            if not (error.already_exists or error.transient):
+                raise
+            found = await self.find(resource=resource, namespace=metadata["namespace"], name=metadata["name"])
+            if found is None:
+                raise
+            if owner_uid not in owner_uids(found):
+                raise _conflict(resource, found, manifest) from error
+            return found, False
+
+    async def apply(self, *, resource: Resource, manifest: Mapping[str, Any]) -> Object:
+        """Server-side apply: make the fields of the manifest so, whoever else has set them."""
+        metadata = manifest["metadata"]
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **manifest}
+        path = resource.path(namespace=metadata["namespace"], name=metadata["name"])
+        query = [*_MANAGER, ("force", "true")]
+        return await self._call(Request("PATCH", path, query=query, body=body, content_type=APPLY_PATCH))
+
+    async def patch(
+        self,
+        *,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Mapping[str, Any],
+        subresource: Literal["", "status"] = "",
+        retry: bool = True,
+    ) -> Object:
+        """Merge-patch an object or its status. A `metadata.resourceVersion` in the patch makes it conditional."""
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        request = Request("PATCH", path, query=_MANAGER, body=patch, content_type=MERGE_PATCH)
+        return await self._call(request, retry=retry)
+
+    async def delete(
+        self,
+        *,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        propagation: Propagation = "Background",
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> bool:
+        """Delete an object; False where it (the one of this uid) does not exist, which is just as well."""
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        try:
+            await self._call(Request("DELETE", resource.path(namespace=namespace, name=name), body=options))
+        except ApiError as error:
+            if error.not_found or (error.conflict and uid is not None):
+                return False
+            raise
+        return True
+
+    async def record_event(
+        self, *, regarding: Mapping[str, Any], kind: EventType, reason: str, message: str, key: str = ""
+    ) -> None:
+        """Post an Event about an object, once per (object, reason, message, key). Its failure never matters."""
+        manifest = event_manifest(
+            regarding=regarding, kind=kind, reason=reason, message=message, key=key, now=datetime.now(UTC)
+        )
+        try:
+            await self.create(resource=EVENTS, manifest=manifest, retry=False)
+        except ApiError as error:
+            if not error.already_exists:
+                _log.warning("could not post an event", reason=reason, error=str(error))
+
+    def open_log(
+        self,
+        *,
+        namespace: str,
+        pod: str,
+        container: str,
+        since: datetime | None = None,
+        follow: bool = True,
+        read_timeout: float = 60.0,
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A container's log as raw pieces of bytes, each line preceded by the kubelet's time stamp.
+
+        The server cuts `since` to the whole second, so lines of that second come again.
+        """
+        query = [("container", container), ("timestamps", "true")]
+        if follow:
+            query.append(("follow", "true"))
+        if since is not None:
+            query.append(("sinceTime", since.astimezone(UTC).isoformat().replace("+00:00", "Z")))
+        path = PODS.path(namespace=namespace, name=pod, subresource="log")
+        return self._session.stream(Request("GET", path, query=query, accept="*/*"), read_timeout=read_timeout)
+
+    async def _call(self, request: Request, *, retry: bool = True) -> Object:
+        async def once() -> Object:
+            answer: Object = msgspec.json.decode(await self._session.send(request, seconds=self._request_timeout))
+            return _lean(answer)
+
+        return await self._retrying(once) if retry else await once()
+
+    async def _retrying(self, call: Callable[[], Awaitable[Object]]) -> Object:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._retry.attempts),
+            wait=self._retry.wait,
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        return await retrying(call)
+
+
+_MANAGER = (("fieldManager", names.FIELD_MANAGER),)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, ApiError) and error.transient
+
+
+def _lean(obj: Object) -> Object:
+    # The bookkeeping of field managers is often larger than the object, and nothing here reads it.
+    metadata = obj.get("metadata")
+    if isinstance(metadata, dict):
+        metadata.pop("managedFields", None)
+    return obj
+
+
+def _typed(obj: Object, resource: Resource) -> Object:
+    # The items of a built-in kind's list come without their kind.
+    obj.setdefault("apiVersion", resource.api_version)
+    obj.setdefault("kind", resource.kind)
+    return obj
+
+
+def _conflict(resource: Resource, found: Mapping[str, Any], manifest: Mapping[str, Any]) -> NameConflictError:
+    metadata = found["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    whose = ", ".join(f"{owner.get('kind')} {owner.get('name')}" for owner in owners)
+    said = f"belongs to another {whose}" if owners else "has no owner"
+    ours = {(owner["kind"], owner["name"]) for owner in manifest["metadata"].get("ownerReferences") or ()}
+    stale = any((owner.get("kind"), owner.get("name")) in ours for owner in owners)
+    where = f"{resource.kind} {metadata['namespace']}/{metadata['name']}"
+    return NameConflictError(f"{where} exists already and {said}", stale=stale)

@@ -1,0 +1,283 @@
+"""How a run ended: a table from the facts of its last attempt to one phase and one reason.
+
+Success needs proof: dbt's own word that the command succeeded, and no node that failed. When two facts disagree the
+worse one is believed, and the message says that they do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reasons import NodeReason, RunReason
+from dbt_operator.dbt.fold import close
+from dbt_operator.dbt.graph import TEST_TYPES
+from dbt_operator.dbt.state import AttemptState, Ending
+from dbt_operator.dbt.view import NodeView, node_counts, node_views, test_counts
+from dbt_operator.plan import outcome_text as wording
+
+_KINDS = {
+    "usage": RunReason.USAGE_ERROR,
+    "selector": RunReason.SELECTOR_ERROR,
+    "profile": RunReason.PROFILE_ERROR,
+    "project": RunReason.PROJECT_NOT_FOUND,
+    "parse": RunReason.PARSE_ERROR,
+    "dependencies": RunReason.DEPENDENCIES_MISSING,
+    "connection": RunReason.CONNECTION_FAILED,
+    "dbt_not_found": RunReason.DBT_NOT_FOUND,
+}
+_POD_WORDS = {
+    RunReason.OOM_KILLED: "The pod needed more memory than its limit and was killed; raise the memory limit",
+    RunReason.EVICTED: "The pod was evicted",
+    RunReason.POD_LOST: "The pod ended before dbt did",
+    RunReason.RUNNER_FAILED: "The process in the pod ended without its record",
+    RunReason.LOG_UNREADABLE: "The pod's log cannot be read",
+}
+_CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
+_DBT_EXIT_CODES = frozenset({0, 1, 2})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodEnd:
+    """What the cluster says of a pod that has ended. `kind` is "Completed", "Error", "Lost", or a RunReason's value."""
+
+    kind: str
+    exit_code: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run is once it has ended."""
+
+    phase: RunPhase
+    reason: RunReason
+    message: str
+
+
+def ending_of(*, state: AttemptState, pod: PodEnd | None) -> Ending:
+    """How the process of an attempt ended, for closing its state."""
+    if state.finished is not None:
+        return Ending.CANCELLED if _cancelled(state) else Ending.COMPLETED
+    if state.cancel_requested:
+        return Ending.CANCELLED
+    if state.ended or _plain_exit(state, pod):
+        return Ending.COMPLETED
+    return Ending.LOST
+
+
+def conclude(*, state: AttemptState, pod: PodEnd | None) -> Outcome:
+    """What the run is, from the state of its attempt and what the cluster says of the pod (None: nothing is known)."""
+    if state.closed is None:
+        state = close(state=state, ending=ending_of(state=state, pod=pod))
+    facts = _Facts.of(state)
+    return (
+        _when_cancelled(state, facts)
+        or _when_nothing_selected(state, facts)
+        or _when_fatal(state, facts)
+        or _when_lost(state, pod, facts)
+        or _when_failed(state, facts)
+        or _when_in_doubt(state, pod, facts)
+        or _when_succeeded(facts)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    nodes: Sequence[NodeView]  # that failed themselves
+    tests: Sequence[NodeView]
+    hooks: Sequence[NodeView]
+    unproven: Sequence[NodeView]  # neither failed nor successful
+    warned: bool
+    views: wording.Views
+
+    @classmethod
+    def of(cls, state: AttemptState) -> "_Facts":
+        views = node_views(state=state)
+        failed = wording.own_failures(views.values())
+        own = [view for view in views.values() if view.executed]
+        return cls(
+            nodes=[view for view in failed if view.resource_type not in (*TEST_TYPES, "operation")],
+            tests=[view for view in failed if view.resource_type in TEST_TYPES],
+            hooks=[view for view in failed if view.resource_type == "operation"],
+            unproven=[
+                view
+                for view in own
+                if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and view.reason is not NodeReason.INLINED
+            ],
+            warned=any(view.reason is NodeReason.WARNED for view in views.values()),
+            views=wording.Views(nodes=node_counts(views=views), tests=test_counts(views=views)),
+        )
+
+    @property
+    def failed(self) -> int:
+        return len(self.nodes) + len(self.tests) + len(self.hooks)
+
+
+def _cancelled(state: AttemptState) -> bool:
+    """Whether the process ended because it was asked to, and not before the request reached it."""
+    interrupted = state.error is not None and state.error.kind == "interrupted"
+    if state.finished is not None:
+        return state.finished.cancelled or (interrupted and not state.finished.success)
+    return (
+        state.cancel_requested or interrupted or (state.closed is not None and state.closed.ending is Ending.CANCELLED)
+    )
+
+
+def _when_cancelled(state: AttemptState, facts: _Facts) -> Outcome | None:
+    if not _cancelled(state):
+        return None
+    progress = facts.views.progress
+    message = (
+        f"The run was cancelled; {progress}." if progress else "The run was cancelled before dbt executed any node."
+    )
+    return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message=message)
+
+
+def _when_nothing_selected(state: AttemptState, facts: _Facts) -> Outcome | None:
+    nothing = state.nothing_selected or (
+        state.ended and bool(state.unmatched) and not state.executing and not state.error
+    )
+    if not nothing or facts.failed or any(node.phase is not NodePhase.PENDING for node in state.nodes.values()):
+        return None
+    return _failed(RunReason.NOTHING_SELECTED, wording.nothing_selected(state))
+
+
+def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
+    if state.error is None:
+        return None
+    reason = _KINDS.get(state.error.kind, RunReason.DBT_ERROR)
+    if "on-run-start" in state.error.message or "on-run-end" in state.error.message:
+        reason = RunReason.HOOK_FAILED
+    if not state.error.message and facts.hooks:  # an error of dbt's own while it skips what the hook stopped
+        return _when_failed(state, facts)
+    message = wording.fatal(state.error, reason)
+    if facts.hooks and reason is RunReason.DBT_ERROR:
+        reason, message = RunReason.HOOK_FAILED, f"{wording.failures((), (), facts.hooks, facts.views)} {message}"
+    elif facts.failed or facts.views.nodes.total:
+        message = f"{message} {facts.views.progress}.".replace(" .", "")
+    return _failed(reason, message)
+
+
+def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcome | None:
+    ended = state.ended or _plain_exit(state, pod)
+    if ended and (pod is None or pod.kind in _CLEAN_ENDS):
+        return None
+    reason = _pod_reason(state, pod)
+    detail = f": {pod.message.rstrip('.')}" if pod is not None and pod.message else ""
+    if pod is not None and pod.exit_code not in (None, 0):
+        detail = f" (exit code {pod.exit_code}){detail}"
+    tail = f"; {facts.views.progress}" if facts.views.progress else ""
+    if ended:
+        tail += ", and dbt had come to its end"
+    return _failed(reason, f"{_POD_WORDS.get(reason, f'The pod ended with {reason.value}')}{detail}{tail}.")
+
+
+def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
+    if pod is None or pod.kind == "Lost":
+        return RunReason.POD_LOST
+    if pod.kind in _CLEAN_ENDS:
+        # The process exited by itself and left no record; a signal (128 and more) is a kill.
+        killed = pod.exit_code is not None and pod.exit_code >= 128
+        return RunReason.POD_LOST if killed and state.source is not None else RunReason.RUNNER_FAILED
+    try:
+        return RunReason(pod.kind)
+    except ValueError:
+        return RunReason.POD_LOST
+
+
+def _plain_exit(state: AttemptState, pod: PodEnd | None) -> bool:
+    """Whether a dbt without the runner ended by itself: commands such as run-operation print no last event."""
+    return (
+        state.source in ("core", "fusion")
+        and pod is not None
+        and pod.kind in _CLEAN_ENDS
+        and pod.exit_code in _DBT_EXIT_CODES
+    )
+
+
+def _when_failed(state: AttemptState, facts: _Facts) -> Outcome | None:
+    if not facts.failed:
+        return None
+    if any("on-run-start" in view.unique_id for view in facts.hooks):
+        reason = RunReason.HOOK_FAILED
+    elif facts.nodes:
+        reason = RunReason.NODES_FAILED
+    elif facts.tests:
+        reason = RunReason.TESTS_FAILED
+    else:
+        reason = RunReason.HOOK_FAILED
+    message = wording.failures(facts.nodes, facts.tests, facts.hooks, facts.views)
+    doubt = _contradiction_of_failure(state, facts)
+    return _failed(reason, f"{message} {doubt}" if doubt else message)
+
+
+def _contradiction_of_failure(state: AttemptState, facts: _Facts) -> str:
+    if state.stats is not None and state.stats.errors > facts.failed:
+        return f"dbt itself counted {state.stats.errors} errors: the log is not complete."
+    if _claims_success(state):
+        return "Yet dbt ended as if all had succeeded."
+    return ""
+
+
+def _claims_success(state: AttemptState) -> bool:
+    return (state.finished is not None and state.finished.success) or state.command_success is True
+
+
+def _when_in_doubt(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcome | None:
+    """No node failed: what else speaks against success."""
+    complaint = f" Its last error: {wording.flattened(state.complaint)}" if state.complaint else ""
+    finished, stats = state.finished, state.stats
+    if finished is not None and not finished.success:
+        return _doubt(
+            state, f"dbt ended with exit code {finished.exit_code} although no node is known to have failed.{complaint}"
+        )
+    if finished is not None and finished.exit_code not in (None, 0):
+        return _doubt(state, f"dbt called the command successful, yet its exit code is {finished.exit_code}.")
+    if stats is not None and stats.errors:
+        return _doubt(state, f"dbt counted {stats.errors} errors, of which the log shows none.{complaint}")
+    if state.command_success is False or state.summary_errors:
+        return _doubt(state, f"dbt ended without success although no node is known to have failed.{complaint}")
+    if pod is not None and pod.exit_code not in (None, 0):
+        return _doubt(
+            state, f"dbt reported no failure, yet its process ended with exit code {pod.exit_code}.{complaint}"
+        )
+    if facts.unproven:
+        names = ", ".join(view.name for view in facts.unproven[:3]) + (", …" if len(facts.unproven) > 3 else "")
+        return _failed(
+            RunReason.NODES_FAILED,
+            f"dbt ended, but {len(facts.unproven)} of its nodes did not run to success: {names}.",
+        )
+    if not _proven(state, pod):
+        return _failed(RunReason.POD_LOST, "The log ends without a word of dbt about its success.")
+    return None
+
+
+def _doubt(state: AttemptState, message: str) -> Outcome:
+    if state.complaint and not state.executing:
+        from_complaint = _KINDS.get(_kind_of(state.complaint))
+        if from_complaint is not None:
+            return _failed(from_complaint, message)
+    reason = RunReason.NODES_FAILED if state.nodes else RunReason.DBT_ERROR
+    return _failed(reason, message)
+
+
+def _kind_of(complaint: str) -> str:
+    from dbt_operator.dbt.errors import classify
+
+    return classify(complaint)
+
+
+def _proven(state: AttemptState, pod: PodEnd | None) -> bool:
+    if state.source == "runner":
+        return state.finished is not None and state.finished.success
+    said = state.command_success is True or state.stats is not None or state.done
+    return said or (_plain_exit(state, pod) and pod is not None and pod.exit_code == 0)
+
+
+def _when_succeeded(facts: _Facts) -> Outcome:
+    reason = RunReason.SUCCEEDED_WITH_WARNINGS if facts.warned else RunReason.ALL_SUCCEEDED
+    return Outcome(phase=RunPhase.SUCCEEDED, reason=reason, message=wording.success(facts.views))
+
+
+def _failed(reason: RunReason, message: str) -> Outcome:
+    return Outcome(phase=RunPhase.FAILED, reason=reason, message=message)

@@ -1,0 +1,132 @@
+"""One sentence for a person about how a run ended."""
+
+from collections.abc import Iterable, Sequence
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import NodeReason, RunReason
+from dbt_operator.dbt.state import AttemptState, RunError
+from dbt_operator.dbt.values import headline, shorten
+from dbt_operator.dbt.view import Counts, NodeView
+
+_NAMED = 3  # nodes named in one message; the rest is in the run's list of failures
+
+_WHAT_TO_CHECK = {
+    RunReason.USAGE_ERROR: ("dbt refused its arguments", "check spec.args and the fields that become flags"),
+    RunReason.SELECTOR_ERROR: (
+        "dbt could not read the selection",
+        "check spec.select, spec.exclude and spec.selector",
+    ),
+    RunReason.PROFILE_ERROR: ("dbt could not load the profile", "check spec.profile and profiles.yml"),
+    RunReason.PROJECT_NOT_FOUND: ("dbt found no project", "check spec.project and its path"),
+    RunReason.PARSE_ERROR: ("The project does not parse", ""),
+    RunReason.DEPENDENCIES_MISSING: (
+        "Packages of the project are not installed",
+        "check packages.yml and spec.deps",
+    ),
+    RunReason.CONNECTION_FAILED: ("dbt could not reach the warehouse", "check spec.profile"),
+    RunReason.DBT_NOT_FOUND: ("The image holds no dbt that can be used", "check spec.image"),
+    RunReason.HOOK_FAILED: ("A hook failed", ""),
+    RunReason.DBT_ERROR: ("dbt ended with an error", ""),
+}
+
+
+def fatal(error: RunError, reason: RunReason) -> str:
+    """About an error that ended the whole invocation."""
+    what, check = _WHAT_TO_CHECK[reason]
+    detail = flattened(error.message) or "it gave no text"
+    return _sentence(f"{what}: {detail}" + (f"; {check}" if check else ""))
+
+
+def flattened(message: str) -> str:
+    """The first lines of an error text in one line; the first one names the file."""
+    lines = [line.strip().rstrip(":") for line in message.splitlines() if line.strip()]
+    return shorten(": ".join(line for line in lines[:3] if not line.startswith("---")), limit=400)
+
+
+def nothing_selected(state: AttemptState) -> str:
+    """About a selection that matches nothing; dbt itself calls that a success."""
+    detail = f" (select: {', '.join(state.unmatched[:_NAMED])})" if state.unmatched else ""
+    return f"No node matches the selection{detail}: check spec.select, spec.exclude and spec.selector."
+
+
+def failures(
+    nodes: Sequence[NodeView], tests: Sequence[NodeView], hooks: Sequence[NodeView], all_views: "Views"
+) -> str:
+    """About nodes, tests and hooks that failed."""
+    parts = []
+    if hooks:
+        parts.append(f"{_plural(len(hooks), 'hook')} failed: {_named(hooks)}")
+    if nodes:
+        total = max(all_views.nodes.total, len(nodes))
+        parts.append(f"{len(nodes)} of {_plural(total, 'node')} failed: {_named(nodes)}")
+    if tests:
+        parts.append(
+            f"{len(tests)} of {_plural(max(all_views.tests.total, len(tests)), 'test')} failed: {_named(tests)}"
+        )
+    skipped, cancelled = all_views.nodes.skipped, all_views.nodes.cancelled
+    if skipped:
+        blame = "of it" if len(nodes) + len(tests) + len(hooks) == 1 else "of them"
+        parts.append(f"{skipped} {_were(skipped)} skipped because {blame}")
+    if cancelled:
+        parts.append(f"{cancelled} {_were(cancelled)} stopped")
+    return _sentence("; ".join(parts))
+
+
+class Views:
+    """The counts that messages quote."""
+
+    def __init__(self, *, nodes: Counts, tests: Counts) -> None:
+        self.nodes = nodes
+        self.tests = tests
+
+    @property
+    def progress(self) -> str:
+        """How far the nodes had come."""
+        nodes = self.nodes
+        if not nodes.total:
+            return ""
+        done = nodes.succeeded + nodes.warned
+        failed = f", {nodes.failed} failed" if nodes.failed else ""
+        return f"{done} of {_plural(nodes.total, 'node')} had succeeded{failed}"
+
+
+def success(views: Views) -> str:
+    """About a run that ended well."""
+    nodes, tests = views.nodes, views.tests
+    what = [_plural(nodes.total, "node")] if nodes.total else []
+    what += [_plural(tests.total, "test")] if tests.total else []
+    if not what:
+        return "dbt ended successfully."
+    warned = nodes.warned + tests.warned
+    if not warned:
+        return f"{' and '.join(what)} succeeded."
+    whose = [_plural(count, word) for count, word in ((nodes.warned, "node"), (tests.warned, "test")) if count]
+    return f"{' and '.join(what)} ended without failure; {' and '.join(whose)} warned."
+
+
+def _named(views: Sequence[NodeView]) -> str:
+    named = ", ".join(f"{view.name} ({detail})" if (detail := _detail(view)) else view.name for view in views[:_NAMED])
+    return f"{named}, …" if len(views) > _NAMED else named
+
+
+def _detail(view: NodeView) -> str:
+    if view.reason is NodeReason.LOST:
+        return "its outcome is unknown"
+    return headline(view.message, limit=160).rstrip(".")
+
+
+def own_failures(views: Iterable[NodeView]) -> list[NodeView]:
+    """The nodes that failed themselves, and not by their tests."""
+    return [view for view in views if view.phase is NodePhase.FAILED and view.reason is not NodeReason.TESTS_FAILED]
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _sentence(message: str) -> str:
+    return shorten(message.rstrip(". ")) + "."

@@ -1,0 +1,78 @@
+"""One followed log: lines in, the state of the attempt out."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dbt_operator.dbt.fold import fold_lines
+from dbt_operator.dbt.state import EMPTY, AttemptState
+from dbt_operator.kube.client import Client
+from dbt_operator.kube.logs import EndReason, follow
+from dbt_operator.plan.attempt import LogFacts
+from dbt_operator.plan.facts import CONTAINER
+
+
+@dataclass(slots=True)
+class Follower:
+    """Follows the log of one pod and folds it. `changed` is called after each batch and at the end.
+
+    `caught_up` turns true when everything printed before the follower began has been folded. Until then the state is
+    that of a moment in the past: a controller that was started anew reads the log from its beginning, and must not
+    write on the way what was true an hour ago.
+    """
+
+    client: Client
+    namespace: str
+    pod: str
+    pod_uid: str
+    changed: Callable[[], None]
+    state: AttemptState = EMPTY
+    caught_up: bool = False
+    ended: bool = False
+    unreadable: str | None = None
+    position: datetime | None = None
+    _task: asyncio.Task[None] | None = field(default=None)
+
+    def start(self) -> None:
+        """Begin to follow, once."""
+        self._task = asyncio.create_task(self._run(), name=f"log {self.namespace}/{self.pod}")
+
+    async def stop(self) -> None:
+        """Stop following; what was read stays."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def facts(self) -> LogFacts:
+        """What has been read so far. Raises what ended the follower, if that was a defect."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()
+        return LogFacts(state=self.state, ended=self.ended, unreadable=self.unreadable, position=self.position)
+
+    async def _run(self) -> None:
+        try:
+            end = await follow(
+                client=self.client,
+                namespace=self.namespace,
+                pod=self.pod,
+                pod_uid=self.pod_uid,
+                container=CONTAINER,
+                sink=self._read,
+                caught_up=self._now_live,
+            )
+        finally:
+            self.changed()  # also when following failed: the loop then finds the error
+        self.caught_up = self.ended = True
+        if end.reason is EndReason.UNREADABLE:
+            self.unreadable = end.message
+        self.changed()
+
+    def _read(self, lines: Sequence[bytes], position: datetime | None) -> None:
+        self.state = fold_lines(state=self.state, lines=lines)
+        self.position = position
+        self.changed()
+
+    def _now_live(self) -> None:
+        self.caught_up = True
+        self.changed()

@@ -1,0 +1,119 @@
+"""dbt's own arguments, taken apart with dbt's own definition of them, to ask `parse` and `ls` the same question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# The commands that run nodes of the graph, and the types each of them runs; build runs all that it selects.
+GRAPH_COMMANDS = {
+    "build": frozenset(
+        ("model", "seed", "snapshot", "test", "unit_test", "saved_query", "exposure", "function"),
+    ),
+    "run": frozenset(("model",)),
+    "test": frozenset(("test", "unit_test")),
+    "seed": frozenset(("seed",)),
+    "snapshot": frozenset(("snapshot",)),
+}
+# `ls` and `parse` know these as well, but for them they mean something else, or would overwrite what the build writes.
+_NOT_PASSED = frozenset(
+    (
+        "output",
+        "output_keys",
+        "log_level",
+        "log_format",
+        "quiet",
+        "print",
+        "record_timing_info",
+        "debug",
+        "help",
+        "version",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option with its values, as the user wrote it."""
+
+    parameter: str
+    option: str
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A dbt command line: the words of the command, and its options. `known` is false when dbt will refuse it."""
+
+    words: tuple[str, ...]
+    rest: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+    known: bool
+
+    @property
+    def name(self) -> str:
+        """The command in one word, "" when there is none."""
+        return " ".join(self.words)
+
+    def line(self, *, quiet: bool) -> list[str]:
+        """The command line to give to dbt; `quiet` keeps dbt from writing its own log, unless the user asked for it."""
+        asked = any(argument.parameter in ("log_level", "debug") for argument in self.arguments)
+        silence = ["--log-level", "none"] if quiet and self.words and self.known and not asked else []
+        return [*self.words, *silence, *self.rest]
+
+
+def take_apart(*, cli: Any, args: tuple[str, ...]) -> Command:
+    """The command line by the definition of `cli`, dbt's click group."""
+    words: list[str] = []
+    command = cli
+    rest = list(args)
+    while rest and hasattr(command, "commands") and rest[0] in command.commands:
+        command = command.commands[rest[0]]
+        words.append(rest.pop(0))
+    if not words or hasattr(command, "commands"):
+        return Command(words=tuple(words), rest=tuple(rest), arguments=(), known=False)
+    arguments = _arguments(command, rest)
+    return Command(words=tuple(words), rest=tuple(rest), arguments=arguments or (), known=arguments is not None)
+
+
+def _arguments(command: Any, tokens: list[str]) -> tuple[Argument, ...] | None:
+    options = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    found: list[Argument] = []
+    at = 0
+    while at < len(tokens):
+        name = tokens[at].partition("=")[0] if tokens[at].startswith("--") else tokens[at][:2]
+        param = options.get(name)
+        if param is None or not tokens[at].startswith("-"):
+            # Not an option dbt knows, or a positional argument: only dbt can tell.
+            return None
+        end = at + 1 + _values(param, tokens, at, attached=len(tokens[at]) > len(name))
+        found.append(Argument(parameter=param.name, option=name, tokens=tuple(tokens[at:end])))
+        at = end
+    return tuple(found)
+
+
+def _values(param: Any, tokens: list[str], at: int, *, attached: bool) -> int:
+    if getattr(param, "is_flag", False) or getattr(param, "count", False):
+        return 0
+    if type(param).__name__ != "MultiOption":
+        return 0 if attached else 1
+    # dbt's options of several values take everything up to the next word that begins like an option.
+    count = 0 if attached else 1
+    while at + 1 + count < len(tokens) and not tokens[at + 1 + count].startswith("-"):
+        count += 1
+    return count
+
+
+def asking(*, cli: Any, command: Command, other: str) -> list[str]:
+    """The arguments of `command` that the dbt command `other` understands as well, in its own spelling."""
+    parameters = {param.name: param for param in cli.commands[other].params}
+    line: list[str] = []
+    for argument in command.arguments:
+        param = parameters.get(argument.parameter)
+        if param is None or argument.parameter in _NOT_PASSED:
+            continue
+        known = (*param.opts, *param.secondary_opts)
+        # `build --models x` is another spelling of --select, while `ls --models x` is an option of its own.
+        head = argument.option if argument.option in known else param.opts[0]
+        line += [head + argument.tokens[0][len(argument.option) :], *argument.tokens[1:]]
+    return line

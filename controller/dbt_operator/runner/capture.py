@@ -1,0 +1,118 @@
+"""File descriptors 1 and 2 belong to the user's code; what is written there is printed as Output events.
+
+So nothing but the runner can print an event, and nothing in the pod's log is without one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import selectors
+import sys
+import threading
+from typing import Callable
+
+MOST_BYTES = 1 << 20
+# A text is cut into pieces of this many characters, so that each fits into a line whatever its letters are.
+PIECE = 1800
+IDLE_SECONDS = 0.2
+
+
+class Capture:
+    """Pipes in place of stdout and stderr, and the thread that empties them for as long as the process lives."""
+
+    def __init__(self, *, emit: Callable[[str, str], None]) -> None:
+        self.dropped_bytes = 0
+        self._emit = emit
+        self._left = MOST_BYTES
+        self._lock = threading.Lock()
+        self._pipes: dict[int, str] = {}
+        self._partial: dict[str, str] = {"stdout": "", "stderr": ""}
+        self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._partial}
+        self._thread = threading.Thread(target=self._run, name="runner-capture", daemon=True)
+
+    def redirect(self) -> int:
+        """Put the pipes in place and return a private descriptor of the original stdout, which no child inherits."""
+        private = os.dup(1)
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            os.dup2(writer, fd, inheritable=True)
+            os.close(writer)
+            self._pipes[reader] = name
+        # Python chose block buffering when it found a pipe at its start; a print() is worth seeing when it happens.
+        for stream in (sys.stdout, sys.stderr):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(line_buffering=True)
+        return private
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def text(self, stream: str, text: str) -> None:
+        """Count and pass on a text, in lines and in pieces; more than MOST_BYTES in a run is only counted."""
+        for line in text.split("\n"):
+            if not line.strip():
+                continue
+            pieces = [line[at : at + PIECE] for at in range(0, len(line), PIECE)]
+            for piece in pieces:
+                cost = len(piece.encode("utf-8", "replace")) + 1
+                with self._lock:
+                    fits = self._left >= cost
+                    self._left = self._left - cost if fits else 0
+                    self.dropped_bytes += 0 if fits else cost
+                if fits:
+                    self._emit(stream, piece)
+
+    def stop(self, *, timeout: float) -> None:
+        """Flush what Python still holds, and read on until the pipes are empty; later writes go nowhere."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        # A child process that still lives may hold the pipes open: hence a time limit, not an end of file.
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for reader in self._pipes:
+                selector.register(reader, selectors.EVENT_READ)
+            while self._pipes:
+                ready = selector.select(IDLE_SECONDS if any(self._partial.values()) else None)
+                if not ready:
+                    self._flush_partial()
+                for key, _ in ready:
+                    if not self._read(key.fd):
+                        selector.unregister(key.fd)
+                        self._pipes.pop(key.fd)
+        self._flush_partial()
+
+    def _read(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, 65536)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        name = self._pipes[fd]
+        text = self._partial[name] + self._decoders[name].decode(data, final=not data)
+        whole, newline, rest = text.rpartition("\n")
+        if len(rest) > PIECE:
+            whole, newline, rest = text, "\n", ""
+        self._partial[name] = rest
+        if newline:
+            self.text(name, whole)
+        return bool(data)
+
+    def _flush_partial(self) -> None:
+        for name, text in self._partial.items():
+            self._partial[name] = ""
+            if text:
+                self.text(name, text)

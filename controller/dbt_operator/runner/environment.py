@@ -1,0 +1,72 @@
+"""What dbt finds around it: writable directories, and defaults that suit a pod."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import MutableMapping
+from pathlib import Path
+
+_DEFAULTS = {
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "DBT_VERSION_CHECK": "false",
+    # dbt's log file repeats everything at debug level: tens of megabytes that nobody looks at.
+    "DBT_LOG_LEVEL_FILE": "none",
+    "DBT_USE_COLORS": "false",
+}
+_CACHE = "partial_parse.msgpack"
+
+
+def prepare(*, environ: MutableMapping[str, str], project_dir: Path, profiles_dir: str) -> list[str]:
+    """Complete the environment for dbt; returns what went wrong, one sentence each."""
+    for name, value in _DEFAULTS.items():
+        environ.setdefault(name, value)
+    if profiles_dir:
+        environ["DBT_PROFILES_DIR"] = profiles_dir
+    scratch = _scratch()
+    if scratch is None:
+        return ["no directory for temporary files is writable: dbt will write below the project's directory, if it can"]
+    _home(environ, scratch, project_dir)
+    environ.setdefault("DBT_LOG_PATH", str(scratch / "logs"))
+    if "DBT_TARGET_PATH" not in environ:
+        # Fresh for each start, so that no artifact of an earlier run can be taken for this one's.
+        environ["DBT_TARGET_PATH"] = str(scratch / "target")
+        _keep_parse_cache(source=project_dir / "target" / _CACHE, target=scratch / "target")
+    return []
+
+
+def _scratch() -> Path | None:
+    try:
+        base = Path(tempfile.gettempdir(), "dbt-operator")
+        with contextlib.suppress(OSError):
+            base.mkdir(exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=base))
+        # The name is taken, by a file or by somebody else's directory.
+        return Path(tempfile.mkdtemp(prefix="dbt-operator-"))
+    except OSError:
+        return None
+
+
+def _home(environ: MutableMapping[str, str], scratch: Path, project_dir: Path) -> None:
+    # Drivers and extensions keep caches in the home directory, which a pod with an arbitrary uid often does not have.
+    old = Path(environ.get("HOME") or "/")
+    if old.is_dir() and os.access(old, os.W_OK | os.X_OK):
+        return
+    profiles = old / ".dbt" / "profiles.yml"
+    in_project = (project_dir / "profiles.yml").exists()
+    if "DBT_PROFILES_DIR" not in environ and not in_project and os.access(profiles, os.R_OK):
+        environ["DBT_PROFILES_DIR"] = str(profiles.parent)
+    home = scratch / "home"
+    home.mkdir()
+    environ["HOME"] = str(home)
+
+
+def _keep_parse_cache(*, source: Path, target: Path) -> None:
+    """Take over dbt's parse cache from the project's own target directory; dbt checks itself whether it still holds."""
+    # Without it parsing takes longer, that is all.
+    with contextlib.suppress(OSError):
+        target.mkdir(exist_ok=True)
+        if source.is_file():
+            shutil.copyfile(source, target / _CACHE)

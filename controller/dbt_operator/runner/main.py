@@ -1,0 +1,181 @@
+"""The order of things: signals, interpreter, output, environment, dbt, record."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from dbt_operator import __version__
+from dbt_operator.runner import environment, errors, graph, interpreter, results
+from dbt_operator.runner.capture import Capture
+from dbt_operator.runner.events import Callback, Translator, converter
+from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
+from dbt_operator.runner.masking import Masker, secret_values
+from dbt_operator.runner.options import Options, parse_options
+from dbt_operator.runner.output import Line, Output, shortened
+from dbt_operator.runner.signals import Cancellation, leave
+
+FORMAT = 1
+_FLUSH_SECONDS = 10.0
+
+
+def main() -> NoReturn:
+    """The program: never returns."""
+    began = time.monotonic()
+    cancellation = Cancellation()
+    cancellation.install()
+    options = parse_options(argv=sys.argv[1:])
+    interpreter.continue_in_dbts_interpreter()
+    session = Session(options=options, cancellation=cancellation, began=began)
+    outcome = session.run()
+    leave(code=outcome.exit_code, cancelled=outcome.cancelled)
+
+
+class Session:
+    """One run from RunnerStarted to RunFinished."""
+
+    def __init__(self, *, options: Options, cancellation: Cancellation, began: float) -> None:
+        self._options = options
+        self._cancellation = cancellation
+        self._began = began
+        self._masker = Masker(
+            values=secret_values(names=options.secret_env, files=_secret_files(options), environ=os.environ)
+        )
+        self._capture = Capture(emit=self._emit_output)
+        self._translator = Translator(convert=self._convert, speak=self._capture.text)
+        self._output = Output(fd=self._capture.redirect(), masker=self._masker, translate=self._translator.lines)
+        self._callback = Callback(put=self._output.message, warn=self._warn)
+        self._invocations = Invocations(
+            output=self._output, callback=self._callback, translator=self._translator, cancellation=cancellation
+        )
+        self._finishing = threading.Lock()
+
+    def run(self) -> Outcome:
+        """Everything after the descriptors are ours. Ends with RunFinished whatever happens."""
+        self._start()
+        try:
+            outcome = self._drive()
+        except KeyboardInterrupt:
+            outcome = INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - the last line is printed whatever happens
+            # A mistake of ours, or an image too strange: the record has to be written all the same.
+            outcome = failed(kind=errors.OTHER, message=f"{type(error).__name__}: {error}")
+        return self._finish(outcome)
+
+    def _start(self) -> None:
+        options = self._options
+        self._output.event(
+            "RunnerStarted",
+            {
+                "format": FORMAT,
+                "runner_version": __version__,
+                "python": platform.python_version(),
+                "attempt": options.attempt,
+                "run_uid": options.run_uid,
+                "dbt_version": interpreter.dbt_version(),
+            },
+        )
+        self._output.start()
+        self._capture.start()
+        self._cancellation.start(announce=self._announce, give_up=self._give_up)
+
+    def _drive(self) -> Outcome:
+        options = self._options
+        unusable = self._unusable_dbt()
+        if unusable:
+            return failed(kind=errors.NOT_FOUND, message=unusable)
+        if not options.dbt_args:
+            return failed(kind=errors.USAGE, message="no dbt command was given")
+        if options.project_dir:
+            try:
+                # dbt looks for profiles.yml, .env files and relative paths of databases from where it was started.
+                os.chdir(options.project_dir)
+            except OSError as error:
+                return failed(kind=errors.PROJECT, message=f"the project directory cannot be used: {error}")
+        for problem in environment.prepare(
+            environ=os.environ, project_dir=Path.cwd(), profiles_dir=options.profiles_dir
+        ):
+            self._warn(problem)
+        return self._invocations.run(args=options.dbt_args)
+
+    def _unusable_dbt(self) -> str:
+        version = interpreter.dbt_version()
+        if not version:
+            where = f"for {sys.executable} or behind a `dbt` on PATH"
+            return f"no dbt-core was found {where}: the image has no dbt with a Python API"
+        if not interpreter.supported(version):
+            return f"dbt-core {version} is too old: 1.8 or newer is needed"
+        try:
+            with self._cancellation.interruptible():
+                importlib.import_module("dbt.cli.main")
+                self._to_line = converter()
+        except ImportError as error:
+            return f"dbt-core {version} cannot be imported by {sys.executable}: {error}"
+        return ""
+
+    def _finish(self, outcome: Outcome) -> Outcome:
+        # Main thread and watchdog may both come here, and the last line is printed once.
+        if not self._finishing.acquire(blocking=False):
+            threading.Event().wait()
+        self._cancellation.over()
+        self._capture.stop(timeout=1.0)
+        self._output.drain(timeout=_FLUSH_SECONDS)
+        found = outcome.results
+        if found is None:
+            known = self._translator.known
+            ephemeral = {unique_id for unique_id, node in known.items() if node["materialized"] == "ephemeral"}
+            found = [result for result in self._translator.results.values() if result["unique_id"] not in ephemeral]
+        for late in results.late_results(results=found, told=self._translator.results, known=self._translator.known):
+            self._output.event("NodeResult", late)
+        entries = results.digest_entries(results=found, masker=self._masker)
+        for part in graph.parts(items=entries, key="results"):
+            self._output.event("RunResults", part)
+        self._output.finish("RunFinished", self._record(outcome, entries), timeout=_FLUSH_SECONDS)
+        return outcome
+
+    def _record(self, outcome: Outcome, entries: list[Line]) -> Line:
+        message = shortened(self._masker.text(outcome.message), limit=errors.MESSAGE_LENGTH)
+        return {
+            "exit_code": outcome.exit_code,
+            "success": outcome.exit_code == 0,
+            "cancelled": outcome.cancelled,
+            "invocation_id": self._invocations.invocation_id,
+            "error": {"kind": outcome.kind, "message": message} if outcome.kind else None,
+            "phase": self._invocations.phase,
+            "results": len(entries),
+            "digest": results.digest(entries=entries),
+            "peak_memory_bytes": results.peak_memory_bytes(),
+            "elapsed_seconds": round(time.monotonic() - self._began, 3),
+            "dropped": self._output.dropped + self._translator.dropped,
+            "dropped_output_bytes": self._capture.dropped_bytes,
+        }
+
+    def _give_up(self) -> NoReturn:
+        # dbt waits for its threads, and one of them waits for a warehouse that does not answer: what is known is
+        # written while there is time, since Kubernetes will not wait.
+        outcome = self._finish(INTERRUPTED)
+        os._exit(outcome.exit_code)
+
+    def _convert(self, message: object) -> Line:
+        return self._to_line(message)
+
+    def _announce(self, signal_name: str) -> None:
+        self._output.event("CancelRequested", {"signal": signal_name})
+
+    def _warn(self, message: str) -> None:
+        self._output.event("RunnerWarning", {"message": message}, level="warn")
+
+    def _emit_output(self, stream: str, text: str) -> None:
+        self._output.event("Output", {"stream": stream, "text": text})
+
+
+def _secret_files(options: Options) -> list[str]:
+    # Profiles hold passwords whoever brought them.
+    directories = [Path(name) for name in (options.profiles_dir, options.project_dir) if name]
+    return [*options.secret_files, *(str(directory / "profiles.yml") for directory in directories)]

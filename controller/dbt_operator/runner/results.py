@@ -1,0 +1,78 @@
+"""The record of a run: the digest of all results, and RunFinished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from dbt_operator.runner.events import node_result
+from dbt_operator.runner.masking import Masker
+from dbt_operator.runner.output import Line, plain, shortened
+
+MESSAGE_LENGTH = 200
+
+
+def results_of(result: Any) -> list[Line] | None:
+    """The results of an invocation as dbt returned them, in the form of NodeResult's `result`; None if it has none."""
+    results = getattr(result, "results", None)
+    if results is None:
+        return None
+    return [_plain_result(item) for item in results]
+
+
+def _plain_result(result: Any) -> Line:
+    node = getattr(result, "node", None)
+    status = getattr(result, "status", "")
+    return {
+        "unique_id": getattr(node, "unique_id", None) or getattr(result, "unique_id", ""),
+        "status": str(getattr(status, "value", status)),
+        "message": getattr(result, "message", None),
+        "execution_time": getattr(result, "execution_time", 0) or 0,
+        "failures": getattr(result, "failures", None),
+        "adapter_response": getattr(result, "adapter_response", None) or {},
+        "timing": [
+            {"started_at": getattr(step, "started_at", None), "completed_at": getattr(step, "completed_at", None)}
+            for step in getattr(result, "timing", None) or ()
+        ],
+    }
+
+
+def late_results(*, results: Iterable[Line], told: dict[str, Line], known: dict[str, Line]) -> list[Line]:
+    """NodeResults of nodes that ended without an event: dbt handed their results over at the end only."""
+    return [
+        node_result(node={"unique_id": result["unique_id"]}, result=result, known=known.get(result["unique_id"], {}))
+        for result in results
+        # What fail-fast skipped is told by the digest: such a node has not ended, it never began.
+        if result["unique_id"] not in told and result["status"] != "skipped"
+    ]
+
+
+def digest_entries(*, results: Iterable[Line], masker: Masker) -> list[Line]:
+    """The entries of RunResults, as they will be printed."""
+    return [
+        {
+            "unique_id": result["unique_id"],
+            "status": result["status"],
+            # Three digits: shorter lines, and no number whose text depends on who writes it.
+            "execution_time": round(float(result.get("execution_time") or 0), 3),
+            "failures": result.get("failures", result.get("num_failures")),
+            "message": shortened(masker.text(plain(str(result.get("message") or ""))), limit=MESSAGE_LENGTH),
+        }
+        for result in results
+    ]
+
+
+def digest(*, entries: list[Line]) -> str:
+    """The checksum of the entries in the order they are printed, over their canonical JSON."""
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process had in use; the kernel counts in KiB, except on macOS."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,137 @@
+"""SIGTERM becomes dbt's own cancel: a KeyboardInterrupt in the main thread, which is the only cancel dbt knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Callable, NoReturn
+
+# How long dbt may take to notice an interrupt before it is repeated, how often, and when we stop waiting for it.
+# Kubernetes kills the pod 30 s after SIGTERM unless told otherwise: the last line must be out before that.
+UNNOTICED_SECONDS = 2.0
+MOST_INTERRUPTS = 5
+GRACE_SECONDS = 25.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Cancellation:
+    """The state of a wish to stop, from the first signal to the end of the process.
+
+    `announce` is called at most once, from within the signal handler, so it must be reentrant;
+    `give_up` is called from a thread of its own when dbt has not ended in time, and must not return.
+    """
+
+    def __init__(self, *, grace_seconds: float = GRACE_SECONDS, unnoticed_seconds: float = UNNOTICED_SECONDS) -> None:
+        self.requested = ""
+        self._announce: Callable[[str], None] | None = None
+        self._give_up: Callable[[], None] | None = None
+        self._announced = False
+        self._ended = False
+        self._interruptible = False
+        self._interrupts = 0
+        self._grace_seconds = grace_seconds
+        self._unnoticed_seconds = unnoticed_seconds
+        # SimpleQueue.put is reentrant, which a signal handler needs and threading.Event.set does not promise.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._over = threading.Event()
+
+    def install(self) -> None:
+        """Handle the signals from now on. As PID 1 of a container a signal without a handler is ignored."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS))
+
+    def start(self, *, announce: Callable[[str], None], give_up: Callable[[], None]) -> None:
+        """From here the wish can be announced, and is watched over; one that came before is announced now."""
+        self._give_up = give_up
+        threading.Thread(target=self._watch, name="runner-cancel", daemon=True).start()
+        self._announce = announce
+        self._announce_once()
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Around code that a signal interrupts; elsewhere it is noted, and takes effect at the next such place."""
+        self._interruptible = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interruptible = False
+
+    def ended(self) -> None:
+        """Nothing is left to interrupt: from now on a signal does not make a finished run a cancelled one."""
+        self._ended = True
+
+    def over(self) -> None:
+        """The last line is being written: stop watching."""
+        self._ended = True
+        self._over.set()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._ended:
+            return
+        if not self.requested:
+            self.requested = signal.Signals(number).name
+            self._wake.put(None)
+        self._announce_once()
+        # An interrupt on top of one that dbt is already handling would break off the cancelling of its queries.
+        if self._interruptible and self._interrupts < MOST_INTERRUPTS and not _handling_interrupt():
+            self._interrupts += 1
+            raise KeyboardInterrupt
+
+    def _announce_once(self) -> None:
+        if self.requested and self._announce is not None and not self._announced:
+            self._announced = True
+            self._announce(self.requested)
+
+    def _watch(self) -> None:
+        self._wake.get()
+        deadline = time.monotonic() + self._grace_seconds
+        while not self._over.wait(self._unnoticed_seconds):
+            if time.monotonic() >= deadline:
+                if self._give_up is not None:
+                    self._give_up()
+                return
+            # An interrupt can get lost where Python has to swallow exceptions (a destructor, a callback from C) or in a
+            # bare except. The handler itself sees whether dbt is on it; a real signal also ends blocking calls.
+            main = threading.main_thread().ident
+            if main is not None:
+                signal.pthread_kill(main, signal.SIGTERM)
+
+
+def _handling_interrupt() -> bool:
+    # A signal handler runs on top of the main thread's frames, so this is the exception those frames are handling.
+    error: BaseException | None = sys.exc_info()[1]
+    seen = 0
+    while error is not None and seen < 50:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error, seen = error.__context__, seen + 1
+    return False
+
+
+def leave(*, code: int, cancelled: bool) -> NoReturn:
+    """End the process with this code.
+
+    Python waits for every non-daemon thread at exit. After a cancellation one may hang in a warehouse's driver for as
+    long as its query runs, and nothing is left to be said or cleaned up then: it is left without waiting.
+    """
+    deadline = time.monotonic() + (0 if cancelled else 5)
+    while _others_alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if cancelled or _others_alive():
+        os._exit(code)
+    sys.exit(code)
+
+
+def _others_alive() -> bool:
+    main = threading.main_thread()
+    return any(thread is not main and not thread.daemon and thread.is_alive() for thread in threading.enumerate())

@@ -1,0 +1,1 @@
+"""Commands for development: the local cluster and the container images."""

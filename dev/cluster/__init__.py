@@ -1,0 +1,1 @@
+"""The development cluster: a single-node Kubernetes on this machine, kind, or the current context."""

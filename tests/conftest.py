@@ -1,0 +1,84 @@
+"""What all tests share: the development cluster, and nothing but it."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CLUSTER = CHECKOUT / ".cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """kubectl on the development cluster. Whatever KUBECONFIG says, no other cluster is ever touched."""
+
+    program: str
+    kubeconfig: Path
+
+    def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it and return what it printed, whether it succeeded or not."""
+        return subprocess.run(
+            [self.program, "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run it and return its output; fail the test with its message if it fails."""
+        done = self.run(*arguments, stdin=stdin)
+        if done.returncode != 0:
+            pytest.fail(f"kubectl {' '.join(arguments)}: {done.stderr or done.stdout}", pytrace=False)
+        return done.stdout
+
+    def json(self, *arguments: str, stdin: str | None = None) -> Any:
+        """Run it with -o json and return the object."""
+        return json.loads(self(*arguments, "-o", "json", stdin=stdin))
+
+    def refused(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run it and return its message; fail the test if it succeeds."""
+        done = self.run(*arguments, stdin=stdin)
+        if done.returncode == 0:
+            pytest.fail(f"kubectl {' '.join(arguments)} was expected to be refused, but: {done.stdout}", pytrace=False)
+        return done.stderr
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of the development cluster. A missing cluster fails the test: a skipped promise is no promise."""
+    path = CLUSTER / "kubeconfig"
+    if not path.exists():
+        pytest.fail(f"{path} does not exist: start the development cluster with `make cluster`.", pytrace=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kubectl(kubeconfig: Path) -> Kubectl:
+    """kubectl on the development cluster, which must answer."""
+    own = CLUSTER / "bin" / "kubectl"
+    command = Kubectl(program=str(own) if own.exists() else "kubectl", kubeconfig=kubeconfig)
+    answer = command.run("get", "--raw", "/readyz", "--request-timeout=10s")
+    if answer.returncode != 0:
+        pytest.fail(
+            f"The development cluster does not answer ({answer.stderr.strip()}): `make cluster`.", pytrace=False
+        )
+    return command
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of the test's own. Its deletion is not waited for, as nothing else uses it."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    kubectl("create", "namespace", name)
+    yield name
+    if not os.environ.get("KEEP_NAMESPACES"):
+        kubectl("delete", "namespace", name, "--wait=false")

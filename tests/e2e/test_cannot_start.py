@@ -1,0 +1,140 @@
+"""Runs that cannot start: each ends with a reason of the closed list and one sentence that names the cause."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import JAFFLE_SHOP_IMAGE, Cluster, condition, project
+
+SECRET_VARIABLE = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "x"}}}
+
+
+def _container(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "dbt", **fields}]}}
+
+
+CASES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an image that is not there": (
+        {"image": "localhost/no-such-image:1"}, "ImagePullFailed", "localhost/no-such-image:1",
+    ),
+    "a Secret of a variable that is not there": (
+        {"podTemplate": _container(env=[SECRET_VARIABLE])}, "ContainerConfigError", "no-such-secret",
+    ),
+    "a Secret with the profile that is not there": (
+        {"profile": {"secretRef": {"name": "no-such-secret"}}}, "VolumeMountFailed", "no-such-secret",
+    ),
+    "no node that fits": (
+        {"podTemplate": {"spec": {"nodeSelector": {"no": "such-node"}}}}, "Unschedulable", "node",
+    ),
+    "a profile that is not there": (
+        {"profile": {"inProject": True, "profile": "nope"}}, "ProfileError", "nope",
+    ),
+    "a target that is not there": (
+        {"profile": {"inProject": True, "target": "nope"}}, "ProfileError", "nope",
+    ),
+    "a project that is not there": (
+        {"project": {"image": {"path": "/dbt/nowhere"}}}, "ProjectNotFound", "/dbt/nowhere",
+    ),
+    "a project that does not parse": (project("parse-error"), "ParseError", "customers"),
+    "a selection that matches nothing": ({"select": ["no_such_model"]}, "NothingSelected", "no_such_model"),
+    "a selector that is not there": ({"selector": "nope"}, "SelectorError", "nope"),
+    "a selection dbt cannot read": ({"select": ["nosuchmethod:x"]}, "SelectorError", "nosuchmethod"),
+    "a pod template that sets what the operator owns": (
+        {"podTemplate": _container(command=["sh"])}, "InvalidPodTemplate", "spec.podTemplate.spec.containers[dbt].command",
+    ),
+    "a pod template that Kubernetes refuses": (
+        {"podTemplate": {"spec": {"dnsPolicy": "Nonsense"}}}, "InvalidPodTemplate", "dnsPolicy",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_reason_names_the_cause(cluster: Cluster, case: str) -> None:
+    spec, reason, named = CASES[case]
+    cluster.create_run(**spec)
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", reason), status["message"]
+    assert named in status["message"]
+    assert "Traceback" not in status["message"]
+    assert condition(status, "Failed") == "True"
+    # Nothing half-done stays: no green node, and no pod that still tries.
+    assert not any(m["status"]["phase"] == "Succeeded" for m in cluster.models().values())
+    cluster.until(
+        "no living pod",
+        lambda: (
+            not [
+                pod
+                for pod in cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"]
+                if pod["status"]["phase"] in ("Pending", "Running")
+            ]
+        ),
+    )
+
+
+def test_a_warehouse_that_refuses_the_connection(cluster: Cluster) -> None:
+    profile = "jaffle_shop: {target: dev, outputs: {dev: {type: duckdb, path: /nonexistent/x.duckdb}}}"
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "p"}, "stringData": {"profiles.yml": profile}}
+    )
+    cluster.create_run(profile={"secretRef": {"name": "p"}})
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "ConnectionFailed"), status["message"]
+    assert "/nonexistent/x.duckdb" in status["message"]
+
+
+def test_an_image_without_dbt(cluster: Cluster) -> None:
+    # The dbt of this image is on its PATH only.
+    cluster.create_run(
+        podTemplate=_container(env=[{"name": "PATH", "value": "/usr/bin:/bin"}]), image=JAFFLE_SHOP_IMAGE
+    )
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "DbtNotFound"), status["message"]
+
+
+@pytest.mark.parametrize("limited", ["count/jobs.batch", "pods"])
+def test_a_full_quota_keeps_the_run_queued_until_there_is_room(cluster: Cluster, limited: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "full"},
+        "spec": {"hard": {limited: "0"}},
+    }
+    cluster.apply(quota)
+    cluster.create_run()
+    cluster.until("Queued", lambda: cluster.run().get("status", {}).get("phase") == "Queued")
+    assert cluster.run()["status"]["reason"] == "QuotaExceeded"
+    assert "full" in cluster.run()["status"]["message"]
+    cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)
+    assert cluster.wait_for_end(seconds=180)["phase"] == "Succeeded"
+
+
+def test_a_pod_that_the_namespaces_policy_refuses(cluster: Cluster) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    cluster.kubectl("label", "namespace", cluster.namespace, label)
+    cluster.create_run(
+        "refused", podTemplate=_container(securityContext={"privileged": True, "allowPrivilegeEscalation": True})
+    )
+    status = cluster.wait_for_end("refused")
+    assert (status["phase"], status["reason"]) == ("Failed", "AdmissionDenied"), status["message"]
+    assert "violates PodSecurity" in status["message"]
+    # What the operator makes of a plain run is clean under the same policy.
+    cluster.create_run("clean")
+    assert cluster.wait_for_end("clean")["phase"] == "Succeeded"
+
+
+def test_a_name_that_is_taken_by_somebody_elses_job(cluster: Cluster) -> None:
+    container = {"name": "x", "image": JAFFLE_SHOP_IMAGE, "command": ["sleep", "3600"]}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "shop-producer-1"},
+        "spec": {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    }
+    cluster.apply(job)
+    cluster.create_run()
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "NameConflict"), status["message"]
+    assert "shop-producer-1" in status["message"]
+    left = cluster.kubectl.json("get", "job", "shop-producer-1", "-n", cluster.namespace)
+    assert json.dumps(left["metadata"].get("ownerReferences", [])) == "[]"

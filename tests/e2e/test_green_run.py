@@ -1,0 +1,127 @@
+"""A run of a project that works: every node is seen Pending, Running and Succeeded, while dbt runs."""
+
+import json
+import subprocess
+
+from tests.e2e.conftest import Cluster, condition, phases
+
+TERMINAL = {"Succeeded", "Failed", "Skipped", "Cancelled"}
+
+
+def test_every_node_and_the_run_succeed(cluster: Cluster) -> None:
+    cluster.create_run()
+    status = cluster.wait_for_end()
+    models = cluster.models()
+    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+    assert set(phases(models).values()) == {"Succeeded"}
+    assert status["nodes"]["total"] == status["nodes"]["succeeded"] == len(models)
+    assert status["progress"] == f"{len(models)}/{len(models)}"
+    assert status["tests"]["total"] == status["tests"]["succeeded"] > 0
+    assert [condition(status, kind) for kind in ("Succeeded", "Complete", "Failed", "Reconciling")] == [
+        "True",
+        "True",
+        None,
+        None,
+    ]
+    assert status["dbt"]["adapter"] == "duckdb"
+    assert status["dbt"]["version"].startswith("1.")
+    assert status["attempts"][0]["state"] == "Succeeded"
+    assert status["attempts"][0]["exitCode"] == 0
+
+
+def test_what_dbt_told_of_a_node_is_shown(cluster: Cluster) -> None:
+    cluster.create_run()
+    cluster.wait_for_end()
+    orders = cluster.models()["orders"]
+    assert orders["spec"]["uniqueId"] == "model.jaffle_shop.orders"
+    assert orders["spec"]["materialized"] == "table"
+    assert "orders" in orders["spec"]["relation"]
+    assert orders["status"]["executionSeconds"] > 0
+    assert orders["status"]["startedAt"] < orders["status"]["finishedAt"]
+    tests = orders["status"]["tests"]
+    assert tests["total"] == tests["passed"] == len(orders["spec"]["tests"]) > 0
+    assert tests["summary"] == f"{tests['total']}/{tests['total']}"
+    # An ephemeral model has no object of its own; what uses it depends on what it reads.
+    assert "int_order_amounts" not in cluster.models()
+    assert all(
+        "int_order_amounts" not in parent
+        for m in cluster.models().values()
+        for parent in m["spec"].get("dependsOn", ())
+    )
+
+
+def test_statuses_move_while_dbt_runs(cluster: Cluster) -> None:
+    watch = subprocess.Popen(
+        [cluster.kubectl.program, "--kubeconfig", str(cluster.kubectl.kubeconfig), "get", "dbtmodels", "-n", cluster.namespace, "-w", "-o", "json", "--output-watch-events"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        cluster.create_run(vars={"pause_seconds": 0.5})
+        status = cluster.wait_for_end()
+    finally:
+        watch.terminate()
+    output, _ = watch.communicate(timeout=30)
+    seen: dict[str, list[str]] = {}
+    order: list[tuple[str, str]] = []
+    for event in _documents(output):
+        name, phase = event["object"]["spec"]["name"], event["object"]["status"]["phase"]
+        if (name, phase) not in order:
+            order.append((name, phase))
+            seen.setdefault(name, []).append(phase)
+    assert status["phase"] == "Succeeded"
+    assert all(moves[0] == "Pending" and moves[-1] == "Succeeded" for moves in seen.values()), seen
+    assert sum("Running" in moves for moves in seen.values()) >= len(seen) - 2, seen
+    # Some node had ended before another began: this was seen during the run, not after it.
+    first_end = next(i for i, (_, phase) in enumerate(order) if phase in TERMINAL)
+    assert any(phase == "Running" for _, phase in order[first_end:])
+
+
+def _documents(text: str) -> list[dict[str, dict[str, dict[str, str]]]]:
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        try:
+            document, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            break  # the watch was ended in the middle of a document
+        found.append(document)
+    return found
+
+
+def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
+    cluster.create_run(select=["+orders"], exclude=["resource_type:test"])
+    status = cluster.wait_for_end()
+    assert status["phase"] == "Succeeded", status["message"]
+    assert "orders" in cluster.models()
+    assert "monthly_revenue" not in cluster.models()
+    assert status["tests"]["total"] <= 1  # unit tests come with their model whatever the selection says
+
+
+def test_two_runs_at_once_do_not_mix(cluster: Cluster) -> None:
+    for name in ("first", "second"):
+        cluster.create_run(name, vars={"pause_seconds": 0.3})
+    assert {cluster.wait_for_end(name)["phase"] for name in ("first", "second")} == {"Succeeded"}
+    items = cluster.kubectl.json("get", "dbtmodels", "-n", cluster.namespace)["items"]
+    by_run = {run: {m["spec"]["name"] for m in items if m["spec"]["runName"] == run} for run in ("first", "second")}
+    assert by_run["first"] == by_run["second"] != set()
+    assert {m["metadata"]["ownerReferences"][0]["name"] for m in items if m["spec"]["runName"] == "first"} == {"first"}
+
+
+def test_the_spec_of_a_started_run_is_closed(cluster: Cluster) -> None:
+    cluster.create_run()
+    cluster.until("the start", lambda: "startTime" in cluster.run().get("status", {}))
+    patch = json.dumps({"spec": {"threads": 7}})
+    said = cluster.kubectl.refused("patch", "dbtrun", "shop", "-n", cluster.namespace, "--type=merge", "-p", patch)
+    assert "immutable" in said.lower() or "may not change" in said.lower() or "cannot be changed" in said.lower(), said
+
+
+def test_a_run_tells_its_transitions_as_events(cluster: Cluster) -> None:
+    cluster.create_run()
+    cluster.wait_for_end()
+    cluster.until("the last event", lambda: "AllSucceeded" in {e["reason"] for e in cluster.events()})
+    mine = [e for e in cluster.events() if e["involvedObject"]["kind"] == "DbtRun"]
+    assert {"Executing", "AllSucceeded"} <= {e["reason"] for e in mine}
+    assert {e["type"] for e in mine} == {"Normal"}

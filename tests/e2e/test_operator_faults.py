@@ -1,0 +1,87 @@
+"""The operator dies and comes back: the run does not notice, and the statuses end as if nothing had happened."""
+
+import json
+import time
+
+from dev.install import NAMESPACE as SYSTEM
+from tests.conftest import Kubectl
+from tests.e2e.conftest import Cluster, operator_pod, phases
+
+
+def _kill(kubectl: Kubectl) -> None:
+    """End the operator without any warning, as a lost node does; its Deployment starts another one."""
+    pod = operator_pod(kubectl)
+    kubectl("delete", "pod", pod, "-n", SYSTEM, "--grace-period=0", "--force")
+
+
+def _wait_until_back(cluster: Cluster) -> None:
+    def ready() -> bool:
+        found = cluster.kubectl.json("get", "deployment", "dbt-operator", "-n", SYSTEM)
+        return bool(found["status"].get("readyReplicas")) and found["status"].get("updatedReplicas") == 1
+
+    cluster.until("the operator is back", ready)
+
+
+def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> None:
+    cluster.create_run("undisturbed")
+    expected = cluster.wait_for_end("undisturbed")
+    cluster.create_run("disturbed", vars={"pause_seconds": 2})
+    cluster.until("pods", lambda: "shop" in cluster.kubectl("get", "jobs", "-n", cluster.namespace) or True)
+    for running in (1, 4, 8):
+        cluster.until(
+            f"{running} nodes of the disturbed run have ended",
+            lambda running=running: (
+                cluster.run("disturbed").get("status", {}).get("nodes", {}).get("succeeded", 0) >= running
+            ),  # type: ignore[misc]  # the loop variable is bound at once
+        )
+        _kill(cluster.kubectl)
+    status = cluster.wait_for_end("disturbed", seconds=180)
+    assert status["phase"] == "Succeeded", status["message"]
+    assert status["nodes"] == expected["nodes"]
+    assert status["tests"] == expected["tests"]
+    jobs = cluster.kubectl.json("get", "jobs", "-n", cluster.namespace)["items"]
+    assert sorted(job["metadata"]["name"] for job in jobs) == ["disturbed-producer-1", "undisturbed-producer-1"]
+    models = cluster.kubectl.json("get", "dbtmodels", "-n", cluster.namespace)["items"]
+    assert {m["status"]["phase"] for m in models if m["spec"]["runName"] == "disturbed"} == {"Succeeded"}
+    assert {m["status"]["tries"] for m in models if m["spec"]["runName"] == "disturbed"} == {1}
+
+
+def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster) -> None:
+    cluster.create_run(vars={"broken": True, "pause_seconds": 0.5})
+    cluster.wait_for_nodes("Running")
+    cluster.kubectl("scale", "deployment", "dbt-operator", "-n", SYSTEM, "--replicas=0")
+    try:
+        cluster.until(
+            "dbt has ended by itself",
+            lambda: (
+                cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"][0]["status"]["phase"] == "Failed"
+            ),
+        )
+        assert cluster.run()["status"]["phase"] == "Running"
+    finally:
+        cluster.kubectl("scale", "deployment", "dbt-operator", "-n", SYSTEM, "--replicas=1")
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed")
+    assert "Running" not in phases(cluster.models()).values()
+    assert "Pending" not in phases(cluster.models()).values()
+
+
+def test_a_deleted_operator_pod_stops_within_its_grace_period(cluster: Cluster) -> None:
+    _wait_until_back(cluster)
+    pod = operator_pod(cluster.kubectl)
+    cluster.create_run(vars={"pause_seconds": 1})
+    cluster.wait_for_nodes("Running")
+    cluster.kubectl("delete", "pod", pod, "-n", SYSTEM, "--wait=false")
+    log = cluster.kubectl("logs", "-f", pod, "-n", SYSTEM)
+    last = [json.loads(line) for line in log.splitlines() if line.startswith("{")][-1]
+    assert last["event"] == "stopped", last
+    assert last["all_statuses_stored"] is True
+    assert cluster.wait_for_end()["phase"] == "Succeeded"
+
+
+def test_the_liveness_probe_answers(cluster: Cluster) -> None:
+    _wait_until_back(cluster)
+    time.sleep(0)
+    pod = cluster.kubectl.json("get", "pod", operator_pod(cluster.kubectl), "-n", SYSTEM)
+    assert pod["status"]["containerStatuses"][0]["ready"] is True
+    assert pod["spec"]["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/healthz"

@@ -1,0 +1,236 @@
+"""The CRDs and the typed Python say the same: names, types, limits, enums, required fields and defaults.
+
+Both sides are brought into one form, a nested mapping, and compared as a whole: what only one of them has shows up,
+whichever it is.
+"""
+
+import types
+import typing
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import pytest
+import yaml
+from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.api.status import DbtModelSpec, DbtModelStatus, DbtRunStatus
+from dbt_operator.api.values import Value
+from msgspec import NODEFAULT, inspect
+from pydantic import BaseModel, StringConstraints
+from pydantic.fields import FieldInfo
+
+CRDS = Path(__file__).resolve().parents[3] / "crds"
+Shape = dict[str, Any]
+ANYTHING: Shape = {"type": "any"}
+
+
+def crd_schema(plural: str, part: str) -> Shape:
+    """The schema of spec or status in a CRD file."""
+    crd = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+    schema: Shape = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part]
+    return schema
+
+
+def of_schema(schema: Shape) -> Shape:
+    """The shape of a schema of a CRD."""
+    if "type" not in schema:
+        return ANYTHING
+    shape: Shape = {"type": "date-time" if schema.get("format") == "date-time" else schema["type"]}
+    shape |= {
+        key: schema[key] for key in ("maxLength", "maxItems", "maxProperties", "minimum", "maximum") if key in schema
+    }
+    shape |= {key: schema[key] for key in ("minLength", "pattern") if key in schema}
+    if "enum" in schema:
+        shape["enum"] = schema["enum"]
+    if "properties" in schema:
+        shape["fields"] = {name: of_schema(each) for name, each in schema["properties"].items()}
+        shape["required"] = sorted(schema.get("required", ()))
+        shape["defaults"] = {k: v["default"] for k, v in schema["properties"].items() if "default" in v}
+    if "items" in schema:
+        shape["items"] = of_schema(schema["items"])
+    return shape
+
+
+def of_struct(kind: type[Value]) -> Shape:
+    """The shape of a msgspec value."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    defaults = {field.encode_name: field.default for field in info.fields if field.default is not NODEFAULT}
+    # Zero counts and the empty summary are defaults of Python only: they are always written.
+    told = {key: value.value for key, value in defaults.items() if isinstance(value, Enum)}
+    always = {key for key, value in defaults.items() if value == "" or (value == 0 and value is not None)}
+    return {
+        "type": "object",
+        "fields": {field.encode_name: of_msgspec(field.type) for field in info.fields},
+        "required": sorted({field.encode_name for field in info.fields if field.default is NODEFAULT} | always),
+        "defaults": told,
+    }
+
+
+def of_msgspec(kind: inspect.Type) -> Shape:
+    """The shape of a type as msgspec sees it."""
+    match kind:
+        case inspect.UnionType(types=options):
+            (option,) = (each for each in options if not isinstance(each, inspect.NoneType))
+            return of_msgspec(option)
+        case inspect.StructType(cls=cls):
+            assert issubclass(cls, Value)
+            return of_struct(cls)
+        case inspect.VarTupleType(item_type=item, max_length=limit):
+            return {"type": "array", "maxItems": limit, "items": of_msgspec(item)}
+        case inspect.EnumType(cls=cls):
+            return {"type": "string", "enum": [member.value for member in cls]}
+        case inspect.StrType(max_length=limit):
+            return {"type": "string", "maxLength": limit}
+        case inspect.IntType():
+            return {"type": "integer"}
+        case inspect.FloatType():
+            return {"type": "number"}
+        case inspect.DateTimeType():
+            return {"type": "date-time"}
+    raise AssertionError(f"no rule for {kind}")
+
+
+def of_model(model: type[BaseModel]) -> Shape:
+    """The shape of a pydantic model."""
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    defaults = {
+        alias: field.get_default(call_default_factory=True)
+        for alias, field in fields.items()
+        if not field.is_required()
+    }
+    return {
+        "type": "object",
+        "fields": {alias: of_annotation(field.annotation, limits_of(field)) for alias, field in fields.items()},
+        "required": sorted(alias for alias, field in fields.items() if field.is_required()),
+        "defaults": {alias: value for alias, value in defaults.items() if value not in (None, (), {})},
+    }
+
+
+def limits_of(field: FieldInfo) -> list[Any]:
+    """Everything that the annotation of a field adds to its type."""
+    return list(field.metadata)
+
+
+def of_annotation(annotation: Any, limits: list[Any]) -> Shape:
+    """The shape of a type hint with its limits."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return of_annotation(arguments[0], [*limits, *arguments[1:]])
+    if origin in (typing.Union, types.UnionType):
+        (option,) = (each for each in arguments if each is not type(None))
+        return of_annotation(option, limits)
+    if origin is typing.Literal:
+        return {"type": "string", "enum": list(arguments)}
+    if origin is tuple:
+        return {
+            "type": "array",
+            "items": of_annotation(arguments[0], []),
+            "maxItems": limit(limits, annotated_types.MaxLen),
+        }
+    if origin is dict:
+        return {"type": "object", **known(maxProperties=limit(limits, annotated_types.MaxLen))}
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return of_model(annotation)
+    if annotation is str:
+        return {"type": "string", **text_limits(limits)}
+    if annotation is bool:
+        return {"type": "boolean"}
+    if annotation is int:
+        return {
+            "type": "integer",
+            "minimum": limit(limits, annotated_types.Ge),
+            "maximum": limit(limits, annotated_types.Le),
+        }
+    raise AssertionError(f"no rule for {annotation}")
+
+
+def text_limits(limits: list[Any]) -> Shape:
+    """The limits of a text, however pydantic keeps them."""
+    found: Shape = {}
+    for each in limits:
+        nested = getattr(each, "metadata", ())
+        found |= text_limits(list(nested)) if nested else {}
+        if isinstance(each, StringConstraints):
+            found |= known(minLength=each.min_length, maxLength=each.max_length, pattern=each.pattern)
+        elif isinstance(each, annotated_types.MinLen):
+            found["minLength"] = each.min_length
+        elif isinstance(each, annotated_types.MaxLen):
+            found["maxLength"] = each.max_length
+        elif getattr(each, "pattern", None):
+            found["pattern"] = each.pattern
+    return found
+
+
+def limit(limits: list[Any], kind: type) -> Any:
+    """The limit of this kind among the annotations, if there is one."""
+    for each in limits:
+        if isinstance(each, kind):
+            return next(getattr(each, name) for name in ("max_length", "ge", "le") if hasattr(each, name))
+        for nested in getattr(each, "metadata", ()):
+            if isinstance(nested, kind):
+                return limit([nested], kind)
+    return None
+
+
+def known(**values: Any) -> Shape:
+    """The values that are not None."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def without(shape: Shape, *keys: str) -> Shape:
+    """A shape without the attributes that one side does not say."""
+    return {
+        key: {name: without(each, *keys) for name, each in value.items()}
+        if key == "fields"
+        else (without(value, *keys) if key == "items" else value)
+        for key, value in shape.items()
+        if key not in keys
+    }
+
+
+def test_the_spec_of_a_run_is_the_same_in_the_crd_and_in_python() -> None:
+    schema = of_schema(crd_schema("dbtruns", "spec"))
+    # Free in Python: where it is merged into a pod its fields are checked, with better sentences.
+    assert set(schema["fields"].pop("podTemplate")["fields"]) == {"metadata", "spec"}
+    model = of_model(DbtRunSpec)
+    assert model["fields"].pop("podTemplate") == {"type": "object"}
+    # False is what an absent flag means; both sides say so.
+    assert schema == model
+
+
+@pytest.mark.parametrize(
+    ("plural", "part", "kind"),
+    [("dbtruns", "status", DbtRunStatus), ("dbtmodels", "status", DbtModelStatus), ("dbtmodels", "spec", DbtModelSpec)],
+)
+def test_what_the_operator_writes_is_the_same_on_both_sides(plural: str, part: str, kind: type[Value]) -> None:
+    # The lower limits are what a value of dbt's always keeps; only the upper ones need care when writing.
+    assert without(of_schema(crd_schema(plural, part)), "minLength", "pattern") == of_struct(kind)
+
+
+def test_every_field_of_the_crds_is_described() -> None:
+    for plural in ("dbtruns", "dbtmodels"):
+        crd = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+        assert not list(undescribed(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], plural))
+
+
+def undescribed(schema: Shape, path: str) -> typing.Iterator[str]:
+    """The paths of the fields without a description."""
+    # Kubernetes describes metadata itself, and lets nobody else do so.
+    if not schema.get("description", "").strip() and not path.endswith(".metadata"):
+        yield path
+    for name, each in schema.get("properties", {}).items():
+        yield from undescribed(each, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from undescribed(schema[key], f"{path}[]")
+
+
+def test_the_crds_are_small_enough_for_a_client_side_apply() -> None:
+    assert sum(path.stat().st_size for path in CRDS.glob("*.yaml")) < 100_000
+
+
+def test_a_time_is_a_time_on_both_sides() -> None:
+    assert of_msgspec(inspect.type_info(datetime)) == of_schema({"type": "string", "format": "date-time"})

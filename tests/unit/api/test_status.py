@@ -1,0 +1,133 @@
+"""Statuses as they are written: nothing that the apiserver would refuse, and nothing that is lost."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
+from dbt_operator.api.reasons import NodeReason, RunReason
+from dbt_operator.api.status import (
+    Counts,
+    DbtInfo,
+    DbtModelSpec,
+    DbtModelStatus,
+    DbtRunStatus,
+    FailingTest,
+    ModelAttempt,
+    ModelTests,
+    RunAttempt,
+    RunFailure,
+    Severity,
+)
+from dbt_operator.api.values import format_duration, format_time
+from hypothesis import given
+from hypothesis import strategies as st
+
+START = datetime(2026, 11, 20, 17, 11, 13, 219457, tzinfo=UTC)
+
+
+def model_statuses() -> st.SearchStrategy[DbtModelStatus]:
+    tests = st.builds(
+        ModelTests,
+        **{name: st.integers(0, 9) for name in ("total", "passed", "warned", "failed", "errored", "skipped")},
+        summary=st.just(""),
+        failing=st.lists(
+            st.builds(FailingTest, unique_id=st.text(), name=st.text(), message=st.none() | st.text())
+        ).map(tuple),
+    )
+    return st.builds(
+        DbtModelStatus,
+        phase=st.sampled_from(NodePhase),
+        reason=st.none() | st.sampled_from(NodeReason),
+        message=st.none() | st.text(),
+        started_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+        tests=st.none() | tests,
+        rows_affected=st.none() | st.integers(0, 2**62),
+    )
+
+
+@given(model_statuses())
+def test_a_written_status_is_read_back_as_it_was(status: DbtModelStatus) -> None:
+    read = DbtModelStatus.parse(status.to_dict())
+    assert read is not None
+    assert read.to_dict() == status.to_dict()
+
+
+def test_a_status_of_a_newer_operator_is_not_misread() -> None:
+    assert DbtModelStatus.parse({"phase": "Paused"}) is None
+    assert DbtModelStatus.parse({"phase": "Running", "newField": 1}) == DbtModelStatus(phase=NodePhase.RUNNING)
+
+
+def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
+    status = DbtRunStatus(
+        phase=RunPhase.FAILED,
+        reason=RunReason.NODES_FAILED,
+        start_time=START,
+        completion_time=START + timedelta(seconds=92),
+        nodes=Counts(total=40, pending=20, running=3, failed=1, succeeded=16),
+        dbt=DbtInfo(version="1.11.16"),
+        attempts=(
+            RunAttempt(
+                name="a-producer-1", kind=AttemptKind.PRODUCER, state=AttemptPhase.FAILED, exit_code=0, log_time="t"
+            ),
+        ),
+    )
+    assert status.to_dict() == {
+        "phase": "Failed",
+        "reason": "NodesFailed",
+        "startTime": "2026-11-20T17:11:13.219457Z",
+        "completionTime": "2026-11-20T17:12:45.219457Z",
+        "duration": "1m32s",
+        "progress": "17/40",
+        "nodes": {
+            "total": 40,
+            "pending": 20,
+            "running": 3,
+            "succeeded": 16,
+            "warned": 0,
+            "failed": 1,
+            "skipped": 0,
+            "cancelled": 0,
+        },
+        "dbt": {"version": "1.11.16"},
+        "attempts": [{"name": "a-producer-1", "kind": "Producer", "state": "Failed", "exitCode": 0, "logTime": "t"}],
+    }
+
+
+def test_what_exceeds_the_limits_of_the_crd_is_shortened_not_lost() -> None:
+    failures = tuple(RunFailure(unique_id=f"model.a.{n}", name=f"{n}", message="é" * 5000) for n in range(30))
+    written = DbtRunStatus(failures=failures).to_dict()["failures"]
+    assert [failure["name"] for failure in written] == [str(n) for n in range(20)]
+    assert written[0]["message"] == "é" * 1023 + "…"
+    spec = DbtModelSpec(
+        run_name="r", unique_id="u", name="n", resource_type="model", tags=("t" * 2000,) * 300
+    ).to_dict()
+    assert [len(tag) for tag in spec["tags"]] == [1024] * 200
+
+
+def test_of_the_attempts_the_newest_are_kept() -> None:
+    attempts = tuple(ModelAttempt(kind=AttemptKind.PRODUCER, job=f"job-{n}", phase=NodePhase.FAILED) for n in range(7))
+    written = DbtModelStatus(attempts=attempts).to_dict()["attempts"]
+    assert [attempt["job"] for attempt in written] == ["job-2", "job-3", "job-4", "job-5", "job-6"]
+
+
+def test_the_columns_follow_from_the_counts() -> None:
+    tests = ModelTests(total=5, passed=4, warned=1, failed=0, errored=0, skipped=0)
+    assert tests.to_dict()["summary"] == "4/5"
+    assert DbtModelStatus(execution_seconds=0.051234).to_dict()["executionSeconds"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-3, "0s"), (0.4, "0s"), (45, "45s"), (92, "1m32s"), (3600, "1h0m"), (90061, "25h1m")]
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_times_are_written_in_utc() -> None:
+    assert format_time(datetime.fromisoformat("2026-11-20T18:11:13+01:00")) == "2026-11-20T17:11:13Z"
+
+
+def test_severities_are_read_in_any_case_as_dbt_does() -> None:
+    assert Severity("warn") is Severity.WARN
+    with pytest.raises(ValueError, match="fatal"):
+        Severity("fatal")

@@ -1,0 +1,93 @@
+"""The Job of the producer: one pod, dbt's own arguments, and what tells the runner which values are secret."""
+
+from typing import Any
+
+from dbt_operator.pods.job import RunRef, dbt_arguments, producer_job, runner_config_map
+from tests.unit.pods.test_pod_template import RUN, pod_of, spec
+
+
+def arguments_of(**fields: Any) -> list[str]:
+    arguments: list[str] = pod_of(**fields)["spec"]["containers"][0]["args"]
+    return arguments
+
+
+def test_every_field_of_the_spec_becomes_an_argument_of_dbt() -> None:
+    arguments = dbt_arguments(
+        spec(
+            select=["a", "tag:b"],
+            exclude=["c"],
+            vars={"z": 1, "a": "x y"},
+            fullRefresh=True,
+            failFast=True,
+            threads=3,
+            profile={"inProject": True, "profile": "shop", "target": "prod"},
+        )
+    )
+    assert arguments == [
+        *("build", "--select", "a", "tag:b", "--exclude", "c", "--vars", '{"a": "x y", "z": 1}'),
+        *("--threads", "3", "--profile", "shop", "--target", "prod", "--full-refresh", "--fail-fast"),
+    ]
+
+
+def test_an_empty_spec_is_a_plain_build() -> None:
+    assert dbt_arguments(spec()) == ["build"]
+
+
+def test_a_selector_is_passed_by_name() -> None:
+    assert dbt_arguments(spec(selector="nightly")) == ["build", "--selector", "nightly"]
+
+
+def test_a_job_is_one_attempt_owned_by_its_run() -> None:
+    job = producer_job(run=RUN, spec=spec(), number=1)
+    assert job["metadata"]["name"] == "nightly-producer-1"
+    assert job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["podReplacementPolicy"] == "Failed"
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == (RUN.uid, True)
+
+
+def test_a_queue_name_on_the_run_reaches_the_job() -> None:
+    queued = RunRef(namespace="data", name="nightly", uid=RUN.uid, labels={"kueue.x-k8s.io/queue-name": "team"})
+    assert producer_job(run=queued, spec=spec(), number=1)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+
+
+def test_names_of_variables_from_secrets_are_given_to_the_runner_to_mask() -> None:
+    env = [
+        {"name": "PLAIN", "value": "x"},
+        {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "warehouse", "key": "password"}}},
+    ]
+    arguments = arguments_of(podTemplate={"spec": {"containers": [{"name": "dbt", "env": env}]}})
+    assert arguments[arguments.index("--secret-env") + 1] == "PASSWORD"
+    assert "PLAIN" not in arguments
+
+
+def test_a_whole_secret_in_the_environment_is_mounted_so_that_its_values_are_known() -> None:
+    env_from = [{"secretRef": {"name": "warehouse", "optional": True}}, {"configMapRef": {"name": "plain"}}]
+    pod = pod_of(podTemplate={"spec": {"containers": [{"name": "dbt", "envFrom": env_from}]}})["spec"]
+    volume = next(v for v in pod["volumes"] if v["name"] == "dbt-operator-secret-0")
+    mount = next(m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "dbt-operator-secret-0")
+    assert volume["secret"] == {"secretName": "warehouse", "optional": True}
+    arguments = pod["containers"][0]["args"]
+    assert arguments[arguments.index("--secret-file") + 1] == mount["mountPath"]
+    assert not any(v["name"] == "dbt-operator-secret-1" for v in pod["volumes"])
+
+
+def test_a_profile_from_a_secret_is_mounted_as_profiles_yml_and_masked() -> None:
+    pod = pod_of(profile={"secretRef": {"name": "warehouse", "key": "prod.yml"}})["spec"]
+    volume = next(v for v in pod["volumes"] if v["name"] == "dbt-operator-profiles")
+    assert volume["secret"]["items"] == [{"key": "prod.yml", "path": "profiles.yml"}]
+    arguments = pod["containers"][0]["args"]
+    assert arguments[arguments.index("--profiles-dir") + 1] == "/dbt-operator/profiles"
+    assert arguments[arguments.index("--secret-file") + 1] == "/dbt-operator/profiles/profiles.yml"
+
+
+def test_a_profile_in_the_project_is_looked_for_there() -> None:
+    arguments = arguments_of()
+    assert arguments[arguments.index("--profiles-dir") + 1] == "/dbt/shop"
+
+
+def test_the_runner_fits_into_a_config_map() -> None:
+    manifest = runner_config_map(RUN)
+    assert manifest["immutable"] is True
+    assert len(manifest["binaryData"]["runner.pyz"]) < 300_000

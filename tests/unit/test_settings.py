@@ -1,0 +1,34 @@
+"""Settings come from the environment, as the chart sets it, and a wrong one is named."""
+
+import pytest
+from dbt_operator.settings import InvalidSettings, load_settings
+
+
+def test_without_any_variable_all_namespaces_are_watched() -> None:
+    assert load_settings().watch_namespaces == ()
+
+
+def test_namespaces_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_OPERATOR_WATCH_NAMESPACES", " analytics, finance,,analytics")
+    assert load_settings().watch_namespaces == ("analytics", "finance")
+
+
+def test_an_empty_variable_of_the_chart_means_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_OPERATOR_WATCH_NAMESPACES", "")
+    assert load_settings().watch_namespaces == ()
+
+
+def test_large_numbers_may_be_written_as_helm_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_OPERATOR_MAX_WRITES_PER_SECOND", "1e+06")
+    assert load_settings().max_writes_per_second == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("START_DEADLINE_SECONDS", "soon"), ("LOG_LEVEL", "loud"), ("LOG_FORMAT", "xml")]
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"DBT_OPERATOR_{name}", value)
+    with pytest.raises(
+        InvalidSettings, match=rf"^The environment variable DBT_OPERATOR_{name} is wrong: .*'{value}'\.$"
+    ):
+        load_settings()
