@@ -7,6 +7,7 @@ the name of an image is known before it exists. `python -m dev.images build` for
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -47,8 +48,10 @@ IMAGES = (
 BASE_SUITE = "bookworm"
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
 LAYERS_KEPT = 60
+BUILD_ATTEMPTS = 3
 CERTIFICATES = "/etc/ssl/certs"
-PASSED_ARGUMENTS = ("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+INDEX_ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+CERTIFICATE_ARGUMENTS = ("SSL_CERT_FILE", "PIP_CERT")
 """Settings of this machine that an image's build needs; passed where its Dockerfile declares them."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images for the development cluster.")
@@ -67,7 +70,8 @@ def copied_paths(dockerfile: str) -> list[str]:
     for keyword, *words in instructions(dockerfile):
         if keyword.upper() not in {"COPY", "ADD"} or any(word.startswith("--from=") for word in words):
             continue
-        sources = [word for word in shlex.split(" ".join(words)) if not word.startswith("--")][:-1]
+        plain = " ".join(word for word in words if not word.startswith("--"))
+        sources = (json.loads(plain) if plain.startswith("[") else shlex.split(plain))[:-1]
         paths += [source.rstrip("/") or "." for source in sources]
     return sorted(set(paths))
 
@@ -192,27 +196,27 @@ def _ensure_base(settings: Settings) -> str:
     return name
 
 
-def _passed_arguments(dockerfile: str) -> dict[str, str]:
+def _passed_arguments(dockerfile: str, names: Sequence[str]) -> dict[str, str]:
     """Only for this build: as build arguments they do not become part of the image's configuration."""
     declared = declared_arguments(dockerfile)
-    return {name: os.environ[name] for name in PASSED_ARGUMENTS if name in declared and os.environ.get(name)}
+    return {name: os.environ[name] for name in names if name in declared and os.environ.get(name)}
 
 
-def _volumes(arguments: dict[str, str]) -> list[str]:
+def _volumes(certificate_files: Iterable[str]) -> list[str]:
     """The machine's certificates, which are not always where the image has its own."""
-    files = [value for name, value in arguments.items() if name in {"SSL_CERT_FILE", "PIP_CERT"}]
-    places = {CERTIFICATES} | {str(Path(file).parent) for file in files}
+    places = {CERTIFICATES} | {str(Path(file).parent) for file in certificate_files}
     return [f"--volume={place}:{place}:ro" for place in sorted(places) if Path(place).is_dir()]
 
 
 def _build_local(settings: Settings, image: Image, *, tag: str) -> None:
     dockerfile = _read_dockerfile(settings, image)
-    passed = _passed_arguments(dockerfile)
+    files = _passed_arguments(dockerfile, CERTIFICATE_ARGUMENTS)
+    passed = {**files, **_passed_arguments(dockerfile, INDEX_ARGUMENTS)}
     arguments = {"BASE": _ensure_base(settings), **dict(image.build_arguments), **passed}
     _buildah(
         settings, "bud", "--isolation", "chroot", "--layers", "--quiet",
         *(f"--build-arg={key}={value}" for key, value in arguments.items()),
-        *_volumes(passed),
+        *_volumes(files.values()),
         "--file", str(settings.checkout / image.dockerfile), "--tag", tag, str(settings.checkout / image.context),
         doing=f"Building {image.name}",
     )  # fmt: skip
@@ -250,29 +254,45 @@ def _local_size(settings: Settings, tag: str) -> str:
     return _buildah(settings, "images", "--noheading", "--format", "{{.Size}}", tag, doing="Reading a size").strip()
 
 
-def _make_local(settings: Settings, image: Image) -> None:
-    tag, began = reference(image.name), time.monotonic()
-    _storage(settings).mkdir(parents=True, exist_ok=True)
-    is_built = tag in _built(settings)
-    if not is_built:
+def _ensure_built(settings: Settings, image: Image) -> tuple[str, bool]:
+    """The tag, and whether it was built now. It must tell the truth: inputs may change while they are being read."""
+    for _ in range(BUILD_ATTEMPTS):
+        tag = reference(image.name)
+        if tag in _built(settings):
+            return tag, False
         say(f"Building {tag} …")
         _build_local(settings, image, tag=tag)
+        if reference(image.name) == tag:
+            return tag, True
+        _buildah(settings, "rmi", tag, doing="Removing an image of changed files")
+    raise ClusterError(f"The files of {image.name} kept changing while it was built: try again.")
+
+
+def _make_local(settings: Settings, image: Image) -> str:
+    began = time.monotonic()
+    _storage(settings).mkdir(parents=True, exist_ok=True)
+    tag, built_now = _ensure_built(settings, image)
     if not local.is_running(settings):
         raise ClusterError("The image is built, and no cluster runs to take it: run `python -m dev.cluster up`.")
     is_imported = tag in runtime.image_names(settings)
     if not is_imported:
         _import_local(settings, image, tag=tag)
+    if built_now or not is_imported:
         _forget_old(settings, image, tag=tag)
-    state = f"{time.monotonic() - began:.0f} s" if not (is_built and is_imported) else "unchanged"
+    state = "unchanged" if is_imported and not built_now else f"{time.monotonic() - began:.0f} s"
     say(f"{tag}  {_local_size(settings, tag)}  ({state})")
+    return tag
 
 
-def _make_docker(settings: Settings, image: Image, *, load_into_kind: bool) -> None:
+def _make_docker(settings: Settings, image: Image, *, load_into_kind: bool) -> str:
     tag, stable = reference(image.name), stable_reference(image.name)
     docker = find_program("docker") or "docker"
     if not succeeds([docker, "image", "inspect", tag]):
         say(f"Building {tag} …")
-        arguments = {**dict(image.build_arguments), **_passed_arguments(_read_dockerfile(settings, image))}
+        arguments = {
+            **dict(image.build_arguments),
+            **_passed_arguments(_read_dockerfile(settings, image), INDEX_ARGUMENTS),
+        }
         options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
         argv = [docker, "build", "--quiet", *options, "--tag", tag, "--tag", stable]
         argv += ["--file", str(settings.checkout / image.dockerfile), str(settings.checkout / image.context)]
@@ -282,6 +302,7 @@ def _make_docker(settings: Settings, image: Image, *, load_into_kind: bool) -> N
         run(argv, doing=f"Loading {image.name} into kind")
     size = run([docker, "image", "inspect", "--format", "{{.Size}}", tag], doing="Reading a size").strip()
     say(f"{tag}  {int(size) / 1e6:.0f} MB" + ("" if load_into_kind else "  (push it to where your cluster finds it)"))
+    return tag
 
 
 def cluster_kind(settings: Settings) -> str:
@@ -300,12 +321,9 @@ def build_images(names: Sequence[str] = ()) -> list[str]:
         packages.check_machine()
         packages.ensure()
     with locked(settings.cache / "images.lock", purpose="builds images"):
-        for image in wanted:
-            if chosen == "local":
-                _make_local(settings, image)
-            else:
-                _make_docker(settings, image, load_into_kind=chosen == "kind")
-    return [reference(image.name) for image in wanted]
+        if chosen == "local":
+            return [_make_local(settings, image) for image in wanted]
+        return [_make_docker(settings, image, load_into_kind=chosen == "kind") for image in wanted]
 
 
 @app.command()

@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 # Kubernetes gives the pod 15 s; the last statuses must be out before the process is killed.
 _LAST_WRITES_SECONDS = 7.0
 
-app = typer.Typer(help="dbt on Kubernetes without a workflow engine.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="dbt on Kubernetes without a workflow engine.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command(name="replay")(replay_command)
 
 

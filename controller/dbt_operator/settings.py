@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     """How long a run's pod may take to start (scheduling, pulling the image, mounting) before the run fails. The time
     that a run waits for a quota or a queueing system does not count."""
 
-    max_writes_per_second: Annotated[float, Field(gt=0)] = 100.0
+    max_writes_per_second: Annotated[int, Field(ge=1)] = 100
     """How many statuses and events are written per second, over all runs; what is over it waits and is merged."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

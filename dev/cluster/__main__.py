@@ -18,14 +18,15 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="The developm
 
 
 class Kind(StrEnum):
-    """Where the cluster runs."""
+    """Where the cluster runs; `auto` is what this checkout uses already, else kind where it works, else local."""
 
+    AUTO = "auto"
     LOCAL = "local"
     KIND = "kind"
     CURRENT = "current"
 
 
-KindOption = Annotated[Kind | None, typer.Option("--kind", help="Default: kind where it and Docker work, else local.")]
+KindOption = Annotated[Kind, typer.Option("--kind", help="Where the cluster runs.")]
 
 
 def _recorded_kind(settings: Settings) -> Kind | None:
@@ -35,8 +36,10 @@ def _recorded_kind(settings: Settings) -> Kind | None:
         return None
 
 
-def _default_kind() -> Kind:
-    return Kind.KIND if kind.available() else Kind.LOCAL
+def _resolve(settings: Settings, chosen: Kind) -> Kind:
+    if chosen is not Kind.AUTO:
+        return chosen
+    return _recorded_kind(settings) or (Kind.KIND if kind.available() else Kind.LOCAL)
 
 
 def _link_clients(settings: Settings, programs: dict[str, str]) -> None:
@@ -62,17 +65,17 @@ def _up_local(settings: Settings) -> tuple[str, dict[str, str]]:
 
 
 @app.command()
-def up(chosen: KindOption = None) -> None:
+def up(chosen: KindOption = Kind.AUTO) -> None:
     """Start the cluster, or repair it; does nothing when it runs."""
     settings = load()
-    wanted = chosen or _recorded_kind(settings) or _default_kind()
+    wanted = _resolve(settings, chosen)
     if wanted is Kind.LOCAL:
         packages.check_machine()
     with locked(settings.lock_file, purpose="starts or stops the cluster"):
         if wanted is Kind.LOCAL:
             kubeconfig, programs = _up_local(settings)
         else:
-            programs = kind.client_programs(binaries.CLIENT_PROGRAMS)
+            programs = kind.client_programs(settings, binaries.CLIENT_PROGRAMS)
             kubeconfig = kind.up(settings) if wanted is Kind.KIND else kind.current(settings)
         _connect(settings, chosen=wanted, kubeconfig=kubeconfig, programs=programs)
     say(f"KUBECONFIG={settings.kubeconfig}")
@@ -80,12 +83,12 @@ def up(chosen: KindOption = None) -> None:
 
 @app.command()
 def down(
-    chosen: KindOption = None,
+    chosen: KindOption = Kind.AUTO,
     purge: Annotated[bool, typer.Option("--purge", help="Delete images, certificates and logs too.")] = False,
 ) -> None:
     """Stop the cluster and remove its traces from the machine. A cluster of others is only forgotten."""
     settings = load()
-    wanted = chosen or _recorded_kind(settings) or _default_kind()
+    wanted = _resolve(settings, chosen)
     if wanted is Kind.LOCAL:
         packages.check_machine()
     with locked(settings.lock_file, purpose="starts or stops the cluster"):
@@ -101,7 +104,7 @@ def down(
 def status() -> None:
     """One line per component."""
     settings = load()
-    recorded = _recorded_kind(settings) or _default_kind()
+    recorded = _resolve(settings, Kind.AUTO)
     say(f"{'kind':<24} {recorded}")
     if recorded is Kind.LOCAL:
         for line in local.status(settings):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 
-from dev.cluster.commands import find_program, run, say, succeeds
+from dev.cluster.commands import SYSTEM_PATH, find_program, run, say, succeeds
 from dev.cluster.settings import KIND_NAME, ClusterError, Settings
 
 DOCKER_TIMEOUT = 10.0
@@ -26,8 +27,19 @@ def _require(program: str) -> str:
     return found
 
 
-def client_programs(names: tuple[str, ...]) -> dict[str, str]:
-    return {name: _require(name) for name in names}
+def _path_of_the_user(settings: Settings) -> str:
+    """The PATH without this checkout's own links, which may stand first in it."""
+    folders = os.environ.get("PATH", SYSTEM_PATH).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if folder != str(settings.client_binaries))
+
+
+def client_programs(settings: Settings, names: tuple[str, ...]) -> dict[str, str]:
+    """The user's own client programs; a link to one of our links would point to itself."""
+    found = {name: shutil.which(name, path=_path_of_the_user(settings)) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise ClusterError(f"{' and '.join(missing)} must be on the PATH to use a cluster that is not local.")
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _exists(program: str) -> bool:
@@ -56,7 +68,7 @@ def down(settings: Settings) -> None:
 
 def current(settings: Settings) -> str:
     """A copy of the current context alone, so that a later change of context cannot redirect this checkout."""
-    kubectl = _require("kubectl")
+    kubectl = client_programs(settings, ("kubectl",))["kubectl"]
     env = dict(os.environ)
     if env.get("KUBECONFIG") == str(settings.kubeconfig):
         del env["KUBECONFIG"]  # set by this checkout's own targets: it is not what the user means by "current"

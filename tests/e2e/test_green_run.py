@@ -52,7 +52,19 @@ def test_what_dbt_told_of_a_node_is_shown(cluster: Cluster) -> None:
 
 def test_statuses_move_while_dbt_runs(cluster: Cluster) -> None:
     watch = subprocess.Popen(
-        [cluster.kubectl.program, "--kubeconfig", str(cluster.kubectl.kubeconfig), "get", "dbtmodels", "-n", cluster.namespace, "-w", "-o", "json", "--output-watch-events"],
+        [
+            cluster.kubectl.program,
+            "--kubeconfig",
+            str(cluster.kubectl.kubeconfig),
+            "get",
+            "dbtmodels",
+            "-n",
+            cluster.namespace,
+            "-w",
+            "-o",
+            "json",
+            "--output-watch-events",
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -1,4 +1,4 @@
-"""Writes a dbt project of many light models in layers, for measuring throughput: `generate.py FOLDER [--models N] [--layers N]`.
+"""Writes a dbt project of many light models in layers, for measuring throughput: `generate.py FOLDER`.
 
 Deterministic: the same arguments give the same files. Each model reads one to three models of the layer above it, and
 every tenth one has a data test.
@@ -25,14 +25,15 @@ many:
   outputs:
     dev: {type: duckdb, path: /tmp/many.duckdb, threads: 4}
 """
+PARENT = "select id from {{ ref('PARENT') }}"
 
 
 def sql(*, parents: list[str], number: int) -> str:
     """A model that returns one row, whatever its parents hold."""
     if not parents:
         return f"select {number} as id\n"
-    parts = [f"select id from {{{{ ref('{parent}') }}}}" for parent in parents]
-    return "select max(id) as id from (\n    " + "\n    union all ".join(parts) + "\n)\n"
+    unions = "\n    union all ".join(PARENT.replace("PARENT", parent) for parent in parents)
+    return f"select max(id) as id from (\n    {unions}\n)\n"  # noqa: S608 - names of our own making
 
 
 def tests(*, names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Settings come from the environment, as the chart sets it, and a wrong one is named."""
 
 import pytest
+
 from dbt_operator.settings import InvalidSettings, load_settings
 
 
@@ -16,11 +17,6 @@ def test_namespaces_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_empty_variable_of_the_chart_means_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBT_OPERATOR_WATCH_NAMESPACES", "")
     assert load_settings().watch_namespaces == ()
-
-
-def test_large_numbers_may_be_written_as_helm_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DBT_OPERATOR_MAX_WRITES_PER_SECOND", "1e+06")
-    assert load_settings().max_writes_per_second == 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from msgspec import inspect
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An immutable value with the field names of the API. Fields that are None or empty are unset."""
+    """An immutable value with the field names of the API. Optional fields that are None or empty are unset."""
 
     KEEP_LAST: ClassVar[frozenset[str]] = frozenset()
     """Lists that lose their oldest entries when they are full; all others lose the newest."""
@@ -40,6 +40,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class _Field(NamedTuple):
     name: str
     key: str
+    optional: bool
     text_limit: int | None  # of the text, or of each text of a list
     list_limit: int | None
     keep_last: bool
@@ -60,6 +61,7 @@ def _field(kind: type[Value], field: inspect.Field) -> _Field:
     return _Field(
         name=field.name,
         key=field.encode_name,
+        optional=field.default is None or field.default == (),
         text_limit=next((text.max_length for text in texts), None),
         list_limit=next((each.max_length for each in lists), None),
         keep_last=field.name in kind.KEEP_LAST,
@@ -68,7 +70,11 @@ def _field(kind: type[Value], field: inspect.Field) -> _Field:
 
 def _struct(value: Value) -> dict[str, Any]:
     items = ((field, getattr(value, field.name)) for field in _fields(type(value)))
-    return {field.key: _plain(item, field=field) for field, item in items if item is not None and item != ()}
+    return {
+        field.key: _plain(item, field=field)
+        for field, item in items
+        if not (field.optional and (item is None or item in ("", ())))
+    }
 
 
 def _plain(item: object, *, field: _Field) -> object:

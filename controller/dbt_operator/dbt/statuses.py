@@ -24,7 +24,8 @@ _FAILED = {
 _UNDECIDED = frozenset({"", "none", "started", "compiling", "executing", "running", "queued", "pending"})
 # From harmless to harmful: when two fields of one event disagree, the worse one is believed.
 _ORDER = (
-    "reused", "no-op", "success", "pass", "warn", "skip", "skipped", "partial success", "runtime error", "fail", "error",
+    "reused", "no-op", "success", "pass", "warn", "skip", "skipped",
+    "partial success", "runtime error", "fail", "error",
 )  # fmt: skip
 _SEVERITY = {word: rank for rank, word in enumerate(_ORDER)}
 _UNKNOWN = len(_ORDER)

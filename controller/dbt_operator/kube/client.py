@@ -14,7 +14,14 @@ from typing import Any, Literal, Self
 
 import msgspec
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from dbt_operator.api import names
 from dbt_operator.kube.errors import ApiError, NameConflictError
@@ -46,8 +53,8 @@ class RetryPolicy:
         """Seconds to the next attempt: growing, with jitter, and never less than the server asked for."""
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
-        grown = wait_exponential_jitter(initial=self.initial, max=self.longest, jitter=self.initial)(state)
-        return max(grown, min(asked, self.longest_retry_after))
+        grown = wait_exponential(multiplier=self.initial, max=self.longest) + wait_random(max=self.initial)
+        return max(grown(state), min(asked, self.longest_retry_after))
 
 
 class Client:

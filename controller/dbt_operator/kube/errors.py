@@ -13,7 +13,7 @@ import msgspec
 NETWORK = 0  # the status of an error without an answer: no connection, connection lost, time out
 _RBAC = re.compile(r'User ".*" cannot \w+ resource')
 _DENIED = ("denied the request", "denied request", "violates PodSecurity")
-_TOO_LARGE = ("request is too large", "Request entity too large", "larger than the maximum", "Too long: may not be")
+_TOO_LARGE = ("request is too large", "Request entity too large", "larger than the maximum", "more than 1048576 bytes")
 _MESSAGE_LIMIT = 2000
 
 

@@ -125,6 +125,8 @@ class LogReader:
     async def run(self) -> Ended:
         """Follow until the container has ended, then read what is left."""
         delay, asked = self._patience.first, 0.0
+        if self._pod_uid is not None and await self._ask_pod() is None:
+            return self._ended(EndReason.POD_GONE)  # before a line of another pod of this name is read
         while True:
             before, began = self._lines, time.monotonic()
             error = await self._read(follow=self._caught_up is None)

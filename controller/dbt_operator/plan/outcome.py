@@ -4,11 +4,12 @@ Success needs proof: dbt's own word that the command succeeded, and no node that
 worse one is believed, and the message says that they do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
+from dbt_operator.dbt.errors import classify
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.graph import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, Ending
@@ -33,6 +34,7 @@ _POD_WORDS = {
     RunReason.LOG_UNREADABLE: "The pod's log cannot be read",
 }
 _CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
+_SIGNALLED = 128  # by the shell's convention, exit codes from here on are signals
 _DBT_EXIT_CODES = frozenset({0, 1, 2})
 
 
@@ -93,7 +95,7 @@ class _Facts:
     @classmethod
     def of(cls, state: AttemptState) -> "_Facts":
         views = node_views(state=state)
-        failed = wording.own_failures(views.values())
+        failed = [view for view in views.values() if view.phase is NodePhase.FAILED and not _built(state, view)]
         own = [view for view in views.values() if view.executed]
         return cls(
             nodes=[view for view in failed if view.resource_type not in (*TEST_TYPES, "operation")],
@@ -105,7 +107,11 @@ class _Facts:
                 if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and view.reason is not NodeReason.INLINED
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
-            views=wording.Views(nodes=node_counts(views=views), tests=test_counts(views=views)),
+            views=wording.Views(
+                nodes=node_counts(views=views),
+                tests=test_counts(views=views),
+                lost=sum(view.reason is NodeReason.LOST for view in failed if view.resource_type not in TEST_TYPES),
+            ),
         )
 
     @property
@@ -113,30 +119,31 @@ class _Facts:
         return len(self.nodes) + len(self.tests) + len(self.hooks)
 
 
+def _built(state: AttemptState, view: NodeView) -> bool:
+    """Whether dbt called the node itself successful: then only tests of it failed, and they are counted themselves."""
+    own = state.nodes.get(view.unique_id)
+    return own is None or own.phase is NodePhase.SUCCEEDED
+
+
 def _cancelled(state: AttemptState) -> bool:
     """Whether the process ended because it was asked to, and not before the request reached it."""
     interrupted = state.error is not None and state.error.kind == "interrupted"
     if state.finished is not None:
         return state.finished.cancelled or (interrupted and not state.finished.success)
-    return (
-        state.cancel_requested or interrupted or (state.closed is not None and state.closed.ending is Ending.CANCELLED)
-    )
+    closed_so = state.closed is not None and state.closed.ending is Ending.CANCELLED
+    return state.cancel_requested or interrupted or closed_so
 
 
 def _when_cancelled(state: AttemptState, facts: _Facts) -> Outcome | None:
     if not _cancelled(state):
         return None
-    progress = facts.views.progress
-    message = (
-        f"The run was cancelled; {progress}." if progress else "The run was cancelled before dbt executed any node."
-    )
-    return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message=message)
+    progress = f"; {facts.views.progress}" if facts.views.progress else " before dbt executed any node"
+    return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message=f"The run was cancelled{progress}.")
 
 
 def _when_nothing_selected(state: AttemptState, facts: _Facts) -> Outcome | None:
-    nothing = state.nothing_selected or (
-        state.ended and bool(state.unmatched) and not state.executing and not state.error
-    )
+    unmatched = state.ended and bool(state.unmatched) and not state.executing and state.error is None
+    nothing = state.nothing_selected or unmatched
     if not nothing or facts.failed or any(node.phase is not NodePhase.PENDING for node in state.nodes.values()):
         return None
     return _failed(RunReason.NOTHING_SELECTED, wording.nothing_selected(state))
@@ -169,7 +176,10 @@ def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcom
     tail = f"; {facts.views.progress}" if facts.views.progress else ""
     if ended:
         tail += ", and dbt had come to its end"
-    return _failed(reason, f"{_POD_WORDS.get(reason, f'The pod ended with {reason.value}')}{detail}{tail}.")
+    what = _POD_WORDS.get(reason, f"The pod ended with {reason.value}")
+    if pod is None:
+        what = "The log ends before dbt does" if state.source else "The log holds no event of dbt's"
+    return _failed(reason, f"{what}{detail}{tail}.")
 
 
 def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
@@ -177,7 +187,7 @@ def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
         return RunReason.POD_LOST
     if pod.kind in _CLEAN_ENDS:
         # The process exited by itself and left no record; a signal (128 and more) is a kill.
-        killed = pod.exit_code is not None and pod.exit_code >= 128
+        killed = pod.exit_code is not None and pod.exit_code >= _SIGNALLED
         return RunReason.POD_LOST if killed and state.source is not None else RunReason.RUNNER_FAILED
     try:
         return RunReason(pod.kind)
@@ -224,47 +234,38 @@ def _claims_success(state: AttemptState) -> bool:
 
 
 def _when_in_doubt(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcome | None:
-    """No node failed: what else speaks against success."""
-    complaint = f" Its last error: {wording.flattened(state.complaint)}" if state.complaint else ""
-    finished, stats = state.finished, state.stats
-    if finished is not None and not finished.success:
-        return _doubt(
-            state, f"dbt ended with exit code {finished.exit_code} although no node is known to have failed.{complaint}"
-        )
-    if finished is not None and finished.exit_code not in (None, 0):
-        return _doubt(state, f"dbt called the command successful, yet its exit code is {finished.exit_code}.")
-    if stats is not None and stats.errors:
-        return _doubt(state, f"dbt counted {stats.errors} errors, of which the log shows none.{complaint}")
-    if state.command_success is False or state.summary_errors:
-        return _doubt(state, f"dbt ended without success although no node is known to have failed.{complaint}")
-    if pod is not None and pod.exit_code not in (None, 0):
-        return _doubt(
-            state, f"dbt reported no failure, yet its process ended with exit code {pod.exit_code}.{complaint}"
-        )
+    """No node is known to have failed: is there anything else that speaks against success?"""
+    doubt = next(_doubts(state, pod), None)
+    if doubt is not None:
+        complaint = f" Its last error: {wording.flattened(state.complaint)}." if state.complaint else ""
+        return _failed(_doubtful_reason(state), doubt + complaint)
     if facts.unproven:
-        names = ", ".join(view.name for view in facts.unproven[:3]) + (", …" if len(facts.unproven) > 3 else "")
-        return _failed(
-            RunReason.NODES_FAILED,
-            f"dbt ended, but {len(facts.unproven)} of its nodes did not run to success: {names}.",
-        )
+        return _failed(RunReason.NODES_FAILED, wording.unproven(facts.unproven))
     if not _proven(state, pod):
         return _failed(RunReason.POD_LOST, "The log ends without a word of dbt about its success.")
     return None
 
 
-def _doubt(state: AttemptState, message: str) -> Outcome:
-    if state.complaint and not state.executing:
-        from_complaint = _KINDS.get(_kind_of(state.complaint))
-        if from_complaint is not None:
-            return _failed(from_complaint, message)
-    reason = RunReason.NODES_FAILED if state.nodes else RunReason.DBT_ERROR
-    return _failed(reason, message)
+def _doubts(state: AttemptState, pod: PodEnd | None) -> Iterator[str]:
+    """What contradicts that nothing failed."""
+    finished, stats = state.finished, state.stats
+    if finished is not None and not finished.success:
+        yield f"dbt ended with exit code {finished.exit_code} although no node is known to have failed."
+    if finished is not None and finished.exit_code not in (None, 0):
+        yield f"dbt called the command successful, yet its exit code is {finished.exit_code}."
+    if stats is not None and stats.errors:
+        yield f"dbt counted {stats.errors} errors, of which the log shows none."
+    if state.command_success is False or state.summary_errors:
+        yield "dbt ended without success although no node is known to have failed."
+    if pod is not None and pod.exit_code not in (None, 0):
+        yield f"dbt reported no failure, yet its process ended with exit code {pod.exit_code}."
 
 
-def _kind_of(complaint: str) -> str:
-    from dbt_operator.dbt.errors import classify
-
-    return classify(complaint)
+def _doubtful_reason(state: AttemptState) -> RunReason:
+    if not state.executing and state.complaint:
+        # Fusion has no event for errors that end the command: they are complaints about no node, like many others.
+        return _KINDS.get(classify(state.complaint), RunReason.DBT_ERROR)
+    return RunReason.NODES_FAILED if state.nodes else RunReason.DBT_ERROR
 
 
 def _proven(state: AttemptState, pod: PodEnd | None) -> bool:

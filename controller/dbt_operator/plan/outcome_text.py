@@ -1,8 +1,7 @@
 """One sentence for a person about how a run ended."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.dbt.state import AttemptState, RunError
 from dbt_operator.dbt.values import headline, shorten
@@ -39,7 +38,7 @@ def fatal(error: RunError, reason: RunReason) -> str:
 
 def flattened(message: str) -> str:
     """The first lines of an error text in one line; the first one names the file."""
-    lines = [line.strip().rstrip(":") for line in message.splitlines() if line.strip()]
+    lines = [line.strip().rstrip(" :.") for line in message.splitlines() if line.strip()]
     return shorten(": ".join(line for line in lines[:3] if not line.startswith("---")), limit=400)
 
 
@@ -75,9 +74,10 @@ def failures(
 class Views:
     """The counts that messages quote."""
 
-    def __init__(self, *, nodes: Counts, tests: Counts) -> None:
+    def __init__(self, *, nodes: Counts, tests: Counts, lost: int) -> None:
         self.nodes = nodes
         self.tests = tests
+        self.lost = lost  # of the failed nodes, those whose outcome is unknown
 
     @property
     def progress(self) -> str:
@@ -86,8 +86,9 @@ class Views:
         if not nodes.total:
             return ""
         done = nodes.succeeded + nodes.warned
-        failed = f", {nodes.failed} failed" if nodes.failed else ""
-        return f"{done} of {_plural(nodes.total, 'node')} had succeeded{failed}"
+        failed = f", {nodes.failed - self.lost} had failed" if nodes.failed > self.lost else ""
+        lost = f", {self.lost} {_were(self.lost)} running" if self.lost else ""
+        return f"{done} of {_plural(nodes.total, 'node')} had succeeded{failed}{lost}"
 
 
 def success(views: Views) -> str:
@@ -115,9 +116,10 @@ def _detail(view: NodeView) -> str:
     return headline(view.message, limit=160).rstrip(".")
 
 
-def own_failures(views: Iterable[NodeView]) -> list[NodeView]:
-    """The nodes that failed themselves, and not by their tests."""
-    return [view for view in views if view.phase is NodePhase.FAILED and view.reason is not NodeReason.TESTS_FAILED]
+def unproven(views: Sequence[NodeView]) -> str:
+    """About nodes that neither failed nor succeeded although dbt ended well."""
+    names = ", ".join(view.name for view in views[:_NAMED]) + (", …" if len(views) > _NAMED else "")
+    return f"dbt ended, but {_plural(len(views), 'node')} did not run to success: {names}."
 
 
 def _plural(count: int, word: str) -> str:

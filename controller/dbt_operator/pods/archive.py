@@ -5,7 +5,17 @@ import io
 import zipfile
 from importlib import resources
 
-_MAIN = "from dbt_operator.runner.main import main\n\nmain()\n"
+# The kernel drops a signal that PID 1 of a container has no handler for, but keeps one that is blocked: SIGTERM waits
+# until the runner's own handler is there and unblocks it.
+_MAIN = """\
+import signal
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+
+from dbt_operator.runner.main import main
+
+main()
+"""
 # Equal sources give equal bytes, so that the ConfigMap that holds the archive changes only with the runner.
 _TIMESTAMP = (2020, 1, 1, 0, 0, 0)
 

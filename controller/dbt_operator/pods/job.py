@@ -86,9 +86,11 @@ def dbt_arguments(spec: DbtRunSpec) -> list[str]:
     ):
         if value:
             arguments += [flag, value]
-    for flag, wanted in (("--full-refresh", spec.full_refresh), ("--fail-fast", spec.fail_fast)):
-        if wanted:
-            arguments.append(flag)
+    if spec.full_refresh:
+        arguments.append("--full-refresh")
+    if spec.fail_fast is not None:
+        # An explicit false has to win over `fail_fast: true` in the project's flags.
+        arguments.append("--fail-fast" if spec.fail_fast else "--no-fail-fast")
     return arguments
 
 

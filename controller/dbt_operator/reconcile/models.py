@@ -29,6 +29,7 @@ class Models:
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as a controller before us left them
     _graph: Graph | None = None
+    _failed: set[str] = field(default_factory=set)  # those that `failed` was told of
 
     async def load(self) -> None:
         """Read what a controller before this one has written."""
@@ -71,7 +72,13 @@ class Models:
     def _write(self, view: NodeView, *, job: str) -> None:
         before = self.views.get(view.unique_id)
         self.views[view.unique_id] = view
-        if view.phase is NodePhase.FAILED and (before is None or before.phase is not NodePhase.FAILED):
+        if (
+            view.phase is NodePhase.FAILED
+            and view.unique_id not in self._failed
+            and (view.message or self._shown.closed)
+        ):
+            # dbt says that a node failed a moment before it says why.
+            self._failed.add(view.unique_id)
             self.failed(view)
         name = self._name(view)
         if name is None or _regresses(view, stored=self._stored.get(view.unique_id)):
@@ -93,7 +100,7 @@ class Models:
         """The name of the node's DbtModel, created if the graph has not announced the node; None for a test or hook."""
         if view.unique_id in self._names:
             return self._names[view.unique_id]
-        if view.resource_type not in MODEL_TYPES or view.reason is NodeReason.INLINED:
+        if view.resource_type not in MODEL_TYPES or view.materialized == "ephemeral":
             return None
         name = names.lone_model_name(self.run.name, unique_id=view.unique_id, name=view.name)
         self._submit_create(name=name, spec=unannounced_model_spec(run=self.run, view=view))

@@ -40,6 +40,7 @@ _PRODUCER = "producer-1"
 _NODE_EVENTS = 20
 _STATUS_SECONDS = 0.5
 _FLUSH_SECONDS = 60.0
+_OBSTACLES = frozenset({RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED, RunReason.PULLING_IMAGE})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # between turns that the API server did not allow
 
 
@@ -330,10 +331,12 @@ class RunLoop:
         told = (plan.phase, plan.reason)
         if self._announced == told:
             return
-        self._announced = told
-        bad = plan.phase is RunPhase.FAILED or plan.reason in (RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED)
+        before, self._announced = self._announced, told
+        bad = plan.phase is RunPhase.FAILED or plan.reason in _OBSTACLES
         _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
-        self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=plan.message)
+        if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
+            # The small steps of a pod's start are told by the pod's own Events.
+            self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=plan.message)
         if plan.phase.terminal:
             started = cluster.record.start_time or now
             RUN_DURATION.labels(status=plan.phase.value).observe((now - started).total_seconds())

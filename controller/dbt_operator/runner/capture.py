@@ -30,6 +30,7 @@ class Capture:
         self._pipes: dict[int, str] = {}
         self._partial: dict[str, str] = {"stdout": "", "stderr": ""}
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._partial}
+        self._stopping = os.pipe()
         self._thread = threading.Thread(target=self._run, name="runner-capture", daemon=True)
 
     def redirect(self) -> int:
@@ -76,7 +77,8 @@ class Capture:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        # A child process that still lives may hold the pipes open: hence a time limit, not an end of file.
+        # No end of file is waited for: a child process may hold the pipes open, as multiprocessing's tracker does.
+        os.write(self._stopping[1], b".")
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -84,22 +86,27 @@ class Capture:
         with selectors.DefaultSelector() as selector:
             for reader in self._pipes:
                 selector.register(reader, selectors.EVENT_READ)
-            while self._pipes:
+            selector.register(self._stopping[0], selectors.EVENT_READ)
+            stopping = False
+            while not stopping:
                 ready = selector.select(IDLE_SECONDS if any(self._partial.values()) else None)
                 if not ready:
                     self._flush_partial()
                 for key, _ in ready:
-                    if not self._read(key.fd):
-                        selector.unregister(key.fd)
-                        self._pipes.pop(key.fd)
+                    if key.fd == self._stopping[0]:
+                        stopping = True
+                    else:
+                        self._read(key.fd)
+        for reader in self._pipes:
+            while self._read(reader):
+                pass
         self._flush_partial()
 
     def _read(self, fd: int) -> bool:
         try:
             data = os.read(fd, 65536)
-        except (BlockingIOError, InterruptedError):
-            return True
         except OSError:
+            # Nothing there: the selector said otherwise, or this is the last look at it.
             return False
         name = self._pipes[fd]
         text = self._partial[name] + self._decoders[name].decode(data, final=not data)

@@ -113,7 +113,8 @@ class Callback:
         name = info.name
         if not self.invocation_id:
             self.invocation_id = info.invocation_id
-        if name == "CommandCompleted" and self._completed is not None:
+        # After the summary dbt only writes its artifacts.
+        if name in ("EndOfRunSummary", "CommandCompleted") and self._completed is not None:
             self._completed()
         if name == "ConcurrencyLine":
             self.executing = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,7 @@ INTERRUPTED = failed(kind=errors.INTERRUPTED, message="dbt was interrupted")
 
 
 class Invocations:
-    """One run of dbt in this process: `phase` says how far it came, `invocation_id` is that of the latest invocation."""
+    """One run of dbt in this process: `phase` is how far it came, `invocation_id` that of the latest invocation."""
 
     def __init__(
         self, *, output: Output, callback: Callback, translator: Translator, cancellation: Cancellation
@@ -67,6 +68,17 @@ class Invocations:
         self.phase = "execute" if manifest is not None else "start"
         self._callback.follow(chatty=command.name not in GRAPH_COMMANDS, completed=self._cancellation.ended)
         return self._outcome(self._invoke(command.line(quiet=True), manifest=manifest))
+
+    def cancel_queries(self) -> None:
+        """Cancel what runs in the warehouse now, as dbt does when interrupted. Called from a thread of its own."""
+        factory = getattr(sys.modules.get("dbt.adapters.factory"), "FACTORY", None)
+        try:
+            for adapter in list(getattr(factory, "adapters", {}).values()):
+                if adapter.is_cancelable():
+                    with adapter.connection_named("dbt-operator-cancel"):
+                        adapter.cancel_open_connections()
+        except Exception as error:  # noqa: BLE001 - a driver's: it was worth the attempt
+            self._output.event("RunnerWarning", {"message": f"queries were not cancelled: {error!r}"}, level="warn")
 
     def _outcome(self, result: Any) -> Outcome:
         if self._callback.executing:

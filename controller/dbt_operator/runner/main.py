@@ -83,7 +83,9 @@ class Session:
         )
         self._output.start()
         self._capture.start()
-        self._cancellation.start(announce=self._announce, give_up=self._give_up)
+        self._cancellation.start(
+            announce=self._announce, cancel_queries=self._invocations.cancel_queries, give_up=self._give_up
+        )
 
     def _drive(self) -> Outcome:
         options = self._options

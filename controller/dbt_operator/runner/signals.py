@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Callable, NoReturn
 
-# How long dbt may take to notice an interrupt before it is repeated, how often, and when we stop waiting for it.
+# How long dbt may take before its cancelling is helped along, how often it is interrupted, and when we stop waiting.
 # Kubernetes kills the pod 30 s after SIGTERM unless told otherwise: the last line must be out before that.
-UNNOTICED_SECONDS = 2.0
+HELP_SECONDS = 1.5
 MOST_INTERRUPTS = 5
 GRACE_SECONDS = 25.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -25,19 +25,21 @@ class Cancellation:
     """The state of a wish to stop, from the first signal to the end of the process.
 
     `announce` is called at most once, from within the signal handler, so it must be reentrant;
+    `cancel_queries` is called from a thread of its own while dbt has not ended;
     `give_up` is called from a thread of its own when dbt has not ended in time, and must not return.
     """
 
-    def __init__(self, *, grace_seconds: float = GRACE_SECONDS, unnoticed_seconds: float = UNNOTICED_SECONDS) -> None:
+    def __init__(self, *, grace_seconds: float = GRACE_SECONDS, help_seconds: float = HELP_SECONDS) -> None:
         self.requested = ""
         self._announce: Callable[[str], None] | None = None
         self._give_up: Callable[[], None] | None = None
+        self._cancel_queries: Callable[[], None] | None = None
         self._announced = False
         self._ended = False
         self._interruptible = False
         self._interrupts = 0
         self._grace_seconds = grace_seconds
-        self._unnoticed_seconds = unnoticed_seconds
+        self._help_seconds = help_seconds
         # SimpleQueue.put is reentrant, which a signal handler needs and threading.Event.set does not promise.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._over = threading.Event()
@@ -48,8 +50,11 @@ class Cancellation:
             signal.signal(number, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS))
 
-    def start(self, *, announce: Callable[[str], None], give_up: Callable[[], None]) -> None:
+    def start(
+        self, *, announce: Callable[[str], None], cancel_queries: Callable[[], None], give_up: Callable[[], None]
+    ) -> None:
         """From here the wish can be announced, and is watched over; one that came before is announced now."""
+        self._cancel_queries = cancel_queries
         self._give_up = give_up
         threading.Thread(target=self._watch, name="runner-cancel", daemon=True).start()
         self._announce = announce
@@ -95,13 +100,19 @@ class Cancellation:
     def _watch(self) -> None:
         self._wake.get()
         deadline = time.monotonic() + self._grace_seconds
-        while not self._over.wait(self._unnoticed_seconds):
+        helper: threading.Thread | None = None
+        while not self._over.wait(self._help_seconds):
             if time.monotonic() >= deadline:
                 if self._give_up is not None:
                     self._give_up()
                 return
             # An interrupt can get lost where Python has to swallow exceptions (a destructor, a callback from C) or in a
             # bare except. The handler itself sees whether dbt is on it; a real signal also ends blocking calls.
+            # dbt cancels the queries it finds once: not one that a thread is about to start, nor a hook's, which
+            # keeps the main thread itself from noticing. A thread, as drivers may block here too.
+            if helper is None or not helper.is_alive():
+                helper = threading.Thread(target=self._cancel_queries, name="runner-cancel-queries", daemon=True)
+                helper.start()
             main = threading.main_thread().ident
             if main is not None:
                 signal.pthread_kill(main, signal.SIGTERM)

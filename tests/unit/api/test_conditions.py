@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from dbt_operator.api.conditions import Condition, ConditionStatus, run_conditions, set_condition
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from dbt_operator.api.spec import InvalidSpec, parse_run_spec
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dbt_operator.api.spec import InvalidSpec, parse_run_spec
 
 SMALLEST: dict[str, Any] = {"project": {"image": {"path": "/dbt"}}, "profile": {"inProject": True}, "image": "dbt:1"}
 

@@ -3,6 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import (
@@ -19,8 +22,6 @@ from dbt_operator.api.status import (
     Severity,
 )
 from dbt_operator.api.values import format_duration, format_time
-from hypothesis import given
-from hypothesis import strategies as st
 
 START = datetime(2026, 11, 20, 17, 11, 13, 219457, tzinfo=UTC)
 
@@ -102,6 +103,11 @@ def test_what_exceeds_the_limits_of_the_crd_is_shortened_not_lost() -> None:
         run_name="r", unique_id="u", name="n", resource_type="model", tags=("t" * 2000,) * 300
     ).to_dict()
     assert [len(tag) for tag in spec["tags"]] == [1024] * 200
+
+
+def test_what_is_unknown_or_empty_is_left_out_unless_the_crd_requires_it() -> None:
+    assert DbtModelStatus(message="", job_id="", tests=None).to_dict() == {"phase": "Pending"}
+    assert RunFailure(unique_id="u", name="n", message="").to_dict()["message"] == ""
 
 
 def test_of_the_attempts_the_newest_are_kept() -> None:

@@ -1,1 +1,1 @@
-select 1 as customer_id
+select * from {{ ref('stg_customers') }}

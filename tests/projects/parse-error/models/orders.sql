@@ -1,1 +1,1 @@
-select * from {{ ref('custmers') }}
+select customer_id from {{ ref('customers') }}

@@ -1,0 +1,1 @@
+"""The demo: two runs of the jaffle shop on the cluster, shown as they happen."""

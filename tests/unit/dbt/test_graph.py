@@ -1,0 +1,79 @@
+"""Questions about the graph."""
+
+from dbt_operator.dbt.graph import Graph, GraphNode
+from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model, unit_test
+
+
+def _graph(*nodes: dict[str, object]) -> Graph:
+    graph = RunnerLog().select(*nodes).state.graph
+    assert graph is not None
+    return graph
+
+
+def test_ephemeral_models_are_replaced_by_their_own_parents() -> None:
+    graph = _graph(model("a"), ephemeral("e1", "a"), ephemeral("e2", "e1", "x"), model("b", "e2", "a"))
+    assert graph.parents("model.shop.b") == ("model.shop.a",)
+    assert graph.children("model.shop.a") == ("model.shop.e1", "model.shop.e2", "model.shop.b")
+    assert graph.ancestors("model.shop.b") == {"model.shop.a"}
+
+
+def test_parents_outside_the_selection_are_left_out() -> None:
+    assert _graph(model("b", "not_selected")).parents("model.shop.b") == ()
+
+
+def test_a_test_is_listed_on_the_node_it_is_attached_to_else_on_all_it_reads() -> None:
+    attached = data_test("rel", "a", "b", attached_node="model.shop.b")
+    graph = _graph(model("a"), model("b"), attached, data_test("singular", "a", "b"))
+    assert graph.tested_nodes("test.shop.rel") == ("model.shop.b",)
+    assert graph.tested_nodes("test.shop.singular") == ("model.shop.a", "model.shop.b")
+    assert [test.name for test in graph.tests_of("model.shop.b")] == ["rel", "singular"]
+    assert graph.tested_nodes("model.shop.a") == ()
+
+
+def test_a_unit_test_tests_the_model_its_id_names() -> None:
+    node = {**unit_test("ut", "b"), "depends_on": ["model.shop.a", "model.shop.b"]}
+    graph = _graph(model("a"), model("b", "a"), node)
+    assert graph.tested_nodes("unit_test.shop.b.ut") == ("model.shop.b",)
+
+
+def test_objects_exist_for_what_is_built_and_for_sources_with_tests_or_freshness() -> None:
+    source = {"resource_type": "source", "selected": False}
+    graph = _graph(
+        model("a", "source.shop.raw.tested"),
+        ephemeral("e"),
+        {"unique_id": "source.shop.raw.tested", **source},
+        {"unique_id": "source.shop.raw.fresh", "freshness": True, **source},
+        {"unique_id": "source.shop.raw.plain", **source},
+        {"unique_id": "exposure.shop.dash", "resource_type": "exposure"},
+        {**model("elsewhere"), "selected": False},
+        data_test("on_source", "source.shop.raw.tested"),
+    )
+    assert [node.unique_id for node in graph.model_nodes()] == [
+        "model.shop.a",
+        "source.shop.raw.tested",
+        "source.shop.raw.fresh",
+    ]
+
+
+def test_entries_of_one_node_are_merged() -> None:
+    graph = _graph(model("a"), model("b"), model("c", "a"), model("c", "b", tags=["x"]))
+    assert graph.parents("model.shop.c") == ("model.shop.a", "model.shop.b")
+    assert graph.nodes["model.shop.c"].tags == ("x",)
+
+
+def test_circles_in_a_damaged_graph_end() -> None:
+    graph = _graph(ephemeral("a", "b"), ephemeral("b", "a"), model("c", "a", "c"), model("d", "e"), model("e", "d"))
+    assert graph.parents("model.shop.c") == ()
+    assert graph.ancestors("model.shop.d") == {"model.shop.e"}
+
+
+def test_a_long_chain_is_no_problem() -> None:
+    chain = [GraphNode(unique_id="model.shop.m0", resource_type="model")]
+    for number in range(1, 5000):
+        parent = f"model.shop.m{number - 1}"
+        kind = "ephemeral" if number < 4999 else "table"
+        chain.append(
+            GraphNode(unique_id=f"model.shop.m{number}", resource_type="model", materialized=kind, depends_on=(parent,))
+        )
+    graph = Graph.of(chain)
+    assert graph.parents("model.shop.m4999") == ("model.shop.m0",)

@@ -1,0 +1,180 @@
+"""Where an attempt stands, for every combination of facts that the cluster can show."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Stage, assess
+from dbt_operator.plan.facts import PodFacts, Terminated
+from tests.unit.plan import lines
+from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, RUNNING, attempt, ended, log
+
+
+def assessed(subject: Attempt, *, later: timedelta = timedelta()) -> Assessment:
+    return assess(subject, now=NOW + later, start_deadline=DEADLINE)
+
+
+def test_an_attempt_without_a_job_is_absent() -> None:
+    assert assessed(attempt()).stage is Stage.ABSENT
+
+
+def test_a_created_attempt_whose_job_is_gone_is_lost_and_not_created_again() -> None:
+    found = assessed(attempt(created=True))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
+
+
+@pytest.mark.parametrize("reason", [RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN])
+def test_refusals_that_pass_by_themselves_queue(reason: RunReason) -> None:
+    assert assessed(attempt(refusal=Refusal(reason, "no")), later=timedelta(days=1)).stage is Stage.QUEUED
+
+
+@pytest.mark.parametrize(
+    "reason", [RunReason.ADMISSION_DENIED, RunReason.INVALID_POD_TEMPLATE, RunReason.NAME_CONFLICT]
+)
+def test_refusals_that_need_another_run_end_it(reason: RunReason) -> None:
+    found = assessed(attempt(refusal=Refusal(reason, "no")))
+    assert found.outcome is not None
+    assert (found.outcome.phase, found.outcome.reason, found.outcome.message) == (RunPhase.FAILED, reason, "no")
+
+
+def test_a_suspended_job_is_queued_for_as_long_as_it_takes() -> None:
+    found = assessed(attempt(job=replace(JOB, suspended=True)), later=timedelta(days=2))
+    assert (found.stage, found.reason) == (Stage.QUEUED, RunReason.JOB_SUSPENDED)
+
+
+def test_a_pod_that_a_quota_refuses_is_queued_for_as_long_as_it_takes() -> None:
+    refusal = 'pods "x" is forbidden: exceeded quota: full, requested: pods=1, used: pods=0, limited: pods=0'
+    found = assessed(attempt(job=replace(JOB, refusal=refusal)), later=timedelta(days=2))
+    assert (found.stage, found.reason) == (Stage.QUEUED, RunReason.QUOTA_EXCEEDED)
+
+
+def test_a_pod_that_a_policy_refuses_ends_the_run_at_once() -> None:
+    refusal = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged'
+    found = assessed(attempt(job=replace(JOB, refusal=refusal)))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
+
+
+def test_a_missing_service_account_may_still_be_created() -> None:
+    job = replace(JOB, refusal='error looking up service account data/x: serviceaccount "x" not found')
+    assert assessed(attempt(job=job)).stage is Stage.STARTING
+    found = assessed(attempt(job=job), later=DEADLINE)
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
+    assert '"x" not found' in found.message
+
+
+OBSTACLES = {
+    "image": (
+        replace(POD, waiting=("ImagePullBackOff", "no such image")),
+        RunReason.PULLING_IMAGE,
+        RunReason.IMAGE_PULL_FAILED,
+    ),
+    "secret": (
+        replace(POD, waiting=("CreateContainerConfigError", 'secret "s" not found')),
+        RunReason.CREATING_CONTAINER,
+        RunReason.CONTAINER_CONFIG_ERROR,
+    ),
+    "volume": (
+        replace(POD, mount_failure="no such secret"),
+        RunReason.CREATING_CONTAINER,
+        RunReason.VOLUME_MOUNT_FAILED,
+    ),
+    "node": (
+        replace(POD, node=None, unschedulable="0/1 nodes are available", waiting=None),
+        RunReason.SCHEDULING,
+        RunReason.UNSCHEDULABLE,
+    ),
+    "unknown": (POD, RunReason.CREATING_CONTAINER, RunReason.START_DEADLINE_EXCEEDED),
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_pod_that_does_not_start_fails_at_the_deadline_and_not_before(obstacle: str) -> None:
+    pod, live, failure = OBSTACLES[obstacle]
+    before = assessed(attempt(job=JOB, pod=pod), later=DEADLINE - timedelta(seconds=31))
+    assert (before.stage, before.reason) == (Stage.STARTING, live)
+    after = assessed(attempt(job=JOB, pod=pod), later=DEADLINE - timedelta(seconds=30))
+    assert (after.stage, after.reason) == (Stage.ENDED, failure)
+    assert after.must_stop
+
+
+def test_a_program_that_the_image_lacks_is_named() -> None:
+    pod = ended(exit_code=128, reason="StartError")
+    terminated = Terminated(exit_code=128, reason="StartError", message='exec: "python3": executable file not found')
+    found = assessed(attempt(job=JOB, pod=replace(pod, terminated=terminated)))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.CONTAINER_START_FAILED)
+    assert "python3" in found.message
+
+
+def test_a_failed_init_container_is_named() -> None:
+    pod = replace(POD, phase="Failed", waiting=None, init_failure=Terminated(exit_code=3, reason="Error", message=""))
+    found = assessed(attempt(job=JOB, pod=pod))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.CONTAINER_START_FAILED)
+
+
+def test_a_running_pod_is_parsing_until_dbt_says_that_it_executes() -> None:
+    assert assessed(attempt(job=JOB, pod=RUNNING)).reason is RunReason.PARSING
+    assert assessed(attempt(job=JOB, pod=RUNNING, log=log(*lines.GRAPH))).reason is RunReason.PARSING
+    assert assessed(attempt(job=JOB, pod=RUNNING, log=log(*lines.EXECUTING))).reason is RunReason.EXECUTING
+
+
+def test_an_ended_pod_is_not_judged_before_its_log_is_read_to_the_end() -> None:
+    found = assessed(attempt(job=JOB, pod=ended(), log=LogFacts(state=log(*lines.EXECUTING).state)))
+    assert (found.stage, found.outcome) == (Stage.DRAINING, None)
+
+
+def test_a_green_log_and_a_clean_exit_are_a_success() -> None:
+    found = assessed(attempt(job=JOB, pod=ended(), log=GREEN))
+    assert found.outcome is not None
+    assert (found.outcome.phase, found.outcome.reason) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+
+
+def test_a_red_log_is_a_failure_that_names_the_node() -> None:
+    found = assessed(attempt(job=JOB, pod=ended(exit_code=1), log=log(*lines.RED_LOG, ended=True)))
+    assert found.reason is RunReason.NODES_FAILED
+    assert "raw" in found.message
+
+
+LOSSES: dict[str, tuple[PodFacts | None, RunReason]] = {
+    "out of memory": (ended(exit_code=137, reason="OOMKilled"), RunReason.OOM_KILLED),
+    "evicted": (ended(exit_code=137, pod_reason="Evicted", pod_message="low on memory"), RunReason.EVICTED),
+    "preempted": (ended(exit_code=143, disruption="preempted by scheduler"), RunReason.EVICTED),
+    "killed": (ended(exit_code=137), RunReason.POD_LOST),
+    "node lost": (replace(RUNNING, phase="Failed", running=False, pod_reason="NodeLost"), RunReason.POD_LOST),
+    "pod deleted": (None, RunReason.POD_LOST),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_lost_pod_is_named_as_what_it_was_and_its_open_nodes_are_lost(loss: str) -> None:
+    pod, reason = LOSSES[loss]
+    job = replace(JOB, failed="BackoffLimitExceeded")
+    found = assessed(attempt(job=job, pod=pod, log=log(*lines.EXECUTING, ended=True)))
+    assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
+    assert found.state.closed is not None
+    assert all(node.phase is not NodePhase.SUCCEEDED for node in found.state.nodes.values())
+
+
+def test_a_pod_that_vanished_is_not_judged_before_its_job_says_so() -> None:
+    # The Job controller may still be creating another pod, or the pod's last lines may be on their way.
+    found = assessed(attempt(job=JOB, log=log(*lines.EXECUTING, ended=True)))
+    assert found.stage is Stage.DRAINING
+
+
+def test_dbt_cancelled_by_a_deleted_pod_is_a_lost_pod_for_the_run() -> None:
+    found = assessed(attempt(job=JOB, pod=ended(exit_code=2, deleting=True), log=log(*lines.CANCELLED_LOG, ended=True)))
+    assert found.outcome is not None
+    assert (found.outcome.phase, found.outcome.reason) == (RunPhase.FAILED, RunReason.POD_LOST)
+
+
+def test_a_log_that_cannot_be_read_is_no_success() -> None:
+    unread = log(*lines.EXECUTING, ended=True, unreadable="500 Internal Server Error")
+    found = assessed(attempt(job=JOB, pod=ended(), log=unread))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.LOG_UNREADABLE)
+    assert "500" in found.message
+
+
+def test_an_attempt_that_ended_by_itself_needs_no_stop() -> None:
+    assert not assessed(attempt(job=JOB, pod=ended(), log=GREEN)).must_stop

@@ -1,0 +1,186 @@
+"""The runner as its users meet it: a zipapp, a real dbt, a small project, and the lines it prints."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbt_operator.pods.archive import build_archive
+from dev import dbt_venv
+
+PROJECTS = Path(__file__).resolve().parents[2] / "projects"
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run of the runner printed, and how it ended."""
+
+    lines: tuple[bytes, ...]
+    code: int
+    target: Path
+
+    @property
+    def events(self) -> list[Event]:
+        return [json.loads(line) for line in self.lines]
+
+    def named(self, name: str) -> list[Event]:
+        return [event["data"] for event in self.events if event["info"]["name"] == name]
+
+    @property
+    def finished(self) -> Event:
+        last = self.events[-1]
+        assert last["info"]["name"] == "RunFinished"
+        return last["data"]
+
+    @property
+    def results(self) -> dict[str, Event]:
+        return {result["unique_id"]: result for result in self.named("NodeResult")}
+
+    @property
+    def digest(self) -> list[Event]:
+        return [result for part in self.named("RunResults") for result in part["results"]]
+
+    @property
+    def graph(self) -> dict[str, Event]:
+        return {node["unique_id"]: node for part in self.named("SelectedNodes") for node in part["nodes"]}
+
+    @property
+    def output(self) -> list[tuple[str, str]]:
+        return [(event["stream"], event["text"]) for event in self.named("Output")]
+
+    def run_results(self) -> Event:
+        """What dbt itself wrote of this invocation."""
+        return json.loads((self.target / "run_results.json").read_text())
+
+
+@dataclass(slots=True)
+class Project:
+    """A copy of a project, and everything needed to run the runner on it."""
+
+    python: str
+    archive: Path
+    path: Path
+    scratch: Path
+
+    def command(self, *dbt: str, options: Sequence[str] = ()) -> list[str]:
+        own = ["--attempt", "producer-1", "--run-uid", "uid-1", "--project-dir", str(self.path), *options]
+        return [self.python, str(self.archive), *own, "--", *dbt]
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Of this process nothing but the way to programs: dbt reads many variables."""
+        own = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.scratch),
+            "DBT_DUCK": str(self.scratch / "torture.duckdb"),
+            "DBT_TARGET_PATH": str(self.scratch / "target"),
+        }
+        return own | dict(extra or {})
+
+    def run(
+        self,
+        *dbt: str,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        stop_at: Callable[[Event], bool] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Run:
+        """Run to the end; send SIGTERM at the first event that `stop_at` is true of."""
+        command = [*prefix, *self.command(*dbt, options=options)]
+        with subprocess.Popen(
+            command, env=self.environment(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if stop_at is not None and stop_at(json.loads(line)):
+                    _terminate(process.pid, inside=bool(prefix))
+                    stop_at = None
+        assert stop_at is None, f"the awaited event never came: {b''.join(lines[-3:])!r}"
+        return Run(lines=tuple(lines), code=process.returncode, target=self.scratch / "target")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        file = self.path / name
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+
+def _terminate(pid: int, *, inside: bool) -> None:
+    # With a prefix (unshare) the runner is that process's child.
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if inside else [str(pid)]
+    os.kill(int(children[0]), signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def dbt_python() -> str:
+    """The Python with the real dbt, built by `make` or by `python -m dev.dbt_venv`."""
+    named = os.environ.get("DBT_OPERATOR_TEST_DBT_PYTHON") or str(dbt_venv.location() / "bin" / "python")
+    if not Path(named).exists():
+        pytest.fail(f"{named} does not exist: build it with `python -m dev.dbt_venv`.", pytrace=False)
+    return named
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zipapp as pods get it."""
+    path = tmp_path_factory.mktemp("runner") / "runner.pyz"
+    path.write_bytes(build_archive())
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_project(dbt_python: str, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Makes copies of the torture project."""
+
+    def make() -> Project:
+        scratch = tmp_path_factory.mktemp("torture")
+        shutil.copytree(PROJECTS / "torture", scratch / "project")
+        return Project(python=dbt_python, archive=archive, path=scratch / "project", scratch=scratch)
+
+    return make
+
+
+@pytest.fixture
+def project(make_project: Callable[[], Project]) -> Project:
+    return make_project()
+
+
+SECRET = "s3cr€t 'quoted\"/value"
+FILE_SECRET = "from-a-mounted-file"
+PROFILE_SECRET = "hidden in the profile"
+
+
+@pytest.fixture(scope="session")
+def torture(make_project: Callable[[], Project]) -> Run:
+    """One run in which everything goes wrong that can go wrong; many tests look at it."""
+    project = make_project()
+    secrets = project.scratch / "secrets"
+    secrets.mkdir()
+    (secrets / "token").write_text(FILE_SECRET + "\n")
+    project.edit("profiles.yml", "type: duckdb", f"type: duckdb\n      token: '{PROFILE_SECRET}'")
+    project.edit(
+        "models/shout/shouts_sql.sql",
+        "select 1 as id",
+        f"{{% do print('{FILE_SECRET}, {PROFILE_SECRET}') %}}\nselect 1 as id",
+    )
+    return project.run(
+        "build",
+        *("--vars", json.dumps({"shout": True, "mbfail": True, "utbad": True, "badjinja": True})),
+        options=["--secret-env", "SHOUTED", "--secret-file", str(secrets)],
+        environment={"SHOUTED": SECRET},
+    )
+
+
+@pytest.fixture(scope="session")
+def green(make_project: Callable[[], Project]) -> Run:
+    """A run in which nothing fails, with the other spelling of --select."""
+    return make_project().run("build", "-m", "+ok_model", "+uses_eph", "--exclude", "s_events", "--threads=1")

@@ -1,0 +1,80 @@
+"""SIGTERM, whenever it comes, ends in a record that says so."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.runner.conftest import Event, Project, Run
+
+SLOW = ("build", "--select", "slow_a", "slow_b", "--vars", "{slow: true}")
+
+
+def _at(name: str) -> Callable[[Event], bool]:
+    return lambda event: event["info"]["name"] == name
+
+
+def _assert_cancelled(run: Run) -> None:
+    assert run.code == run.finished["exit_code"] == 2
+    assert run.finished["cancelled"] is True
+    assert run.finished["error"]["kind"] == "interrupted"
+    assert run.named("CancelRequested") == [{"signal": "SIGTERM"}]
+    assert [event["seq"] for event in run.events] == list(range(1, len(run.lines) + 1))
+
+
+@pytest.mark.parametrize(
+    ("event", "phase"), [("RunnerStarted", "start"), ("MainReportVersion", "parse"), ("SelectedNodes", "execute")]
+)
+def test_before_any_node_runs(project: Project, event: str, phase: str) -> None:
+    run = project.run("build", stop_at=_at(event))
+    _assert_cancelled(run)
+    # The listing may have ended before the signal was there.
+    assert run.finished["phase"] == phase or event == "SelectedNodes"
+    assert "LogModelResult" not in [e["info"]["name"] for e in run.events]
+
+
+def test_while_nodes_run_their_queries_are_cancelled(project: Project) -> None:
+    run = project.run(*SLOW, stop_at=_at("LogStartLine"))
+    _assert_cancelled(run)
+    assert run.named("EndOfRunSummary")[0]["keyboard_interrupt"] is True
+    started = {data["node_info"]["unique_id"] for data in run.named("LogStartLine")}
+    assert {run.results[unique_id]["status"] for unique_id in started} == {"error"}
+    # dbt hands over no results then; the digest has what was seen.
+    assert started <= {result["unique_id"] for result in run.digest}
+
+
+def test_while_a_hook_runs_in_the_main_thread(project: Project) -> None:
+    slow = "create or replace table t as select sum(sin(i) * cos(i)) as x from range(4000000000) t(i)"
+    project.edit("dbt_project.yml", "on-run-start:", f'on-run-start:\n  - "{slow}"')
+    run = project.run("build", "--select", "s_users", stop_at=_at("LogHookStartLine"))
+    _assert_cancelled(run)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace of one's own needs root")
+def test_as_the_first_process_of_a_container(project: Project) -> None:
+    prefix = ("unshare", "--pid", "--fork", "--mount-proc")
+    _assert_cancelled(project.run(*SLOW, stop_at=_at("LogStartLine"), prefix=prefix))
+
+
+def test_after_the_end_changes_nothing(project: Project) -> None:
+    run = project.run("build", "--select", "s_users", stop_at=_at("StatsLine"))
+    assert run.code == 0
+    assert run.finished["cancelled"] is False
+    assert run.named("CancelRequested") == []
+
+
+def test_a_second_time_does_no_harm(project: Project) -> None:
+    # unshare is not needed here: each of the two signals is sent at an event of its own.
+    import signal
+    import subprocess
+
+    with subprocess.Popen(project.command(*SLOW), env=project.environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if b'"LogStartLine"' in line or b'"CancelRequested"' in line or b'"LogCancelLine"' in line:
+                process.send_signal(signal.SIGTERM)
+    run = Run(lines=tuple(lines), code=process.returncode, target=project.scratch)
+    _assert_cancelled(run)
+    assert run.named("EndOfRunSummary")[0]["keyboard_interrupt"] is True

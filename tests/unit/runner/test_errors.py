@@ -1,0 +1,140 @@
+"""What is said of a run that an error ended before any node could."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.runner.conftest import Project, Run
+
+
+def _error(run: Run) -> tuple[str, str, str]:
+    assert run.code == run.finished["exit_code"] == 2
+    assert run.finished["cancelled"] is False
+    return run.finished["error"]["kind"], run.finished["phase"], run.finished["error"]["message"]
+
+
+def test_missing_profiles_file(project: Project) -> None:
+    (project.path / "profiles.yml").unlink()
+    kind, phase, message = _error(project.run("build"))
+    assert (kind, phase) == ("profile", "parse")
+    assert "no profiles.yml" in message
+
+
+def test_missing_target(project: Project) -> None:
+    kind, phase, message = _error(project.run("build", "--target", "nosuch"))
+    assert (kind, phase) == ("profile", "parse")
+    assert "target named 'nosuch'" in message
+
+
+def test_profile_that_is_no_yaml(project: Project) -> None:
+    (project.path / "profiles.yml").write_text("torture: [")
+    assert _error(project.run("build"))[:2] == ("profile", "parse")
+
+
+def test_directory_without_a_project(project: Project) -> None:
+    (project.path / "dbt_project.yml").unlink()
+    assert _error(project.run("build"))[:2] == ("project", "parse")
+
+
+def test_missing_project_directory(project: Project) -> None:
+    shutil.rmtree(project.path)
+    assert _error(project.run("build"))[:2] == ("project", "start")
+
+
+def test_model_that_does_not_parse(project: Project) -> None:
+    (project.path / "models" / "broken.sql").write_text("select {{ 1 +")
+    run = project.run("build")
+    assert _error(run)[:2] == ("parse", "parse")
+    assert "broken.sql" in run.named("MainEncounteredError")[0]["exc"]
+    assert run.finished["invocation_id"]
+
+
+def test_packages_that_are_not_installed(project: Project) -> None:
+    (project.path / "packages.yml").write_text("packages: [{package: dbt-labs/dbt_utils, version: 1.3.0}]\n")
+    assert _error(project.run("build"))[:2] == ("dependencies", "parse")
+
+
+def test_unknown_selector_is_reported_once_by_the_command_itself(project: Project) -> None:
+    run = project.run("build", "--selector", "nosuch")
+    assert _error(run)[:2] == ("selector", "execute")
+    assert len(run.named("MainEncounteredError")) == 1
+
+
+def test_unknown_option(project: Project) -> None:
+    kind, phase, message = _error(project.run("build", "--nosuch"))
+    assert (kind, phase) == ("usage", "start")
+    assert "--nosuch" in message
+
+
+def test_selection_of_nothing_is_no_error_but_is_told(project: Project) -> None:
+    run = project.run("build", "--select", "nosuch")
+    assert run.code == 0
+    assert run.graph == {}
+    assert len(run.named("NothingToDo")) == 1
+
+
+def test_warehouse_that_refuses_connections(project: Project) -> None:
+    nowhere = "{type: postgres, host: 127.0.0.1, port: 1, user: u, password: p, dbname: d, schema: s, threads: 1}"
+    (project.path / "profiles.yml").write_text(f"torture: {{target: dev, outputs: {{dev: {nowhere}}}}}")
+    run = project.run("build")
+    kind, phase, message = _error(run)
+    assert (kind, phase) == ("connection", "execute")
+    assert "Connection refused" in message
+    assert run.graph
+
+
+def test_image_without_dbt(project: Project, tmp_path: Path) -> None:
+    project.python = sys.executable
+    run = project.run("build", environment={"PATH": str(tmp_path)})
+    kind, phase, message = _error(run)
+    assert (kind, phase) == ("dbt_not_found", "start")
+    assert "no dbt-core was found" in message
+    assert len(run.lines) == 3
+
+
+def test_python_of_the_dbt_on_the_path_is_found(project: Project, dbt_python: str) -> None:
+    project.python = sys.executable
+    path = f"{Path(dbt_python).parent}{os.pathsep}{os.environ['PATH']}"
+    run = project.run("build", "--select", "nosuch", environment={"PATH": path})
+    assert run.code == 0
+    assert len(run.named("RunnerStarted")) == 1
+    assert run.events[0]["data"]["dbt_version"]
+
+
+def test_reader_that_goes_away_does_not_disturb_the_build(project: Project) -> None:
+    command = project.command("build", "--select", "stg_users", "s_users")
+    with subprocess.Popen(command, env=project.environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+    assert process.returncode == 0
+    assert (project.scratch / "target" / "run_results.json").exists()
+
+
+WRAPPER = """
+import sys
+sys.path.insert(0, {archive!r})
+from dbt_operator.runner import events, main
+take = events.Callback._take
+def breaking(self, message):
+    if message.info.name == "LogModelResult":
+        raise {error}("provoked")
+    take(self, message)
+events.Callback._take = breaking
+main.main()
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit"])
+def test_mistake_of_ours_in_the_callback_fails_no_node(project: Project, tmp_path: Path, error: str) -> None:
+    wrapper = tmp_path / "wrapper.py"
+    wrapper.write_text(WRAPPER.format(archive=str(project.archive), error=error))
+    project.archive = wrapper
+    run = project.run("build", "--select", "s_users", "stg_users")
+    assert run.code == 0
+    assert "provoked" in run.named("RunnerWarning")[0]["message"]
+    assert run.results["model.torture.stg_users"]["status"] == "success"
