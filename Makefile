@@ -6,11 +6,6 @@ CLUSTER ?= auto
 VENV    := .venv
 PYTHON  := $(VENV)/bin/python
 READY   := $(VENV)/.ready
-RELEASE := dbt-operator
-SYSTEM  := dbt-operator-system
-
-export KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
-export PATH := $(CURDIR)/.cluster/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv cluster cluster-down images install uninstall demo test check unit contract e2e format lock clean
@@ -40,7 +35,7 @@ install: images ## Install the chart into the cluster
 	@$(PYTHON) -m dev.install
 
 uninstall: $(READY) ## Remove the chart from the cluster
-	@helm uninstall $(RELEASE) --namespace $(SYSTEM) --wait
+	@$(PYTHON) -m dev.install --uninstall
 
 demo: install ## See it work: a green run, then one with a broken model
 	@$(PYTHON) -m dev.demo

@@ -37,12 +37,18 @@ class Image:
     name: str
     context: str
     dockerfile: str
-    build_arguments: tuple[tuple[str, str], ...] = ()
+    built_on: tuple[tuple[str, str], ...] = ()  # build arguments that name another of these images
 
 
 IMAGES = (
     Image(name="dbt-operator", context=".", dockerfile="Dockerfile"),
     Image(name="jaffle-shop", context="examples/jaffle-shop", dockerfile="examples/jaffle-shop/Dockerfile"),
+    Image(
+        name="test-projects",
+        context="tests/projects",
+        dockerfile="tests/projects/Dockerfile",
+        built_on=(("JAFFLE", "jaffle-shop"),),
+    ),
 )
 
 BASE_SUITE = "bookworm"
@@ -134,8 +140,12 @@ def reference(name: str) -> str:
     folder = settings.checkout / image.context
     ignore = [file.name for file in (folder / ".dockerignore", folder / ".containerignore") if file.exists()]
     names = _files(folder, [*copied_paths(dockerfile), *ignore])
-    arguments = [f"{key}={value}" for key, value in image.build_arguments]
+    arguments = [f"{key}={value}" for key, value in _base_images(image).items()]
     return f"{PREFIX}/{name}:{inputs_digest(folder, names, extra=[dockerfile, _base_digest(), *arguments])}"
+
+
+def _base_images(image: Image) -> dict[str, str]:
+    return {argument: reference(name) for argument, name in image.built_on}
 
 
 def stable_reference(name: str) -> str:
@@ -212,7 +222,7 @@ def _build_local(settings: Settings, image: Image, *, tag: str) -> None:
     dockerfile = _read_dockerfile(settings, image)
     files = _passed_arguments(dockerfile, CERTIFICATE_ARGUMENTS)
     passed = {**files, **_passed_arguments(dockerfile, INDEX_ARGUMENTS)}
-    arguments = {"BASE": _ensure_base(settings), **dict(image.build_arguments), **passed}
+    arguments = {"BASE": _ensure_base(settings), **_base_images(image), **passed}
     _buildah(
         settings, "bud", "--isolation", "chroot", "--layers", "--quiet",
         *(f"--build-arg={key}={value}" for key, value in arguments.items()),
@@ -290,7 +300,7 @@ def _make_docker(settings: Settings, image: Image, *, load_into_kind: bool) -> s
     if not succeeds([docker, "image", "inspect", tag]):
         say(f"Building {tag} …")
         arguments = {
-            **dict(image.build_arguments),
+            **_base_images(image),
             **_passed_arguments(_read_dockerfile(settings, image), INDEX_ARGUMENTS),
         }
         options = [f"--build-arg={key}={value}" for key, value in arguments.items()]

@@ -1,8 +1,10 @@
-"""Install the chart into the cluster that `make cluster` brought up, with the images that `make images` built.
+"""Install the chart into the cluster that `make cluster` brought up, with the operator as it is in the
+checkout now.
 
-Run as `python -m dev.install [--set name=value]...`; further values are handed to Helm.
+Run as `python -m dev.install`. The cluster is the one whose kubeconfig lies in the checkout, whatever KUBECONFIG says.
 """
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,36 +14,47 @@ from dev import images
 
 RELEASE = "dbt-operator"
 NAMESPACE = "dbt-operator-system"
-CHART = Path(__file__).parents[1] / "charts" / "dbt-operator"
+CHECKOUT = Path(__file__).parents[1]
+CHART = CHECKOUT / "charts" / "dbt-operator"
 
 
-def install(*, values: Sequence[str] = ()) -> None:
-    """Install or upgrade the release and wait until the operator is ready.
-
-    Raises: subprocess.CalledProcessError; Helm's own words are on standard error.
-    """
-    repository, _, tag = images.reference("dbt-operator").rpartition(":")
-    own = (f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent")
-    settings = [argument for value in (*own, *values) for argument in ("--set", value)]
+def _helm(*arguments: str) -> None:
+    program = CHECKOUT / ".cluster" / "bin" / "helm"
+    kubeconfig = CHECKOUT / ".cluster" / "kubeconfig"
     subprocess.run(
-        [
-            *("helm", "upgrade", "--install", RELEASE, str(CHART)),
-            *("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"),
-            *settings,
-        ],
+        [str(program), "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE, *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
     )
 
 
+def install(*, values: Sequence[str] = ()) -> None:
+    """Install or upgrade the release, with these values (`name=value`), and wait until the operator is ready.
+
+    Raises: subprocess.CalledProcessError; Helm's own words are on standard error.
+    """
+    (image,) = images.build_images(["dbt-operator"])
+    repository, _, tag = image.rpartition(":")
+    own = (f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent")
+    settings = [argument for value in (*own, *values) for argument in ("--set", value)]
+    # CRDs that a test or a person has applied before are taken over; of a release of their own nothing is lost.
+    options = ("--create-namespace", "--take-ownership", "--wait", "--timeout", "120s")
+    _helm("upgrade", "--install", RELEASE, str(CHART), *options, *settings)
+
+
 def main() -> int:
-    """Install with the values given on the command line as `--set name=value`."""
-    arguments = sys.argv[1:]
-    print(f"Installing chart {CHART.name} into namespace {NAMESPACE}", flush=True)
+    """Install, or uninstall."""
+    parser = argparse.ArgumentParser(description="Install the chart into the development cluster.")
+    parser.add_argument("--uninstall", action="store_true", help="remove the release instead; the CRDs and runs stay")
+    uninstall = parser.parse_args().uninstall
+    print(f"{'Removing' if uninstall else 'Installing'} release {RELEASE} in namespace {NAMESPACE}", flush=True)
     try:
-        install(values=[value for flag, value in zip(arguments[::2], arguments[1::2], strict=True) if flag == "--set"])
+        if uninstall:
+            _helm("uninstall", RELEASE, "--wait")
+        else:
+            install()
     except subprocess.CalledProcessError as error:
-        print(f"Helm could not install the chart (exit code {error.returncode}).", file=sys.stderr)
+        print(f"Helm failed with exit code {error.returncode}; what it said is above.", file=sys.stderr)
         return 1
     return 0
 

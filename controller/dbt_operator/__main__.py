@@ -25,7 +25,12 @@ _log = structlog.get_logger(__name__)
 # Kubernetes gives the pod 15 s; the last statuses must be out before the process is killed.
 _LAST_WRITES_SECONDS = 7.0
 
-app = typer.Typer(help="dbt on Kubernetes without a workflow engine.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="dbt on Kubernetes without a workflow engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 app.command(name="replay")(replay_command)
 
 
@@ -62,6 +67,7 @@ async def serve(*, settings: Settings, kubeconfig: str | None = None) -> None:
             return RunLoop(key=key, client=client, writer=writer, settings=plan.Settings(start_deadline=deadline))
 
         manager = Manager(client=client, make_loop=make_loop, namespaces=settings.watch_namespaces)
+        writer.on_problem = manager.problem
         stop = asyncio.Event()
         parts = [asyncio.create_task(writer.run()), asyncio.create_task(manager.resync())]
         for part in parts:
@@ -72,6 +78,8 @@ async def serve(*, settings: Settings, kubeconfig: str | None = None) -> None:
                 registry=registry(manager),
                 settings=kopf_settings(),
                 standalone=True,
+                # kopf would ask for the name of the user, and the pod's has none.
+                identity="dbt-operator",  # type: ignore[arg-type]  # a NewType of kopf's that is not public
                 clusterwide=not settings.watch_namespaces,
                 namespaces=settings.watch_namespaces,
                 liveness_endpoint=f"http://0.0.0.0:{settings.probe_port}/healthz",

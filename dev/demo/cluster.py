@@ -55,11 +55,17 @@ class Cluster:
             raise DemoError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout
 
-    def start_over(self, manifest: Path, *, name: str) -> str:
-        """Apply the manifest of a run after an older run of that name is gone; returns the new run's uid."""
+    def forget(self, *names: str) -> None:
+        """Delete runs of an earlier demo, and wait until all that they owned is gone."""
         if not self.kubeconfig.is_file():
             raise DemoError(f"There is no {self.kubeconfig}: run `make cluster`, or pass --kubeconfig.")
-        self.kubectl("delete", "dbtrun", name, "--ignore-not-found", "--cascade=foreground", "--timeout=60s")
+        self.kubectl("delete", "dbtrun", *names, "--ignore-not-found", "--timeout=60s")
+        # Kubernetes deletes what a run owned a moment later than the run; a new one needs the same names.
+        owned, of_these_runs = "jobs,configmaps,dbtmodels", f"--selector={RUN_LABEL} in ({','.join(names)})"
+        self.kubectl("wait", "--for=delete", owned, of_these_runs, "--timeout=60s")
+
+    def apply(self, manifest: Path, *, name: str) -> str:
+        """Apply the manifest of a run; returns the uid of the run."""
         self.kubectl("apply", "-f", str(manifest))
         uid: str = json.loads(self.kubectl("get", "dbtrun", name, "-o", "json"))["metadata"]["uid"]
         return uid

@@ -13,15 +13,15 @@ ENDED_NODE = ("Succeeded", "Failed", "Skipped", "Cancelled")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The DbtRun."""
+    """The DbtRun; `seen`: an operator has taken notice of it."""
 
     name: str
     uid: str
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
-    progress: str = ""
-    job: str = ""
+    pod: str = ""
+    seen: bool = False
 
     @property
     def ended(self) -> bool:
@@ -53,7 +53,9 @@ class Node:
 
     @property
     def settled(self) -> bool:
-        """Ended, and nothing more is to be heard of its tests."""
+        """Ended, and nothing more is to be heard of it: an error text or the results of its tests may come later."""
+        if self.phase == "Failed":
+            return bool(self.message)
         return self.ended and (self.phase != "Succeeded" or self.tests_ended >= self.tests_total)
 
 
@@ -84,8 +86,8 @@ def read_run(document: Mapping[str, Any]) -> Run:
         phase=status.get("phase") or "Pending",
         reason=status.get("reason") or "",
         message=status.get("message") or "",
-        progress=status.get("progress") or "",
-        job=attempts[-1]["name"] if attempts else "",
+        pod=(attempts[-1].get("pod") or "") if attempts else "",
+        seen=(status.get("observedGeneration") or 0) > 0,
     )
 
 

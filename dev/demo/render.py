@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from dev.demo.picture import Node, Picture, Run, essence, graph_order
+from dev.demo.picture import ENDED_NODE, Node, Picture, Run, essence, graph_order
 
 STYLES = {
     "Pending": "bright_black",
@@ -25,6 +24,7 @@ STYLES = {
 MARKS = {"Pending": "·", "Succeeded": "✓", "Failed": "✗", "Skipped": "⊘", "Cancelled": "⊘"}
 _LINES_AROUND_THE_ROWS = 6
 _BAR_WIDTH = 40
+_PHASE_WIDTH = len("✓ Succeeded")
 _SPINNER = Spinner("dots", style=STYLES["Running"])
 
 
@@ -96,11 +96,13 @@ def table(picture: Picture, *, now: datetime, limit: int | None = None) -> Rende
     """The nodes in the order of the graph."""
     nodes = graph_order(picture.nodes)
     rows, above, below = fit(nodes, limit=len(nodes) if limit is None else max(1, limit))
-    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black", pad_edge=False)
-    for title in ("NAME", "TYPE", "PHASE"):
-        grid.add_column(title, no_wrap=True)
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black", pad_edge=False, expand=True)
+    # Minimal widths keep the columns in their place; expanded, so that MESSAGE gets what the others leave, and no more.
+    grid.add_column("NAME", no_wrap=True, min_width=max((len(node.name) for node in nodes), default=0))
+    grid.add_column("TYPE", no_wrap=True, min_width=max((len(node.resource_type) for node in nodes), default=0))
+    grid.add_column("PHASE", no_wrap=True, min_width=_PHASE_WIDTH)
     for title in ("TESTS", "SECONDS", "ROWS"):
-        grid.add_column(title, no_wrap=True, justify="right")
+        grid.add_column(title, no_wrap=True, justify="right", min_width=len(title))
     grid.add_column("MESSAGE", no_wrap=True, overflow="ellipsis", ratio=1)
     if above:
         grid.add_row(Text(f"… {above} more that succeeded", style="bright_black"))
@@ -142,13 +144,14 @@ def screen(picture: Picture, *, elapsed: float, now: datetime, height: int | Non
     return Group(*parts)
 
 
-def errors(picture: Picture) -> RenderableType:
+def errors(picture: Picture) -> Text:
     """The full error text of each node that failed."""
-    parts: list[RenderableType] = []
+    text = Text()
     for node in graph_order(picture.nodes):
         if node.phase == "Failed":
-            parts += [Text(f"{node.name} failed:", style=STYLES["Failed"]), Padding(Text(node.message), (0, 0, 0, 2))]
-    return Group(*parts)
+            text.append(f"{node.name} failed:\n", style=STYLES["Failed"])
+            text.append("".join(f"  {line}\n" for line in node.message.splitlines()))
+    return text
 
 
 def change_lines(before: Picture, after: Picture, *, elapsed: float) -> list[str]:
@@ -157,9 +160,9 @@ def change_lines(before: Picture, after: Picture, *, elapsed: float) -> list[str
     if (before.run.phase, before.run.reason) != (after.run.phase, after.run.reason):
         lines.append((after.run.phase, " ".join(filter(None, (after.run.name, after.run.reason, after.run.message)))))
     for node in graph_order(after.nodes):
-        old = before.nodes.get(node.unique_id)
-        if _told(node, run=after.run) != (_told(old, run=before.run) if old else "Pending"):
-            lines.append((node.phase, _details(node, picture=after)))
+        old, told = before.nodes.get(node.unique_id), _told(node, run=after.run)
+        if told != (_told(old, run=before.run) if old else "Pending"):
+            lines.append((told, _details(node, picture=after) if told in ENDED_NODE else node.name))
     return [f"{elapsed_text(elapsed):>7}  {phase:<9}  {text}" for phase, text in lines]
 
 
@@ -170,7 +173,7 @@ def _told(node: Node, *, run: Run) -> str:
 
 def _details(node: Node, *, picture: Picture) -> str:
     parts = [node.name]
-    if node.tests and node.ended:
+    if node.tests:
         parts.append(f"tests {node.tests}")
     if node.seconds is not None:
         parts.append(f"{node.seconds:.1f}s")

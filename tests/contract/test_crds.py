@@ -355,6 +355,17 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, namespace: str) -> 
     assert row[9:] == ["table", '"dev"."main"."orders"', "TestsFailed", "INSERT 99"]
 
 
+def test_kubectl_waits_for_the_end_of_a_run(runs: Kind, namespace: str) -> None:
+    wait = ("wait", "-n", namespace, f"{runs.resource}/nightly", "--timeout=3s")
+    ended = "--for=jsonpath={.status.completionTime}"
+    runs.create(namespace, "nightly", RUN_SPEC)
+    runs.kubectl.refused(*wait, ended)
+    runs.report(namespace, "nightly", run_status().to_dict())
+    runs.kubectl(*wait, ended)
+    runs.kubectl(*wait, "--for=condition=Failed")
+    runs.kubectl.refused(*wait, "--for=condition=Complete")
+
+
 def objects(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object below a schema that has fields, with its path as `kubectl explain` takes it."""
     schema = schema.get("items", schema)

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from dbt_operator.kube.client import Client
+from dbt_operator.kube.client import Client, RetryPolicy
 from dbt_operator.kube.logs import Ended, EndReason, Patience, follow
 from dbt_operator.kube.resources import PODS
+from tests.contract.fault_server import FaultServer, fault_server, refusal
 from tests.contract.network import cutting_proxy
 
 IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
@@ -23,7 +25,8 @@ def printed_lines(seed: int, size: int) -> list[bytes]:
     """What the pod prints: this very function runs in it too."""
     chance = random.Random(seed)  # noqa: S311  # lines, no secrets
     nasty = ["plain", "\u2028 \u2029 \x85 \x0b \x0c \x1c", "tab\tand\rcarriage return\r", '{"a": "\\u0000"}', "", " "]
-    lines, total = [], 0
+    lines: list[bytes] = []
+    total = 0
     while total < size:
         line = f"{len(lines)} {chance.choice(nasty)} {'x' * chance.randrange(300)}".encode()
         match len(lines) % 1000:
@@ -236,3 +239,75 @@ async def test_a_slow_sink_loses_nothing(client: Client, namespace: str) -> None
     assert end.finished_at is not None
     assert end.finished_at.tzinfo is not None
     assert end.finished_at <= datetime.now(UTC)
+
+
+@pytest.fixture
+async def faults(tmp_path: Path) -> AsyncIterator[tuple[FaultServer, Client]]:
+    async with (
+        fault_server(tmp_path) as (server, path),
+        await Client.connect(kubeconfig=str(path), retry=RetryPolicy(attempts=1)) as connected,
+    ):
+        yield server, connected
+
+
+HASTE = Patience(first=0.01, longest=0.02, longest_after_error=0.02, give_up=0.2)
+POD = "/api/v1/namespaces/n/pods/printer"
+
+
+def pod_in_state(**state: object) -> dict[str, object]:
+    statuses = [{"name": "main", "state": state}]
+    return {"metadata": {"name": "printer", "uid": "u"}, "status": {"containerStatuses": statuses}}
+
+
+async def test_the_log_of_an_ended_container_that_stays_unreadable_is_given_up(
+    faults: tuple[FaultServer, Client],
+) -> None:
+    server, client = faults
+    server.objects[POD] = pod_in_state(terminated={"exitCode": 1, "reason": "Error"})
+    server.fault = lambda request: refusal(500, message="no log") if request.path.endswith("/log") else None
+    end = await read(client, "n", Sink(), patience=HASTE)
+    assert (end.reason, end.exit_code) == (EndReason.UNREADABLE, 1)
+    assert "no log" in end.message
+
+
+async def test_a_log_that_was_removed_is_not_taken_for_an_empty_one(faults: tuple[FaultServer, Client]) -> None:
+    server, client = faults
+    server.objects[POD] = pod_in_state(terminated={"exitCode": 0})
+    words = b"unable to retrieve container logs for containerd://abc"
+    server.fault = lambda request: web.Response(body=words) if request.path.endswith("/log") else None
+    end = await read(client, "n", Sink(), patience=HASTE)
+    assert (end.reason, end.message) == (EndReason.UNREADABLE, words.decode())
+
+
+async def test_a_running_container_is_never_given_up(faults: tuple[FaultServer, Client]) -> None:
+    server, client = faults
+    server.objects[POD] = pod_in_state(running={})
+    refused = 0
+
+    def fault(request: web.Request) -> web.Response | None:
+        nonlocal refused
+        if not request.path.endswith("/log"):
+            return None
+        refused += 1
+        if refused < 40:
+            return refusal((403, 401, 500, 502)[refused % 4])
+        server.objects[POD] = pod_in_state(terminated={"exitCode": 0})
+        return web.Response(body=b"2026-11-20T17:11:13.219457123Z at last\n2026-11-20T17:11:14.219457123Z no newline")
+
+    server.fault = fault
+    sink = Sink()
+    end = await read(client, "n", sink, patience=HASTE)
+    assert end.reason is EndReason.TERMINATED
+    assert sink.lines == [b"at last", b"no newline"]
+
+
+async def test_an_error_of_the_sink_is_the_callers(faults: tuple[FaultServer, Client]) -> None:
+    server, client = faults
+    server.objects[POD] = pod_in_state(running={})
+    server.fault = lambda request: web.Response(body=b"x\n") if request.path.endswith("/log") else None
+
+    def broken(lines: Sequence[bytes], position: datetime | None) -> None:
+        raise OSError(f"disk full: {len(lines)} {position}")
+
+    with pytest.raises(OSError, match="disk full"):
+        await follow(client=client, namespace="n", pod="printer", container="main", sink=broken, patience=HASTE)

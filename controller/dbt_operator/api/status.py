@@ -98,7 +98,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     attempts: Annotated[tuple[RunAttempt, ...], Meta(max_length=10)] = ()
 
     def __post_init__(self) -> None:
-        if self.nodes is not None:
+        if self.nodes is not None and self.nodes.total:
             ended = self.nodes.total - self.nodes.pending - self.nodes.running
             self._derive("progress", f"{ended}/{self.nodes.total}")
         if self.start_time is not None and self.completion_time is not None:

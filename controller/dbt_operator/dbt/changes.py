@@ -20,7 +20,9 @@ def affected(*, before: AttemptState, after: AttemptState) -> frozenset[str]:
         node = after.nodes.get(unique_id) or before.nodes[unique_id]
         found.update(_touched_by(after, node))
     if before.failures != after.failures:
-        found.update(_skipped_below(after, found, changed))
+        # Whether a cancelled query was stopped by fail-fast depends on whether anything has failed.
+        found.update(unique_id for unique_id in after.failures if after.nodes[unique_id].cancel_seen)
+    found.update(_skipped_below(after, found, [one for one in changed if _stops_others(before, after, one)]))
     return frozenset(found)
 
 
@@ -69,8 +71,17 @@ def _touched_by(state: AttemptState, node: NodeState) -> set[str]:
     return tested
 
 
+def _stops_others(before: AttemptState, after: AttemptState, unique_id: str) -> bool:
+    """Whether the node has come to a phase that explains why others were skipped."""
+    old, new = before.nodes.get(unique_id), after.nodes.get(unique_id)
+    stopping = new is not None and new.phase in (NodePhase.FAILED, NodePhase.SKIPPED)
+    return stopping and (old is None or new is None or old.phase is not new.phase)
+
+
 def _skipped_below(state: AttemptState, found: set[str], changed: list[str]) -> set[str]:
     """The skipped nodes for which another node may be to blame now."""
+    if not changed:
+        return set()
     graph = state.graph
     if graph is None or any(one.startswith("test.") and len(graph.parents(one)) > 1 for one in changed):
         return {unique_id for unique_id, node in state.nodes.items() if node.phase is NodePhase.SKIPPED}

@@ -15,8 +15,8 @@ from dbt_operator.dbt import parsing, run_parsing, values
 from dbt_operator.dbt.bodies import Body
 from dbt_operator.dbt.lines import LINE_LIMIT
 
-# kubectl logs --timestamps, and the kubelet's log API, put the time of arrival before each line.
-_TIMESTAMP = re.compile(rb"^\d{4}-\d{2}-\d{2}T[0-9:.]{8,20}(?:Z|[+-]\d{2}:\d{2}) ")
+# kubectl logs --prefix puts the pod before each line; --timestamps, and the kubelet's log API, the time of arrival.
+_PREFIX = re.compile(rb"^(?:\[pod/[^\] ]{1,400}\] )?(?:\d{4}-\d{2}-\d{2}T[0-9:.]{8,20}(?:Z|[+-]\d{2}:\d{2}) )?")
 _BOM = b"\xef\xbb\xbf"
 _DECODER = msgspec.json.Decoder()
 _RESULT_NAME = re.compile(r"^Log[A-Za-z]*Result$")
@@ -95,7 +95,7 @@ def decode(line: bytes) -> Event | None:
 
 
 def _document(line: bytes) -> object:
-    line = _TIMESTAMP.sub(b"", line.removeprefix(_BOM).strip(), count=1).removeprefix(_BOM).strip()
+    line = _PREFIX.sub(b"", line.removeprefix(_BOM).strip(), count=1).removeprefix(_BOM).strip()
     if not line.startswith(b"{"):
         return None
     try:

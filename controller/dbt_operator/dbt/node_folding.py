@@ -1,5 +1,6 @@
 """Moving the state of one node forward."""
 
+import re
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -8,19 +9,21 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import statuses
 from dbt_operator.dbt.bodies import DigestEntry, NodeEnded, NodeFacts, NodeFinished, NodeInfo
 from dbt_operator.dbt.graph import GraphNode
-from dbt_operator.dbt.parsing import DIGEST, package_of, resource_type_of
+from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, name_of, package_of, resource_type_of
 from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import shorten
 
 # Materializations that dbt never runs in batches: there NodeFinished is the node's own end and not a batch's.
 _UNBATCHED = frozenset({"table", "view", "ephemeral", "materialized_view"})
+# Of a microbatch model dbt says no more than this; what happened in a batch was said on the way.
+_NO_DETAIL = re.compile(r"^(?:OK|NO-OP|SUCCESS|ERROR|SKIP(?:PED)?|PARTIAL SUCCESS)(?: \(\d+/\d+\))?$", re.IGNORECASE)
 
 
 def new_node(unique_id: str) -> NodeState:
     """A node of which nothing but its id is known."""
     return NodeState(
         unique_id=unique_id,
-        name=unique_id.split(".")[-1],
+        name=name_of(unique_id),
         resource_type=resource_type_of(unique_id),
         package=package_of(unique_id),
     )
@@ -112,6 +115,8 @@ def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
 def said(node: NodeState, message: str, *, authority: int, ts: datetime | None) -> NodeState:
     """The node with this text, when it has more authority than the one it has, or as much and is older."""
     message = message.strip()
+    if _NO_DETAIL.match(message):
+        authority = FREE_TEXT
     if not message or authority < node.message_authority:
         return node
     if authority == node.message_authority and not (ts and node.message_ts and ts < node.message_ts):

@@ -46,8 +46,8 @@ def _succeeded(node: NodeState) -> Verdict:
 def _failed(state: AttemptState, node: NodeState) -> Verdict:
     phase, reason = statuses.verdict(node.status, resource_type=node.resource_type)
     if node.cancelled and node.status == "error":
-        # The error is only how the cancelled query came back.
-        if state.cancel_requested:
+        # The error is only how the cancelled query came back. Without a failure there is nothing to fail fast at.
+        if state.cancel_requested or all(state.nodes[one].cancelled for one in state.failures):
             return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=_CANCELLED_RUNNING)
         return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.FAIL_FAST, message=_STOPPED)
     if not statuses.known(node.status):

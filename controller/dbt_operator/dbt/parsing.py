@@ -19,6 +19,12 @@ def resource_type_of(unique_id: str) -> str:
     return unique_id.partition(".")[0]
 
 
+def name_of(unique_id: str) -> str:
+    """The node's name as far as the unique_id tells it: tests have a hash after it, models maybe a version."""
+    parts = unique_id.split(".")
+    return parts[2] if len(parts) > 3 and parts[0] in ("model", "test") else parts[-1]
+
+
 def looks_like_node(name: str) -> bool:
     """Whether the name of a connection is a node's unique_id; others are called "master" or "list_…"."""
     return name.count(".") >= 2 and resource_type_of(name) in _RESOURCE_TYPES
@@ -190,7 +196,7 @@ def graph_node(entry: object) -> GraphNode | None:
         return None
     return GraphNode(
         unique_id=unique_id,
-        name=values.identifier(data.get("name")) or unique_id.split(".")[-1],
+        name=values.identifier(data.get("name")) or name_of(unique_id),
         resource_type=values.identifier(data.get("resource_type")) or resource_type_of(unique_id),
         package=values.identifier(data.get("package")) or package_of(unique_id),
         path=values.identifier(data.get("path")),

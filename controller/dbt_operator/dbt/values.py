@@ -73,9 +73,9 @@ def count(value: object) -> int | None:
 
 def seconds(value: object) -> float | None:
     """The value as a duration."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < 1e12 else None
+    return float(value) if 0 <= value < 1e12 else None  # false for NaN too
 
 
 def truth(value: object) -> bool:

@@ -70,7 +70,8 @@ class Patience:
 
     silence: float = 60.0  # a stream silent for so long is given up, and the pod asked
     first: float = 0.1  # between attempts, growing …
-    longest: float = 1.5  # … to this, while the container has not started or the stream ended early
+    longest: float = 1.5  # … to this, while the stream ends early without a reason
+    share: float = 0.1  # while the container has not started: this part of the time waited so far, within these two
     longest_after_error: float = 10.0
     ask: float = 2.0  # while the container has not started: between questions to the pod
     give_up: float = 30.0  # of failing to read the log of a container that has ended
@@ -124,7 +125,7 @@ class LogReader:
 
     async def run(self) -> Ended:
         """Follow until the container has ended, then read what is left."""
-        delay, asked = self._patience.first, 0.0
+        pace, asked = _Pace(self._patience), 0.0
         if self._pod_uid is not None and await self._ask_pod() is None:
             return self._ended(EndReason.POD_GONE)  # before a line of another pod of this name is read
         while True:
@@ -141,12 +142,12 @@ class LogReader:
                 if state.phase is ContainerPhase.ENDED:
                     return await self._finish(state)
                 waiting = waiting or state.phase is ContainerPhase.WAITING
-            if not waiting and (self._lines > before or time.monotonic() - began > self._patience.longest):
-                delay = self._patience.first
-                continue  # cut, or silent for long, in the middle of the work: go on at once
-            await asyncio.sleep(delay * random.uniform(0.8, 1.0))  # noqa: S311  # jitter, no secret
-            failed = error is not None and not waiting
-            delay = min(delay * 1.6, self._patience.longest_after_error if failed else self._patience.longest)
+            if waiting:
+                await asyncio.sleep(pace.not_started())
+            elif self._lines > before or time.monotonic() - began > self._patience.longest:
+                pace.reset()  # cut, or silent for long, in the middle of the work: go on at once
+            else:
+                await asyncio.sleep(pace.fruitless(failed=error is not None))
 
     def _now_caught_up(self, error: ApiError | None) -> bool:
         """Whether what was printed before we began is read just now.
@@ -253,6 +254,30 @@ class LogReader:
             dropped=self._dropped,
             reconnects=self._reconnects,
         )
+
+
+class _Pace:
+    """How long to sleep before the next attempt."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._began = time.monotonic()
+        self._delay = patience.first
+
+    def reset(self) -> None:
+        """The last attempt was a good one."""
+        self._delay = self._patience.first
+
+    def not_started(self) -> float:
+        """The container has not started. The wait is proportional: the first lines of a quick one come quickly."""
+        waited = (time.monotonic() - self._began) * self._patience.share
+        return min(max(waited, self._patience.first), self._patience.longest)
+
+    def fruitless(self, *, failed: bool) -> float:
+        """The attempt brought nothing: the kubelet has not told yet that the container ended, or reading fails."""
+        longest = self._patience.longest_after_error if failed else self._patience.longest
+        self._delay = min(self._delay * 1.6, longest)
+        return self._delay * random.uniform(0.6, 1.0)  # noqa: S311  # jitter, no secret
 
 
 def _not_started(error: ApiError) -> bool:

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from dbt_operator.kube.client import Client
 from dbt_operator.kube.errors import NETWORK, ApiError, NameConflictError
 from dbt_operator.kube.queue import Creation, Key, Seen, StatusQueue, Work
 from dbt_operator.kube.resources import Resource
-from dbt_operator.metrics import STATUS_PATCHES
+from dbt_operator.metrics import EVENT_LAG, STATUS_PATCHES
 
 _log = structlog.get_logger(__name__)
 
@@ -70,12 +71,13 @@ class StatusWriter:
         on_problem: Callable[[Problem], None] | None = None,
     ) -> None:
         self._client, self._concurrency = client, concurrency
-        self._backoff, self._on_problem = backoff or Backoff(), on_problem
+        self._backoff, self.on_problem = backoff or Backoff(), on_problem
         self._queue = StatusQueue(
             rate=max_per_second, burst=burst, quiet_interval=quiet_interval, lazy_interval=lazy_interval
         )
         self._waiters: dict[Key, list[asyncio.Future[bool]]] = {}
         self._wake, self._progress = asyncio.Event(), asyncio.Event()
+        self._event_times: dict[Key, datetime] = {}  # of the oldest news that is not stored yet
         self._busy, self._closing = 0, False
 
     def submit(
@@ -88,9 +90,15 @@ class StatusWriter:
         status: Mapping[str, Any],
         terminal: bool = False,
         lazy: bool = False,
+        event_time: datetime | None = None,
     ) -> None:
-        """Want this whole status of an object of a run (its uid). Fields that are None or missing are cleared."""
+        """Want this whole status of an object of a run (its uid). Fields that are None or missing are cleared.
+
+        `event_time` is when dbt said what the status shows, for the metric of the lag.
+        """
         key = Key(run, resource, namespace, name)
+        if event_time is not None:
+            self._event_times.setdefault(key, event_time)
         self._queue.submit(key=key, status=status, terminal=terminal, lazy=lazy, now=time.monotonic())
         self._wake.set()
 
@@ -121,6 +129,8 @@ class StatusWriter:
     def forget(self, *, run: str) -> None:
         """Drop all that is queued for a run."""
         self._queue.forget(run=run)
+        for key in [key for key in self._event_times if key.run == run]:
+            del self._event_times[key]
         for key in [key for key in self._waiters if key.run == run]:
             self._resolve(key, error=ForgottenError(f"run {run} is gone"))
         self._progress.set()
@@ -207,6 +217,9 @@ class StatusWriter:
             retry=False,
         )
         self._queue.done(work=work, version=stored["metadata"]["resourceVersion"], now=time.monotonic())
+        event_time = self._event_times.pop(key, None)
+        if event_time is not None:
+            EVENT_LAG.observe(max(0.0, (datetime.now(UTC) - event_time).total_seconds()))
 
     async def _failed(self, work: Work, error: ApiError) -> None:
         now = time.monotonic()
@@ -252,8 +265,8 @@ class StatusWriter:
         _log.warning(
             f"could not {verb} an object", kind=key.resource.kind, name=key.name, final=final, error=str(error)
         )
-        if self._on_problem is not None:
-            self._on_problem(Problem(key.run, key.resource, key.namespace, key.name, error, final))
+        if self.on_problem is not None:
+            self.on_problem(Problem(key.run, key.resource, key.namespace, key.name, error, final))
 
     def _resolve(self, key: Key, *, created: bool = False, error: Exception | None = None) -> None:
         for waiter in self._waiters.pop(key, []):

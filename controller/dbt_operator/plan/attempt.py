@@ -59,7 +59,7 @@ class Refusal:
 class Attempt:
     """All that is known of one attempt."""
 
-    name: str
+    name: str  # of its Job
     job: JobFacts | None = None
     pod: PodFacts | None = None  # the newest
     log: LogFacts = LogFacts()

@@ -208,9 +208,7 @@ def _plain_exit(state: AttemptState, pod: PodEnd | None) -> bool:
 def _when_failed(state: AttemptState, facts: _Facts) -> Outcome | None:
     if not facts.failed:
         return None
-    if any("on-run-start" in view.unique_id for view in facts.hooks):
-        reason = RunReason.HOOK_FAILED
-    elif facts.nodes:
+    if facts.nodes:
         reason = RunReason.NODES_FAILED
     elif facts.tests:
         reason = RunReason.TESTS_FAILED

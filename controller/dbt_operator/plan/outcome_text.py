@@ -10,7 +10,7 @@ from dbt_operator.dbt.view import Counts, NodeView
 _NAMED = 3  # nodes named in one message; the rest is in the run's list of failures
 
 _WHAT_TO_CHECK = {
-    RunReason.USAGE_ERROR: ("dbt refused its arguments", "check spec.args and the fields that become flags"),
+    RunReason.USAGE_ERROR: ("dbt refused its arguments", "check the fields of spec that become its flags"),
     RunReason.SELECTOR_ERROR: (
         "dbt could not read the selection",
         "check spec.select, spec.exclude and spec.selector",
@@ -20,7 +20,7 @@ _WHAT_TO_CHECK = {
     RunReason.PARSE_ERROR: ("The project does not parse", ""),
     RunReason.DEPENDENCIES_MISSING: (
         "Packages of the project are not installed",
-        "check packages.yml and spec.deps",
+        "install them when the image is built (dbt deps)",
     ),
     RunReason.CONNECTION_FAILED: ("dbt could not reach the warehouse", "check spec.profile"),
     RunReason.DBT_NOT_FOUND: ("The image holds no dbt that can be used", "check spec.image"),

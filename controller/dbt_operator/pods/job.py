@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_operator.api import names
-from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
 from dbt_operator.pods import template as pod_template
 from dbt_operator.pods.archive import build_archive
 
@@ -20,6 +20,8 @@ RUNNER_FILE = "runner.pyz"
 _UID = 65532
 # Cancelling the queries of a warehouse takes dbt about a second for each connection, so a minute is generous.
 _GRACE_SECONDS = 60
+# Linux gives a single argument of a process 128 KiB at most (MAX_ARG_STRLEN).
+_ARGUMENT_LIMIT = 128 * 1024 - 1
 _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
 
 
@@ -79,7 +81,7 @@ def dbt_arguments(spec: DbtRunSpec) -> list[str]:
             arguments += [flag, *values]
     for flag, value in (
         ("--selector", spec.selector),
-        ("--vars", json.dumps(spec.vars, sort_keys=True) if spec.vars else None),
+        ("--vars", _vars(spec)),
         ("--threads", str(spec.threads) if spec.threads else None),
         ("--profile", spec.profile.profile),
         ("--target", spec.profile.target),
@@ -94,10 +96,21 @@ def dbt_arguments(spec: DbtRunSpec) -> list[str]:
     return arguments
 
 
+def _vars(spec: DbtRunSpec) -> str | None:
+    if not spec.vars:
+        return None
+    text = json.dumps(spec.vars, sort_keys=True)
+    size = len(text.encode())
+    if size > _ARGUMENT_LIMIT:
+        raise InvalidSpec(f"spec.vars is too large: as JSON it may have {_ARGUMENT_LIMIT} bytes and has {size}.")
+    return text
+
+
 def producer_job(*, run: RunRef, spec: DbtRunSpec, number: int) -> dict[str, Any]:
     """The Job of the producer attempt `number`: one pod, one dbt process, every selected node.
 
-    Raises: InvalidPodTemplate where the user's template sets what the operator owns.
+    Raises: InvalidPodTemplate where the user's template sets what the operator owns, InvalidSpec where a value does
+    not fit into an argument of a process.
     """
     attempt = f"producer-{number}"
     labels = run_labels(run) | {names.LABEL_ATTEMPT: attempt, names.LABEL_ATTEMPT_KIND: "producer"}

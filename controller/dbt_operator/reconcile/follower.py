@@ -9,6 +9,7 @@ from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.logs import EndReason, follow
+from dbt_operator.metrics import LOG_LINES
 from dbt_operator.plan.attempt import LogFacts
 from dbt_operator.plan.facts import CONTAINER
 
@@ -69,7 +70,9 @@ class Follower:
         self.changed()
 
     def _read(self, lines: Sequence[bytes], position: datetime | None) -> None:
+        before = self.state.ignored
         self.state = fold_lines(state=self.state, lines=lines)
+        LOG_LINES.labels(outcome="ignored").inc(self.state.ignored - before)
         self.position = position
         self.changed()
 

@@ -16,6 +16,7 @@ import structlog
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_RUNS
+from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUNS
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +43,9 @@ class Loop(Protocol):
 
     def wake(self) -> None:
         """Look again at what the cluster shows."""
+
+    def problem(self, problem: Problem) -> None:
+        """The status writer could not store something of the run."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,12 @@ class Manager:
         for key, live in self._live.items():
             if key.uid == uid:
                 live.loop.wake()
+
+    def problem(self, problem: Problem) -> None:
+        """The status writer could not store something."""
+        for key, live in self._live.items():
+            if key.uid == problem.run:
+                live.loop.problem(problem)
 
     async def resync(self) -> None:
         """List all runs for ever, every half minute: what the watch has not told is acted on now."""

@@ -29,7 +29,6 @@ class Models:
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as a controller before us left them
     _graph: Graph | None = None
-    _failed: set[str] = field(default_factory=set)  # those that `failed` was told of
 
     async def load(self) -> None:
         """Read what a controller before this one has written."""
@@ -71,14 +70,10 @@ class Models:
 
     def _write(self, view: NodeView, *, job: str) -> None:
         before = self.views.get(view.unique_id)
+        if view.phase is NodePhase.FAILED and not view.message and self._shown.closed is None:
+            return  # dbt says that a node failed a moment before it says why: red without a reason helps nobody
         self.views[view.unique_id] = view
-        if (
-            view.phase is NodePhase.FAILED
-            and view.unique_id not in self._failed
-            and (view.message or self._shown.closed)
-        ):
-            # dbt says that a node failed a moment before it says why.
-            self._failed.add(view.unique_id)
+        if view.phase is NodePhase.FAILED and (before is None or before.phase is not NodePhase.FAILED):
             self.failed(view)
         name = self._name(view)
         if name is None or _regresses(view, stored=self._stored.get(view.unique_id)):
@@ -94,6 +89,7 @@ class Models:
             status=model_status(view=view, job=job).to_dict(),
             terminal=view.phase.terminal,
             lazy=same,  # only the counts of its tests moved
+            event_time=self._shown.last_ts,
         )
 
     def _name(self, view: NodeView) -> str | None:

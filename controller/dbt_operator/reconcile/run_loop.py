@@ -22,7 +22,7 @@ from dbt_operator.api.values import format_time
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS, EVENTS, JOBS, PODS, Object
-from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.kube.writer import Problem, StatusWriter
 from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Attempt, LogFacts, Refusal
 from dbt_operator.plan.facts import JobFacts, PodFacts, job_facts, pod_facts
@@ -36,9 +36,8 @@ from dbt_operator.reconcile.objects import RunRecord, run_record, run_status
 
 _log = structlog.get_logger(__name__)
 
-_PRODUCER = "producer-1"
 _NODE_EVENTS = 20
-_STATUS_SECONDS = 0.5
+_STATUS_SECONDS = 0.2  # between looks at all nodes for the run's counts; how often they are sent is the writer's
 _FLUSH_SECONDS = 60.0
 _OBSTACLES = frozenset({RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED, RunReason.PULLING_IMAGE})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # between turns that the API server did not allow
@@ -61,6 +60,7 @@ class RunLoop:
 
     def __init__(self, *, key: RunKey, client: Client, writer: StatusWriter, settings: Settings) -> None:
         self._key = key
+        self._producer = names.producer_job_name(key.name, number=1)
         self._client, self._writer, self._settings = client, writer, settings
         self._changed = asyncio.Event()  # anything: take a turn
         self._stale = True  # the cluster's facts may have changed: read them again
@@ -170,6 +170,7 @@ class RunLoop:
                 run=_ref(run), client=self._client, writer=self._writer, failed=self._announce_failed_node
             )
             await self._models.load()
+            self._writer.known(run=self._key.uid, resource=DBT_RUNS, obj=run)
             self._announced = _told(run)
         if pod is not None and (pod.has_started or pod.over) and self._follower is None:
             self._follower = Follower(
@@ -183,12 +184,12 @@ class RunLoop:
 
     def _observation(self, cluster: _Cluster, *, now: datetime) -> Observation:
         producer = Attempt(
-            name=_PRODUCER,
+            name=self._producer,
             job=cluster.job,
             pod=cluster.pod,
             log=self._follower.facts() if self._follower is not None else LogFacts(),
             refusal=self._refusal,
-            created=_PRODUCER in cluster.record.attempts,
+            created=self._producer in cluster.record.attempts,
         )
         return Observation(
             now=now,
@@ -205,8 +206,8 @@ class RunLoop:
             if plan.start:
                 await self._mark_started(cluster, now=now)
                 return
-            for name in plan.create:
-                await self._create(name, cluster=cluster)
+            if self._producer in plan.create:
+                await self._create_producer(cluster)
             await self._show(plan, cluster=cluster, now=now)
         for job in plan.stop:
             await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
@@ -234,7 +235,7 @@ class RunLoop:
             if not error.conflict:
                 raise
 
-    async def _create(self, name: str, *, cluster: _Cluster) -> None:
+    async def _create_producer(self, cluster: _Cluster) -> None:
         assert cluster.spec is not None  # noqa: S101 - the planner creates nothing for an invalid spec
         run = _ref(cluster.run)
         try:
@@ -242,10 +243,14 @@ class RunLoop:
             await self._client.create_or_adopt(resource=CONFIG_MAPS, manifest=runner_config_map(run), owner_uid=run.uid)
             await self._client.create_or_adopt(resource=JOBS, manifest=job, owner_uid=run.uid)
             self._refusal = None
-            _log.info("created an attempt", attempt=name)
+            _log.info("created an attempt", job=self._producer)
+        except InvalidSpec as error:
+            self._refusal = Refusal(RunReason.INVALID_SPEC, str(error))
         except InvalidPodTemplate as error:
             self._refusal = Refusal(RunReason.INVALID_POD_TEMPLATE, str(error))
         except NameConflictError as error:
+            if error.stale:
+                return  # of an earlier run of this name, about to be deleted with it: the next turn tries again
             self._refusal = Refusal(RunReason.NAME_CONFLICT, f"{error}: delete or rename it, and create the run anew.")
         except ApiError as error:
             refusal = _refusal(error)
@@ -254,7 +259,7 @@ class RunLoop:
             if refusal is None:
                 raise
             self._refusal = refusal
-            _log.warning("an attempt was refused", attempt=name, error=str(error))
+            _log.warning("an attempt was refused", job=self._producer, error=str(error))
         self.wake()
 
     async def _show(self, plan: Plan, *, cluster: _Cluster, now: datetime) -> None:
@@ -291,6 +296,7 @@ class RunLoop:
             name=self._key.name,
             status=status.to_dict(),
             terminal=plan.phase.terminal,
+            event_time=plan.assessments[-1].state.last_ts if plan.phase is RunPhase.RUNNING else None,
         )
         self._announce(plan, cluster=cluster, now=now)
 
@@ -340,6 +346,11 @@ class RunLoop:
         if plan.phase.terminal:
             started = cluster.record.start_time or now
             RUN_DURATION.labels(status=plan.phase.value).observe((now - started).total_seconds())
+
+    def problem(self, problem: Problem) -> None:
+        """The writer could not store something of this run: say so where its user looks."""
+        what = f"{problem.resource.kind} {problem.name}"
+        self._post(kind="Warning", reason="WriteFailed", message=f"The status of {what} is not stored: {problem.error}")
 
     def _announce_failed_node(self, view: NodeView) -> None:
         self._failed_nodes += 1
@@ -392,6 +403,8 @@ def _refusal(error: ApiError) -> Refusal | None:
         return Refusal(RunReason.FORBIDDEN, f"The operator lacks a right: {error.message}")
     if error.denied:
         return Refusal(RunReason.ADMISSION_DENIED, f"The cluster's policy refuses the run's Job: {error.message}")
+    if error.too_large:
+        return Refusal(RunReason.INVALID_SPEC, f"The run's Job would be too large: {error.message}")
     if error.invalid:
         return Refusal(
             RunReason.INVALID_POD_TEMPLATE, f"Kubernetes refuses the Job made with spec.podTemplate: {error.message}"

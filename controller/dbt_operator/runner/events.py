@@ -40,6 +40,12 @@ PASSED = frozenset(
         "StatsLine",
         "RunResultError",
         "MainEncounteredError",
+        # The last words of commands that have no results of nodes, or whose failure is in no result.
+        "FreshnessCheckComplete",
+        "CatalogWritten",
+        "WriteCatalogFailure",
+        "CannotGenerateDocs",
+        "InternalErrorOnRun",
     ]
 )
 # Needed to say something of our own, not passed on.
@@ -213,8 +219,10 @@ class Translator:
 
     def _hook(self, node: Line, data: Line) -> Line:
         # Hooks have no NodeFinished. Their error text comes with RunResultError at the end.
-        status = str(data.get("status") or node.get("node_status") or "")
-        return self._result(node, {"status": status.lower(), "execution_time": data.get("execution_time", 0)})
+        status = str(data.get("status") or node.get("node_status") or "").lower()
+        # dbt before 1.10 says OK here.
+        status = "success" if status == "ok" else status
+        return self._result(node, {"status": status, "execution_time": data.get("execution_time", 0)})
 
     def _result(self, node: Line, result: Line) -> Line:
         data = node_result(node=node, result=result, known=self.known.get(node.get("unique_id", ""), {}))
@@ -253,7 +261,7 @@ def node_result(*, node: Line, result: Line, known: Line) -> Line:
         "resource_type": resource_type,
         "name": node.get("node_name") or known.get("name") or unique_id.rsplit(".", 1)[-1],
         "status": str(result.get("status") or ""),
-        "message": shortened(plain(str(result.get("message") or "")), limit=MESSAGE_LENGTH),
+        "message": shortened(plain(str(result.get("message") or "")).strip(), limit=MESSAGE_LENGTH),
         "execution_time": round(float(result.get("execution_time") or 0), 6),
         "started_at": started or _utc(node.get("node_started_at")),
         "completed_at": completed or _utc(node.get("node_finished_at")),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,7 +119,10 @@ class Invocations:
             self._translator.known = known
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
             self._callback.follow(listening=False)
-            listed = self._invoke([*question, *asking(cli=dbt.cli, command=command, other="ls")], manifest=manifest)
+            question += asking(cli=dbt.cli, command=command, other="ls")
+            # dbt 1.8 prints the list besides returning it.
+            with contextlib.redirect_stdout(io.StringIO()):
+                listed = self._invoke(question, manifest=manifest)
             if isinstance(listed.exception, KeyboardInterrupt):
                 raise listed.exception
             if not listed.success:

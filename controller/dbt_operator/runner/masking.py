@@ -7,6 +7,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ IDENTITY = frozenset(
     ]
 )
 
-_ASSIGNMENT = re.compile(r"""^\s*(?:-\s+)?["']?(?P<key>[A-Za-z_][\w-]*)["']?\s*:\s*(?P<value>\S.*?)\s*$""")
+_ASSIGNMENT = re.compile(r"""^\s*(?:-\s+)?["']?(?P<key>[A-Za-z_][\w-]*)["']?\s*:(?:\s+(?P<value>.*?))?\s*$""")
 _SECRET_KEY = re.compile(
     r"pass(word|phrase)?$|^pwd$|token|secret|private_key|keyfile_json|api_?key|access_key|credential|^key$|^auth$"
     r"|connection_string|^dsn$|motherduck",
@@ -63,17 +64,42 @@ _SECRET_KEY = re.compile(
 def secret_values(*, names: Iterable[str], files: Iterable[str], environ: Mapping[str, str]) -> list[str]:
     """The values to mask: of named variables, of dbt's own DBT_ENV_SECRET…, and of files and directories of Secrets."""
     wanted = set(names)
-    values = [value for name, value in environ.items() if name in wanted or name.startswith("DBT_ENV_SECRET")]
+    values: list[str | _Variable] = [
+        value for name, value in environ.items() if name in wanted or name.startswith("DBT_ENV_SECRET")
+    ]
     for path in files:
         values.extend(_of_path(Path(path)))
-    return values
+    # A profile may say only where its secret comes from: then it is the value of that variable.
+    texts = [environ.get(value.name, "") if isinstance(value, _Variable) else value for value in values]
+    return [*texts, *(inner for text in texts for inner in _inside(text))]
 
 
-def _of_path(path: Path) -> list[str]:
-    if path.is_dir():
-        # A mounted Secret: one file per key. Its ..data directory holds the same files again.
-        return [_read(entry) for entry in sorted(path.iterdir()) if not entry.name.startswith("..")]
-    return list(_of_profile(_read(path)))
+@dataclass(frozen=True)
+class _Variable:
+    name: str
+
+
+def _inside(text: str) -> Iterable[str]:
+    """What is the real secret inside a value: the key of a service account, the password of a URL."""
+    try:
+        if text.lstrip().startswith("{"):
+            account = json.loads(text)
+            yield from (item for key, item in account.items() if isinstance(item, str) and _SECRET_KEY.search(key))
+        elif "://" in text:
+            yield urllib.parse.unquote(urllib.parse.urlsplit(text.strip()).password or "")
+    except ValueError:
+        return
+
+
+def _of_path(path: Path) -> list[str | _Variable]:
+    try:
+        if path.is_dir():
+            # A mounted Secret: one file per key. Its ..data directory holds the same files again.
+            return [_read(entry) for entry in sorted(path.iterdir()) if not entry.name.startswith("..")]
+        return list(_of_profile(_read(path)))
+    except OSError:
+        # What cannot be read here cannot be read by dbt either.
+        return []
 
 
 def _read(path: Path) -> str:
@@ -86,47 +112,47 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _of_profile(text: str) -> Iterable[str]:
+def _of_profile(text: str) -> Iterable[str | _Variable]:
     """Values of the secret-looking keys of a YAML file, line by line: there is no YAML library to rely on here."""
     block_indent: int | None = None
     block: list[str] = []
-    for line in text.splitlines():
+    for line in [*text.splitlines(), "end:"]:
         indent = len(line) - len(line.lstrip())
-        if block_indent is not None:
-            if not line.strip() or indent > block_indent:
-                block.append(line.strip())
-                continue
-            yield "\n".join(block)
-            # Under a secret key there may be a mapping (keyfile_json) instead of a text: its values count as well.
-            yield from (_unquoted(part.split(":", 1)[1]) for part in block if ":" in part)
-            block_indent, block = None, []
         match = _ASSIGNMENT.match(line)
-        opening = re.match(r"""^\s*(?:-\s+)?["']?([A-Za-z_][\w-]*)["']?\s*:\s*(?:[|>][+-]?\d?)?\s*$""", line)
-        if opening and _SECRET_KEY.search(opening.group(1)):
-            block_indent = indent
-        elif match and _SECRET_KEY.search(match.group("key")):
-            yield _unquoted(match.group("value"))
-    if block:
-        yield "\n".join(block)
-        yield from (_unquoted(part.split(":", 1)[1]) for part in block if ":" in part)
+        named = match is not None and _SECRET_KEY.search(match.group("key")) is not None
+        if block_indent is not None and (not line.strip() or indent > block_indent):
+            block.append(line.strip())
+        elif block:
+            yield "\n".join(block)
+            block_indent, block = None, []
+        if match is None or not named:
+            continue
+        if re.fullmatch(r"([|>][+-]?\d?[+-]?)?", match.group("value") or ""):
+            # A text over several lines, or a mapping (keyfile_json) whose own secret keys count by themselves.
+            block_indent = indent if block_indent is None else block_indent
+        else:
+            yield _secret(match.group("value") or "")
+
+
+def _secret(value: str) -> str | _Variable:
+    text = _unquoted(value.strip().rstrip(","))
+    if text.startswith(("{{", "{%")):
+        variable = re.search(r"""env_var\(\s*["']([^"']+)["']""", text)
+        return _Variable(name=variable.group(1)) if variable else ""
+    return text
 
 
 def _unquoted(value: str) -> str:
-    value = value.strip().rstrip(",")
-    if value[:1] == '"':
-        end = re.match(r'"((?:[^"\\]|\\.)*)"', value)
-        if end:
-            try:
-                return str(json.loads(end.group(0)))
-            except ValueError:
-                return end.group(1)
-    if value[:1] == "'":
-        end = re.match(r"'((?:[^']|'')*)'", value)
-        if end:
-            return end.group(1).replace("''", "'")
-    plain = re.split(r"\s#", value, maxsplit=1)[0].strip()
-    # A Jinja expression is not the secret but where it comes from: an environment variable, masked by its name.
-    return "" if plain.startswith(("{{", "{%")) else plain
+    double = re.match(r'"((?:[^"\\]|\\.)*)"', value)
+    if double:
+        try:
+            return str(json.loads(double.group(0)))
+        except ValueError:
+            return double.group(1)
+    single = re.match(r"'((?:[^']|'')*)'", value)
+    if single:
+        return single.group(1).replace("''", "'")
+    return re.split(r"\s#", value, maxsplit=1)[0].strip()
 
 
 def _forms(value: str) -> Iterable[str]:

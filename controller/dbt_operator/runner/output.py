@@ -10,7 +10,7 @@ import re
 import select
 import threading
 from collections.abc import Iterable
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from dbt_operator.runner.masking import Masker
 
@@ -22,7 +22,11 @@ _AWKWARD = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # A text is shortened to the first of these lengths that makes its line fit.
 _LENGTHS = (4096, 2048, 1024, 512, 256, 128, 64)
 
-Line = dict[str, Any]
+if TYPE_CHECKING:
+    Line = dict[str, Any]
+else:
+    # Python 3.8 cannot say that at run time; the python3 of an old image need only get as far as to dbt's own Python.
+    Line = dict
 
 
 def now() -> str:

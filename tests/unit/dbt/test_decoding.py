@@ -30,6 +30,8 @@ def _event(line: bytes) -> Event:
         b"\xef\xbb\xbf" + _RESULT,
         b"\xef\xbb\xbf2026-11-20T17:11:13.219457123Z " + _RESULT,
         b"2026-11-20T17:11:13.219457123Z \xef\xbb\xbf" + _RESULT,
+        b"[pod/run-producer-1-x7k2p/dbt] " + _RESULT,
+        b"[pod/run-producer-1-x7k2p/dbt] 2026-11-20T17:11:13.219457123Z " + _RESULT,
         _RESULT + b"\r",
         b"  " + _RESULT + b"  \r\n",
     ],
@@ -135,7 +137,7 @@ def test_a_time_that_cannot_be_read_is_none(ts: object) -> None:
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_line_of_the_recorded_logs_is_an_event(name: str) -> None:
     decoded = [decode(line) for line in recorded(name)]
-    assert all(event is not None and event.ts is not None and event.invocation_id for event in decoded)
+    assert all(event is not None and event.ts is not None and (event.invocation_id or event.seq) for event in decoded)
 
 
 _JSON = st.recursive(

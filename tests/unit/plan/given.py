@@ -58,7 +58,7 @@ def ended(*, exit_code: int = 0, reason: str = "", **facts: Any) -> PodFacts:
 
 def attempt(**facts: Any) -> Attempt:
     """The producer."""
-    return Attempt(name="producer-1", **facts)
+    return Attempt(name="nightly-producer-1", **facts)
 
 
 def log(*lines: bytes, ended: bool = False, unreadable: str | None = None) -> LogFacts:

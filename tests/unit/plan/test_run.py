@@ -34,7 +34,7 @@ def test_a_new_run_is_started_before_anything_is_created() -> None:
 
 def test_a_started_run_without_a_job_gets_one() -> None:
     plan = planned()
-    assert (plan.start, plan.create, plan.phase) == (False, ("producer-1",), RunPhase.PENDING)
+    assert (plan.start, plan.create, plan.phase) == (False, ("nightly-producer-1",), RunPhase.PENDING)
 
 
 def test_the_job_is_created_once() -> None:
@@ -45,7 +45,7 @@ def test_the_job_is_created_once() -> None:
 
 def test_a_refused_job_is_tried_again_when_the_refusal_may_pass() -> None:
     plan = planned(refusal=Refusal(RunReason.QUOTA_EXCEEDED, "full"))
-    assert (plan.phase, plan.create) == (RunPhase.QUEUED, ("producer-1",))
+    assert (plan.phase, plan.create) == (RunPhase.QUEUED, ("nightly-producer-1",))
     assert planned(refusal=Refusal(RunReason.ADMISSION_DENIED, "no")).create == ()
 
 

@@ -154,9 +154,9 @@ def project(make_project: Callable[[], Project]) -> Project:
     return make_project()
 
 
-SECRET = "s3cr€t 'quoted\"/value"
-FILE_SECRET = "from-a-mounted-file"
-PROFILE_SECRET = "hidden in the profile"
+IN_VARIABLE = "s3cr€t 'quoted\"/value"
+IN_FILE = "from-a-mounted-file"
+IN_PROFILE = "hidden in the profile"
 
 
 @pytest.fixture(scope="session")
@@ -165,18 +165,18 @@ def torture(make_project: Callable[[], Project]) -> Run:
     project = make_project()
     secrets = project.scratch / "secrets"
     secrets.mkdir()
-    (secrets / "token").write_text(FILE_SECRET + "\n")
-    project.edit("profiles.yml", "type: duckdb", f"type: duckdb\n      token: '{PROFILE_SECRET}'")
+    (secrets / "token").write_text(IN_FILE + "\n")
+    project.edit("profiles.yml", "type: duckdb", f"type: duckdb\n      token: '{IN_PROFILE}'")
     project.edit(
         "models/shout/shouts_sql.sql",
         "select 1 as id",
-        f"{{% do print('{FILE_SECRET}, {PROFILE_SECRET}') %}}\nselect 1 as id",
+        f"{{% do print('{IN_FILE}, {IN_PROFILE}') %}}\nselect 1 as id",
     )
     return project.run(
         "build",
         *("--vars", json.dumps({"shout": True, "mbfail": True, "utbad": True, "badjinja": True})),
         options=["--secret-env", "SHOUTED", "--secret-file", str(secrets)],
-        environment={"SHOUTED": SECRET},
+        environment={"SHOUTED": IN_VARIABLE},
     )
 
 

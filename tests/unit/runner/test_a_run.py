@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from tests.unit.runner.conftest import FILE_SECRET, PROFILE_SECRET, SECRET, Project, Run
+from tests.unit.runner.conftest import IN_FILE, IN_PROFILE, IN_VARIABLE, Project, Run
 
 
 def test_every_line_is_an_event_of_at_most_8_kib_and_numbered_without_a_gap(torture: Run, green: Run) -> None:
@@ -118,7 +118,7 @@ def test_what_user_code_prints_cannot_be_an_event(torture: Run) -> None:
 
 def test_secrets_appear_in_no_line(torture: Run) -> None:
     printed = b"".join(torture.lines).decode()
-    for secret in (SECRET, json.dumps(SECRET)[1:-1], FILE_SECRET, PROFILE_SECRET):
+    for secret in (IN_VARIABLE, json.dumps(IN_VARIABLE)[1:-1], IN_FILE, IN_PROFILE):
         assert secret not in printed
         assert secret not in "\n".join(text for _, text in torture.output)
     assert ("stdout", "the password is *****") in torture.output
