@@ -65,6 +65,12 @@ class Cluster:
         """The log of the producer's pod."""
         return self.kubectl("logs", "-n", self.namespace, f"job/{run}-producer-1", "-c", "dbt")
 
+    def producer_pod(self) -> str:
+        """Name of the only pod in the namespace."""
+        (pod,) = self.kubectl.json("get", "pods", "-n", self.namespace)["items"]
+        name: str = pod["metadata"]["name"]
+        return name
+
     def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 120) -> None:
         """Wait until something holds; fail the test, with what the run says, when it takes too long."""
         deadline = time.monotonic() + seconds

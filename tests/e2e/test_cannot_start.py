@@ -41,7 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a selector that is not there": ({"selector": "nope"}, "SelectorError", "nope"),
     "a selection dbt cannot read": ({"select": ["nosuchmethod:x"]}, "SelectorError", "nosuchmethod"),
     "a pod template that sets what the operator owns": (
-        {"podTemplate": _container(command=["sh"])}, "InvalidPodTemplate", "spec.podTemplate.spec.containers[dbt].command",
+        {"podTemplate": _container(command=["sh"])}, "InvalidPodTemplate", "containers[dbt].command",
     ),
     "a pod template that Kubernetes refuses": (
         {"podTemplate": {"spec": {"dnsPolicy": "Nonsense"}}}, "InvalidPodTemplate", "dnsPolicy",

@@ -6,7 +6,7 @@ from tests.e2e.conftest import Cluster, phases
 def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
     cluster.create_run(vars={"pause_seconds": 5})
     cluster.wait_for_nodes("Running")
-    pod = cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"][0]["metadata"]["name"]
+    pod = cluster.producer_pod()
     cluster.kubectl("delete", "dbtrun", "shop", "-n", cluster.namespace, "--wait=false")
     log = cluster.kubectl("logs", "-f", pod, "-n", cluster.namespace, "-c", "dbt")
     assert '"CancelRequested"' in log
@@ -42,19 +42,40 @@ def test_a_run_of_the_same_name_starts_afresh(cluster: Cluster) -> None:
     cluster.until("the models of the new run only", lambda: set(phases(cluster.models()).values()) == {"Succeeded"})
 
 
-def test_a_killed_pod_ends_the_run_and_every_node(cluster: Cluster) -> None:
+def test_a_deleted_pod_is_a_lost_pod_and_every_node_ends(cluster: Cluster) -> None:
     cluster.create_run(vars={"pause_seconds": 5})
     cluster.wait_for_nodes("Running")
-    pod = cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"][0]["metadata"]["name"]
-    cluster.kubectl("delete", "pod", pod, "-n", cluster.namespace, "--grace-period=0", "--force")
+    cluster.kubectl("delete", "pod", cluster.producer_pod(), "-n", cluster.namespace, "--wait=false")
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", "PodLost"), status["message"]
     assert status["nodes"]["pending"] == status["nodes"]["running"] == 0
-    shown = phases(cluster.models())
-    assert not {"Pending", "Running"} & set(shown.values())
-    lost = [m for m in cluster.models().values() if m["status"].get("reason") == "Lost"]
-    assert lost
-    assert all(m["status"]["phase"] != "Succeeded" for m in lost)
+    # dbt was told to stop, and had the time to cancel what it was doing.
+    assert set(phases(cluster.models()).values()) <= {"Succeeded", "Cancelled", "Skipped"}
+    assert "Cancelled" in phases(cluster.models()).values()
+
+
+# Finds the runner among the pod's processes and kills it without any warning.
+KILL = """
+import os, pathlib, signal
+for status in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    if b"runner.pyz" in status.read_bytes() and int(status.parent.name) != os.getpid():
+        os.kill(int(status.parent.name), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_did_not_report_is_lost_and_never_green(cluster: Cluster) -> None:
+    # As the first process of a container it could not be killed from inside.
+    cluster.create_run(vars={"pause_seconds": 5}, podTemplate={"spec": {"shareProcessNamespace": True}})
+    cluster.wait_for_nodes("Running")
+    cluster.kubectl("exec", cluster.producer_pod(), "-n", cluster.namespace, "-c", "dbt", "--", "python3", "-c", KILL)
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "PodLost"), status["message"]
+    assert status["nodes"]["pending"] == status["nodes"]["running"] == 0
+    models = cluster.models()
+    assert not {"Pending", "Running"} & set(phases(models).values())
+    assert [m for m in models.values() if m["status"].get("reason") == "Lost"]
+    finished = {m["spec"]["name"] for m in models.values() if "finishedAt" in m["status"]}
+    assert {name for name, phase in phases(models).items() if phase == "Succeeded"} <= finished
 
 
 def test_a_pod_that_needs_too_much_memory_is_named_so(cluster: Cluster) -> None:

@@ -2,10 +2,9 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 from tests.e2e.conftest import Cluster, condition, phases
-
-TERMINAL = {"Succeeded", "Failed", "Skipped", "Cancelled"}
 
 
 def test_every_node_and_the_run_succeed(cluster: Cluster) -> None:
@@ -50,57 +49,31 @@ def test_what_dbt_told_of_a_node_is_shown(cluster: Cluster) -> None:
     )
 
 
-def test_statuses_move_while_dbt_runs(cluster: Cluster) -> None:
-    watch = subprocess.Popen(
-        [
-            cluster.kubectl.program,
-            "--kubeconfig",
-            str(cluster.kubectl.kubeconfig),
-            "get",
-            "dbtmodels",
-            "-n",
-            cluster.namespace,
-            "-w",
-            "-o",
-            "json",
-            "--output-watch-events",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        cluster.create_run(vars={"pause_seconds": 0.5})
-        status = cluster.wait_for_end()
-    finally:
-        watch.terminate()
-    output, _ = watch.communicate(timeout=30)
-    seen: dict[str, list[str]] = {}
-    order: list[tuple[str, str]] = []
-    for event in _documents(output):
-        name, phase = event["object"]["spec"]["name"], event["object"]["status"]["phase"]
-        if (name, phase) not in order:
-            order.append((name, phase))
-            seen.setdefault(name, []).append(phase)
-    assert status["phase"] == "Succeeded"
-    assert all(moves[0] == "Pending" and moves[-1] == "Succeeded" for moves in seen.values()), seen
-    assert sum("Running" in moves for moves in seen.values()) >= len(seen) - 2, seen
-    # Some node had ended before another began: this was seen during the run, not after it.
-    first_end = next(i for i, (_, phase) in enumerate(order) if phase in TERMINAL)
-    assert any(phase == "Running" for _, phase in order[first_end:])
-
-
-def _documents(text: str) -> list[dict[str, dict[str, dict[str, str]]]]:
-    decoder, found, at = json.JSONDecoder(), [], 0
-    while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
+def test_statuses_move_while_dbt_runs(cluster: Cluster, tmp_path: Path) -> None:
+    watch = [cluster.kubectl.program, "--kubeconfig", str(cluster.kubectl.kubeconfig), "-n", cluster.namespace]
+    columns = "custom-columns=NAME:.spec.name,PHASE:.status.phase"
+    seen = tmp_path / "watch"
+    with seen.open("w") as output:
+        arguments = ["get", "dbtmodels", "-w", "-o", columns, "--no-headers"]
+        watcher = subprocess.Popen([*watch, *arguments], stdout=output)
         try:
-            document, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError:
-            break  # the watch was ended in the middle of a document
-        found.append(document)
-    return found
+            cluster.create_run(vars={"pause_seconds": 0.5})
+            assert cluster.wait_for_end()["phase"] == "Succeeded"
+            count = len(cluster.models())
+            cluster.until("the watch has shown the end", lambda: seen.read_text().count("Succeeded") >= count)
+        finally:
+            watcher.terminate()
+            watcher.wait(timeout=30)
+    moves = list(dict.fromkeys(tuple(line.split()) for line in seen.read_text().splitlines()))
+    for name in cluster.models():
+        assert [phase for shown, phase in moves if shown == name] in (
+            ["Pending", "Running", "Succeeded"],
+            ["Pending", "Succeeded"],  # quicker than the interval in which an object is written twice
+        ), moves
+    assert sum(phase == "Running" for _, phase in moves) > count / 2
+    # Some node had ended before another began: this was seen during the run, not after it.
+    first_end = next(at for at, (_, phase) in enumerate(moves) if phase == "Succeeded")
+    assert any(phase == "Running" for _, phase in moves[first_end:])
 
 
 def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
@@ -127,7 +100,7 @@ def test_the_spec_of_a_started_run_is_closed(cluster: Cluster) -> None:
     cluster.until("the start", lambda: "startTime" in cluster.run().get("status", {}))
     patch = json.dumps({"spec": {"threads": 7}})
     said = cluster.kubectl.refused("patch", "dbtrun", "shop", "-n", cluster.namespace, "--type=merge", "-p", patch)
-    assert "immutable" in said.lower() or "may not change" in said.lower() or "cannot be changed" in said.lower(), said
+    assert "spec can no longer change" in said
 
 
 def test_a_run_tells_its_transitions_as_events(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""The closed lists of reasons: what `status.reason` may say. docs/dbtrun.md and docs/dbtmodel.md repeat them for users."""
+"""The closed lists of reasons: what `status.reason` may say. docs/dbtrun.md and docs/dbtmodel.md explain them."""
 
 from enum import StrEnum
 
@@ -41,7 +41,7 @@ class RunReason(StrEnum):
     SUCCEEDED_WITH_WARNINGS = "SucceededWithWarnings"
     # ended by what dbt found
     NODES_FAILED = "NodesFailed"
-    TESTS_FAILED = "TestsFailed"  # everything was built, only tests failed
+    TESTS_FAILED = "TestsFailed"  # no node failed itself, only tests did
     HOOK_FAILED = "HookFailed"
     NOTHING_SELECTED = "NothingSelected"
     # dbt could not start

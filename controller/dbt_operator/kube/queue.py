@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.kube.merge_patch import difference, uncertain, without_nulls
 from dbt_operator.kube.resources import Object, Resource
 
@@ -118,6 +119,7 @@ class Work:
     entry: Entry
 
 
+_TERMINAL = frozenset(phase.value for phase in (*NodePhase, *RunPhase) if phase.terminal)
 _ONE = 1 - 1e-6  # a token, up to what adding up fractions of it loses
 
 
@@ -253,6 +255,10 @@ class StatusQueue:
             return len(self._open.get(run, ()))
         return sum(len(keys) for keys in self._open.values())
 
+    def open_names(self) -> list[str]:
+        """The names of the objects that have something to be sent, or on its way."""
+        return sorted(key.name for keys in self._open.values() for key in keys)
+
     def forget(self, *, run: str) -> None:
         """Drop all that concerns a run."""
         for key in self._keys.pop(run, ()):
@@ -313,7 +319,13 @@ class StatusQueue:
 
 
 def _note(entry: Entry, seen: Seen) -> None:
-    entry.uid, entry.version, entry.stored = seen.uid, seen.version, without_nulls(seen.status)
+    before, entry.stored = entry.stored, without_nulls(seen.status)
+    entry.uid, entry.version = seen.uid, seen.version
+    entry.stored_terminal = seen.status.get("phase") in _TERMINAL
+    if entry.stored_terminal and not entry.terminal and entry.stored != before:
+        # Two controllers live at once for a moment when a pod is replaced. What ended stays ended: the other one has
+        # read more of the log than we have, and nobody would write its state again.
+        entry.wanted = None
 
 
 def _rank(entry: Entry) -> Rank:

@@ -167,6 +167,8 @@ class StatusWriter:
     async def close(self, *, within: float = 10.0) -> bool:
         """Send what is left, then stop; whether everything was stored."""
         complete = await self.flush(within=within)
+        if not complete:
+            _log.warning("statuses were left behind", objects=self._queue.open_names()[:20])
         self._closing = True
         self._wake.set()
         return complete

@@ -241,7 +241,7 @@ class _SecretSources:
 
 
 def _secret_sources(container: Mapping[str, Any]) -> _SecretSources:
-    """Single variables are named to the runner; whole Secrets (envFrom) are mounted too: only so their keys are known."""
+    """Single variables are named to the runner; whole Secrets (envFrom) are mounted, for their keys to be known."""
     sources = _SecretSources(arguments=[], volumes=[], mounts=[])
     for variable in container.get("env") or ():
         if (variable.get("valueFrom") or {}).get("secretKeyRef") and variable.get("name"):

@@ -67,6 +67,7 @@ class Manager:
     _missed: set[RunKey] = field(default_factory=set)
     _resynced: datetime = field(default_factory=lambda: datetime.now(UTC))
     _stale: bool = False
+    _stopping: bool = False
 
     def observed(self, run: Mapping[str, Any]) -> None:
         """The watch has shown a run."""
@@ -138,7 +139,8 @@ class Manager:
         return None
 
     async def stop(self) -> None:
-        """End all loops. What they had to say is in the status writer's queue."""
+        """End all loops, and start no more. What they had to say is in the status writer's queue."""
+        self._stopping = True
         tasks = [live.task for live in self._live.values()]
         for task in tasks:
             task.cancel()
@@ -148,7 +150,7 @@ class Manager:
         live = self._live.get(key)
         if live is not None:
             live.loop.wake()
-        elif not ended:
+        elif not (ended or self._stopping):
             loop = self.make_loop(key)
             task = asyncio.create_task(self._supervise(key, loop), name=f"run {key.namespace}/{key.name}")
             self._live[key] = _Live(loop=loop, task=task)

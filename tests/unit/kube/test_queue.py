@@ -148,6 +148,26 @@ def test_an_adopted_object_is_written_only_where_it_differs() -> None:
     assert sent(q, 0.0) == {"rows": 3}
 
 
+def test_what_another_controller_has_ended_is_not_opened_again() -> None:
+    q = queue()
+    want(q, "a", 0.0, phase="Running")
+    work = q.next(now=0.0)
+    assert work is not None
+    q.resync(work=work, seen=Seen("u", "2", {"phase": "Succeeded"}), delay=0.0, now=0.0)
+    assert q.next(now=100.0) is None
+    assert q.pending(run=RUN) == 0
+
+
+def test_a_conflict_about_something_else_than_the_status_is_written_over() -> None:
+    q = queue()
+    q.known(key=key("a"), seen=Seen("u", "1", {"phase": "Failed"}), now=0.0)
+    want(q, "a", 0.0, phase="Running")  # the node is tried again
+    work = q.next(now=0.0)
+    assert work is not None
+    q.resync(work=work, seen=Seen("u", "2", {"phase": "Failed"}), delay=0.0, now=0.0)
+    assert sent(q, 1.0) == {"phase": "Running"}
+
+
 def test_what_the_server_refused_is_never_sent_again_but_something_else_is() -> None:
     q = queue()
     want(q, "a", 0.0, message="too long")
