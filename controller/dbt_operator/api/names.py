@@ -35,7 +35,7 @@ def digest(text: str, *, length: int = 8) -> str:
 
 
 def label_value(text: str) -> str:
-    """The text itself where Kubernetes accepts it as a label value, else its legal beginning and a hash of all of it."""
+    """The text itself where Kubernetes accepts it as a label value, else its legal beginning and a hash of it all."""
     if _LABEL_VALUE.match(text):
         return text
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[: LABEL_VALUE_LIMIT - 9].strip("._-")
