@@ -49,6 +49,14 @@ IMAGES = (
         dockerfile="tests/projects/Dockerfile",
         built_on=(("JAFFLE", "jaffle-shop"),),
     ),
+    Image(name="postgres", context="tests/postgres", dockerfile="tests/postgres/Dockerfile"),
+    Image(name="postgres-example", context="examples/postgres", dockerfile="examples/postgres/Dockerfile"),
+    Image(
+        name="chaos",
+        context="tests/projects/chaos",
+        dockerfile="tests/projects/chaos/Dockerfile",
+        built_on=(("POSTGRES_EXAMPLE", "postgres-example"),),
+    ),
 )
 
 BASE_SUITE = "bookworm"

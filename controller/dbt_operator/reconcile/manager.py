@@ -110,11 +110,12 @@ class Manager:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             try:
-                await self._resync_once()
+                await self.resync_once()
             except ApiError as error:
                 _log.warning("could not list the runs", error=str(error))
 
-    async def _resync_once(self) -> None:
+    async def resync_once(self) -> None:
+        """List all runs; wake the loops of those that the watch has not shown as they are."""
         runs = [
             run
             for namespace in self.namespaces or (None,)
@@ -171,13 +172,15 @@ class Manager:
                     loop = self.make_loop(key)
                     self._live[key].loop = loop
             finally:
-                self._live.pop(key, None)
+                live = self._live.get(key)
+                if live is not None and live.task is asyncio.current_task():
+                    del self._live[key]
 
     def _forget(self, key: RunKey) -> None:
         self._seen.pop(key, None)
         self._phases.pop(key, None)
         self._count()
-        live = self._live.get(key)
+        live = self._live.pop(key, None)
         if live is not None:
             live.task.cancel()
 

@@ -1,19 +1,26 @@
 """The DbtModels of one run: created when the graph is known, written when what they show has changed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dbt_operator.api import names, status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.dbt.view import NodeView, affected, node_view, node_views
+from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_MODELS
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.pods.job import RunRef
-from dbt_operator.reconcile.objects import MODEL_TYPES, model_manifest, model_spec, model_status, unannounced_model_spec
+from dbt_operator.reconcile.objects import (
+    MODEL_TYPES,
+    model_manifest,
+    model_spec,
+    model_status,
+    stored_graph,
+    unannounced_model_spec,
+)
 
 
 @dataclass(slots=True)
@@ -29,11 +36,15 @@ class Models:
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as a controller before us left them
     _graph: Graph | None = None
+    _remembered: Graph | None = None  # what the stored DbtModels know of it
 
     async def load(self) -> None:
         """Read what a controller before this one has written."""
         selector = {names.LABEL_RUN_UID: self.run.uid}
-        for model in await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector):
+        found = await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector)
+        specs = [status.DbtModelSpec.parse(model["spec"]) for model in found]
+        self._remembered = stored_graph(spec for spec in specs if spec is not None) if found else None
+        for model in found:
             name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]
             self._names[unique_id] = name
             self._stored[unique_id] = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
@@ -41,14 +52,15 @@ class Models:
 
     def show(self, *, state: AttemptState, job: str) -> None:
         """Bring the DbtModels to this state of the attempt that this Job is."""
+        if state.graph is None and self._remembered is not None:
+            state = replace(state, graph=self._remembered)
         if state is self._shown:
             return
         if state.graph is not None and self._graph is None:
             self._create(state.graph)
             changed: Mapping[str, NodeView] = node_views(state=state)
         else:
-            ids = affected(before=self._shown, after=state)
-            changed = {unique_id: node_view(state=state, unique_id=unique_id) for unique_id in ids}
+            changed = views_of(state=state, unique_ids=affected(before=self._shown, after=state))
         self._shown = state
         for unique_id, view in changed.items():
             if self.views.get(unique_id) != view:

@@ -76,6 +76,37 @@ def unannounced_model_spec(*, run: RunRef, view: NodeView) -> status.DbtModelSpe
     )
 
 
+def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:
+    """The graph as far as the DbtModels of a run remember it: for a log whose beginning was rotated away."""
+    nodes: list[GraphNode] = []
+    for spec in specs:
+        nodes.append(
+            GraphNode(
+                unique_id=spec.unique_id,
+                name=spec.name,
+                resource_type=spec.resource_type,
+                package=spec.package or "",
+                path=spec.path or "",
+                materialized=spec.materialized or "",
+                relation=spec.relation,
+                tags=spec.tags,
+                depends_on=spec.depends_on,
+            )
+        )
+        nodes += (
+            GraphNode(
+                unique_id=test.unique_id,
+                name=test.name,
+                resource_type=test.unique_id.partition(".")[0],
+                severity=test.severity or "",
+                attached_node=spec.unique_id,
+                depends_on=(spec.unique_id,),
+            )
+            for test in spec.tests
+        )
+    return Graph.of(nodes)
+
+
 def _severity(text: str | None) -> status.Severity | None:
     return status.Severity(text.upper()) if text and text.upper() in set(status.Severity) else None
 

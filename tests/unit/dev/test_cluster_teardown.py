@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.cluster import processes, teardown
+from dev.cluster import network, processes, teardown
 from dev.cluster.settings import Settings
 
 MACHINE_WIDE = ("remove_rules", "remove_bridge", "_remove_cgroups", "_remove_strays")
@@ -22,7 +22,7 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Steps that reach beyond the state folder, recorded instead of taken."""
     calls: list[str] = []
     for name in MACHINE_WIDE:
-        owner = teardown if name.startswith("_") else teardown.network
+        owner = teardown if name.startswith("_") else network
         monkeypatch.setattr(owner, name, lambda *_, name=name: calls.append(name))
     return calls
 

@@ -38,7 +38,8 @@ class Run:
     def finished(self) -> Event:
         last = self.events[-1]
         assert last["info"]["name"] == "RunFinished"
-        return last["data"]
+        data: Event = last["data"]
+        return data
 
     @property
     def results(self) -> dict[str, Event]:
@@ -58,7 +59,8 @@ class Run:
 
     def run_results(self) -> Event:
         """What dbt itself wrote of this invocation."""
-        return json.loads((self.target / "run_results.json").read_text())
+        written: Event = json.loads((self.target / "run_results.json").read_text())
+        return written
 
 
 @dataclass(slots=True)

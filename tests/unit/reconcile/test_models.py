@@ -1,0 +1,124 @@
+"""Which DbtModels are created for a run, and what is written to them when."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
+from dbt_operator.dbt.view import NodeView
+from dbt_operator.kube.client import Client
+from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.pods.job import RunRef
+from dbt_operator.reconcile.models import Models
+from tests.unit.plan import lines
+from tests.unit.plan.lines import MODEL, SEED
+
+RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
+
+
+@dataclass
+class Writes:
+    """Takes the place of the status writer: remembers what it was asked for."""
+
+    created: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def submit_create(self, *, manifest: dict[str, Any], **_: Any) -> None:
+        self.created[manifest["metadata"]["name"]] = manifest
+
+    def submit(self, *, name: str, status: dict[str, Any], **_: Any) -> None:
+        self.statuses.append((name, status))
+
+    def known(self, **_: Any) -> None:
+        """What is stored need not be remembered here."""
+
+    def phases(self, name: str) -> list[str]:
+        return [status["phase"] for written, status in self.statuses if written == name]
+
+
+@dataclass
+class Stored:
+    """What the cluster lists."""
+
+    models: list[dict[str, Any]] = field(default_factory=list)
+
+    async def list(self, **_: Any) -> list[dict[str, Any]]:
+        return self.models
+
+
+@dataclass
+class Given:
+    stored: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[NodeView] = field(default_factory=list)
+    writes: Writes = field(default_factory=Writes)
+
+    def __post_init__(self) -> None:
+        self.models = Models(
+            run=RUN,
+            client=cast(Client, Stored(self.stored)),
+            writer=cast(StatusWriter, self.writes),
+            failed=self.failed.append,
+        )
+
+    def show(self, state: AttemptState) -> None:
+        self.models.show(state=state, job="nightly-producer-1")
+
+
+def folded(*log: bytes) -> AttemptState:
+    return fold_lines(state=EMPTY, lines=log)
+
+
+def stored_model(unique_id: str, *parents: str, **status: Any) -> dict[str, Any]:
+    kind, _, name = unique_id.split(".")
+    spec = {"runName": "nightly", "uniqueId": unique_id, "name": name, "resourceType": kind, "dependsOn": list(parents)}
+    return {"metadata": {"name": f"nightly.{name}", "uid": name}, "spec": spec, "status": status}
+
+
+def test_the_graph_becomes_models_before_anything_runs() -> None:
+    given = Given()
+    given.show(folded(*lines.GRAPH))
+    assert set(given.writes.created) == {"nightly.raw", "nightly.orders"}
+    assert given.writes.created["nightly.orders"]["spec"]["dependsOn"] == [SEED]
+    assert given.writes.statuses == []  # the CRD's default says that they are Pending
+
+
+def test_each_step_of_a_node_is_written_once() -> None:
+    given = Given()
+    for length in range(1, len(lines.GREEN_LOG) + 1):
+        given.show(folded(*lines.GREEN_LOG[:length]))
+    assert given.writes.phases("nightly.raw") == ["Running", "Succeeded"]
+    assert given.writes.phases("nightly.orders") == ["Running", "Succeeded"]
+    assert given.failed == []
+
+
+def test_a_failed_node_is_told_once_and_with_its_text() -> None:
+    given = Given()
+    for length in range(1, len(lines.RED_LOG) + 1):
+        given.show(folded(*lines.RED_LOG[:length]))
+    given.show(close(state=folded(*lines.RED_LOG), ending=Ending.COMPLETED))
+    assert [(view.unique_id, view.message) for view in given.failed] == [(SEED, "Database Error: boom")]
+    assert given.writes.phases("nightly.orders")[-1] == "Skipped"
+
+
+async def test_models_that_exist_are_not_created_again() -> None:
+    given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
+    await given.models.load()
+    given.show(folded(*lines.GRAPH))
+    assert set(given.writes.created) == {"nightly.orders"}
+
+
+async def test_what_an_earlier_controller_has_seen_end_is_not_opened_again() -> None:
+    # The beginning of the log, with the seed's result, was rotated away.
+    given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success"), stored_model(MODEL, SEED)])
+    await given.models.load()
+    given.show(close(state=folded(*lines.EXECUTING), ending=Ending.LOST))
+    assert given.writes.phases("nightly.raw") == []
+    assert given.writes.phases("nightly.orders") == ["Skipped"]
+
+
+async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> None:
+    given = Given(stored=[stored_model(SEED), stored_model(MODEL, SEED)])
+    await given.models.load()
+    without_graph = [line for line in lines.RED_LOG if b"SelectedNodes" not in line]
+    given.show(close(state=folded(*without_graph), ending=Ending.COMPLETED))
+    assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED
