@@ -8,7 +8,7 @@ PYTHON  := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cluster cluster-down images install uninstall demo test check unit contract e2e format lock clean
+.PHONY: help venv cluster cluster-down images test-images install uninstall demo test check unit contract e2e format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ cluster-down: $(READY) ## Take the local cluster down; nothing of it stays
 	@$(PYTHON) -m dev.cluster down
 
 images: cluster ## Build the images and hand them to the cluster
+	@$(PYTHON) -m dev.images build dbt-operator jaffle-shop
+
+test-images: cluster ## Build what the tests need besides
 	@$(PYTHON) -m dev.images build
 
 install: images ## Install the chart into the cluster
@@ -40,7 +43,7 @@ uninstall: $(READY) ## Remove the chart from the cluster
 demo: install ## See it work: a green run, then one with a broken model
 	@$(PYTHON) -m dev.demo
 
-test: install ## Format, lint, types, import contracts, unit, contract and e2e tests
+test: install test-images ## Format, lint, types, import contracts, unit, contract and e2e tests
 	@$(MAKE) --no-print-directory check
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q
 
@@ -53,10 +56,10 @@ check: $(READY) ## Format, lint, types and import contracts only
 unit: $(READY) ## Unit tests only
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q tests/unit
 
-contract: install ## Contract tests only
+contract: install test-images ## Contract tests only
 	@$(PYTHON) -m pytest -q tests/contract
 
-e2e: install ## End-to-end tests only
+e2e: install test-images ## End-to-end tests only
 	@$(PYTHON) -m pytest -q tests/e2e
 
 format: $(READY) ## Format the code and apply safe fixes
