@@ -121,6 +121,7 @@ class LogReader:
         self._caught_up = caught_up
         self._dedup = Deduplicator()
         self._lines = self._dropped = self._reconnects = 0
+        self._followed = False  # a stream was opened before, so that another one is a reconnect
         self._removed = b""
 
     async def run(self) -> Ended:
@@ -166,7 +167,7 @@ class LogReader:
         deadline = time.monotonic() + self._patience.give_up
         delay = self._patience.first
         while True:
-            error = await self._read(follow=False)
+            error = await self._read(follow=False, final=True)
             if error is None:
                 reason = EndReason.UNREADABLE if self._removed else EndReason.TERMINATED
                 return self._ended(reason, state, message=self._removed.decode(errors="replace"))
@@ -179,12 +180,12 @@ class LogReader:
             await asyncio.sleep(delay)
             delay = min(delay * 1.6, self._patience.longest_after_error)
 
-    async def _read(self, *, follow: bool) -> ApiError | None:
-        """Read one stream to its end; the error that ended it, if one did."""
+    async def _read(self, *, follow: bool, final: bool = False) -> ApiError | None:
+        """Read one stream to its end; the error that ended it, if one did. `final`: the container prints no more."""
         splitter = LineSplitter()
         self._dedup.reconnected()
         self._removed = b""
-        fresh_before, reopened = self._lines, self._dedup.position is not None
+        fresh_before, reopened = self._lines, self._followed
         try:
             async with self._client.open_log(
                 namespace=self._namespace,
@@ -194,9 +195,10 @@ class LogReader:
                 follow=follow,
                 read_timeout=self._patience.silence,
             ) as pieces:
+                self._followed = self._followed or follow
                 async for piece in pieces:
                     await self._deliver(splitter.feed(piece))
-            if not follow and (rest := splitter.flush()) is not None:
+            if final and (rest := splitter.flush()) is not None:
                 await self._deliver([rest])  # a last line without its newline: now it is certain that none will come
         except ApiError as error:
             return error

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from dbt_operator.api import names, status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
@@ -92,7 +94,7 @@ class Models:
             return
         if view.phase is NodePhase.PENDING and before is None:
             return  # the CRD's default says the same, for one write per node less
-        same = before is not None and (before.phase, before.reason) == (view.phase, view.reason)
+        only_tests = before is not None and msgspec.structs.replace(before, tests=view.tests) == view
         self.writer.submit(
             run=self.run.uid,
             resource=DBT_MODELS,
@@ -100,8 +102,8 @@ class Models:
             name=name,
             status=model_status(view=view, job=job).to_dict(),
             terminal=view.phase.terminal,
-            lazy=same,  # only the counts of its tests moved
-            event_time=self._shown.last_ts,
+            lazy=only_tests,  # ten tests that pass one after another need not be ten writes
+            event_time=None if only_tests else self._shown.last_ts,
         )
 
     def _name(self, view: NodeView) -> str | None:
