@@ -187,10 +187,16 @@ def test_a_spec_may_change_until_the_run_has_started_and_not_after(runs: Kind, n
         {"podTemplate": {"spec": {"nodeSelector": {"a": "c"}}}},
         {"podTemplate": {"spec": {"nodeSelector": None, "tolerations": []}}},
         {"podTemplate": None},
+        {"podTemplate": {"spec": {"nodeSelector": {"a": None, "z": "b"}}}, "cancel": True},
+        {"activeDeadlineSeconds": 60},
+        {"producer": {"startDeadlineSeconds": 60}},
+        {"threads": 6, "cancel": True},
     )
     for change in changes:
         answer = runs.kubectl.refused(*runs.patch(namespace, "nightly", {"spec": change}))
         assert "the run has started (status.startTime is set), so its spec can no longer change" in answer, change
+    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"cancel": True, "ttlSecondsAfterFinished": 3}}))
+    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"ttlSecondsAfterFinished": None}}))
     runs.kubectl(*runs.patch(namespace, "nightly", {"metadata": {"labels": {"team": "a"}}}))
     runs.report(namespace, "nightly", {"phase": "Running"})
 

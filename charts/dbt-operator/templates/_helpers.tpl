@@ -35,7 +35,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "dbt-operator.rules" -}}
 - apiGroups: [dbt-operator.io]
   resources: [dbtruns]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete] # delete: ttlSecondsAfterFinished
 - apiGroups: [dbt-operator.io]
   resources: [dbtmodels]
   verbs: [get, list, watch, create]

@@ -35,6 +35,7 @@ class RunReason(StrEnum):
     # running
     PARSING = "Parsing"  # dbt is loading the project; no node has started
     EXECUTING = "Executing"  # dbt is executing nodes
+    STOPPING = "Stopping"  # dbt was told to stop and is cancelling its queries
     FINISHING = "Finishing"  # the process has ended, the last of its log is read
     # ended well
     ALL_SUCCEEDED = "AllSucceeded"
@@ -74,3 +75,4 @@ class RunReason(StrEnum):
     LOG_UNREADABLE = "LogUnreadable"  # the pod's log cannot be read
     # asked for
     CANCELLED = "Cancelled"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # it took longer than spec.activeDeadlineSeconds

@@ -15,6 +15,8 @@ from pydantic_core import ErrorDetails
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Selection = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
+INT32 = 2**31 - 1
+
 
 class InvalidSpec(Exception):  # noqa: N818 - called as the run's reason is
     """The spec of a DbtRun cannot be used; the text is a sentence for `status.message`."""
@@ -66,6 +68,12 @@ class LocalObject(_Model):
     name: Name
 
 
+class Producer(_Model):
+    """Of the attempt that runs the whole command."""
+
+    start_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
+
+
 class DbtRunSpec(_Model):
     """What a DbtRun asks for. The CRD says what each field means."""
 
@@ -85,7 +93,11 @@ class DbtRunSpec(_Model):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     fail_fast: bool | None = None
     # Kept as it is: what may stand in it is decided where it is merged into a pod.
-    pod_template: dict[str, JsonValue] | None = None
+    pod_template: dict[str, JsonValue] = Field(default_factory=dict)
+    producer: Producer | None = None
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=INT32)] | None = None
+    cancel: bool = False
 
     @model_validator(mode="after")
     def _one_selection(self) -> Self:

@@ -14,7 +14,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -22,6 +22,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
+from dbt_operator.dbt.view import node_counts, node_views
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome, PodEnd, conclude, ending_of
 
@@ -81,26 +82,28 @@ class Assessment:
 
     @property
     def must_stop(self) -> bool:
-        """Whether it has ended for us while its Job still lives."""
+        """Whether its Job still lives although it has ended for us, or is to end."""
         job = self.attempt.job
         return (
-            self.stage is Stage.ENDED
+            (self.stage is Stage.ENDED or self.reason is RunReason.STOPPING)
             and job is not None
             and not (job.complete or job.deleting or job.failed is not None)
             and not (self.attempt.pod is not None and self.attempt.pod.over)
         )
 
 
-def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta) -> Assessment:
-    """Where the attempt stands at `now`."""
+def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked: Outcome | None = None) -> Assessment:
+    """Where the attempt stands at `now`. `asked`: it is to be stopped, and this is then how it ends."""
+    if attempt.pod is not None and attempt.pod.over:
+        return _pod_over(attempt, attempt.pod, asked=asked)
+    if attempt.pod is not None and attempt.pod.running:
+        return _running(attempt, asked=asked)  # also when its Job is gone: the process still lives
+    if asked is not None and not attempt.log.state.events:
+        return _ended(attempt, outcome=asked, state=close(state=attempt.log.state, ending=Ending.CANCELLED))
     if attempt.job is None:
-        return _without_job(attempt)
+        return _without_job(attempt, asked=asked)
     if attempt.pod is None:
-        return _without_pod(attempt, attempt.job, now=now, start_deadline=start_deadline)
-    if attempt.pod.over:
-        return _pod_over(attempt, attempt.pod)
-    if attempt.pod.running:
-        return _running(attempt)
+        return _without_pod(attempt, attempt.job, now=now, start_deadline=start_deadline, asked=asked)
     return _waiting(attempt, attempt.pod, now=now, start_deadline=start_deadline)
 
 
@@ -113,19 +116,23 @@ def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
     return _ended(attempt, outcome=Outcome(phase=RunPhase.FAILED, reason=reason, message=message))
 
 
-def _without_job(attempt: Attempt) -> Assessment:
+def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     refusal = attempt.refusal
+    if attempt.log.state.events and not attempt.log.ended:
+        return _draining(attempt)
     if refusal is not None and refusal.reason in (RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN):
         # Both pass without a change of the run: a quota gets room, an administrator grants the right.
         return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
     if refusal is not None:
         return _failed(attempt, reason=refusal.reason, message=refusal.message)
     if attempt.created:
-        return _lost(attempt, message="its Job was deleted")
+        return _lost(attempt, message="its Job was deleted", asked=asked)
     return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
 
 
-def _without_pod(attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
+def _without_pod(
+    attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta, asked: Outcome | None
+) -> Assessment:
     if job.suspended:
         return Assessment(
             attempt,
@@ -135,7 +142,7 @@ def _without_pod(attempt: Attempt, job: JobFacts, *, now: datetime, start_deadli
         )
     over = job.failed is not None or job.complete or job.deleting
     if over and (attempt.log.ended or not attempt.log.state.events):
-        return _lost(attempt, message="its Job was deleted" if job.deleting else "its pod was deleted")
+        return _lost(attempt, message="its Job was deleted" if job.deleting else "its pod was deleted", asked=asked)
     if over or attempt.log.state.events:
         # There was a pod and it is gone: its last words may still be on their way to us, and the Job's own word too.
         return _draining(attempt)
@@ -164,7 +171,7 @@ def _pod_refused(
     return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
 
 
-def _pod_over(attempt: Attempt, pod: PodFacts) -> Assessment:
+def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
     if pod.init_failure is not None and pod.terminated is None:
         return _failed(
             attempt,
@@ -180,12 +187,17 @@ def _pod_over(attempt: Attempt, pod: PodFacts) -> Assessment:
         )
     if not attempt.log.ended:
         return _draining(attempt)
-    return _concluded(attempt, pod_end=_pod_end(pod))
+    return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
 
 
-def _concluded(attempt: Attempt, *, pod_end: PodEnd) -> Assessment:
+def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> Assessment:
     log = attempt.log
-    if log.unreadable is not None and log.state.finished is None:
+    finished = log.state.finished
+    if asked is not None and (finished is None or finished.cancelled):
+        # What dbt has brought to its own end before the wish reached it is judged by what it did.
+        state = close(state=log.state, ending=Ending.CANCELLED)
+        return _ended(attempt, outcome=replace(asked, message=f"{asked.message} {_progress(state)}"), state=state)
+    if log.unreadable is not None and finished is None:
         message = f"What dbt did is unknown, as the log of its pod could not be read: {log.unreadable}"
         return _failed(attempt, reason=RunReason.LOG_UNREADABLE, message=message)
     state = close(state=log.state, ending=ending_of(state=log.state, pod=pod_end))
@@ -194,13 +206,21 @@ def _concluded(attempt: Attempt, *, pod_end: PodEnd) -> Assessment:
         # dbt was told to stop and did; nobody has asked that of the *run*, so for the run its pod was lost.
         reason = RunReason.EVICTED if pod_end.kind == RunReason.EVICTED else RunReason.POD_LOST
         detail = f" ({pod_end.message})" if pod_end.message else ""
-        message = f"The pod was stopped while dbt was at work{detail}. {outcome.message}"
+        message = f"The pod was stopped while dbt was at work{detail}. {_progress(state)}"
         outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=message)
     return _ended(attempt, outcome=outcome, state=state)
 
 
-def _lost(attempt: Attempt, *, message: str) -> Assessment:
-    return _concluded(attempt, pod_end=PodEnd(kind="Lost", message=message))
+def _progress(state: AttemptState) -> str:
+    counts = node_counts(views=node_views(state=state))
+    if not counts.total:
+        return "dbt had not executed any node."
+    done = counts.succeeded + counts.warned
+    return f"{done} of {counts.total} nodes had succeeded, {counts.cancelled} were cancelled."
+
+
+def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
+    return _concluded(attempt, pod_end=PodEnd(kind="Lost", message=message), asked=asked)
 
 
 def _draining(attempt: Attempt) -> Assessment:
@@ -213,8 +233,11 @@ def _draining(attempt: Attempt) -> Assessment:
     )
 
 
-def _running(attempt: Attempt) -> Assessment:
+def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     state = attempt.log.state
+    if asked is not None:
+        message = "dbt was told to stop and is cancelling its queries."
+        return Assessment(attempt, Stage.RUNNING, RunReason.STOPPING, message, state=state)
     if state.executing:
         return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
     return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)

@@ -134,7 +134,7 @@ def producer_job(*, run: RunRef, spec: DbtRunSpec, number: int) -> dict[str, Any
 
 
 def _pod_template(*, run: RunRef, spec: DbtRunSpec, attempt: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    users: Mapping[str, Any] = spec.pod_template or {}
+    users: Mapping[str, Any] = spec.pod_template
     pod_template.check(users)
     container = _users_container(users)
     secrets = _secret_sources(container)

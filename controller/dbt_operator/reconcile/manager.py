@@ -206,5 +206,6 @@ def _change(run: Mapping[str, Any]) -> str:
 
 
 def _ended(run: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do for the run: it has ended, and is not to be deleted by us some time later."""
     phase = (run.get("status") or {}).get("phase")
-    return phase is not None and RunPhase(phase).terminal
+    return phase is not None and RunPhase(phase).terminal and run.get("spec", {}).get("ttlSecondsAfterFinished") is None

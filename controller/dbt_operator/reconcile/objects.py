@@ -163,6 +163,7 @@ class RunRecord:
     conditions: tuple[Condition, ...]
     completion_time: datetime | None
     attempts: frozenset[str]  # those whose Job was created
+    active_since: datetime | None  # when the first container started
     ended: Outcome | None
 
 
@@ -174,6 +175,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
         conditions=before.conditions,
         completion_time=before.completion_time,
         attempts=frozenset(attempt.name for attempt in before.attempts),
+        active_since=min((a.start_time for a in before.attempts if a.start_time is not None), default=None),
         ended=_ended_as(before),
     )
 

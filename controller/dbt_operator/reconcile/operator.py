@@ -16,7 +16,6 @@ from prometheus_client import start_http_server
 from dbt_operator import __version__
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.writer import StatusWriter
-from dbt_operator.plan import run as plan
 from dbt_operator.reconcile.handlers import kopf_settings, registry
 from dbt_operator.reconcile.manager import Manager, RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
@@ -59,10 +58,10 @@ async def serve(*, settings: Settings, kubeconfig: str | None = None) -> None:
 
 
 def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Manager:
-    rules = plan.Settings(start_deadline=timedelta(seconds=settings.start_deadline_seconds))
+    start_deadline = timedelta(seconds=settings.start_deadline_seconds)
 
     def make_loop(key: RunKey) -> RunLoop:
-        return RunLoop(key=key, client=client, writer=writer, settings=rules)
+        return RunLoop(key=key, client=client, writer=writer, start_deadline=start_deadline)
 
     manager = Manager(client=client, make_loop=make_loop, namespaces=settings.watch_namespaces)
     writer.on_problem = manager.problem

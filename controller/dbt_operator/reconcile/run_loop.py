@@ -26,7 +26,7 @@ from dbt_operator.kube.writer import Problem, StatusWriter
 from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Attempt, LogFacts, Refusal
 from dbt_operator.plan.facts import JobFacts, PodFacts, job_facts, pod_facts
-from dbt_operator.plan.run import Observation, Plan, Settings, plan_run
+from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from dbt_operator.pods.job import RunRef, producer_job, runner_config_map
 from dbt_operator.pods.template import InvalidPodTemplate
 from dbt_operator.reconcile.follower import Follower
@@ -58,10 +58,10 @@ class _Cluster:
 class RunLoop:
     """Reconciles one DbtRun."""
 
-    def __init__(self, *, key: RunKey, client: Client, writer: StatusWriter, settings: Settings) -> None:
+    def __init__(self, *, key: RunKey, client: Client, writer: StatusWriter, start_deadline: timedelta) -> None:
         self._key = key
         self._producer = names.producer_job_name(key.name, number=1)
-        self._client, self._writer, self._settings = client, writer, settings
+        self._client, self._writer, self._start_deadline = client, writer, start_deadline
         self._changed = asyncio.Event()  # anything: take a turn
         self._stale = True  # the cluster's facts may have changed: read them again
         self._look_again = datetime.min.replace(tzinfo=UTC)
@@ -111,11 +111,12 @@ class RunLoop:
         if self._cluster is None:
             self._writer.forget(run=self._key.uid)
             return False
-        plan = plan_run(self._observation(self._cluster, now=now), settings=self._settings)
+        plan = plan_run(self._observation(self._cluster, now=now))
         self._look_again = plan.wake_at
         await self._act(plan, cluster=self._cluster, now=now)
-        if plan.done:
+        if plan.phase.terminal:
             await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
+        if plan.done:
             return False
         await self._rest(until=plan.wake_at)
         return True
@@ -195,8 +196,11 @@ class RunLoop:
             now=now,
             attempts=(producer,),
             started=cluster.record.start_time is not None,
+            rules=_rules(cluster.spec, start_deadline=self._start_deadline),
+            active_since=(cluster.pod.started if cluster.pod else None) or cluster.record.active_since,
             invalid=cluster.invalid,
             ended=cluster.record.ended,
+            ended_at=cluster.record.completion_time,
         )
 
     # act
@@ -212,6 +216,12 @@ class RunLoop:
         for job in plan.stop:
             await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
             await self._client.delete(resource=JOBS, namespace=self._key.namespace, name=job)
+            self.wake()
+        if plan.expire:
+            _log.info("the run has expired")
+            await self._client.delete(
+                resource=DBT_RUNS, namespace=self._key.namespace, name=self._key.name, uid=self._key.uid
+            )
             self.wake()
 
     async def _mark_started(self, cluster: _Cluster, *, now: datetime) -> None:
@@ -384,6 +394,23 @@ def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:
         return parse_run_spec(run["spec"]), None
     except InvalidSpec as error:
         return None, str(error)
+
+
+def _rules(spec: DbtRunSpec | None, *, start_deadline: timedelta) -> Rules:
+    """What the spec says, and the administrator's default where it is silent."""
+    if spec is None:
+        return Rules(start_deadline=start_deadline)
+    own = spec.producer.start_deadline_seconds if spec.producer is not None else None
+    return Rules(
+        start_deadline=start_deadline if own is None else timedelta(seconds=own),
+        active_deadline=_seconds(spec.active_deadline_seconds),
+        ttl=_seconds(spec.ttl_seconds_after_finished),
+        cancel=spec.cancel,
+    )
+
+
+def _seconds(number: int | None) -> timedelta | None:
+    return None if number is None else timedelta(seconds=number)
 
 
 def _told(run: Object) -> tuple[RunPhase, RunReason] | None:

@@ -178,3 +178,12 @@ def test_a_log_that_cannot_be_read_is_no_success() -> None:
 
 def test_an_attempt_that_ended_by_itself_needs_no_stop() -> None:
     assert not assessed(attempt(job=JOB, pod=ended(), log=GREEN)).must_stop
+
+
+def test_a_pod_whose_job_was_deleted_is_followed_to_its_end() -> None:
+    found = assessed(attempt(created=True, pod=RUNNING, log=log(*lines.EXECUTING)))
+    assert found.stage is Stage.RUNNING
+    found = assessed(attempt(created=True, log=log(*lines.EXECUTING)))
+    assert found.stage is Stage.DRAINING
+    found = assessed(attempt(created=True, log=log(*lines.EXECUTING, ended=True)))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)

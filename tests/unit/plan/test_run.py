@@ -1,5 +1,6 @@
 """What a run needs next."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.attempt import Refusal
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.run import Observation, Plan, Settings, plan_run
+from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.unit.plan import lines
 from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, RUNNING, attempt, ended, log
 
@@ -15,15 +16,16 @@ SUCCESS = Outcome(phase=RunPhase.SUCCEEDED, reason=RunReason.ALL_SUCCEEDED, mess
 
 
 def planned(*, started: bool = True, **facts: Any) -> Plan:
-    settled = {key: facts.pop(key) for key in ("invalid", "ended_as") if key in facts}
+    rules = {key: facts.pop(key) for key in ("active_deadline", "ttl", "cancel") if key in facts}
+    settled = {key: facts.pop(key) for key in ("invalid", "ended", "ended_at", "active_since") if key in facts}
     observation = Observation(
         now=facts.pop("now", NOW),
         attempts=(attempt(**facts),),
         started=started,
-        invalid=settled.get("invalid"),
-        ended=settled.get("ended_as"),
+        rules=Rules(start_deadline=DEADLINE, **rules),
+        **settled,
     )
-    return plan_run(observation, settings=Settings(start_deadline=DEADLINE))
+    return plan_run(observation)
 
 
 def test_a_new_run_is_started_before_anything_is_created() -> None:
@@ -75,7 +77,7 @@ def test_a_pod_that_never_started_is_stopped_after_the_run_has_failed() -> None:
 
 def test_an_ended_run_stays_as_it_is_whatever_the_cluster_shows() -> None:
     for facts in ({}, {"job": JOB, "pod": RUNNING}, {"created": True}, {"job": JOB, "pod": ended(exit_code=1)}):
-        plan = planned(ended_as=SUCCESS, **facts)
+        plan = planned(ended=SUCCESS, **facts)
         assert (plan.phase, plan.reason, plan.create) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED, ())
 
 
@@ -83,3 +85,53 @@ def test_it_looks_again_at_the_deadline_at_the_latest() -> None:
     now = POD.created + DEADLINE - timedelta(seconds=1)
     assert planned(job=JOB, pod=POD, now=now).wake_at == POD.created + DEADLINE
     assert planned(job=JOB, pod=RUNNING).wake_at > NOW
+
+
+def test_a_cancelled_run_that_has_not_begun_creates_nothing() -> None:
+    plan = planned(started=False, cancel=True)
+    assert (plan.phase, plan.reason, plan.create) == (RunPhase.CANCELLED, RunReason.CANCELLED, ())
+
+
+def test_a_cancelled_run_in_a_queue_ends_and_takes_its_job_away() -> None:
+    plan = planned(job=replace(JOB, suspended=True), cancel=True)
+    assert (plan.phase, plan.stop) == (RunPhase.CANCELLED, (JOB.name,))
+
+
+def test_cancelling_a_running_run_stops_it_and_waits_for_dbt_to_end() -> None:
+    plan = planned(job=JOB, pod=RUNNING, log=log(*lines.EXECUTING), cancel=True)
+    assert (plan.phase, plan.reason, plan.stop) == (RunPhase.RUNNING, RunReason.STOPPING, (JOB.name,))
+    # The Job is gone at once, the pod when dbt has cancelled its queries.
+    plan = planned(created=True, pod=RUNNING, log=log(*lines.EXECUTING), cancel=True)
+    assert (plan.phase, plan.stop) == (RunPhase.RUNNING, ())
+    plan = planned(created=True, log=log(*lines.CANCELLED_LOG, ended=True), cancel=True)
+    assert (plan.phase, plan.reason) == (RunPhase.CANCELLED, RunReason.CANCELLED)
+
+
+def test_a_run_that_ended_before_the_wish_reached_it_stays_what_it_was() -> None:
+    plan = planned(job=JOB, pod=ended(), log=GREEN, cancel=True)
+    assert plan.phase is RunPhase.SUCCEEDED
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_has_failed() -> None:
+    limit: dict[str, Any] = {"active_since": NOW, "active_deadline": timedelta(seconds=60)}
+    executing: dict[str, Any] = {"job": JOB, "pod": RUNNING, "log": log(*lines.EXECUTING)}
+    plan = planned(**executing, **limit, now=NOW + timedelta(seconds=59))
+    assert (plan.reason, plan.wake_at) == (RunReason.EXECUTING, NOW + timedelta(seconds=60))
+    plan = planned(**executing, **limit, now=NOW + timedelta(seconds=60))
+    assert (plan.reason, plan.stop) == (RunReason.STOPPING, (JOB.name,))
+    gone: dict[str, Any] = {"created": True, "log": log(*lines.CANCELLED_LOG, ended=True)}
+    plan = planned(**gone, **limit, now=NOW + timedelta(seconds=70))
+    assert (plan.phase, plan.reason) == (RunPhase.FAILED, RunReason.DEADLINE_EXCEEDED)
+
+
+def test_a_run_is_deleted_when_its_time_after_the_end_is_over_and_not_before() -> None:
+    ended_run: dict[str, Any] = {"ended": SUCCESS, "ended_at": NOW, "ttl": timedelta(seconds=60)}
+    plan = planned(**ended_run, now=NOW + timedelta(seconds=59))
+    assert (plan.expire, plan.done, plan.wake_at) == (False, False, NOW + timedelta(seconds=61))
+    assert planned(**ended_run, now=NOW + timedelta(seconds=60)).expire
+    assert planned(ended=SUCCESS, ended_at=NOW).done
+
+
+def test_a_run_is_not_deleted_before_its_end_is_stored() -> None:
+    plan = planned(job=JOB, pod=ended(), log=GREEN, ttl=timedelta())
+    assert (plan.phase, plan.expire, plan.done) == (RunPhase.SUCCEEDED, False, False)

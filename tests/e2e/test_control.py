@@ -1,0 +1,51 @@
+"""Runs that are cancelled, take too long, or are deleted some time after their end."""
+
+import json
+
+from tests.e2e.conftest import Cluster, condition, phases
+
+
+def _patch(cluster: Cluster, **spec: object) -> None:
+    patch = json.dumps({"spec": spec})
+    cluster.kubectl("patch", "dbtrun", "shop", "-n", cluster.namespace, "--type=merge", "-p", patch)
+
+
+def test_cancelling_ends_the_run_and_its_nodes(cluster: Cluster) -> None:
+    cluster.create_run(vars={"pause_seconds": 5})
+    cluster.wait_for_nodes("Running")
+    _patch(cluster, cancel=True)
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Cancelled", "Cancelled"), status["message"]
+    assert condition(status, "Succeeded") == "False"
+    shown = phases(cluster.models())
+    assert "Cancelled" in shown.values()
+    assert set(shown.values()) <= {"Succeeded", "Cancelled"}
+    cluster.until("no pod", lambda: not cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"])
+
+
+def test_a_run_that_was_never_to_begin_creates_nothing(cluster: Cluster) -> None:
+    cluster.create_run(cancel=True)
+    assert cluster.wait_for_end()["phase"] == "Cancelled"
+    assert cluster.kubectl.json("get", "jobs", "-n", cluster.namespace)["items"] == []
+
+
+def test_a_run_that_takes_too_long_is_stopped(cluster: Cluster) -> None:
+    cluster.create_run(vars={"pause_seconds": 20}, activeDeadlineSeconds=8)
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded"), status["message"]
+    assert "Cancelled" in phases(cluster.models()).values()
+
+
+def test_a_run_has_a_start_deadline_of_its_own(cluster: Cluster) -> None:
+    cluster.create_run(image="localhost/no-such-image:1", producer={"startDeadlineSeconds": 4})
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "ImagePullFailed"), status["message"]
+    assert "4 s" in status["message"]
+
+
+def test_an_ended_run_is_deleted_when_its_time_is_over(cluster: Cluster) -> None:
+    cluster.create_run()
+    assert cluster.wait_for_end()["phase"] == "Succeeded"
+    _patch(cluster, ttlSecondsAfterFinished=1)
+    left = ("get", "dbtruns,dbtmodels,jobs,pods", "-n", cluster.namespace, "-o", "name")
+    cluster.until("nothing is left", lambda: not cluster.kubectl(*left).strip())
