@@ -54,6 +54,16 @@ def test_a_deleted_pod_is_a_lost_pod_and_every_node_ends(cluster: Cluster) -> No
     assert "Cancelled" in phases(cluster.models()).values()
 
 
+def test_a_job_that_is_deleted_by_hand_is_a_lost_one(cluster: Cluster) -> None:
+    cluster.create_run(vars={"pause_seconds": 5})
+    cluster.wait_for_nodes("Running")
+    cluster.kubectl("delete", "job", "shop-producer-1", "-n", cluster.namespace, "--wait=false")
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "PodLost"), status["message"]
+    assert not {"Pending", "Running"} & set(phases(cluster.models()).values())
+    assert cluster.kubectl.json("get", "jobs", "-n", cluster.namespace)["items"] == []
+
+
 # Finds the runner among the pod's processes and kills it without any warning.
 KILL = """
 import os, pathlib, signal

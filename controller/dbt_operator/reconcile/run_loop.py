@@ -276,8 +276,8 @@ class RunLoop:
         models, last = self._models, plan.assessments[-1]
         assert models is not None  # noqa: S101 - loaded with the first observation of a live run
         live = self._follower is not None and self._follower.caught_up
-        if last.attempt.job is not None and (live or plan.phase.terminal):
-            models.show(state=last.state, job=last.attempt.job.name)
+        if live or plan.phase.terminal:
+            models.show(state=last.state, job=last.attempt.name)
         told = (plan.phase, plan.reason)
         if self._announced == told and now - self._status_written < timedelta(seconds=_STATUS_SECONDS):
             self._look_again = min(self._look_again, now + timedelta(seconds=_STATUS_SECONDS))
