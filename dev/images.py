@@ -220,8 +220,13 @@ def _passed_arguments(dockerfile: str, names: Sequence[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in declared and os.environ.get(name)}
 
 
-def _volumes(certificate_files: Iterable[str]) -> list[str]:
-    """The machine's certificates, which are not always where the image has its own."""
+def _volumes(dockerfile: str, certificate_files: Iterable[str]) -> list[str]:
+    """The machine's certificates, which are not always where the image has its own.
+
+    Only where the Dockerfile asks for them: a package of Debian's that writes there could not be installed.
+    """
+    if not declared_arguments(dockerfile) & set(CERTIFICATE_ARGUMENTS):
+        return []
     places = {CERTIFICATES} | {str(Path(file).parent) for file in certificate_files}
     return [f"--volume={place}:{place}:ro" for place in sorted(places) if Path(place).is_dir()]
 
@@ -234,7 +239,7 @@ def _build_local(settings: Settings, image: Image, *, tag: str) -> None:
     _buildah(
         settings, "bud", "--isolation", "chroot", "--layers", "--quiet",
         *(f"--build-arg={key}={value}" for key, value in arguments.items()),
-        *_volumes(files.values()),
+        *_volumes(dockerfile, files.values()),
         "--file", str(settings.checkout / image.dockerfile), "--tag", tag, str(settings.checkout / image.context),
         doing=f"Building {image.name}",
     )  # fmt: skip

@@ -7,7 +7,6 @@ Run as `python -m dev.install`. The cluster is the one whose kubeconfig lies in 
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from dev import images
@@ -28,15 +27,15 @@ def _helm(*arguments: str) -> None:
     )
 
 
-def install(*, values: Sequence[str] = ()) -> None:
-    """Install or upgrade the release, with these values (`name=value`), and wait until the operator is ready.
+def install() -> None:
+    """Install or upgrade the release, and wait until the operator is ready.
 
     Raises: subprocess.CalledProcessError; Helm's own words are on standard error.
     """
     (image,) = images.build_images(["dbt-operator"])
     repository, _, tag = image.rpartition(":")
-    own = (f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent")
-    settings = [argument for value in (*own, *values) for argument in ("--set", value)]
+    values = (f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent")
+    settings = [argument for value in values for argument in ("--set", value)]
     # CRDs that a test or a person has applied before are taken over; of a release of their own nothing is lost.
     options = ("--create-namespace", "--take-ownership", "--wait", "--timeout", "120s")
     _helm("upgrade", "--install", RELEASE, str(CHART), *options, *settings)

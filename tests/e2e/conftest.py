@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,13 @@ from tests.conftest import CHECKOUT, Kubectl
 EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
 JAFFLE_SHOP_IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
 PROJECTS_IMAGE = "localhost/dbt-operator/test-projects:dev"
-START_DEADLINE_SECONDS = 20
 ENDED = ("Succeeded", "Failed", "Cancelled")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def operator(kubectl: Kubectl) -> Iterator[None]:
-    """The release with a start deadline that a test can wait for; the default one comes back afterwards."""
+def operator(kubectl: Kubectl) -> None:
+    """The release, with the operator as it is in the checkout."""
     del kubectl  # the cluster has to answer first
-    install(values=[f"settings.startDeadlineSeconds={START_DEADLINE_SECONDS}"])
-    yield
     install()
 
 

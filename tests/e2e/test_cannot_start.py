@@ -52,7 +52,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_reason_names_the_cause(cluster: Cluster, case: str) -> None:
     spec, reason, named = CASES[case]
-    cluster.create_run(**spec)
+    cluster.create_run(**spec, producer={"startDeadlineSeconds": 6})
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", reason), status["message"]
     assert named in status["message"]

@@ -36,13 +36,6 @@ def test_a_run_that_takes_too_long_is_stopped(cluster: Cluster) -> None:
     assert "Cancelled" in phases(cluster.models()).values()
 
 
-def test_a_run_has_a_start_deadline_of_its_own(cluster: Cluster) -> None:
-    cluster.create_run(image="localhost/no-such-image:1", producer={"startDeadlineSeconds": 4})
-    status = cluster.wait_for_end()
-    assert (status["phase"], status["reason"]) == ("Failed", "ImagePullFailed"), status["message"]
-    assert "4 s" in status["message"]
-
-
 def test_an_ended_run_is_deleted_when_its_time_is_over(cluster: Cluster) -> None:
     cluster.create_run()
     assert cluster.wait_for_end()["phase"] == "Succeeded"

@@ -1,0 +1,222 @@
+"""Runs on a real warehouse, in which every execution can be counted: what the operator shows is what happened there."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Cluster, phases
+from tests.e2e.postgres import (
+    CHAOS_NODES,
+    CHAOS_TESTS,
+    HOST,
+    PORT,
+    Postgres,
+    chaos,
+    everything_said,
+    manifests,
+    postgres,
+    producer_pod,
+)
+from tests.e2e.test_deletion_and_loss import KILL
+
+__all__ = ["postgres"]  # a fixture: pytest finds it in the module that uses it
+
+MINUTES = 600_000
+"""Milliseconds that no test waits for: a query that only a cancel ends."""
+
+
+def _green(cluster: Cluster) -> set[str]:
+    return {name for name, phase in phases(cluster.models()).items() if phase == "Succeeded"}
+
+
+def _succeeded(cluster: Cluster) -> int:
+    count: int = cluster.run().get("status", {}).get("nodes", {}).get("succeeded", 0)
+    return count
+
+
+def test_every_node_is_executed_exactly_once(cluster: Cluster, postgres: Postgres) -> None:
+    cluster.create_run(**chaos())
+    status = cluster.wait_for_end(seconds=180)
+    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+    assert status["dbt"]["adapter"] == "postgres"
+    assert status["progress"] == f"{CHAOS_NODES}/{CHAOS_NODES}"
+    assert status["nodes"]["total"] == status["nodes"]["succeeded"] == CHAOS_NODES
+    assert status["tests"]["total"] == status["tests"]["succeeded"] == CHAOS_TESTS
+    assert postgres.executions() == postgres.tries() == dict.fromkeys(_green(cluster), 1)
+    assert len(_green(cluster)) == CHAOS_NODES
+
+
+def test_the_example_runs_as_its_readme_says(cluster: Cluster, postgres: Postgres) -> None:
+    (run,) = manifests("run.yaml")
+    cluster.apply(run)
+    name = run["metadata"]["name"]
+    assert cluster.wait_for_end(name)["phase"] == "Succeeded", cluster.run(name)["status"]["message"]
+    revenue = dict(cluster.models()["daily_revenue"]["status"])
+    (days,) = postgres.sql("select count(*) from analytics_marts.daily_revenue")
+    assert str(revenue["rowsAffected"]) == days[0]
+    assert postgres.password not in everything_said(cluster, name)
+
+
+def test_runs_at_once_in_one_warehouse(cluster: Cluster, postgres: Postgres) -> None:
+    names = {"odd": ["layer1_01", "layer1_03", "layer1_05"], "even": ["layer1_02", "layer1_04", "layer1_06"]}
+    cluster.create_run("seeds", **chaos(select=["resource_type:seed"]))
+    assert cluster.wait_for_end("seeds")["phase"] == "Succeeded"
+    for name, select in names.items():
+        cluster.create_run(name, **chaos(select=select, vars={"sleep_ms": 500}))
+    for name in names:
+        assert cluster.wait_for_end(name)["phase"] == "Succeeded", cluster.run(name)["status"]["message"]
+    assert set(postgres.executions().values()) == {1}
+    assert {node for select in names.values() for node in select} <= set(postgres.executions())
+
+
+def test_what_fails_at_first_is_tried_again_by_the_next_run(cluster: Cluster, postgres: Postgres) -> None:
+    # layer1_01 has a test of its own: it is built, and what is in it is wrong.
+    spec = chaos(select=["resource_type:seed", "layer1_01", "layer1_02"])
+    spec["vars"] = {"fail_times": {"layer1_02": 1}, "null_times": {"layer1_01": 1}}
+    cluster.create_run("first", **spec)
+    status = cluster.wait_for_end("first")
+    shown = {name: (m["status"]["phase"], m["status"].get("reason")) for name, m in cluster.models().items()}
+    assert status["phase"] == "Failed", status["message"]
+    assert shown["layer1_01"] == ("Failed", "TestsFailed")
+    assert shown["layer1_02"] == ("Failed", "Error")
+    assert "layer1_02 fails the first 1 times" in cluster.models()["layer1_02"]["status"]["message"]
+    assert postgres.executions()["layer1_02"] == 0
+    assert postgres.tries()["layer1_02"] == 1
+    cluster.kubectl("delete", "dbtrun", "first", "-n", cluster.namespace)
+    cluster.create_run("second", **spec)
+    assert cluster.wait_for_end("second")["phase"] == "Succeeded", cluster.run("second")["status"]["message"]
+    assert (postgres.tries()["layer1_02"], postgres.executions()["layer1_02"]) == (2, 1)
+
+
+def test_a_lock_that_is_not_released_in_time_fails_its_node_only(cluster: Cluster, postgres: Postgres) -> None:
+    spec = chaos(select=["resource_type:seed", "layer1_01", "layer1_03"], exclude=["resource_type:test"])
+    cluster.create_run("first", **spec)
+    assert cluster.wait_for_end("first")["phase"] == "Succeeded"
+    cluster.kubectl("delete", "dbtrun", "first", "-n", cluster.namespace)
+    postgres.sql("alter role dbt set lock_timeout = '500ms'")
+    with postgres.locked("layer1_01"):
+        cluster.create_run("second", **spec)
+        status = cluster.wait_for_end("second")
+    assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed"), status["message"]
+    assert "lock timeout" in status["message"]
+    assert {name for name, phase in phases(cluster.models()).items() if phase != "Succeeded"} == {"layer1_01"}
+    assert (postgres.executions()["layer1_01"], postgres.executions()["layer1_03"]) == (1, 2)
+
+
+@contextmanager
+def _followed_log(cluster: Cluster, run: str, file: Path) -> Iterator[None]:
+    """Write the producer's log to the file until its end. To be begun early: the container goes with its pod."""
+    kubectl = cluster.kubectl
+    target = ("logs", "-f", producer_pod(cluster, run), "-n", cluster.namespace, "-c", "dbt")
+    with file.open("w") as output:
+        argv = [kubectl.program, "--kubeconfig", str(kubectl.kubeconfig), *target]
+        with subprocess.Popen(argv, stdout=output) as follower:
+            try:
+                yield
+                assert follower.wait(timeout=60) == 0
+            finally:
+                follower.kill()  # where the test has failed, nothing else ends it
+
+
+def test_deleting_a_run_cancels_its_queries_in_the_warehouse(
+    cluster: Cluster, postgres: Postgres, tmp_path: Path
+) -> None:
+    cluster.create_run(**chaos(vars={"sleep_ms": MINUTES}, threads=4))
+    cluster.until("four queries that do not end", lambda: len(postgres.active_queries()) == 4)
+    log = tmp_path / "log"
+    with _followed_log(cluster, "shop", log):
+        cluster.kubectl("delete", "dbtrun", "shop", "-n", cluster.namespace, "--wait=false")
+        deleted = datetime.now(UTC)
+        # The deadline is for a busy machine, and far below the ten minutes that the queries take by themselves.
+        cluster.until("no query is left in the warehouse", lambda: not postgres.active_queries(), seconds=30)
+        empty = datetime.now(UTC)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    (asked,) = [event["info"]["ts"] for event in events if event["info"]["name"] == "CancelRequested"]
+    since = empty - datetime.fromisoformat(asked)
+    print(f"queries gone {empty - deleted} after the deletion, {since} after SIGTERM")  # noqa: T201 - a measurement
+    assert events[-1]["info"]["name"] == "RunFinished"
+    assert sum(postgres.executions().values()) == 0
+
+
+def test_a_warehouse_that_refuses_connections(cluster: Cluster, postgres: Postgres) -> None:
+    postgres.stop()
+    cluster.create_run(**chaos())
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "ConnectionFailed"), status["message"]
+    assert HOST in status["message"]
+    assert str(PORT) in status["message"]
+    assert "\n" not in status["message"].strip()
+    assert postgres.password not in everything_said(cluster, "shop")
+
+
+def test_a_wrong_password_is_named_and_not_told(cluster: Cluster, postgres: Postgres) -> None:
+    wrong = "hunter2-wrong-password"
+    postgres.use_password(wrong)
+    cluster.create_run(**chaos())
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "ConnectionFailed"), status["message"]
+    assert 'password authentication failed for user "dbt"' in status["message"]
+    assert wrong not in everything_said(cluster, "shop")
+
+
+def _assert_green_means_executed(cluster: Cluster, postgres: Postgres, status: dict[str, Any]) -> None:
+    """What the warehouse does not have is not green, and every node has an end."""
+    assert status["nodes"]["pending"] == status["nodes"]["running"] == 0
+    models = cluster.models()
+    assert not {"Pending", "Running"} & set(phases(models).values())
+    executed = postgres.executions()
+    assert _green(cluster) <= set(executed)
+    assert set(executed.values()) == {1}
+    # Committed, and not reported before the end came: unknown, and said to be.
+    unsure = {models[name]["status"].get("reason") for name in set(executed) - _green(cluster)}
+    assert unsure <= {"Lost", "Cancelled"}, unsure
+
+
+HOW_TO_KILL = {
+    "deleted by force": ("delete", "pod", "--grace-period=0", "--force"),
+    "killed inside": ("exec", "--container=dbt"),
+}
+
+
+@pytest.mark.parametrize("how", HOW_TO_KILL)
+def test_a_killed_producer_leaves_no_green_node_that_was_not_executed(
+    cluster: Cluster, postgres: Postgres, how: str
+) -> None:
+    # As the first process of a container the runner could not be killed from inside.
+    template = {"spec": {"shareProcessNamespace": True}}
+    cluster.create_run(**chaos(vars={"sleep_ms": 300}, podTemplate=template))
+    cluster.until("a third of the nodes", lambda: _succeeded(cluster) >= CHAOS_NODES // 3)
+    command = ("--", "python3", "-c", KILL) if how == "killed inside" else ()
+    cluster.kubectl(*HOW_TO_KILL[how], producer_pod(cluster, "shop"), "-n", cluster.namespace, *command)
+    status = cluster.wait_for_end()
+    # A process that was killed has cancelled nothing: Postgres notices only when the query has ended.
+    cluster.until("the warehouse is quiet", lambda: not postgres.active_queries())
+    assert (status["phase"], status["reason"]) == ("Failed", "PodLost"), status["message"]
+    assert _green(cluster)
+    _assert_green_means_executed(cluster, postgres, status)
+
+
+def test_a_warehouse_that_goes_away_in_the_middle(cluster: Cluster, postgres: Postgres) -> None:
+    cluster.create_run(**chaos(vars={"sleep_ms": 300}))
+    cluster.until("a third of the nodes", lambda: _succeeded(cluster) >= CHAOS_NODES // 3)
+    postgres.interrupt()
+    status = cluster.wait_for_end()
+    postgres.resume()
+    assert status["phase"] == "Failed", status["message"]
+    assert status["nodes"]["failed"] > 0
+    models = cluster.models()
+    # dbt lost the connection after the commit of one of these at worst: failed then, although it was executed.
+    assert _green(cluster) <= set(postgres.executions())
+    assert {m["status"]["phase"] for m in models.values()} == {"Succeeded", "Failed", "Skipped"}
+    # Recovered: the next run of what is missing works.
+    cluster.kubectl("delete", "dbtrun", "shop", "-n", cluster.namespace)
+    missing = [name for name, m in models.items() if m["status"]["phase"] != "Succeeded"]
+    cluster.create_run("again", **chaos(select=missing))
+    assert cluster.wait_for_end("again")["phase"] == "Succeeded", cluster.run("again")["status"]["message"]
+    assert len(postgres.executions()) == CHAOS_NODES

@@ -1,0 +1,38 @@
+{#- Counts an attempt. The driver opens a transaction by itself, also for a hook outside of dbt's own: without the
+    commit the failure of the node would take the row with it. -#}
+{% macro chaos_try() -%}
+  insert into {{ target.schema }}.tries (node, invocation) values ('{{ this.identifier }}', '{{ invocation_id }}');
+  commit
+{%- endmacro %}
+
+{#- Inside the node's transaction: what it takes its time for, and why it fails. -#}
+{% macro chaos_work() -%}
+  {%- set times = var('fail_times').get(this.identifier, 0) | int -%}
+  select pg_sleep({{ var('slow').get(this.identifier, var('sleep_ms')) }} / 1000.0);
+  {% if times > 0 -%}
+  do $$ begin
+    if ({{ chaos_tries() }}) <= {{ times }} then
+      raise exception 'chaos: {{ this.identifier }} fails the first {{ times }} times';
+    end if;
+  end $$
+  {%- endif %}
+{%- endmacro %}
+
+{#- Inside the same transaction: the row is there exactly when the node's work is. -#}
+{% macro chaos_executed() -%}
+  insert into {{ target.schema }}.executions (node, invocation) values ('{{ this.identifier }}', '{{ invocation_id }}')
+{%- endmacro %}
+
+{% macro chaos_tries() -%}
+  select count(*) from {{ target.schema }}.tries where node = '{{ this.identifier }}'
+{%- endmacro %}
+
+{#- The id of a model's only row. -#}
+{% macro chaos_id(column) -%}
+  {%- set times = var('null_times').get(this.identifier, 0) | int -%}
+  {%- if times > 0 -%}
+  case when ({{ chaos_tries() }}) > {{ times }} then {{ column }} end
+  {%- else -%}
+  {{ column }}
+  {%- endif -%}
+{%- endmacro %}
