@@ -284,7 +284,11 @@ def _ensure_built(settings: Settings, image: Image) -> tuple[str, bool]:
         if tag in _built(settings):
             return tag, False
         say(f"Building {tag} …")
-        _build_local(settings, image, tag=tag)
+        try:
+            _build_local(settings, image, tag=tag)
+        finally:
+            # A build that broke off, this one or one before it, leaves containers that keep their file systems mounted.
+            _buildah(settings, "rm", "--all", doing="Removing what a build has left")
         if reference(image.name) == tag:
             return tag, True
         _buildah(settings, "rmi", tag, doing="Removing an image of changed files")

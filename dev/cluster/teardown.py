@@ -102,7 +102,9 @@ def mount_points(mountinfo: str, *, below: Path) -> list[Path]:
 
 
 def _mounts(settings: Settings) -> list[Path]:
-    return mount_points(Path("/proc/self/mountinfo").read_text(), below=settings.state)
+    """Those of the cluster, and those of image builds that broke off."""
+    table = Path("/proc/self/mountinfo").read_text()
+    return [point for below in (settings.state, settings.cache) for point in mount_points(table, below=below)]
 
 
 def _unmount(settings: Settings) -> None:
