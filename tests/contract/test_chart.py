@@ -150,6 +150,7 @@ def test_the_operator_starts_pods_only_through_jobs_and_writes_only_statuses(hel
     reading = {"get", "list", "watch"}
     assert {(resource, verb) for resource, verb in rights if verb not in reading} == {
         ("dbtmodels", "create"),
+        ("dbtruns", "delete"),
         ("dbtruns/status", "patch"),
         ("dbtmodels/status", "patch"),
         ("jobs", "create"),

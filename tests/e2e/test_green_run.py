@@ -4,7 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.e2e.conftest import Cluster, condition, phases
+from dev.install import NAMESPACE as SYSTEM
+from tests.e2e.conftest import Cluster, condition, operator_pod, phases
 
 
 def test_every_node_and_the_run_succeed(cluster: Cluster) -> None:
@@ -110,3 +111,18 @@ def test_a_run_tells_its_transitions_as_events(cluster: Cluster) -> None:
     mine = [e for e in cluster.events() if e["involvedObject"]["kind"] == "DbtRun"]
     assert {"Executing", "AllSucceeded"} <= {e["reason"] for e in mine}
     assert {e["type"] for e in mine} == {"Normal"}
+
+
+def test_a_node_costs_a_handful_of_writes(cluster: Cluster) -> None:
+    """Its creation, its start, its end, and what its tests add to that."""
+
+    def writes() -> float:
+        read = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
+        metrics = cluster.kubectl("exec", "-n", SYSTEM, operator_pod(cluster.kubectl), "--", "python3", "-c", read)
+        shown = [line.split() for line in metrics.splitlines() if 'kind="DbtModel"' in line and "_total" in line]
+        return sum(float(value) for _, value in shown)
+
+    before = writes()
+    cluster.create_run()
+    nodes = cluster.wait_for_end()["nodes"]["total"]
+    assert 2 * nodes <= writes() - before <= 5 * nodes

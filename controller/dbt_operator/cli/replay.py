@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, BinaryIO, TextIO
 
@@ -27,7 +26,7 @@ def replay(stream: BinaryIO, out: TextIO) -> None:
         _print(out, _node(view))
     outcome = conclude(state=state, pod=None)
     run = {"phase": outcome.phase.value, "reason": outcome.reason.value, "message": outcome.message}
-    _print(out, {"run": {**run, "counts": asdict(node_counts(views=views))}})
+    _print(out, {"run": {**run, "counts": node_counts(views=views).to_dict()}})
 
 
 def _folded(stream: BinaryIO) -> AttemptState:

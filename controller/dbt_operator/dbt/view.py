@@ -1,13 +1,13 @@
 """What users see of a node, derived from what dbt said of it, of its tests and of what it depends on."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.api.status import Counts
 from dbt_operator.dbt.blame import Blame
 from dbt_operator.dbt.changes import affected
 from dbt_operator.dbt.graph import TEST_TYPES, GraphNode
@@ -17,7 +17,6 @@ from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.dbt.values import headline, shorten
 
 __all__ = [
-    "Counts",
     "FailingTest",
     "NodeView",
     "TestCounts",
@@ -80,20 +79,6 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     executed: bool = True  # False: only here because tests or freshness are listed on it; this dbt does not execute it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How many nodes are in which phase. `warned` ones are not among `succeeded`."""
-
-    total: int = 0
-    pending: int = 0
-    running: int = 0
-    succeeded: int = 0
-    warned: int = 0
-    failed: int = 0
-    skipped: int = 0
-    cancelled: int = 0
-
-
 def node_view(*, state: AttemptState, unique_id: str) -> NodeView:
     """The view of one node; raises KeyError for a node that neither dbt nor the graph ever mentioned."""
     return _view(state, Blame(state), unique_id)
@@ -112,7 +97,10 @@ def views_of(*, state: AttemptState, unique_ids: Iterable[str]) -> Mapping[str, 
 
 
 def node_counts(*, views: Mapping[str, NodeView]) -> Counts:
-    """The counts of the nodes that build something, and of sources whose freshness dbt checked."""
+    """The counts of the nodes that build something, and of sources whose freshness dbt checked.
+
+    Those that warned are not among those that succeeded.
+    """
     return _counts(
         view
         for view in views.values()

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from dbt_operator.api.reasons import NodeReason, RunReason
+from dbt_operator.api.status import Counts
 from dbt_operator.dbt.state import AttemptState, RunError
 from dbt_operator.dbt.values import headline, shorten
-from dbt_operator.dbt.view import Counts, NodeView
+from dbt_operator.dbt.view import NodeView
 
 _NAMED = 3  # nodes named in one message; the rest is in the run's list of failures
 

@@ -14,6 +14,7 @@ from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPha
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import format_time
 from dbt_operator.dbt.graph import Graph, GraphNode
+from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, TestCounts, node_counts, test_counts
 from dbt_operator.plan.attempt import Assessment, Stage
 from dbt_operator.plan.outcome import Outcome
@@ -217,21 +218,25 @@ def run_status(
         observed_generation=generation,
         start_time=record.start_time,
         completion_time=(record.completion_time or now) if terminal else None,
-        nodes=_counts(node_counts(views=views)),
-        tests=_counts(test_counts(views=views)),
+        nodes=node_counts(views=views),
+        tests=test_counts(views=views),
         failures=_failures(views.values()),
-        dbt=status.DbtInfo(
-            version=state.dbt_version or None,
-            adapter=state.adapter or None,
-            adapter_version=state.adapter_version or None,
-            target=state.target or None,
-            invocation_id=state.invocation_id or None,
-        ),
+        dbt=_dbt_info(state),
         peak_memory_bytes=state.finished.peak_memory_bytes if state.finished else None,
         # Listed here means that its Job was created: after a restart, a listed attempt without a Job is a lost one.
         attempts=tuple(
             _attempt(each) for each in plan.assessments if each.attempt.job is not None or each.stage is Stage.ENDED
         ),
+    )
+
+
+def _dbt_info(state: AttemptState) -> status.DbtInfo:
+    return status.DbtInfo(
+        version=state.dbt_version or None,
+        adapter=state.adapter or None,
+        adapter_version=state.adapter_version or None,
+        target=state.target or None,
+        invocation_id=state.invocation_id or None,
     )
 
 
@@ -243,10 +248,6 @@ def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
     failed = f", {counts.failed} failed" if counts.failed else ""
     done = counts.total - counts.pending - counts.running
     return f"{done} of {counts.total} nodes are done, {counts.running} running{failed}."
-
-
-def _counts(counts: Any) -> status.Counts:
-    return status.Counts(**{field: getattr(counts, field) for field in status.Counts.__struct_fields__})
 
 
 def _failures(views: Iterable[NodeView]) -> tuple[status.RunFailure, ...]:

@@ -1,0 +1,68 @@
+"""Creating an attempt, and what it means for the run when that is refused."""
+
+from dataclasses import dataclass
+
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
+from dbt_operator.kube.client import ApiError, Client, NameConflictError
+from dbt_operator.kube.resources import CONFIG_MAPS, JOBS
+from dbt_operator.plan.attempt import Refusal
+from dbt_operator.pods.job import RunRef, producer_job, runner_config_map
+from dbt_operator.pods.template import InvalidPodTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What came of it. Neither created nor refused: something was in the way that passes by itself."""
+
+    created: bool = False
+    refusal: Refusal | None = None
+
+
+async def create_producer(*, client: Client, run: RunRef, spec: DbtRunSpec) -> Creation:
+    """Create the producer's Job, and before it the ConfigMap that its pod mounts.
+
+    Taking the step twice is harmless: names are deterministic, and what exists and is ours is adopted.
+
+    Raises: ApiError where only another try can tell.
+    """
+    try:
+        job = producer_job(run=run, spec=spec, number=1)
+        await client.create_or_adopt(resource=CONFIG_MAPS, manifest=runner_config_map(run), owner_uid=run.uid)
+        await client.create_or_adopt(resource=JOBS, manifest=job, owner_uid=run.uid)
+    except InvalidSpec as error:
+        return _refused(RunReason.INVALID_SPEC, str(error))
+    except InvalidPodTemplate as error:
+        return _refused(RunReason.INVALID_POD_TEMPLATE, str(error))
+    except NameConflictError as error:
+        if error.stale:
+            return Creation()  # of an earlier run of this name, about to be deleted with it
+        return _refused(RunReason.NAME_CONFLICT, f"{error}: delete or rename it, and create the run anew.")
+    except ApiError as error:
+        if error.namespace_terminating:
+            return Creation()  # the run is about to be deleted with its namespace
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        return Creation(refusal=refusal)
+    return Creation(created=True)
+
+
+def _refused(reason: RunReason, message: str) -> Creation:
+    return Creation(refusal=Refusal(reason, message))
+
+
+def _refusal(error: ApiError) -> Refusal | None:
+    if error.quota_exceeded:
+        return Refusal(RunReason.QUOTA_EXCEEDED, f"The run waits for quota: {error.message}")
+    if error.forbidden:
+        return Refusal(RunReason.FORBIDDEN, f"The operator lacks a right: {error.message}")
+    if error.denied:
+        return Refusal(RunReason.ADMISSION_DENIED, f"The cluster's policy refuses the run's Job: {error.message}")
+    if error.too_large:
+        return Refusal(RunReason.INVALID_SPEC, f"The run's Job would be too large: {error.message}")
+    if error.invalid:
+        return Refusal(
+            RunReason.INVALID_POD_TEMPLATE, f"Kubernetes refuses the Job made with spec.podTemplate: {error.message}"
+        )
+    return None
