@@ -51,7 +51,7 @@ check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 unit: $(READY) ## Unit tests only
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q tests/unit
