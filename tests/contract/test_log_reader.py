@@ -158,7 +158,8 @@ async def test_a_silent_container_is_followed_on(client: Client, namespace: str)
     sink = Sink()
     end = await read(client, namespace, sink, patience=Patience(silence=0.7))
     assert_exactly(sink, 7, size)
-    assert end.reconnects == 1
+    # A busy machine may be silent for longer than that more than once.
+    assert end.reconnects >= 1
 
 
 async def test_reading_goes_on_where_an_earlier_reader_stopped(client: Client, namespace: str) -> None:
