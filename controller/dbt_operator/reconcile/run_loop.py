@@ -91,6 +91,7 @@ class RunLoop:
     async def _turn(self) -> bool:
         """One turn; whether there may be another."""
         self._changed.clear()
+        self._status_due = None  # this turn writes it, or says anew when
         now = datetime.now(UTC)
         if self._stale or now >= self._look_again:
             self._stale = False
@@ -220,7 +221,6 @@ class RunLoop:
         if live or plan.phase.terminal:
             models.show(state=last.state, job=last.attempt.name)
         told = (plan.phase, plan.reason)
-        self._status_due = None
         if self._announced == told and now - self._status_written < _STATUS_INTERVAL:
             self._status_due = self._status_written + _STATUS_INTERVAL
             return
