@@ -74,10 +74,6 @@ class Graph:
         """Everything the node needs, directly or not."""
         return self._closure(unique_id, self._parents)
 
-    def descendants(self, unique_id: str) -> frozenset[str]:
-        """Everything that needs the node, directly or not."""
-        return self._closure(unique_id, self._children)
-
     def tested_nodes(self, unique_id: str) -> tuple[str, ...]:
         """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads."""
         node = self.nodes.get(unique_id)

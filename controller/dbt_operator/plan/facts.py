@@ -9,19 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dbt_operator.api.names import LABEL_ATTEMPT, LABEL_ATTEMPT_KIND
-
 CONTAINER = "dbt"
 
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """A Job of a run. `attempt` is its label, such as `producer-1`."""
+    """A Job of a run."""
 
     name: str
     uid: str
-    attempt: str
-    kind: str
     created: datetime
     suspended: bool
     deleting: bool
@@ -45,7 +41,6 @@ class PodFacts:
 
     name: str
     uid: str
-    attempt: str
     phase: str
     node: str | None
     created: datetime
@@ -77,13 +72,10 @@ def job_facts(job: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
     """Facts of a Job. `events` are those about it: `FailedCreate` is told nowhere else."""
     metadata, status = job["metadata"], job.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
-    labels = metadata.get("labels") or {}
     refusals = [e.get("message") or "" for e in events if e.get("reason") == "FailedCreate"]
     return JobFacts(
         name=metadata["name"],
         uid=metadata["uid"],
-        attempt=labels.get(LABEL_ATTEMPT, ""),
-        kind=labels.get(LABEL_ATTEMPT_KIND, ""),
         created=parse_time(metadata["creationTimestamp"]),
         suspended=bool((job.get("spec") or {}).get("suspend")),
         deleting="deletionTimestamp" in metadata,
@@ -109,7 +101,6 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
     return PodFacts(
         name=metadata["name"],
         uid=metadata["uid"],
-        attempt=(metadata.get("labels") or {}).get(LABEL_ATTEMPT, ""),
         phase=status.get("phase") or "Pending",
         node=(pod.get("spec") or {}).get("nodeName"),
         created=parse_time(metadata["creationTimestamp"]),

@@ -16,8 +16,6 @@ DEADLINE = timedelta(minutes=5)
 JOB = JobFacts(
     name="nightly-producer-1",
     uid="job",
-    attempt="producer-1",
-    kind="producer",
     created=NOW - timedelta(seconds=30),
     suspended=False,
     deleting=False,
@@ -28,7 +26,6 @@ JOB = JobFacts(
 POD = PodFacts(
     name="nightly-producer-1-abcde",
     uid="pod",
-    attempt="producer-1",
     phase="Pending",
     node="node-1",
     created=NOW - timedelta(seconds=30),
