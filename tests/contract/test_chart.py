@@ -156,6 +156,7 @@ def test_the_operator_starts_pods_only_through_jobs_and_writes_only_statuses(hel
         ("jobs", "create"),
         ("jobs", "delete"),
         ("configmaps", "create"),
+        ("configmaps", "patch"),
         ("events", "create"),
     }
     assert not {("configmaps", "list"), ("configmaps", "watch")} & rights

@@ -51,10 +51,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
-# The runner, beside each run. ConfigMaps of others are not looked at, hence no list and no watch.
+# The runner, the record of each attempt, and dbt's artifacts, beside each run. All are found by their names:
+# ConfigMaps of others are not looked at, hence no list and no watch.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create]
+  verbs: [get, create, patch]
 # Read as well: why a pod cannot be created, or a volume not mounted, is told in events only.
 - apiGroups: [""]
   resources: [events]

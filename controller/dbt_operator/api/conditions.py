@@ -22,6 +22,7 @@ class ConditionType(StrEnum):
     SUCCEEDED = "Succeeded"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    SUSPENDED = "Suspended"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -104,6 +105,9 @@ def _statuses(*, phase: RunPhase, reason: RunReason) -> dict[ConditionType, Cond
             ConditionType.FAILED: ConditionStatus.TRUE,
             ConditionType.STALLED: ConditionStatus.TRUE,
         }
+    if phase is RunPhase.SUSPENDED:
+        # Not Reconciling: nothing happens, and nothing is wrong.
+        return {ConditionType.SUCCEEDED: ConditionStatus.UNKNOWN, ConditionType.SUSPENDED: ConditionStatus.TRUE}
     # kstatus looks at Reconciling before Stalled, so that only one of them may stand there.
     progress = ConditionType.STALLED if reason in _NEEDS_A_PERSON else ConditionType.RECONCILING
     return {ConditionType.SUCCEEDED: ConditionStatus.UNKNOWN, progress: ConditionStatus.TRUE}

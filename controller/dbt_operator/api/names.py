@@ -16,8 +16,10 @@ LABEL_RUN = f"{GROUP}/run"
 LABEL_RUN_UID = f"{GROUP}/run-uid"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_ATTEMPT_KIND = f"{GROUP}/attempt-kind"
+LABEL_ATTEMPT_INDEX = f"{GROUP}/attempt-index"
 LABEL_RESOURCE_TYPE = f"{GROUP}/resource-type"
 LABEL_PACKAGE = f"{GROUP}/package"
+ANNOTATION_RETRY = f"{GROUP}/retry"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "dbt-operator"
 
@@ -54,13 +56,45 @@ def run_prefix(run: str, *, limit: int) -> str:
 
 def producer_job_name(run: str, *, number: int) -> str:
     """Name of the Job of the run's producer attempt `number` (from 1)."""
-    suffix = f"-producer-{number}"
+    return _job_name(run, suffix=f"-producer-{number}")
+
+
+def retry_job_name(run: str, *, key: str, number: int) -> str:
+    """Name of the Job of retry `number` (from 1) of a node (its unique_id), or of several (a word)."""
+    return _job_name(run, suffix=f"-retry-{digest(key) if '.' in key else key}-{number}")
+
+
+def resume_job_name(run: str, *, number: int) -> str:
+    """Name of the Job of the run's resume `number` (from 1)."""
+    return _job_name(run, suffix=f"-resume-{number}")
+
+
+def _job_name(run: str, *, suffix: str) -> str:
     return run_prefix(run, limit=JOB_NAME_LIMIT - len(suffix)) + suffix
+
+
+def attempt_record_name(run: str, *, index: int) -> str:
+    """Name of the ConfigMap that records the attempt `index` (from 1) of a run."""
+    return _config_map_name(run, suffix=f"-attempt-{index}")
+
+
+def cache_name(run: str) -> str:
+    """Name of the ConfigMap that holds dbt's parse cache for the later attempts of a run."""
+    return _config_map_name(run, suffix="-parse-cache")
+
+
+def artifacts_name(run: str) -> str:
+    """Name of the ConfigMap that holds the artifacts of a run."""
+    return _config_map_name(run, suffix="-artifacts")
+
+
+def _config_map_name(run: str, *, suffix: str) -> str:
+    return run_prefix(run, limit=OBJECT_NAME_LIMIT - len(suffix)) + suffix
 
 
 def runner_config_map_name(run: str) -> str:
     """Name of the ConfigMap that holds the runner of a run."""
-    return run_prefix(run, limit=OBJECT_NAME_LIMIT - len("-runner")) + "-runner"
+    return _config_map_name(run, suffix="-runner")
 
 
 def model_names(run: str, *, nodes: Iterable[tuple[str, str]]) -> Mapping[str, str]:

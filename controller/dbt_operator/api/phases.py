@@ -46,6 +46,8 @@ class AttemptKind(StrEnum):
     """What an attempt, that is a Job of a run, is for."""
 
     PRODUCER = "Producer"  # runs the whole dbt command
+    RETRY = "Retry"  # executes nodes again that failed
+    RESUME = "Resume"  # goes on with what is left
 
 
 class AttemptPhase(StrEnum):

@@ -37,6 +37,11 @@ class RunReason(StrEnum):
     EXECUTING = "Executing"  # dbt is executing nodes
     STOPPING = "Stopping"  # dbt was told to stop and is cancelling its queries
     FINISHING = "Finishing"  # the process has ended, the last of its log is read
+    # between its attempts, and in those that repair
+    BACKING_OFF = "BackingOff"  # Retrying: a failed node waits for its retry
+    RETRYING_NODES = "RetryingNodes"  # Retrying: failed nodes are executed again
+    RESUMING = "Resuming"  # Retrying: an attempt goes on with what is left
+    SUSPENDED = "Suspended"  # spec.suspend asks for it
     # ended well
     ALL_SUCCEEDED = "AllSucceeded"
     SUCCEEDED_WITH_WARNINGS = "SucceededWithWarnings"

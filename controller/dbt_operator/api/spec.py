@@ -5,10 +5,22 @@ CRD and an operator of different versions may meet, and a field that this operat
 silently: the user asked for something.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
@@ -69,9 +81,77 @@ class LocalObject(_Model):
 
 
 class Producer(_Model):
-    """Of the attempt that runs the whole command."""
+    """Of the attempt that runs the whole command, and of those that take up its work."""
 
     start_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
+    max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
+
+
+class RetryOn(StrEnum):
+    """A way to fail that is answered with a retry."""
+
+    ERROR = "Error"
+    TESTS_FAILED = "TestsFailed"
+    COMPILE_ERROR = "CompileError"
+    PARTIAL_SUCCESS = "PartialSuccess"
+    CONNECTION_FAILED = "ConnectionFailed"
+
+
+class Downstream(StrEnum):
+    """How what a failed node had blocked is executed once its retry has succeeded."""
+
+    TOGETHER = "Together"
+    PER_NODE = "PerNode"
+
+
+class ConcurrencyPolicy(StrEnum):
+    """Whether an attempt may run while another one does."""
+
+    AUTO = "Auto"
+    ALLOW = "Allow"
+    FORBID = "Forbid"
+
+
+DURATION = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+DURATION_LIMIT = 16  # characters
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
+_LONGEST = timedelta(hours=24)
+
+
+def _duration(value: object) -> timedelta:
+    """A duration as Go writes it, such as 10s or 1h30m."""
+    if not isinstance(value, str) or not 0 < len(value) <= DURATION_LIMIT or not re.fullmatch(DURATION, value):
+        raise ValueError("it has to be a duration such as 10s, 5m or 1h30m")
+    # As a number first: what fits the text may be far more than a timedelta can hold.
+    seconds = sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", value))
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError("it can be 24h at most")
+    return timedelta(seconds=seconds)
+
+
+Duration = Annotated[timedelta, PlainValidator(_duration)]
+
+
+class Backoff(_Model):
+    """How long a failed node waits for its retry."""
+
+    duration: Duration = timedelta(seconds=10)
+    factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    max: Duration = timedelta(minutes=5)
+
+
+class Retry(_Model):
+    """What is done about nodes that fail."""
+
+    limit: Annotated[int, Field(ge=0, le=20)] = 1
+    on: Annotated[tuple[Annotated[RetryOn, Field(strict=False)], ...], Field(strict=False, max_length=5)] = (
+        RetryOn.ERROR,
+    )
+    backoff: Backoff = Backoff()
+    downstream: Annotated[Downstream, Field(strict=False)] = Downstream.TOGETHER
+    parallelism: Annotated[int, Field(ge=1, le=20)] = 5
+    together: Annotated[int, Field(ge=1, le=1000)] = 20
+    concurrency_policy: Annotated[ConcurrencyPolicy, Field(strict=False)] = ConcurrencyPolicy.AUTO
 
 
 class DbtRunSpec(_Model):
@@ -94,9 +174,11 @@ class DbtRunSpec(_Model):
     fail_fast: bool | None = None
     # Kept as it is: what may stand in it is decided where it is merged into a pod.
     pod_template: dict[str, JsonValue] = Field(default_factory=dict)
-    producer: Producer | None = None
+    producer: Producer = Producer()
+    retry: Retry = Retry()
     active_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=INT32)] | None = None
+    suspend: bool = False
     cancel: bool = False
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ RunMessage = Annotated[str, Meta(max_length=2048)]
 ObjectName = Annotated[str, Meta(max_length=253)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Column = Annotated[str, Meta(max_length=32)]
+Token = Annotated[str, Meta(max_length=253)]  # of a retry that a person asked for
 
 
 class Severity(StrEnum):
@@ -74,6 +75,14 @@ class RunAttempt(Value, frozen=True, kw_only=True):
     pod: ObjectName | None = None
     exit_code: int | None = None
     log_time: Annotated[str, Meta(max_length=40)] | None = None  # text, as the kubelet counts nanoseconds
+    nodes: int | None = None  # how many it was to execute; None: all
+
+
+class RunArtifacts(Value, frozen=True, kw_only=True):
+    """Where dbt's artifacts of the whole run are kept."""
+
+    config_map: ObjectName
+    manifest: bool = False  # whether manifest.json is there too
 
 
 class DbtRunStatus(Value, frozen=True, kw_only=True):
@@ -95,7 +104,10 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     failures: Annotated[tuple[RunFailure, ...], Meta(max_length=20)] = ()
     dbt: DbtInfo | None = None
     peak_memory_bytes: int | None = None
-    attempts: Annotated[tuple[RunAttempt, ...], Meta(max_length=10)] = ()
+    retries: int | None = None  # attempts after the first
+    handled_retry: Token | None = None
+    artifacts: RunArtifacts | None = None
+    attempts: Annotated[tuple[RunAttempt, ...], Meta(max_length=50)] = ()
 
     def __post_init__(self) -> None:
         if self.nodes is not None and self.nodes.total:
@@ -182,6 +194,7 @@ class DbtModelStatus(Value, frozen=True, kw_only=True):
     job_id: Annotated[str, Meta(max_length=1024)] | None = None
     tests: ModelTests | None = None
     tries: int | None = None
+    handled_retry: Token | None = None
     attempts: Annotated[tuple[ModelAttempt, ...], Meta(max_length=5)] = ()
 
     def __post_init__(self) -> None:

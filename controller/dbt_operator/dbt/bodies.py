@@ -174,6 +174,29 @@ class DigestPart(Body, frozen=True, kw_only=True):
     results: tuple[DigestEntry, ...]
 
 
+class Hooks(Body, frozen=True, kw_only=True):
+    """How many on-run-end hooks the project and its packages have."""
+
+    on_run_end: int
+
+
+class MemoryPeak(Body, frozen=True, kw_only=True):
+    """The most memory that the process has had in use so far."""
+
+    peak_memory_bytes: int
+
+
+class ArtifactPart(Body, frozen=True, kw_only=True):
+    """A part, counted from 0, of a file of dbt's. `size` and `sha256` are those of the whole gzip'd file."""
+
+    name: str
+    part: int
+    parts: int
+    size: int
+    sha256: str
+    data: str  # base64
+
+
 class RunnerFinished(Body, frozen=True, kw_only=True):
     """The runner's last word."""
 

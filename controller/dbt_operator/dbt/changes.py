@@ -1,15 +1,38 @@
 """Which views may differ between two states, so that only those are computed again."""
 
-from itertools import compress
+from itertools import compress, zip_longest
 from operator import eq, is_not
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import TEST_TYPES
-from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.dbt.history import History, history_of
+from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
 
 
-def affected(*, before: AttemptState, after: AttemptState) -> frozenset[str]:
+def affected(*, before: AttemptState | History, after: AttemptState | History) -> frozenset[str]:
     """The unique_ids of the nodes whose view may differ. May hold a few whose view is the same, never too few."""
+    old, new = history_of(before), history_of(after)
+    if len(old.attempts) > len(new.attempts):
+        return frozenset(old.unique_ids()) | frozenset(new.unique_ids()) | _listed(new)
+    # Attempts are only ever added, at the end.
+    pairs = zip_longest(old.attempts, new.attempts, fillvalue=EMPTY)
+    found = frozenset().union(*(_affected(before=one, after=other) for one, other in pairs))
+    if len(new.attempts) == 1 and old.pending == new.pending:
+        return found
+    found |= old.pending ^ new.pending
+    graph = new.graph
+    if graph is None:
+        return found
+    # A node that is built again takes the word from its tests, and a test that waits again changes what it tests.
+    tests = (test.unique_id for one in found for test in graph.tests_of(one))
+    return found.union(tests, (tested for one in found for tested in graph.tested_nodes(one)))
+
+
+def _listed(history: History) -> frozenset[str]:
+    return frozenset(node.unique_id for node in history.graph.model_nodes()) if history.graph else frozenset()
+
+
+def _affected(*, before: AttemptState, after: AttemptState) -> frozenset[str]:
     if before is after:
         return frozenset()
     if _all_may_differ(before, after):

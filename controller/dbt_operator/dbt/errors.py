@@ -53,3 +53,17 @@ def classify(message: str) -> str:
     """One of usage, selector, profile, project, parse, dependencies, connection, interrupted, other."""
     head = message[:4096]
     return next((kind for kind, pattern in _PATTERNS if pattern.search(head)), "other")
+
+
+_LOST_CONNECTION = re.compile(
+    r"[Cc]onnection (?:to server .{0,200}failed|refused|reset|timed out|already closed|is closed|failed)|"
+    r"[Cc]ould not (?:connect|translate host)|[Ff]ailed to connect|[Uu]nable to connect|Cannot connect|"
+    r"server closed the connection|terminating connection|the database system is (?:shutting down|starting up)|"
+    r"Name or service not known|getaddrinfo|[Nn]o route to host|Network is unreachable|SSL connection has been closed",
+    re.DOTALL,
+)
+
+
+def lost_connection(message: str) -> bool:
+    """Whether a node failed because the warehouse could not be reached: no fault of the node's."""
+    return _LOST_CONNECTION.search(message[:4096]) is not None

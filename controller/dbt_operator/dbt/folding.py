@@ -93,6 +93,12 @@ class Folding:
         if value and not self._get(name):
             self._changes[name] = value
 
+    def _raise(self, name: str, value: int) -> None:
+        # Of two numbers the larger one stands, so that it does not matter which of them is read first, or again.
+        known = self._get(name)
+        if known is None or value > known:
+            self._changes[name] = value
+
     # -- nodes
 
     def _node(self, unique_id: str) -> NodeState | None:
@@ -231,7 +237,15 @@ class Folding:
         complete = all(number in parts for number in range(1, body.parts + 1))
         self._set("digest_complete", complete and sum(map(len, parts.values())) == body.total)
 
+    def hooks(self, event: Event, body: bodies.Hooks) -> None:  # noqa: ARG002 - handlers look the same
+        self._raise("end_hooks", body.on_run_end)
+
+    def memory_peak(self, event: Event, body: bodies.MemoryPeak) -> None:  # noqa: ARG002 - handlers look the same
+        self._raise("peak_memory_bytes", body.peak_memory_bytes)
+
     def runner_finished(self, event: Event, body: bodies.RunnerFinished) -> None:  # noqa: ARG002 - handlers look the same
+        if body.peak_memory_bytes is not None:
+            self._raise("peak_memory_bytes", body.peak_memory_bytes)
         if self._get("finished") is not None:
             return
         if body.invocation_id:
@@ -284,5 +298,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.CommandDone: Folding.command_done,
     bodies.GraphPart: Folding.graph_part,
     bodies.DigestPart: Folding.digest_part,
+    bodies.Hooks: Folding.hooks,
+    bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

@@ -8,6 +8,8 @@ import msgspec
 
 TEST_TYPES = frozenset({"test", "unit_test"})
 MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
+# What an attempt can be asked to execute by itself; dbt has nothing to do for the other types.
+EXECUTED_TYPES = MODEL_TYPES | TEST_TYPES | {"function"}
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,22 @@ class Graph:
     def ancestors(self, unique_id: str) -> frozenset[str]:
         """Everything the node needs, directly or not."""
         return self._closure(unique_id, self._parents)
+
+    def executables(self) -> tuple[str, ...]:
+        """The selected nodes that dbt executes, tests included."""
+        return self._executables
+
+    def needs(self, unique_id: str) -> tuple[str, ...]:
+        """What `dbt build` waits for before it executes the node, of what it executes itself.
+
+        These are its parents, its own unit tests, and every test whose nodes it all depends on: a failed test holds
+        back what is built from the tested nodes.
+        """
+        return self._needs.get(unique_id, ())
+
+    def descendants(self, unique_id: str) -> frozenset[str]:
+        """Everything that depends on the node, directly or not, tests included."""
+        return self._closure(unique_id, self._children)
 
     def tested_nodes(self, unique_id: str) -> tuple[str, ...]:
         """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads."""
@@ -144,6 +162,38 @@ class Graph:
                 for tested in self.tested_nodes(node.unique_id):
                     tests.setdefault(tested, []).append(node)
         return {unique_id: tuple(found) for unique_id, found in tests.items()}
+
+    @cached_property
+    def _executables(self) -> tuple[str, ...]:
+        return tuple(
+            node.unique_id
+            for node in self.nodes.values()
+            if node.selected and node.resource_type in EXECUTED_TYPES and not node.ephemeral
+        )
+
+    @cached_property
+    def _needs(self) -> dict[str, tuple[str, ...]]:
+        executables = frozenset(self._executables)
+        needs: dict[str, list[str]] = {unique_id: list(self.parents(unique_id)) for unique_id in self._executables}
+        for test in self._executables:
+            for held_back in self._held_back_by(self.nodes[test]):
+                needs.setdefault(held_back, []).append(test)
+        return {
+            unique_id: tuple(dict.fromkeys(one for one in found if one in executables))
+            for unique_id, found in needs.items()
+        }
+
+    def _held_back_by(self, test: GraphNode) -> Iterable[str]:
+        """The nodes that are not executed before this test has passed; none for a node that is no test."""
+        if test.resource_type == "unit_test":
+            return self._unit_tested(test)
+        parents = self.parents(test.unique_id) if test.test else ()
+        if not parents:
+            return ()
+        if len(parents) == 1:  # what is further down is held back by what is directly below
+            return (child for child in self.children(parents[0]) if not self.nodes[child].test)
+        below = frozenset.intersection(*(self.descendants(parent) for parent in parents))
+        return (one for one in below if not self.nodes[one].test)
 
     def _closure(self, unique_id: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
         found: set[str] = set()

@@ -106,3 +106,28 @@ def runner_finished(data: Mapping[str, object]) -> bodies.Body | None:
         results=values.count(data.get("results")),
         peak_memory_bytes=values.count(data.get("peak_memory_bytes")),
     )
+
+
+def hooks(data: Mapping[str, object]) -> bodies.Body | None:
+    on_run_end = values.count(data.get("on_run_end"))
+    return None if on_run_end is None else bodies.Hooks(on_run_end=on_run_end)
+
+
+def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:
+    peak = values.count(data.get("peak_memory_bytes"))
+    return None if peak is None else bodies.MemoryPeak(peak_memory_bytes=peak)
+
+
+def artifact_part(data: Mapping[str, object]) -> bodies.Body | None:
+    part, parts = values.count(data.get("part")), values.count(data.get("parts"))
+    size, content = values.count(data.get("size")), data.get("data")
+    if part is None or parts is None or size is None or part >= parts or not isinstance(content, str):
+        return None
+    return bodies.ArtifactPart(
+        name=values.identifier(data.get("name")),
+        part=part,
+        parts=parts,
+        size=size,
+        sha256=values.identifier(data.get("sha256")).lower(),
+        data=content,
+    )

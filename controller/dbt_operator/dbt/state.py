@@ -117,6 +117,8 @@ class AttemptState:
     digest_total: int | None = None
     digest_complete: bool = False
     finished: Finished | None = None
+    end_hooks: int | None = None  # on-run-end hooks of the project and its packages
+    peak_memory_bytes: int | None = None  # the most memory that the process has had in use so far
     closed: Closed | None = None
     last_ts: datetime | None = None
     events: int = field(default=0, compare=False)

@@ -11,6 +11,7 @@ from dbt_operator.api.status import Counts
 from dbt_operator.dbt.blame import Blame
 from dbt_operator.dbt.changes import affected
 from dbt_operator.dbt.graph import TEST_TYPES, GraphNode
+from dbt_operator.dbt.history import History, Word, history_of
 from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.own_view import Verdict, own_verdict
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
@@ -79,21 +80,25 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     executed: bool = True  # False: only here because tests or freshness are listed on it; this dbt does not execute it
 
 
-def node_view(*, state: AttemptState, unique_id: str) -> NodeView:
+def node_view(*, state: AttemptState | History, unique_id: str) -> NodeView:
     """The view of one node; raises KeyError for a node that neither dbt nor the graph ever mentioned."""
-    return _view(state, Blame(state), unique_id)
+    return _Reader(history_of(state)).view(unique_id)
 
 
-def node_views(*, state: AttemptState) -> Mapping[str, NodeView]:
+def node_views(*, state: AttemptState | History) -> Mapping[str, NodeView]:
     """The views of every node that dbt executes, tests and hooks included, and of sources that tests are listed on."""
-    return views_of(state=state, unique_ids=_listed(state))
+    return views_of(state=state, unique_ids=_listed(history_of(state)))
 
 
-def views_of(*, state: AttemptState, unique_ids: Iterable[str]) -> Mapping[str, NodeView]:
+def views_of(*, state: AttemptState | History, unique_ids: Iterable[str]) -> Mapping[str, NodeView]:
     """The views of these nodes; cheaper than asking for each of them alone. Unknown ids are left out."""
-    blame = Blame(state)
-    known = (one for one in unique_ids if one in state.nodes or (state.graph is not None and one in state.graph.nodes))
-    return {unique_id: _view(state, blame, unique_id) for unique_id in known}
+    history = history_of(state)
+    reader = _Reader(history)
+    return {unique_id: reader.view(unique_id) for unique_id in unique_ids if _known(history, unique_id)}
+
+
+def _known(history: History, unique_id: str) -> bool:
+    return history.word(unique_id) is not None or (history.graph is not None and unique_id in history.graph.nodes)
 
 
 def node_counts(*, views: Mapping[str, NodeView]) -> Counts:
@@ -116,90 +121,124 @@ def test_counts(*, views: Mapping[str, NodeView]) -> Counts:
 test_counts.__test__ = False  # type: ignore[attr-defined]  # pytest takes imported functions of this name for tests
 
 
-def _listed(state: AttemptState) -> Iterable[str]:
-    if state.graph is None:
-        return list(state.nodes)
-    listed = {node.unique_id for node in state.graph.model_nodes()}
-    ordered = [one for one in state.graph.nodes if one in state.nodes or one in listed]
-    return [*ordered, *(one for one in state.nodes if one not in state.graph.nodes)]
+def _listed(history: History) -> Iterable[str]:
+    mentioned = list(history.unique_ids())
+    graph = history.graph
+    if graph is None:
+        return mentioned
+    listed = {*(node.unique_id for node in graph.model_nodes()), *mentioned}
+    return [*(one for one in graph.nodes if one in listed), *(one for one in mentioned if one not in graph.nodes)]
 
 
-def _view(state: AttemptState, blame: Blame, unique_id: str) -> NodeView:
-    own = state.nodes.get(unique_id)
-    executed = own is not None
-    if own is None:
-        if state.graph is None:
+class _Reader:
+    """Reads the views of one history. What is to blame for skipped nodes is searched once for each attempt."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._blames: dict[int, Blame] = {}
+
+    def view(self, unique_id: str) -> NodeView:
+        """The view of one node. Raises KeyError for a node that nobody mentioned."""
+        word = self._history.word(unique_id)
+        own = word.node if word is not None else self._announced(unique_id)
+        tests, lost = (None, 0) if own.resource_type in TEST_TYPES else self._tests(unique_id)
+        verdict = self._verdict(word) if word is not None else self._unexecuted(own, tests)
+        waits = unique_id in self._history.pending
+        if waits:
+            # What an attempt left of it before is not what it is now; its attempts are listed on the object.
+            own, verdict = _fresh(own), Verdict(phase=NodePhase.PENDING)
+        elif tests is not None and tests.total:
+            verdict = _with_tests(verdict, tests, lost)
+        return NodeView(
+            unique_id=unique_id,
+            name=own.name,
+            resource_type=own.resource_type,
+            phase=verdict.phase,
+            reason=verdict.reason,
+            message=shorten(verdict.message),
+            blocked_by=verdict.blocked_by,
+            tests=tests,
+            started_at=own.started_at,
+            finished_at=own.finished_at,
+            execution_seconds=own.execution_seconds,
+            rows_affected=own.rows_affected,
+            bytes_processed=own.bytes_processed,
+            job_id=own.job_id,
+            relation=own.relation,
+            materialized=own.materialized,
+            package=own.package,
+            path=own.path,
+            executed=word is not None,
+        )
+
+    def _announced(self, unique_id: str) -> NodeState:
+        if self._history.graph is None:
             raise KeyError(unique_id)
-        own = announced(state.graph.nodes[unique_id], None)
-    is_test = own.resource_type in TEST_TYPES
-    tests, lost = (None, 0) if is_test else _tests(state, blame, unique_id)
-    verdict = own_verdict(state=state, node=own, blame=blame) if executed else _unexecuted(state, own, tests)
-    if tests is not None and tests.total:
-        verdict = _with_tests(verdict, tests, lost)
-    return NodeView(
-        unique_id=unique_id,
-        name=own.name,
-        resource_type=own.resource_type,
-        phase=verdict.phase,
-        reason=verdict.reason,
-        message=shorten(verdict.message),
-        blocked_by=verdict.blocked_by,
-        tests=tests,
-        started_at=own.started_at,
-        finished_at=own.finished_at,
-        execution_seconds=own.execution_seconds,
-        rows_affected=own.rows_affected,
-        bytes_processed=own.bytes_processed,
-        job_id=own.job_id,
-        relation=own.relation,
-        materialized=own.materialized,
-        package=own.package,
-        path=own.path,
-        executed=executed,
-    )
+        return announced(self._history.graph.nodes[unique_id], None)
 
+    def _verdict(self, word: Word) -> Verdict:
+        blame = self._blames.setdefault(word.attempt, Blame(word.state))
+        return own_verdict(state=word.state, node=word.node, blame=blame)
 
-def _unexecuted(state: AttemptState, node: NodeState, tests: TestCounts | None) -> Verdict:
-    """A source on which tests or freshness criteria are listed and which this command does not execute itself."""
-    if tests is not None and tests.total:
-        done = tests.passed + tests.warned + tests.failed + tests.errored + tests.skipped
-        if done == tests.total and done > tests.skipped:
-            return Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.SUCCESS)
-        if done == tests.total and state.closed is not None and state.closed.ending is Ending.COMPLETED:
-            return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.SKIPPED, message="None of its tests ran.")
-    elif state.closed is not None and state.closed.ending is Ending.COMPLETED:
-        return Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.NO_OP, message="dbt had nothing to execute for it.")
-    return own_verdict(state=state, node=node, blame=Blame(state))
+    def _unexecuted(self, node: NodeState, tests: TestCounts | None) -> Verdict:
+        """A source on which tests or freshness criteria are listed and which this command does not execute itself."""
+        state = self._history.attempts[0]
+        completed = state.closed is not None and state.closed.ending is Ending.COMPLETED
+        if tests is not None and tests.total:
+            done = tests.passed + tests.warned + tests.failed + tests.errored + tests.skipped
+            if done == tests.total and done > tests.skipped:
+                return Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.SUCCESS)
+            if done == tests.total and completed:
+                return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.SKIPPED, message="None of its tests ran.")
+            if done < tests.total and self._history.pending:
+                return Verdict(phase=NodePhase.PENDING)
+        elif completed:
+            message = "dbt had nothing to execute for it."
+            return Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.NO_OP, message=message)
+        return own_verdict(state=state, node=node, blame=Blame(state))
 
+    def _tests(self, unique_id: str) -> tuple[TestCounts, int]:
+        """The tests listed on the node, and how many of them were lost while they ran."""
+        graph = self._history.graph
+        unique_ids = [test.unique_id for test in graph.tests_of(unique_id)] if graph is not None else []
+        attached = [one for state in self._history.attempts for one in state.attached.get(unique_id, ())]
+        unique_ids += [one for one in dict.fromkeys(attached) if graph is None or one not in graph.nodes]
+        if not unique_ids:
+            return _NO_TESTS, 0
+        return _counted([self._test(one) for one in unique_ids])
 
-def _tests(state: AttemptState, blame: Blame, unique_id: str) -> tuple[TestCounts, int]:
-    """The tests listed on the node, and how many of them were lost while they ran."""
-    listed = state.graph.tests_of(unique_id) if state.graph is not None else ()
-    unique_ids = [test.unique_id for test in listed]
-    unique_ids += [one for one in state.attached.get(unique_id, ()) if not _in_graph(state, one)]
-    if not unique_ids:
-        return _NO_TESTS, 0
-    nodes = [(state.nodes.get(one), one) for one in unique_ids]
-    return _counted(state, blame, [node or _untouched(state, one) for node, one in nodes])
+    def _test(self, unique_id: str) -> tuple[NodeState, Verdict]:
+        word = self._history.word(unique_id)
+        if word is not None and unique_id not in self._history.pending:
+            return word.node, self._verdict(word)
+        graph = self._history.graph
+        node = graph.nodes[unique_id] if graph is not None and unique_id in graph.nodes else None
+        unsaid = announced(node or GraphNode(unique_id=unique_id), None)
+        if unique_id in self._history.pending:
+            return unsaid, Verdict(phase=NodePhase.PENDING)
+        state = self._history.attempts[0]
+        return unsaid, own_verdict(state=state, node=unsaid, blame=Blame(state))
 
 
 _NO_TESTS = TestCounts()
 
 
-def _in_graph(state: AttemptState, unique_id: str) -> bool:
-    return state.graph is not None and unique_id in state.graph.nodes
+def _fresh(node: NodeState) -> NodeState:
+    return NodeState(
+        unique_id=node.unique_id,
+        name=node.name,
+        resource_type=node.resource_type,
+        relation=node.relation,
+        materialized=node.materialized,
+        package=node.package,
+        path=node.path,
+    )
 
 
-def _untouched(state: AttemptState, unique_id: str) -> NodeState:
-    node = state.graph.nodes[unique_id] if state.graph is not None else GraphNode(unique_id=unique_id)
-    return announced(node, None)
-
-
-def _counted(state: AttemptState, blame: Blame, tests: list[NodeState]) -> tuple[TestCounts, int]:
+def _counted(tests: list[tuple[NodeState, Verdict]]) -> tuple[TestCounts, int]:
     passed = warned = failed = errored = skipped = lost = 0
     failing: list[FailingTest] = []
-    for test in tests:
-        verdict = own_verdict(state=state, node=test, blame=blame)
+    for test, verdict in tests:
         match verdict.phase:
             case NodePhase.SUCCEEDED if verdict.reason is NodeReason.WARNED:
                 warned += 1

@@ -86,6 +86,10 @@ class Client:
         """Close all connections."""
         await self._session.close()
 
+    def now(self) -> datetime:
+        """The time as the API server has it."""
+        return self._session.clock.now()
+
     async def get(self, *, resource: Resource, namespace: str, name: str, retry: bool = True) -> Object:
         """One object."""
         return await self._call(Request("GET", resource.path(namespace=namespace, name=name)), retry=retry)
@@ -202,7 +206,7 @@ class Client:
     ) -> None:
         """Post an Event about an object, once per (object, reason, message, key). Its failure never matters."""
         manifest = event_manifest(
-            regarding=regarding, kind=kind, reason=reason, message=message, key=key, now=datetime.now(UTC)
+            regarding=regarding, kind=kind, reason=reason, message=message, key=key, now=self.now()
         )
         try:
             await self.create(resource=EVENTS, manifest=manifest, retry=False)

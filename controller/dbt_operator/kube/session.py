@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,6 +26,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from dbt_operator import __version__
+from dbt_operator.kube.clock import ServerClock
 from dbt_operator.kube.errors import NETWORK, ApiError, from_response
 
 # aiohttp holds up to twice this much of a stream before it stops reading from the socket. The 2 MiB that kubernetes.aio
@@ -49,6 +51,7 @@ class Session:
     """The connection pool and the credentials."""
 
     def __init__(self, *, kubeconfig: str | None) -> None:
+        self.clock = ServerClock()
         self._kubeconfig = kubeconfig
         self._configuration: Configuration | None = None
         self._api: ApiClient | None = None
@@ -118,6 +121,7 @@ class Session:
             request.method, url, header_params=headers, body=request.body, _request_timeout=limits
         )
         response: aiohttp.ClientResponse = answer.response
+        self.clock.heard(response.headers.get("Date", ""), local=datetime.now(UTC))
         return response
 
     async def _authenticate(self, *, seen: int) -> None:

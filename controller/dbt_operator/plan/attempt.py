@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
@@ -57,6 +57,37 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A retry that a person asked for with the annotation. `unique_id`: of the node; None: all that is not done."""
+
+    token: str
+    unique_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """That there is to be an attempt. Once it is recorded it is never taken back, nor changed."""
+
+    index: int  # among all attempts of the run, from 1: whoever records an index first has decided it
+    kind: AttemptKind
+    name: str  # of its Job
+    nodes: frozenset[str] | None = None  # to execute; None: all that the run selects
+    requests: tuple[Request, ...] = ()  # that it answers; with them a new episode of the run begins
+    roots: tuple[str, ...] | None = None  # the episode is limited to these nodes and what is below them
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """How an attempt ended, stored for good: from then on its Job, its pod and their log are not needed any more."""
+
+    outcome: Outcome
+    state: AttemptState
+    ended_at: datetime
+    gone: bool  # its process was known to be gone at that moment
+    started: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """All that is known of one attempt."""
 
@@ -66,6 +97,25 @@ class Attempt:
     log: LogFacts = LogFacts()
     refusal: Refusal | None = None
     created: bool = False  # status.attempts says that its Job was created
+    began: datetime | None = None  # when its container started, as status.attempts remembers it
+    decision: Decision | None = None
+    sealed: Sealed | None = None
+
+    @property
+    def kind(self) -> AttemptKind:
+        """What it is for."""
+        return self.decision.kind if self.decision is not None else AttemptKind.PRODUCER
+
+    @property
+    def started(self) -> datetime | None:
+        """When its container started."""
+        seen = self.pod.started if self.pod is not None else None
+        return (self.sealed.started if self.sealed is not None else None) or seen or self.began
+
+    def covers(self, unique_id: str) -> bool:
+        """Whether the node is one of those that it is to execute."""
+        nodes = self.decision.nodes if self.decision is not None else None
+        return nodes is None or unique_id in nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +131,25 @@ class Assessment:
     deadline: datetime | None = None  # when Starting becomes a failure
 
     @property
+    def live(self) -> bool:
+        """Whether it has not ended."""
+        return self.stage is not Stage.ENDED
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process of an ended attempt is known to be gone.
+
+        A pod object can be taken away by force while its process lives on. That it is gone is known where the pod was
+        seen to have ended, where dbt has said its last word, and where there never was a process.
+        """
+        attempt = self.attempt
+        if attempt.sealed is not None:
+            return attempt.sealed.gone
+        never = attempt.pod is None and not attempt.log.state.events and not attempt.created
+        over = attempt.pod is not None and (attempt.pod.over or not attempt.pod.has_started)
+        return never or over or attempt.log.state.finished is not None
+
+    @property
     def must_stop(self) -> bool:
         """Whether its Job still lives although it has ended for us, or is to end."""
         job = self.attempt.job
@@ -94,14 +163,18 @@ class Assessment:
 
 def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked: Outcome | None = None) -> Assessment:
     """Where the attempt stands at `now`. `asked`: it is to be stopped, and this is then how it ends."""
+    if attempt.sealed is not None:
+        return _ended(attempt, outcome=attempt.sealed.outcome, state=attempt.sealed.state)
     if attempt.pod is not None and attempt.pod.over:
         return _pod_over(attempt, attempt.pod, asked=asked)
     if attempt.pod is not None and attempt.pod.running:
         return _running(attempt, asked=asked)  # also when its Job is gone: the process still lives
     if asked is not None and not attempt.log.state.events:
         return _ended(attempt, outcome=asked, state=close(state=attempt.log.state, ending=Ending.CANCELLED))
-    if attempt.job is None:
+    if attempt.job is None and attempt.pod is None:
         return _without_job(attempt, asked=asked)
+    if attempt.job is None:
+        return _orphaned(attempt)
     if attempt.pod is None:
         return _without_pod(attempt, attempt.job, now=now, start_deadline=start_deadline, asked=asked)
     return _waiting(attempt, attempt.pod, now=now, start_deadline=start_deadline)
@@ -128,6 +201,11 @@ def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     if attempt.created:
         return _lost(attempt, message="its Job was deleted", asked=asked)
     return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
+
+
+def _orphaned(attempt: Attempt) -> Assessment:
+    """The Job is gone, its pod is about to be: it may still start, so nothing else may run its nodes meanwhile."""
+    return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, "Its Job was deleted; the pod is about to go.")
 
 
 def _without_pod(

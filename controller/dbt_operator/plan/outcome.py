@@ -12,6 +12,7 @@ from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.dbt.errors import classify
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.graph import TEST_TYPES
+from dbt_operator.dbt.history import History, history_of
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import NodeView, node_counts, node_views, test_counts
 from dbt_operator.plan import outcome_text as wording
@@ -83,6 +84,16 @@ def conclude(*, state: AttemptState, pod: PodEnd | None) -> Outcome:
     )
 
 
+def conclude_history(history: History) -> Outcome:
+    """What a run is whose attempts have all come to an end, from the word that stands for each of its nodes."""
+    facts = _Facts.of(history)
+    if facts.failed:
+        return _failed(_reason_of_failure(facts), wording.failures(facts.nodes, facts.tests, facts.hooks, facts.views))
+    if facts.unproven:
+        return _failed(RunReason.NODES_FAILED, wording.unproven(facts.unproven))
+    return _when_succeeded(facts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
     nodes: Sequence[NodeView]  # that failed themselves
@@ -93,9 +104,10 @@ class _Facts:
     views: wording.Views
 
     @classmethod
-    def of(cls, state: AttemptState) -> "_Facts":
+    def of(cls, state: AttemptState | History) -> "_Facts":
         views = node_views(state=state)
-        failed = [view for view in views.values() if view.phase is NodePhase.FAILED and not _built(state, view)]
+        history = history_of(state)
+        failed = [view for view in views.values() if view.phase is NodePhase.FAILED and not _built(history, view)]
         own = [view for view in views.values() if view.executed]
         return cls(
             nodes=[view for view in failed if view.resource_type not in (*TEST_TYPES, "operation")],
@@ -119,10 +131,10 @@ class _Facts:
         return len(self.nodes) + len(self.tests) + len(self.hooks)
 
 
-def _built(state: AttemptState, view: NodeView) -> bool:
+def _built(history: History, view: NodeView) -> bool:
     """Whether dbt called the node itself successful: then only tests of it failed, and they are counted themselves."""
-    own = state.nodes.get(view.unique_id)
-    return own is None or own.phase is NodePhase.SUCCEEDED
+    word = history.word(view.unique_id)
+    return word is None or word.node.phase is NodePhase.SUCCEEDED
 
 
 def _cancelled(state: AttemptState) -> bool:
@@ -208,15 +220,15 @@ def _plain_exit(state: AttemptState, pod: PodEnd | None) -> bool:
 def _when_failed(state: AttemptState, facts: _Facts) -> Outcome | None:
     if not facts.failed:
         return None
-    if facts.nodes:
-        reason = RunReason.NODES_FAILED
-    elif facts.tests:
-        reason = RunReason.TESTS_FAILED
-    else:
-        reason = RunReason.HOOK_FAILED
     message = wording.failures(facts.nodes, facts.tests, facts.hooks, facts.views)
     doubt = _contradiction_of_failure(state, facts)
-    return _failed(reason, f"{message} {doubt}" if doubt else message)
+    return _failed(_reason_of_failure(facts), f"{message} {doubt}" if doubt else message)
+
+
+def _reason_of_failure(facts: _Facts) -> RunReason:
+    if facts.nodes:
+        return RunReason.NODES_FAILED
+    return RunReason.TESTS_FAILED if facts.tests else RunReason.HOOK_FAILED
 
 
 def _contradiction_of_failure(state: AttemptState, facts: _Facts) -> str:

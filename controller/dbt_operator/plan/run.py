@@ -1,16 +1,29 @@
 """What a run needs next: the one place where attempts are asked for and the run's phase is decided.
 
 A pure function of what was observed. It is called again and again, with the same facts or newer ones, and so has to
-give the same answer for the same facts: whatever it remembers is in the facts (`status`, Jobs, pods, the log).
+give the same answer for the same facts: whatever it remembers is in the facts (`status`, Jobs, pods, the log, and the
+records of its own decisions).
+
+    Pending ──► Queued ──► Starting ──► Running ──► Retrying ──► Succeeded, Failed, Cancelled
+                                          │  ▲          │  ▲                    │
+                                          ▼  │          ▼  │                    │ a person asks for a retry
+                                        Suspended ◄──► Suspended                └──► Retrying
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.plan.attempt import Assessment, Attempt, Stage, assess
+from dbt_operator.dbt.history import History, Word
+from dbt_operator.plan import run_text as wording
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, assess
+from dbt_operator.plan.conclusion import conclude_run
+from dbt_operator.plan.ledger import Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
+from dbt_operator.plan.repair import Next, RetryRules, Situation, next_attempts
+from dbt_operator.plan.requests import Answer, answer, episode_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +34,23 @@ class Rules:
     active_deadline: timedelta | None = None
     ttl: timedelta | None = None
     cancel: bool = False
+    suspend: bool = False
+    retry: RetryRules = field(default_factory=RetryRules)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What is known of a run at one moment."""
 
+    run: str  # its name
     now: datetime
-    attempts: tuple[Attempt, ...]  # in order; never empty: the first is the producer, created or not
+    attempts: tuple[Attempt, ...]  # in the order of their decisions
     started: bool  # status.startTime is set
     rules: Rules
-    active_since: datetime | None = None  # when its first container started
-    invalid: str | None = None  # why the spec cannot be used
-    ended: Outcome | None = None  # status says that the run has ended
+    requests: tuple[Request, ...] = ()  # retries that a person asks for, answered ones included
+    invalid: str | None = None  # why nothing can be made of the run
+    invalid_reason: RunReason = RunReason.INVALID_SPEC
+    ended: Outcome | None = None  # status says that the run has ended, and nothing was decided since
     ended_at: datetime | None = None
 
 
@@ -42,24 +59,29 @@ class Plan:
     """What should be.
 
     The steps are to be taken in the order of the fields: `start` is stored before anything is created, as it closes
-    the spec against changes, and the status is stored before anything is stopped, as it says why.
+    the spec against changes; how an attempt ended is sealed before anything follows from it; a decision is recorded
+    before it is acted upon; and the status is stored before anything is stopped, as it says why.
     """
 
     start: bool
+    seal: tuple[Assessment, ...]  # attempts whose end is to be stored; nothing else is decided before that
+    record: tuple[Decision, ...]  # new attempts
     create: tuple[str, ...]  # names of attempts whose Job should exist
     assessments: tuple[Assessment, ...]
+    history: History
     phase: RunPhase
     reason: RunReason
     message: str
     stop: tuple[str, ...]  # names of Jobs that must not live on
     wake_at: datetime
+    handled: tuple[Request, ...] = ()  # requests that are answered
     expire: bool = False  # the DbtRun itself is to be deleted
     expires: bool = False  # … or will be
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do for the run, now or later."""
-        return self.phase.terminal and not (self.stop or self.start or self.expires)
+        return self.phase.terminal and not (self.stop or self.start or self.expires or self.record)
 
 
 # When to look again although nothing was heard: a watch can miss what happened, and some facts are in no watch.
@@ -71,6 +93,7 @@ _PERIODS = {
     Stage.DRAINING: timedelta(seconds=5),
     Stage.ENDED: timedelta(seconds=2),
 }
+_IDLE = timedelta(seconds=30)
 
 _PHASES = {
     Stage.ABSENT: RunPhase.PENDING,
@@ -81,36 +104,83 @@ _PHASES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What a live run says of itself."""
+
+    phase: RunPhase
+    reason: RunReason
+    message: str
+
+
 def plan_run(observation: Observation) -> Plan:
     """What the run needs, given what was observed."""
-    rules = observation.rules
-    asked = _asked(observation)
+    if observation.invalid is not None and observation.ended is None:
+        outcome = Outcome(phase=RunPhase.FAILED, reason=observation.invalid_reason, message=observation.invalid)
+        return _ended(observation, assessments=(), outcome=outcome)
+    asked = _asked(observation) if observation.ended is None else None
+    start_deadline = observation.rules.start_deadline
     assessments = tuple(
-        assess(attempt, now=observation.now, start_deadline=rules.start_deadline, asked=asked)
+        assess(attempt, now=observation.now, start_deadline=start_deadline, asked=asked)
         for attempt in observation.attempts
     )
-    if observation.ended is not None:
-        return _ended(observation, assessments=assessments, outcome=observation.ended)
-    if observation.invalid is not None:
-        outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.INVALID_SPEC, message=observation.invalid)
-        return _ended(observation, assessments=assessments, outcome=outcome)
-    last = assessments[-1]
-    if last.outcome is not None:
-        return _ended(observation, assessments=assessments, outcome=last.outcome)
-    return Plan(
-        start=not observation.started,
-        create=(last.attempt.name,) if last.stage is Stage.ABSENT or _refused(last) else (),
+    unsealed = tuple(each for each in assessments if not each.live and each.attempt.sealed is None)
+    if unsealed and observation.ended is None:
+        return _seal(observation, assessments, unsealed)
+    situation = _situation(observation, assessments)
+    to_come = next_attempts(situation) if observation.ended is None else Next()
+    over = to_come.over and not situation.live
+    # Whoever has cancelled the run wants nothing of it to be executed, until that is taken back.
+    forbidden = asked is not None or observation.rules.cancel or observation.rules.suspend
+    reply = Answer() if forbidden else answer(situation, requests=observation.requests, over=over)
+    if observation.ended is not None and not reply.decisions:
+        return _ended(observation, assessments=assessments, outcome=observation.ended, handled=reply.handled)
+    if asked is not None:
+        return _stopping(observation, situation, asked=asked, to_come=to_come)
+    decisions = reply.decisions or to_come.decisions
+    if over and not reply.decisions:
+        outcome = conclude_run(situation)
+        return _ended(observation, assessments=assessments, outcome=outcome, handled=reply.handled)
+    shown = _shown(situation, to_come, decisions)
+    return _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
+
+
+def _situation(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:
+    episode = episode_of(assessments)
+    return Situation(
+        run=observation.run,
+        now=observation.now,
         assessments=assessments,
-        phase=_PHASES[last.stage],
-        reason=last.reason,
-        message=last.message,
-        stop=_to_stop(assessments),
-        wake_at=_wake_at(last, observation=observation),
+        ledger=ledger_of(assessments=assessments, since=episode.since) if _needs_ledger(assessments) else None,
+        episode=episode,
+        rules=observation.rules.retry,
+        adapter=next((each.state.adapter for each in assessments if each.state.adapter), ""),
+    )
+
+
+def _needs_ledger(assessments: Sequence[Assessment]) -> bool:
+    """Whether there may be anything to repair: a first attempt at work that has not failed anywhere needs no look."""
+    return len(assessments) > 1 or any(not each.live or each.state.failures for each in assessments)
+
+
+def _seal(observation: Observation, assessments: tuple[Assessment, ...], unsealed: tuple[Assessment, ...]) -> Plan:
+    return Plan(
+        start=False,
+        seal=unsealed,
+        record=(),
+        create=(),
+        assessments=assessments,
+        history=_history(assessments),
+        phase=RunPhase.RUNNING,
+        reason=RunReason.FINISHING,
+        message="An attempt has ended; what it did is being stored.",
+        stop=(),
+        wake_at=observation.now,
     )
 
 
 def _asked(observation: Observation) -> Outcome | None:
-    """How the run ends when it is to be stopped, None when it is not. A person's wish goes before a deadline."""
+    """How attempts end that are to be stopped, None when they are not. A person's wish goes before a deadline."""
     if observation.rules.cancel:
         return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message="The run was cancelled.")
     deadline = _active_until(observation)
@@ -118,13 +188,132 @@ def _asked(observation: Observation) -> Outcome | None:
         seconds = (observation.rules.active_deadline or timedelta()).total_seconds()
         message = f"The run took longer than spec.activeDeadlineSeconds ({seconds:.0f} s) allows."
         return Outcome(phase=RunPhase.FAILED, reason=RunReason.DEADLINE_EXCEEDED, message=message)
+    if observation.rules.suspend:
+        return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.SUSPENDED, message="The run was suspended.")
     return None
 
 
 def _active_until(observation: Observation) -> datetime | None:
-    """When the run has been active for too long. Time in which it waits (quota, queue, node) does not count."""
-    since, limit = observation.active_since, observation.rules.active_deadline
+    """When the run has been active for too long.
+
+    Time in which it waits to start (quota, queue, node) does not count; a suspension or a retry that a person asked
+    for begins the count anew, as for a Job.
+    """
+    limit = observation.rules.active_deadline
+    since: datetime | None = None
+    for attempt in observation.attempts:
+        began = attempt.decision is not None and bool(attempt.decision.requests)
+        if began:
+            since = None
+        if attempt.sealed is not None and attempt.sealed.outcome.reason is RunReason.SUSPENDED:
+            since = None
+        elif attempt.started is not None:
+            since = attempt.started if since is None else min(since, attempt.started)
     return since + limit if since is not None and limit is not None else None
+
+
+def _stopping(observation: Observation, situation: Situation, *, asked: Outcome, to_come: Next) -> Plan:
+    """What is alive is stopped; then the run ends, or rests."""
+    if situation.live:
+        stopping = next((each for each in situation.live if each.reason is RunReason.STOPPING), situation.live[-1])
+        shown = _Shown(_PHASES[stopping.stage], stopping.reason, stopping.message)
+        return _live(observation, situation, to_come, shown=shown)
+    stopped = any(each.outcome is not None and each.outcome.reason is asked.reason for each in situation.recent)
+    if to_come.over and not (stopped and asked.reason is not RunReason.SUSPENDED):
+        return _ended(observation, assessments=situation.assessments, outcome=conclude_run(situation))
+    if asked.reason is RunReason.SUSPENDED:
+        message = wording.suspended(_history(situation.assessments))
+        shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
+        return _live(observation, situation, to_come, shown=shown)
+    outcome = Outcome(phase=asked.phase, reason=asked.reason, message=wording.stopped(asked.message, situation))
+    return _ended(observation, assessments=situation.assessments, outcome=outcome)
+
+
+def _live(
+    observation: Observation,
+    situation: Situation,
+    to_come: Next,
+    *,
+    shown: _Shown,
+    decisions: tuple[Decision, ...] = (),
+    handled: tuple[Request, ...] = (),
+) -> Plan:
+    assessments = situation.assessments
+    absent = (each for each in situation.live if each.stage is Stage.ABSENT or _refused(each))
+    stopping = observation.rules.suspend or observation.rules.cancel
+    return Plan(
+        start=not observation.started,
+        seal=(),
+        record=decisions if observation.started else (),
+        create=() if stopping else tuple(each.attempt.name for each in absent),
+        assessments=assessments,
+        history=_history(assessments, pending=_pending(situation, to_come)),
+        phase=shown.phase,
+        reason=shown.reason,
+        message=shown.message,
+        stop=_to_stop(assessments),
+        wake_at=_wake_at(observation, situation.live, due=None if shown.phase is RunPhase.SUSPENDED else to_come.due),
+        handled=handled,
+    )
+
+
+def _shown(situation: Situation, to_come: Next, decisions: tuple[Decision, ...]) -> _Shown:
+    producers = [each for each in situation.live if each.attempt.kind is AttemptKind.PRODUCER]
+    if producers:
+        return _Shown(_PHASES[producers[-1].stage], producers[-1].reason, producers[-1].message)
+    if not situation.assessments:
+        return _Shown(RunPhase.PENDING, RunReason.ACCEPTED, "The run was accepted.")
+    if situation.live:
+        return _repairing(situation.live)
+    if decisions:
+        return _Shown(RunPhase.RETRYING, _REPAIRS[decisions[0].kind], wording.about_to(decisions))
+    return _Shown(RunPhase.RETRYING, RunReason.BACKING_OFF, wording.waiting(to_come, situation))
+
+
+_REPAIRS = {
+    AttemptKind.PRODUCER: RunReason.RESUMING,
+    AttemptKind.RETRY: RunReason.RETRYING_NODES,
+    AttemptKind.RESUME: RunReason.RESUMING,
+}
+
+
+def _repairing(live: Sequence[Assessment]) -> _Shown:
+    """The attempt that has come furthest speaks for all; what keeps it from starting is worth more than what it is."""
+    order = (Stage.DRAINING, Stage.RUNNING, Stage.STARTING, Stage.QUEUED, Stage.ABSENT)
+    first = min(live, key=lambda each: order.index(each.stage))
+    if first.stage in (Stage.QUEUED, Stage.STARTING):
+        return _Shown(RunPhase.RETRYING, first.reason, first.message)
+    return _Shown(RunPhase.RETRYING, _REPAIRS[first.attempt.kind], wording.repairing(live))
+
+
+def _history(assessments: Iterable[Assessment], *, pending: frozenset[str] = frozenset()) -> History:
+    return History(attempts=tuple(each.state for each in assessments), pending=pending)
+
+
+def _pending(situation: Situation, to_come: Next) -> frozenset[str]:
+    """The nodes that will be executed although an attempt before has said something else of them.
+
+    What dbt has reported as failed stays so until it is executed again.
+    """
+    ledger = situation.ledger
+    if ledger is None or (len(situation.assessments) == 1 and situation.live):
+        return frozenset()
+    history = _history(situation.assessments)
+    return frozenset(
+        unique_id
+        for unique_id, standing in ledger.standings.items()
+        if standing is Standing.OPEN
+        or unique_id in to_come.owed
+        or (standing is Standing.BUSY and _unsaid(history.word(unique_id), situation))
+    )
+
+
+def _unsaid(word: Word | None, situation: Situation) -> bool:
+    if word is None or word.node.phase in (NodePhase.PENDING, NodePhase.SKIPPED):
+        return True
+    if situation.assessments[word.attempt].live:
+        return False
+    return word.node.phase is NodePhase.RUNNING or word.node.cancelled
 
 
 def _to_stop(assessments: tuple[Assessment, ...]) -> tuple[str, ...]:
@@ -136,7 +325,13 @@ def _refused(assessment: Assessment) -> bool:
     return assessment.stage is Stage.QUEUED and assessment.attempt.job is None
 
 
-def _ended(observation: Observation, *, assessments: tuple[Assessment, ...], outcome: Outcome) -> Plan:
+def _ended(
+    observation: Observation,
+    *,
+    assessments: tuple[Assessment, ...],
+    outcome: Outcome,
+    handled: tuple[Request, ...] = (),
+) -> Plan:
     """The run has ended; what of it still lives is stopped."""
     stop = _to_stop(assessments)
     soon = observation.now + _PERIODS[Stage.ENDED]
@@ -144,19 +339,25 @@ def _ended(observation: Observation, *, assessments: tuple[Assessment, ...], out
     expiry = None if rules.ttl is None else (ended_at or observation.now) + rules.ttl
     return Plan(
         start=not observation.started,
+        seal=(),
+        record=(),
         create=(),
         assessments=assessments,
+        history=_history(assessments),
         phase=outcome.phase,
         reason=outcome.reason,
         message=outcome.message,
         stop=stop,
         wake_at=soon if stop or expiry is None or ended_at is None else max(soon, expiry),
+        handled=handled,
         # Only a stored end counts: whoever waits for it must have had the chance to see it.
         expire=expiry is not None and ended_at is not None and not stop and observation.now >= expiry,
         expires=expiry is not None,
     )
 
 
-def _wake_at(assessment: Assessment, *, observation: Observation) -> datetime:
-    moments = (observation.now + _PERIODS[assessment.stage], assessment.deadline, _active_until(observation))
+def _wake_at(observation: Observation, live: Sequence[Assessment], *, due: datetime | None) -> datetime:
+    periods = [observation.now + _PERIODS[each.stage] for each in live] or [observation.now + _IDLE]
+    deadlines = [each.deadline for each in live]
+    moments = (*periods, *deadlines, due, _active_until(observation))
     return min(moment for moment in moments if moment is not None and moment > observation.now)

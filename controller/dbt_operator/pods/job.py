@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_operator.api import names
+from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
+from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import template as pod_template
 from dbt_operator.pods.archive import build_archive
+from dbt_operator.pods.record import CACHE_FILE, NODES_FILE
+from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 
 RUNNER_DIRECTORY = "/dbt-operator/runner"
 PROFILES_DIRECTORY = "/dbt-operator/profiles"
 SECRETS_DIRECTORY = "/dbt-operator/secrets"
+NODES_DIRECTORY = "/dbt-operator/nodes"
+CACHE_DIRECTORY = "/dbt-operator/cache"
 RUNNER_FILE = "runner.pyz"
 
 # Any uid serves: the image's files are readable, and what dbt writes goes to /tmp.
@@ -23,38 +29,6 @@ _GRACE_SECONDS = 60
 # Linux gives a single argument of a process 128 KiB at most (MAX_ARG_STRLEN).
 _ARGUMENT_LIMIT = 128 * 1024 - 1
 _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
-
-
-@dataclass(frozen=True, slots=True)
-class RunRef:
-    """The identity of a DbtRun: what its children refer to. `labels` are the run's own."""
-
-    namespace: str
-    name: str
-    uid: str
-    labels: Mapping[str, str]
-
-
-def owner_reference(run: RunRef) -> dict[str, Any]:
-    """The reference by which Kubernetes deletes a child with its run."""
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": "DbtRun",
-        "name": run.name,
-        "uid": run.uid,
-        "controller": True,
-        # True would need the right to set finalizers on DbtRuns, and would only delay a foreground deletion.
-        "blockOwnerDeletion": False,
-    }
-
-
-def run_labels(run: RunRef) -> dict[str, str]:
-    """Labels of everything that belongs to a run."""
-    return {
-        names.LABEL_MANAGED_BY: names.MANAGED_BY,
-        names.LABEL_RUN: names.label_value(run.name),
-        names.LABEL_RUN_UID: run.uid,
-    }
 
 
 def runner_config_map(run: RunRef) -> dict[str, Any]:
@@ -73,14 +47,17 @@ def runner_config_map(run: RunRef) -> dict[str, Any]:
     }
 
 
-def dbt_arguments(spec: DbtRunSpec) -> list[str]:
-    """The arguments of dbt itself, the command first."""
+def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
+    """The arguments of dbt itself, the command first. Without `selection` the runner is told the nodes by a file.
+
+    All others are the same for every attempt of a run: dbt throws its parse cache away when one of them differs.
+    """
     arguments: list[str] = [spec.command]
     for flag, values in (("--select", spec.select), ("--exclude", spec.exclude)):
-        if values:
+        if values and selection:
             arguments += [flag, *values]
     for flag, value in (
-        ("--selector", spec.selector),
+        ("--selector", spec.selector if selection else None),
         ("--vars", _vars(spec)),
         ("--threads", str(spec.threads) if spec.threads else None),
         ("--profile", spec.profile.profile),
@@ -106,20 +83,31 @@ def _vars(spec: DbtRunSpec) -> str | None:
     return text
 
 
-def producer_job(*, run: RunRef, spec: DbtRunSpec, number: int) -> dict[str, Any]:
-    """The Job of the producer attempt `number`: one pod, one dbt process, every selected node.
+def grace_seconds(spec: DbtRunSpec) -> int:
+    """How long a pod of the run may take to stop, in seconds."""
+    pod = spec.pod_template.get("spec")
+    asked = pod.get("terminationGracePeriodSeconds") if isinstance(pod, dict) else None
+    return asked if isinstance(asked, int) else _GRACE_SECONDS
+
+
+def attempt_job(*, run: RunRef, spec: DbtRunSpec, decision: Decision) -> dict[str, Any]:
+    """The Job of an attempt: one pod, one dbt process, the nodes that were decided on.
 
     Raises: InvalidPodTemplate where the user's template sets what the operator owns, InvalidSpec where a value does
     not fit into an argument of a process.
     """
-    attempt = f"producer-{number}"
-    labels = run_labels(run) | {names.LABEL_ATTEMPT: attempt, names.LABEL_ATTEMPT_KIND: "producer"}
+    attempt = _attempt_label(decision)
+    labels = run_labels(run) | {
+        names.LABEL_ATTEMPT: attempt,
+        names.LABEL_ATTEMPT_KIND: decision.kind.value.lower(),
+        names.LABEL_ATTEMPT_INDEX: str(decision.index),
+    }
     queue = {_QUEUE_NAME_LABEL: run.labels[_QUEUE_NAME_LABEL]} if _QUEUE_NAME_LABEL in run.labels else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": names.producer_job_name(run.name, number=number),
+            "name": decision.name,
             "namespace": run.namespace,
             "labels": labels | queue,
             "ownerReferences": [owner_reference(run)],
@@ -128,32 +116,43 @@ def producer_job(*, run: RunRef, spec: DbtRunSpec, number: int) -> dict[str, Any
             # One Job is one attempt: whether there is another is the planner's decision, not the Job controller's.
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "template": _pod_template(run=run, spec=spec, attempt=attempt, labels=labels),
+            "template": _pod_template(run=run, spec=spec, decision=decision, labels=labels),
         },
     }
 
 
-def _pod_template(*, run: RunRef, spec: DbtRunSpec, attempt: str, labels: Mapping[str, str]) -> dict[str, Any]:
+def _attempt_label(decision: Decision) -> str:
+    """What the attempt is called within its run, such as producer-1 or retry-1a2b3c4d-1: the end of its Job's name."""
+    parts = 3 if decision.kind is AttemptKind.RETRY else 2
+    return "-".join(decision.name.rsplit("-", parts)[1:])
+
+
+def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: Mapping[str, str]) -> dict[str, Any]:
     users: Mapping[str, Any] = spec.pod_template
     pod_template.check(users)
     container = _users_container(users)
     secrets = _secret_sources(container)
     profile_volumes, profile_mounts, profile_arguments = _profile(spec)
+    input_volumes, input_mounts, input_arguments = _inputs(run, decision)
+    project = spec.project.image.path
     owned_container = {
         "name": pod_template.CONTAINER,
         "image": spec.image,
         "imagePullPolicy": spec.image_pull_policy,
-        "workingDir": spec.project.image.path,
+        "workingDir": project,
         "command": ["python3", f"{RUNNER_DIRECTORY}/{RUNNER_FILE}"],
         "args": [
-            *("--attempt", attempt, "--run-uid", run.uid, "--project-dir", spec.project.image.path),
+            *("--attempt", labels[names.LABEL_ATTEMPT], "--run-uid", run.uid, "--project-dir", project),
+            *("--attempt-kind", decision.kind.value.lower()),
+            *input_arguments,
             *profile_arguments,
             *secrets.arguments,
             "--",
-            *dbt_arguments(spec),
+            *dbt_arguments(spec, selection=decision.nodes is None),
         ],
         "volumeMounts": [
             {"name": "dbt-operator-runner", "mountPath": RUNNER_DIRECTORY, "readOnly": True},
+            *input_mounts,
             *profile_mounts,
             *secrets.mounts,
         ],
@@ -166,12 +165,37 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, attempt: str, labels: Mappin
         "containers": [_without_unset(owned_container)],
         "volumes": [
             {"name": "dbt-operator-runner", "configMap": {"name": names.runner_config_map_name(run.name)}},
+            *input_volumes,
             *profile_volumes,
             *secrets.volumes,
         ],
     }
     owned = {"metadata": {"labels": dict(labels)}, "spec": _without_unset(owned_pod)}
     return pod_template.merge(base=pod_template.merge(base=_defaults(users), over=users), over=owned)
+
+
+_Mounting = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
+"""Volumes, their mounts, and the arguments that tell the runner of them."""
+
+
+def _inputs(run: RunRef, decision: Decision) -> _Mounting:
+    """What an attempt that repairs is given: its nodes, and what dbt has parsed before, if that was kept."""
+    if decision.nodes is None:
+        return [], [], []
+    record = names.attempt_record_name(run.name, index=decision.index)
+    volumes = [
+        {
+            "name": "dbt-operator-nodes",
+            "configMap": {"name": record, "items": [{"key": NODES_FILE, "path": NODES_FILE}]},
+        },
+        {"name": "dbt-operator-cache", "configMap": {"name": names.cache_name(run.name), "optional": True}},
+    ]
+    mounts = [
+        {"name": "dbt-operator-nodes", "mountPath": NODES_DIRECTORY, "readOnly": True},
+        {"name": "dbt-operator-cache", "mountPath": CACHE_DIRECTORY, "readOnly": True},
+    ]
+    files = ["--nodes", f"{NODES_DIRECTORY}/{NODES_FILE}", "--parse-cache", f"{CACHE_DIRECTORY}/{CACHE_FILE}"]
+    return volumes, mounts, files
 
 
 def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,8 +241,8 @@ def _users_container(users: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(iter(containers), {})
 
 
-def _profile(spec: DbtRunSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """Volumes, mounts and runner arguments that give dbt its profiles.yml."""
+def _profile(spec: DbtRunSpec) -> _Mounting:
+    """What gives dbt its profiles.yml."""
     secret = spec.profile.secret_ref
     if secret is None:
         return [], [], ["--profiles-dir", spec.project.image.path]

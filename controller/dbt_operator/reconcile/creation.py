@@ -6,8 +6,9 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS, JOBS
-from dbt_operator.plan.attempt import Refusal
-from dbt_operator.pods.job import RunRef, producer_job, runner_config_map
+from dbt_operator.plan.attempt import Decision, Refusal
+from dbt_operator.pods.job import attempt_job, runner_config_map
+from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.template import InvalidPodTemplate
 
 
@@ -19,15 +20,15 @@ class Creation:
     refusal: Refusal | None = None
 
 
-async def create_producer(*, client: Client, run: RunRef, spec: DbtRunSpec) -> Creation:
-    """Create the producer's Job, and before it the ConfigMap that its pod mounts.
+async def create_attempt(*, client: Client, run: RunRef, spec: DbtRunSpec, decision: Decision) -> Creation:
+    """Create the Job of an attempt, and before it the ConfigMap of the runner that its pod mounts.
 
     Taking the step twice is harmless: names are deterministic, and what exists and is ours is adopted.
 
     Raises: ApiError where only another try can tell.
     """
     try:
-        job = producer_job(run=run, spec=spec, number=1)
+        job = attempt_job(run=run, spec=spec, decision=decision)
         await client.create_or_adopt(resource=CONFIG_MAPS, manifest=runner_config_map(run), owner_uid=run.uid)
         await client.create_or_adopt(resource=JOBS, manifest=job, owner_uid=run.uid)
     except InvalidSpec as error:
@@ -41,7 +42,7 @@ async def create_producer(*, client: Client, run: RunRef, spec: DbtRunSpec) -> C
     except ApiError as error:
         if error.namespace_terminating:
             return Creation()  # the run is about to be deleted with its namespace
-        refusal = _refusal(error)
+        refusal = refusal_of(error)
         if refusal is None:
             raise
         return Creation(refusal=refusal)
@@ -52,7 +53,8 @@ def _refused(reason: RunReason, message: str) -> Creation:
     return Creation(refusal=Refusal(reason, message))
 
 
-def _refusal(error: ApiError) -> Refusal | None:
+def refusal_of(error: ApiError) -> Refusal | None:
+    """What an error of the API server means for the run; None where only another try can tell."""
     if error.quota_exceeded:
         return Refusal(RunReason.QUOTA_EXCEEDED, f"The run waits for quota: {error.message}")
     if error.forbidden:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dbt_operator.dbt.artifacts import Artifact, Collector
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.kube.client import Client
@@ -33,6 +34,8 @@ class Follower:
     ended: bool = False
     unreadable: str | None = None
     position: datetime | None = None
+    artifacts: list[Artifact] = field(default_factory=list)  # files that are complete and wait to be stored
+    _collector: Collector = field(default_factory=Collector)
     _task: asyncio.Task[None] | None = field(default=None)
 
     def start(self) -> None:
@@ -70,6 +73,7 @@ class Follower:
         self.changed()
 
     def _read(self, lines: Sequence[bytes], position: datetime | None) -> None:
+        self.artifacts += self._collector.take(lines)
         before = self.state.ignored
         self.state = fold_lines(state=self.state, lines=lines)
         LOG_LINES.labels(outcome="ignored").inc(self.state.ignored - before)

@@ -10,7 +10,7 @@ from typing import Any
 import kopf
 
 from dbt_operator.api import names
-from dbt_operator.kube.resources import DBT_RUNS, JOBS, PODS
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, PODS
 from dbt_operator.reconcile.manager import Manager
 
 _OURS = {names.LABEL_MANAGED_BY: names.MANAGED_BY}
@@ -41,6 +41,15 @@ def registry(manager: Manager) -> kopf.OperatorRegistry:
     async def pod_event(event: Mapping[str, Any], **_: Any) -> None:
         labels = event["object"]["metadata"].get("labels") or {}
         manager.wake_by_uid(labels.get(names.LABEL_RUN_UID, ""))
+
+    @kopf.on.event(
+        *(DBT_MODELS.group, DBT_MODELS.version, DBT_MODELS.plural),
+        annotations={names.ANNOTATION_RETRY: kopf.PRESENT},
+        registry=found,
+    )
+    async def model_event(event: Mapping[str, Any], **_: Any) -> None:
+        if event["type"] != "DELETED":
+            manager.model_changed(event["object"])
 
     @kopf.on.probe(id="runs", registry=found)
     async def watch_is_alive(**_: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from dbt_operator.api import names
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_RUNS
@@ -46,6 +47,9 @@ class Loop(Protocol):
 
     def problem(self, problem: Problem) -> None:
         """The status writer could not store something of the run."""
+
+    def asked(self, *, unique_id: str, token: str | None) -> None:
+        """A DbtModel of the run asks for a retry of its node, or does not any more (None)."""
 
 
 @dataclass(slots=True)
@@ -92,6 +96,21 @@ class Manager:
                 key = RunKey(namespace=child["metadata"]["namespace"], name=owner["name"], uid=owner["uid"])
                 if key in self._live or alive:
                     self._wake_or_start(key, ended=False)
+
+    def model_changed(self, model: Mapping[str, Any]) -> None:
+        """The watch has shown a DbtModel. One that asks for a retry starts the loop even of a run that has ended."""
+        metadata = model["metadata"]
+        token = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+        handled = (model.get("status") or {}).get("handledRetry")
+        if token == handled:
+            return
+        for owner in metadata.get("ownerReferences") or ():
+            key = RunKey(namespace=metadata["namespace"], name=owner["name"], uid=owner["uid"])
+            if token is not None:
+                self._wake_or_start(key, ended=False)
+            live = self._live.get(key)
+            if live is not None:
+                live.loop.asked(unique_id=model["spec"]["uniqueId"], token=token)
 
     def wake_by_uid(self, uid: str) -> None:
         """Something that names its run by uid only has changed."""
@@ -202,10 +221,14 @@ def _key(run: Mapping[str, Any]) -> RunKey:
 def _change(run: Mapping[str, Any]) -> str:
     """What distinguishes a change somebody else made from the echo of our own status writes."""
     metadata = run["metadata"]
-    return f"{metadata.get('generation')} {metadata.get('deletionTimestamp')}"
+    token = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+    return f"{metadata.get('generation')} {metadata.get('deletionTimestamp')} {token}"
 
 
 def _ended(run: Mapping[str, Any]) -> bool:
-    """Whether nothing is left to do for the run: it has ended, and is not to be deleted by us some time later."""
-    phase = (run.get("status") or {}).get("phase")
+    """Whether nothing is left to do for the run: it has ended, nobody asks for a retry, and it is not to be deleted."""
+    status = run.get("status") or {}
+    phase = status.get("phase")
+    if (run["metadata"].get("annotations") or {}).get(names.ANNOTATION_RETRY) != status.get("handledRetry"):
+        return False
     return phase is not None and RunPhase(phase).terminal and run.get("spec", {}).get("ttlSecondsAfterFinished") is None

@@ -1,72 +1,113 @@
 """The DbtModels of one run: created when the graph is known, written when what they show has changed."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from dbt_operator.api import names, status
-from dbt_operator.api.phases import NodePhase
-from dbt_operator.api.reasons import NodeReason
+from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph
-from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.dbt.view import NodeView, affected, node_view, node_views, views_of
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_MODELS
 from dbt_operator.kube.writer import StatusWriter
-from dbt_operator.pods.job import RunRef
+from dbt_operator.plan.attempt import Attempt, Request
+from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.objects import (
     MODEL_TYPES,
+    Tried,
     model_manifest,
     model_spec,
     model_status,
     stored_graph,
     unannounced_model_spec,
 )
+from dbt_operator.reconcile.restored import filled, restored_nodes
 
 
 @dataclass(slots=True)
 class Models:
-    """Shows the nodes of a run. `failed` is told of each node that has failed, once."""
+    """Shows the nodes of a run. `failed` is told of each node that has failed, once for each attempt."""
 
     run: RunRef
     client: Client
     writer: StatusWriter
     failed: Callable[[NodeView], None]
     views: dict[str, NodeView] = field(default_factory=dict)  # every node dbt executes, tests and hooks too
-    _shown: AttemptState = EMPTY
+    requests: dict[str, str] = field(default_factory=dict)  # tokens of the retries that a person asks for, by unique_id
+    _shown: History = field(default_factory=History)
+    _jobs: Sequence[tuple[AttemptKind, str]] = ()  # of the attempts of the history
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
-    _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as a controller before us left them
+    _handled: dict[str, str] = field(default_factory=dict)  # tokens of the retries that were handled
     _graph: Graph | None = None
     _remembered: Graph | None = None  # what the stored DbtModels know of it
+    _restored: dict[str, dict[str, NodeState]] = field(default_factory=dict)  # … and of each attempt, by its Job
 
-    async def load(self) -> None:
-        """Read what a controller before this one has written."""
+    async def load(self, *, first_job: str) -> None:
+        """Read what a controller before this one has written. Nodes that were never tried are the first Job's."""
         selector = {names.LABEL_RUN_UID: self.run.uid}
         found = await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector)
-        specs = [status.DbtModelSpec.parse(model["spec"]) for model in found]
-        self._remembered = stored_graph(spec for spec in specs if spec is not None) if found else None
+        specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
+        self._remembered = stored_graph(spec for spec in specs.values() if spec is not None) if found else None
         for model in found:
             name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]
+            stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
+            spec = specs[name]
             self._names[unique_id] = name
-            self._stored[unique_id] = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
+            self.asked(
+                unique_id=unique_id, token=(model["metadata"].get("annotations") or {}).get(names.ANNOTATION_RETRY)
+            )
+            if stored.handled_retry:
+                self._handled[unique_id] = stored.handled_retry
+            if spec is not None:
+                job = stored.attempts[-1].job if stored.attempts else first_job
+                nodes = {node.unique_id: node for node in restored_nodes(spec=spec, stored=stored)}
+                self._restored.setdefault(job, {}).update(nodes)
             self.writer.known(run=self.run.uid, resource=DBT_MODELS, obj=model)
 
-    def show(self, *, state: AttemptState, job: str) -> None:
-        """Bring the DbtModels to this state of the attempt that this Job is."""
-        if state.graph is None and self._remembered is not None:
-            state = replace(state, graph=self._remembered)
-        if state is self._shown:
-            return
-        if state.graph is not None and self._graph is None:
-            self._create(state.graph)
-            changed: Mapping[str, NodeView] = node_views(state=state)
+    def asked(self, *, unique_id: str, token: str | None) -> None:
+        """A person asks for a retry of the node with this token; None: does not, or not any more."""
+        if token:
+            self.requests[unique_id] = token
         else:
-            changed = views_of(state=state, unique_ids=affected(before=self._shown, after=state))
-        self._shown = state
+            self.requests.pop(unique_id, None)
+
+    def open_requests(self) -> list[Request]:
+        """The retries of nodes that were not handled yet."""
+        asked = self.requests.items()
+        return [Request(token=token, unique_id=one) for one, token in asked if self._handled.get(one) != token]
+
+    def remembered(self, state: AttemptState, *, job: str, first: bool) -> AttemptState:
+        """The state of the attempt of a Job, completed by what the stored DbtModels remember of it."""
+        nodes = self._restored.get(job)
+        graph = self._remembered if first else None
+        return filled(state, nodes=nodes or {}, graph=graph) if nodes or graph is not None else state
+
+    def show(self, *, history: History, attempts: Sequence[Attempt]) -> None:
+        """Bring the DbtModels to this history of the attempts of the run."""
+        self._jobs = [(attempt.kind, attempt.name) for attempt in attempts]
+        graph = history.graph
+        if graph is not None and self._graph is None:
+            self._create(graph)
+            changed: Mapping[str, NodeView] = node_views(state=history)
+        else:
+            changed = views_of(state=history, unique_ids=affected(before=self._shown, after=history))
+        self._shown = history
         for unique_id, view in changed.items():
             if self.views.get(unique_id) != view:
-                self._write(view, job=job)
+                self._write(view)
+
+    def handled(self, request: Request) -> str | None:
+        """A retry of a node was handled. Returns the name of its DbtModel, if there is one."""
+        unique_id = request.unique_id or ""
+        self._handled[unique_id] = request.token
+        view, name = self.views.get(unique_id), self._names.get(unique_id)
+        if view is not None and name is not None:
+            self._submit(view, name=name, lazy=False)
+        return name
 
     def _create(self, graph: Graph) -> None:
         self._graph = graph
@@ -82,29 +123,44 @@ class Models:
         manifest = model_manifest(run=self.run, name=name, spec=spec)
         self.writer.submit_create(run=self.run.uid, resource=DBT_MODELS, manifest=manifest, owner_uid=self.run.uid)
 
-    def _write(self, view: NodeView, *, job: str) -> None:
+    def _write(self, view: NodeView) -> None:
         before = self.views.get(view.unique_id)
-        if view.phase is NodePhase.FAILED and not view.message and self._shown.closed is None:
+        word = self._shown.word(view.unique_id)
+        if view.phase is NodePhase.FAILED and not view.message and (word is None or word.state.closed is None):
             return  # dbt says that a node failed a moment before it says why: red without a reason helps nobody
         self.views[view.unique_id] = view
         if view.phase is NodePhase.FAILED and (before is None or before.phase is not NodePhase.FAILED):
             self.failed(view)
         name = self._name(view)
-        if name is None or _regresses(view, stored=self._stored.get(view.unique_id)):
-            return
-        if view.phase is NodePhase.PENDING and before is None:
-            return  # the CRD's default says the same, for one write per node less
+        if name is None or (view.phase is NodePhase.PENDING and before is None):
+            return  # the CRD's default says Pending, for one write per node less
         only_tests = before is not None and msgspec.structs.replace(before, tests=view.tests) == view
+        self._submit(view, name=name, lazy=only_tests)
+
+    def _submit(self, view: NodeView, *, name: str, lazy: bool) -> None:
+        shown = model_status(
+            view=view, tried=self._tried(view.unique_id), handled_retry=self._handled.get(view.unique_id)
+        )
+        word = self._shown.word(view.unique_id)
         self.writer.submit(
             run=self.run.uid,
             resource=DBT_MODELS,
             namespace=self.run.namespace,
             name=name,
-            status=model_status(view=view, job=job).to_dict(),
+            status=shown.to_dict(),
             terminal=view.phase.terminal,
-            lazy=only_tests,  # ten tests that pass one after another need not be ten writes
-            event_time=None if only_tests else self._shown.last_ts,
+            lazy=lazy,  # ten tests that pass one after another need not be ten writes
+            event_time=None if lazy or word is None else word.state.last_ts,
         )
+
+    def _tried(self, unique_id: str) -> list[Tried]:
+        """The attempts that began to execute the node, with what each of them alone says of it."""
+        tried = []
+        for (kind, job), state in zip(self._jobs, self._shown.attempts, strict=True):
+            node = state.nodes.get(unique_id)
+            if node is not None and node.started_at is not None:
+                tried.append(Tried(kind=kind, job=job, view=node_view(state=state, unique_id=unique_id)))
+        return tried
 
     def _name(self, view: NodeView) -> str | None:
         """The name of the node's DbtModel, created if the graph has not announced the node; None for a test or hook."""
@@ -115,13 +171,3 @@ class Models:
         name = names.lone_model_name(self.run.name, unique_id=view.unique_id, name=view.name)
         self._submit_create(name=name, spec=unannounced_model_spec(run=self.run, view=view))
         return name
-
-
-def _regresses(view: NodeView, *, stored: status.DbtModelStatus | None) -> bool:
-    """Whether an earlier controller knew more than we can: the beginning of a long log is rotated away by the kubelet.
-
-    What dbt reported and we stored stays; that we cannot find it any more does not make it untrue.
-    """
-    if stored is None or not stored.phase.terminal or stored.reason is NodeReason.LOST:
-        return False
-    return not view.phase.terminal or view.reason is NodeReason.LOST

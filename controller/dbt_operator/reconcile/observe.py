@@ -1,17 +1,22 @@
 """One look at the cluster: what it shows of a run, as facts."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from dbt_operator.api import names
-from dbt_operator.api.spec import DbtRunSpec, InvalidSpec, parse_run_spec
+from dbt_operator.api.spec import DbtRunSpec, Downstream, InvalidSpec, parse_run_spec
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_RUNS, EVENTS, JOBS, PODS, Object
 from dbt_operator.plan.facts import JobFacts, PodFacts, job_facts, pod_facts
+from dbt_operator.plan.repair import RetryRules
 from dbt_operator.plan.run import Rules
-from dbt_operator.pods.job import RunRef
+from dbt_operator.pods.job import grace_seconds
+from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.manager import RunKey
-from dbt_operator.reconcile.objects import RunRecord, run_record
+from dbt_operator.reconcile.run_status import RunRecord, run_record
+
+_JOB_NAME = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +27,8 @@ class Cluster:
     record: RunRecord
     spec: DbtRunSpec | None
     invalid: str | None
-    job: JobFacts | None
-    pod: PodFacts | None
+    jobs: Mapping[str, JobFacts]  # by name
+    pods: Mapping[str, PodFacts]  # the newest of each Job, by the Job's name
 
     @property
     def generation(self) -> int:
@@ -42,18 +47,43 @@ class Cluster:
             labels=metadata.get("labels") or {},
         )
 
+    @property
+    def token(self) -> str | None:
+        """The token of the retry of the whole run that a person asks for."""
+        annotations = self.run["metadata"].get("annotations") or {}
+        return annotations.get(names.ANNOTATION_RETRY) or None
+
     def rules(self, *, start_deadline: timedelta) -> Rules:
         """What the spec asks for, with the administrator's start deadline where it is silent."""
         spec = self.spec
         if spec is None:
             return Rules(start_deadline=start_deadline)
-        own = spec.producer.start_deadline_seconds if spec.producer is not None else None
         return Rules(
-            start_deadline=_seconds(own) or start_deadline,
+            start_deadline=_seconds(spec.producer.start_deadline_seconds) or start_deadline,
             active_deadline=_seconds(spec.active_deadline_seconds),
             ttl=_seconds(spec.ttl_seconds_after_finished),
             cancel=spec.cancel,
+            suspend=spec.suspend,
+            retry=_retry_rules(spec),
         )
+
+
+def _retry_rules(spec: DbtRunSpec) -> RetryRules:
+    retry = spec.retry
+    return RetryRules(
+        limit=retry.limit,
+        on=frozenset(retry.on),
+        first_wait=retry.backoff.duration,
+        factor=retry.backoff.factor,
+        longest_wait=retry.backoff.max,
+        per_node=retry.downstream is Downstream.PER_NODE,
+        parallelism=retry.parallelism,
+        together=retry.together,
+        concurrency=retry.concurrency_policy,
+        max_restarts=spec.producer.max_restarts,
+        fail_fast=bool(spec.fail_fast),
+        grace=timedelta(seconds=grace_seconds(spec)),
+    )
 
 
 def _seconds(number: int | None) -> timedelta | None:
@@ -67,17 +97,21 @@ async def observe(*, client: Client, key: RunKey) -> Cluster | None:
         return None
     mine = {names.LABEL_RUN_UID: key.uid}
     jobs = await client.list(resource=JOBS, namespace=key.namespace, labels=mine)
-    pods = await client.list(resource=PODS, namespace=key.namespace, labels=mine)
-    newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+    pods = _newest(await client.list(resource=PODS, namespace=key.namespace, labels=mine))
     spec, invalid = _parse(run)
     return Cluster(
         run=run,
         record=run_record(run),
         spec=spec,
         invalid=invalid,
-        job=await _job_facts(client, jobs[0], alone=newest is None) if jobs else None,
-        pod=await _pod_facts(client, newest) if newest is not None else None,
+        jobs={job["metadata"]["name"]: await _job_facts(client, job, pods=pods) for job in jobs},
+        pods={name: await _pod_facts(client, pod) for name, pod in pods.items()},
     )
+
+
+def _newest(pods: Iterable[Object]) -> dict[str, Object]:
+    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    return {pod["metadata"]["labels"].get(_JOB_NAME, ""): pod for pod in ordered}
 
 
 def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:
@@ -87,8 +121,11 @@ def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:
         return None, str(error)
 
 
-async def _job_facts(client: Client, job: Object, *, alone: bool) -> JobFacts:
-    return job_facts(job, events=await _events_about(client, job) if alone else [])
+async def _job_facts(client: Client, job: Object, *, pods: Mapping[str, Object]) -> JobFacts:
+    facts = job_facts(job)
+    if job["metadata"]["name"] in pods or facts.complete or facts.failed is not None:
+        return facts
+    return job_facts(job, events=await _events_about(client, job))
 
 
 async def _pod_facts(client: Client, pod: Object) -> PodFacts:

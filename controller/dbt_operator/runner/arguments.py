@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,23 @@ def _values(param: Any, tokens: list[str], at: int, *, attached: bool) -> int:
     while at + 1 + count < len(tokens) and not tokens[at + 1 + count].startswith("-"):
         count += 1
     return count
+
+
+def setting(*, cli: Any, command: Command, parameter: str, environ: Mapping[str, str]) -> str:
+    """The value of an option of one value: as written on the command line, else in the variable that dbt reads."""
+    for argument in reversed(command.arguments):
+        if argument.parameter == parameter:
+            attached = argument.tokens[0][len(argument.option) :].lstrip("=")
+            return attached or "".join(argument.tokens[1:2])
+    group = cli
+    for word in command.words:
+        group = group.commands[word]
+    for param in group.params:
+        if param.name == parameter:
+            # One name, or several of which the first that is set counts.
+            names = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
+            return next((environ[name] for name in names if environ.get(name)), "")
+    return ""
 
 
 def asking(*, cli: Any, command: Command, other: str) -> list[str]:

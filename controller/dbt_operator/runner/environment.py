@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -16,11 +18,14 @@ _DEFAULTS = {
     "DBT_LOG_LEVEL_FILE": "none",
     "DBT_USE_COLORS": "false",
 }
-_CACHE = "partial_parse.msgpack"
+PARSE_CACHE = "partial_parse.msgpack"
+# For a project whose hooks shall not run again when a part of it is executed again.
+ATTEMPT_KIND = "DBT_OPERATOR_ATTEMPT_KIND"
 
 
-def prepare(*, environ: MutableMapping[str, str], project_dir: Path, profiles_dir: str) -> list[str]:
+def prepare(*, environ: MutableMapping[str, str], project_dir: Path, profiles_dir: str, attempt_kind: str) -> list[str]:
     """Complete the environment for dbt; returns what went wrong, one sentence each."""
+    environ[ATTEMPT_KIND] = attempt_kind
     for name, value in _DEFAULTS.items():
         environ.setdefault(name, value)
     if profiles_dir:
@@ -33,7 +38,7 @@ def prepare(*, environ: MutableMapping[str, str], project_dir: Path, profiles_di
     if "DBT_TARGET_PATH" not in environ:
         # Fresh for each start, so that no artifact of an earlier run can be taken for this one's.
         environ["DBT_TARGET_PATH"] = str(scratch / "target")
-        _keep_parse_cache(source=project_dir / "target" / _CACHE, target=scratch / "target")
+        _keep_parse_cache(source=project_dir / "target" / PARSE_CACHE, target=scratch / "target")
     return []
 
 
@@ -69,4 +74,15 @@ def _keep_parse_cache(*, source: Path, target: Path) -> None:
     with contextlib.suppress(OSError):
         target.mkdir(exist_ok=True)
         if source.is_file():
-            shutil.copyfile(source, target / _CACHE)
+            shutil.copyfile(source, target / PARSE_CACHE)
+
+
+def unpack_parse_cache(*, source: Path, target: Path) -> None:
+    """Put the parse cache of an earlier attempt in place of any other; without one, or with a damaged one, dbt parses.
+
+    dbt checks itself whether the cache still holds, and whether it can be read.
+    """
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        content = gzip.decompress(source.read_bytes())
+        target.mkdir(parents=True, exist_ok=True)
+        (target / PARSE_CACHE).write_bytes(content)

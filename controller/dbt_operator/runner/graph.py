@@ -42,6 +42,17 @@ def _all_nodes(manifest: Any) -> Iterator[Any]:
         yield from (getattr(manifest, collection, None) or {}).items()
 
 
+def hooks(*, manifest: Any) -> dict[str, int]:
+    """How many hooks of each kind the project has, with those of its packages."""
+    tags = [tag for node in manifest.nodes.values() if _word(node.resource_type) == "operation" for tag in node.tags]
+    return {"on_run_start": tags.count("on-run-start"), "on_run_end": tags.count("on-run-end")}
+
+
+def runnable(*, known: dict[str, Line], selected: Iterable[str], types: frozenset[str]) -> frozenset[str]:
+    """Those of the selected nodes that a command for these types executes."""
+    return frozenset(one for one in selected if one in known and known[one]["resource_type"] in types)
+
+
 def describe(*, node: Any) -> Line:
     """One node of the manifest in the form of SelectedNodes."""
     config = getattr(node, "config", None)
@@ -72,9 +83,8 @@ def _word(value: Any) -> str:
     return str(getattr(value, "value", value) or "")
 
 
-def graph_nodes(*, known: dict[str, Line], selected: Iterable[str], types: frozenset[str]) -> list[Line]:
-    """The selected nodes of these types, and the ephemeral models and sources among their ancestors."""
-    chosen = {unique_id for unique_id in selected if unique_id in known and known[unique_id]["resource_type"] in types}
+def graph_nodes(*, known: dict[str, Line], chosen: Iterable[str]) -> list[Line]:
+    """The chosen nodes, and the ephemeral models and sources among their ancestors."""
     listed = {unique_id: known[unique_id] for unique_id in sorted(chosen)}
     waiting = list(listed)
     while waiting:

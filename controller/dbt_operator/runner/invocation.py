@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
+import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import errors, graph
-from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, take_apart
+from dbt_operator.runner import environment, errors, graph, selection
+from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, setting, take_apart
+from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.events import Callback, Translator
+from dbt_operator.runner.options import PRODUCER, Options
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
@@ -40,33 +45,67 @@ class Invocations:
     """One run of dbt in this process: `phase` is how far it came, `invocation_id` that of the latest invocation."""
 
     def __init__(
-        self, *, output: Output, callback: Callback, translator: Translator, cancellation: Cancellation
+        self,
+        *,
+        options: Options,
+        output: Output,
+        artifacts: Artifacts,
+        callback: Callback,
+        translator: Translator,
+        cancellation: Cancellation,
     ) -> None:
         self.phase = "start"
         self.invocation_id = ""
+        self._options = options
         self._output = output
+        self._artifacts = artifacts
         self._callback = callback
         self._translator = translator
         self._cancellation = cancellation
         self._runner: Any = None
 
-    def run(self, *, args: tuple[str, ...]) -> Outcome:
+    def run(self) -> Outcome:
         """Do what the arguments say, with dbt. Raises: KeyboardInterrupt, where it came between two calls of dbt."""
         with self._cancellation.interruptible():
             dbt = importlib.import_module("dbt.cli.main")
         self._runner = dbt.dbtRunner
-        command = take_apart(cli=dbt.cli, args=args)
-        manifest: Any = None
+        command = take_apart(cli=dbt.cli, args=self._options.dbt_args)
         if command.name in GRAPH_COMMANDS and command.known:
-            self.phase = "parse"
-            parsed = self._invoke(
-                ["parse", "--log-level", "none", *asking(cli=dbt.cli, command=command, other="parse")]
-            )
-            # The command would parse the same files with the same arguments, and fail in the same way.
-            if parsed.exception is not None:
-                return self._failure(parsed.exception)
-            manifest = parsed.result
-            self._tell_graph(dbt, command, manifest)
+            return self._run_nodes(dbt.cli, command)
+        if self._options.nodes:
+            return failed(kind=errors.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
+        return self._execute(command, manifest=None)
+
+    def _run_nodes(self, cli: Any, command: Command) -> Outcome:
+        target = _target_directory(cli=cli, command=command)
+        if self._options.parse_cache:
+            environment.unpack_parse_cache(source=Path(self._options.parse_cache), target=target)
+        self.phase = "parse"
+        parsed = self._invoke(["parse", "--log-level", "none", *self._asking(cli, command, other="parse")])
+        # The command would parse the same files with the same arguments, and fail in the same way.
+        if parsed.exception is not None:
+            return self._failure(parsed.exception)
+        manifest = parsed.result
+        # The manifest stays until the end: the garbage collector need not look through it again and again.
+        gc.freeze()
+        if self._options.attempt_kind == PRODUCER:
+            self._artifacts.start(files=[target / name for name in (environment.PARSE_CACHE, "manifest.json")])
+        self.phase = "list"
+        if self._options.nodes:
+            try:
+                command = self._tell_exact_graph(cli, command, manifest)
+            except selection.SelectionError as error:
+                return failed(kind=errors.SELECTOR, message=str(error))
+        else:
+            self._tell_graph(cli, command, manifest)
+        return self._execute(command, manifest=manifest)
+
+    def _asking(self, cli: Any, command: Command, *, other: str) -> list[str]:
+        # The manifest is written again by the command itself. Only a producer's is of use before that: to keep it.
+        needless = other == "ls" or self._options.attempt_kind != PRODUCER
+        return [*asking(cli=cli, command=command, other=other), *(["--no-write-json"] if needless else [])]
+
+    def _execute(self, command: Command, *, manifest: Any) -> Outcome:
         self.phase = "execute" if manifest is not None else "start"
         self._callback.follow(chatty=command.name not in GRAPH_COMMANDS, completed=self._cancellation.ended)
         return self._outcome(self._invoke(command.line(quiet=True), manifest=manifest))
@@ -110,26 +149,65 @@ class Invocations:
             self._output.invocation_id = self.invocation_id
         return result
 
-    def _tell_graph(self, dbt: Any, command: Command, manifest: Any) -> None:
+    def _tell_graph(self, cli: Any, command: Command, manifest: Any) -> None:
         """Print SelectedNodes. Whatever goes wrong here, the command itself is given its chance."""
-        self.phase = "list"
-        question = ["ls", "--log-level", "none", "--output", "json", "--output-keys", "unique_id"]
         try:
-            known = graph.known_nodes(manifest=manifest)
-            self._translator.known = known
+            self._learn(manifest)
+            listed = self._list(cli, command, manifest)
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
-            self._callback.follow(listening=False)
-            question += asking(cli=dbt.cli, command=command, other="ls")
-            # dbt 1.8 prints the list besides returning it.
-            with contextlib.redirect_stdout(io.StringIO()):
-                listed = self._invoke(question, manifest=manifest)
-            if isinstance(listed.exception, KeyboardInterrupt):
-                raise listed.exception
-            if not listed.success:
-                return
-            selected = graph.selected_ids(listed=listed.result or ())
-            nodes = graph.graph_nodes(known=known, selected=selected, types=GRAPH_COMMANDS[command.name])
-            for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
-                self._output.event("SelectedNodes", part)
+            if listed.success:
+                self._tell_selected(self._runnable(command, listed))
         except Exception as error:  # noqa: BLE001 - a mistake here must not fail a run that would have succeeded
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
+
+    def _tell_exact_graph(self, cli: Any, command: Command, manifest: Any) -> Command:
+        """Print SelectedNodes of a list of nodes; returns the command that executes exactly these.
+
+        Raises: selection.SelectionError when there is none.
+        """
+        wanted = selection.read_nodes(file=self._options.nodes)
+        self._learn(manifest)
+        known = self._translator.known
+        selection.check_known(wanted=wanted, known=known)
+        if command.name == "build":
+            selection.check_unit_tests(wanted=wanted, known=known)
+        state = selection.write_state(unique_ids=wanted)
+        exact = selection.selecting(cli=cli, command=command, state=state, environ=os.environ)
+        listed = self._list(cli, exact, manifest)
+        if not listed.success:
+            raise selection.SelectionError(f"dbt cannot list the nodes to execute: {listed.exception}")
+        chosen = self._runnable(exact, listed)
+        selection.check_selected(wanted=wanted, selected=chosen)
+        self._tell_selected(chosen)
+        return exact
+
+    def _learn(self, manifest: Any) -> None:
+        self._translator.known = graph.known_nodes(manifest=manifest)
+        self._output.event("Hooks", graph.hooks(manifest=manifest))
+
+    def _list(self, cli: Any, command: Command, manifest: Any) -> Any:
+        question = ["ls", "--log-level", "none", "--output", "json", "--output-keys", "unique_id"]
+        question += self._asking(cli, command, other="ls")
+        self._callback.follow(listening=False)
+        # dbt 1.8 prints the list besides returning it.
+        with contextlib.redirect_stdout(io.StringIO()):
+            listed = self._invoke(question, manifest=manifest)
+        if isinstance(listed.exception, KeyboardInterrupt):
+            raise listed.exception
+        return listed
+
+    def _runnable(self, command: Command, listed: Any) -> frozenset[str]:
+        selected = graph.selected_ids(listed=listed.result or ())
+        return graph.runnable(known=self._translator.known, selected=selected, types=GRAPH_COMMANDS[command.name])
+
+    def _tell_selected(self, chosen: frozenset[str]) -> None:
+        nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
+        for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
+            self._output.event("SelectedNodes", part)
+
+
+def _target_directory(*, cli: Any, command: Command) -> Path:
+    """Where dbt writes its files; relative settings are so to the project's directory."""
+    project = setting(cli=cli, command=command, parameter="project_dir", environ=os.environ)
+    target = setting(cli=cli, command=command, parameter="target_path", environ=os.environ)
+    return Path(project or ".", target or "target").absolute()

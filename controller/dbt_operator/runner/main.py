@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import platform
@@ -13,16 +14,20 @@ from typing import NoReturn
 
 from dbt_operator import __version__
 from dbt_operator.runner import environment, errors, graph, interpreter, results
+from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.events import Callback, Translator, converter
 from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
 from dbt_operator.runner.masking import Masker, secret_values
+from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
 from dbt_operator.runner.output import Line, Output, shortened
 from dbt_operator.runner.signals import Cancellation, leave
 
 FORMAT = 1
 _FLUSH_SECONDS = 10.0
+# A run that was told to stop has little time left, and its files were printed long ago unless it came right after them.
+_CANCELLED_SECONDS = 1.0
 
 
 def main() -> NoReturn:
@@ -51,8 +56,15 @@ class Session:
         self._translator = Translator(convert=self._convert, speak=self._capture.text)
         self._output = Output(fd=self._capture.redirect(), masker=self._masker, translate=self._translator.lines)
         self._callback = Callback(put=self._output.message, warn=self._warn)
+        self._artifacts = Artifacts(output=self._output, masker=self._masker)
+        self._memory = MemoryWatch(tell=self._tell_memory)
         self._invocations = Invocations(
-            output=self._output, callback=self._callback, translator=self._translator, cancellation=cancellation
+            options=options,
+            output=self._output,
+            artifacts=self._artifacts,
+            callback=self._callback,
+            translator=self._translator,
+            cancellation=cancellation,
         )
         self._finishing = threading.Lock()
 
@@ -101,10 +113,14 @@ class Session:
             except OSError as error:
                 return failed(kind=errors.PROJECT, message=f"the project directory cannot be used: {error}")
         for problem in environment.prepare(
-            environ=os.environ, project_dir=Path.cwd(), profiles_dir=options.profiles_dir
+            environ=os.environ,
+            project_dir=Path.cwd(),
+            profiles_dir=options.profiles_dir,
+            attempt_kind=options.attempt_kind,
         ):
             self._warn(problem)
-        return self._invocations.run(args=options.dbt_args)
+        self._memory.start()
+        return self._invocations.run()
 
     def _unusable_dbt(self) -> str:
         version = interpreter.dbt_version()
@@ -114,11 +130,16 @@ class Session:
         if not interpreter.supported(version):
             return f"dbt-core {version} is too old: 1.8 or newer is needed"
         try:
+            # What an import makes stays, so there is no garbage to look for, then or later.
+            gc.disable()
             with self._cancellation.interruptible():
                 importlib.import_module("dbt.cli.main")
                 self._to_line = converter()
         except ImportError as error:
             return f"dbt-core {version} cannot be imported by {sys.executable}: {error}"
+        finally:
+            gc.freeze()
+            gc.enable()
         return ""
 
     def _finish(self, outcome: Outcome) -> Outcome:
@@ -126,7 +147,9 @@ class Session:
         if not self._finishing.acquire(blocking=False):
             threading.Event().wait()
         self._cancellation.over()
+        self._memory.stop()
         self._capture.stop(timeout=1.0)
+        self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         self._output.drain(timeout=_FLUSH_SECONDS)
         found = outcome.results
         if found is None:
@@ -163,6 +186,9 @@ class Session:
         # written while there is time, since Kubernetes will not wait.
         outcome = self._finish(INTERRUPTED)
         os._exit(outcome.exit_code)
+
+    def _tell_memory(self, peak: int) -> None:
+        self._output.event("MemoryPeak", {"peak_memory_bytes": peak})
 
     def _convert(self, message: object) -> Line:
         return self._to_line(message)

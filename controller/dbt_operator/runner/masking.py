@@ -187,6 +187,12 @@ class Masker:
         # Longest first: of two secrets where one begins with the other, the whole of the longer one has to go.
         ordered = sorted((form for form in forms if len(form.strip()) >= SHORTEST), key=len, reverse=True)
         self._pattern = re.compile("|".join(re.escape(form) for form in ordered)) if ordered else None
+        self._encoded = [form.encode("utf-8", "replace") for form in ordered]
+
+    def occurs_in(self, content: bytes) -> bool:
+        """Whether a secret is in the content of a file, in any of its written forms."""
+        # One search after another: for megabytes that is far faster than one regular expression for all.
+        return any(form in content for form in self._encoded)
 
     def text(self, text: str) -> str:
         """The text without secrets."""

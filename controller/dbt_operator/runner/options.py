@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 
+PRODUCER = "producer"
+KINDS = (PRODUCER, "retry", "resume")
+
 
 @dataclass(frozen=True)
 class Options:
     """What the attempt's pod was asked to do."""
 
     attempt: str = ""
+    attempt_kind: str = PRODUCER
     run_uid: str = ""
     project_dir: str = ""
     profiles_dir: str = ""
+    nodes: str = ""
+    parse_cache: str = ""
     secret_env: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
     dbt_args: tuple[str, ...] = field(default=())
@@ -24,17 +30,23 @@ def parse_options(*, argv: list[str]) -> Options:
     split = argv.index("--") if "--" in argv else len(argv)
     parser = argparse.ArgumentParser(prog="runner.pyz", usage="%(prog)s [options] -- DBT_COMMAND [DBT_OPTION …]")
     parser.add_argument("--attempt", default="")
+    parser.add_argument("--attempt-kind", default=PRODUCER, choices=KINDS)
     parser.add_argument("--run-uid", default="")
     parser.add_argument("--project-dir", default="")
     parser.add_argument("--profiles-dir", default="")
+    parser.add_argument("--nodes", default="", metavar="FILE")
+    parser.add_argument("--parse-cache", default="", metavar="FILE")
     parser.add_argument("--secret-env", action="append", default=[], metavar="NAME")
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
     ours = parser.parse_args(argv[:split])
     return Options(
         attempt=ours.attempt,
+        attempt_kind=ours.attempt_kind,
         run_uid=ours.run_uid,
         project_dir=ours.project_dir,
         profiles_dir=ours.profiles_dir,
+        nodes=ours.nodes,
+        parse_cache=ours.parse_cache,
         secret_env=tuple(ours.secret_env),
         secret_files=tuple(ours.secret_files),
         dbt_args=tuple(argv[split + 1 :]),

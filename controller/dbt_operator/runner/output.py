@@ -89,6 +89,13 @@ def _with_texts_up_to(value: Any, length: int) -> Any:
     return value
 
 
+class _Verbatim:
+    """A line that is printed as it is: masking would damage what is encoded in it."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+
 class Output:
     """Lines in the order they were put, each with the next number. Putting never blocks, not even a signal handler."""
 
@@ -108,8 +115,8 @@ class Output:
         """Begin to print."""
         self._thread.start()
 
-    def event(self, name: str, data: Line, *, level: str = "info", msg: str = "") -> None:
-        """Print an event of our own, in dbt's envelope."""
+    def event(self, name: str, data: Line, *, level: str = "info", msg: str = "", masked: bool = True) -> None:
+        """Print an event of our own, in dbt's envelope; only what cannot be masked is printed without it."""
         info = {
             "name": name,
             "level": level,
@@ -119,7 +126,8 @@ class Output:
             "msg": msg,
             "thread": threading.current_thread().name,
         }
-        self._queue.put({"info": info, "data": data})
+        line = {"info": info, "data": data}
+        self._queue.put(line if masked else _Verbatim(line))
 
     def message(self, message: Any) -> None:
         """Print what becomes of a message of dbt. Conversion costs more than a callback may, so the thread does it."""
@@ -155,10 +163,16 @@ class Output:
                 if self.dropped <= 10:
                     self.event("RunnerWarning", {"message": f"an event could not be printed: {error!r}"}, level="warn")
 
-    def _print(self, line: Line) -> None:
+    def _print(self, line: Line | _Verbatim) -> None:
+        if isinstance(line, _Verbatim):
+            self._number(line.line)
+            return
         line = {"info": line["info"], "data": self._masker.value(line["data"])}
         # dbt repeats whole error texts here; the data carries them too.
         line["info"]["msg"] = shortened(self._masker.text(plain(line["info"].get("msg") or "")), limit=2048)
+        self._number(line)
+
+    def _number(self, line: Line) -> None:
         self._seq += 1
         self._write(encode({"seq": self._seq, **line}))
 

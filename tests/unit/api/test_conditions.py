@@ -22,7 +22,10 @@ def statuses(conditions: tuple[Condition, ...]) -> dict[str, str]:
     return {condition.type: condition.status.value for condition in conditions}
 
 
-@pytest.mark.parametrize("phase", [phase for phase in RunPhase if not phase.terminal])
+LIVE = [phase for phase in RunPhase if not phase.terminal and phase is not RunPhase.SUSPENDED]
+
+
+@pytest.mark.parametrize("phase", LIVE)
 def test_a_live_run_is_neither_complete_nor_failed(phase: RunPhase) -> None:
     assert statuses(conditions_of(phase, RunReason.EXECUTING)) == {"Succeeded": "Unknown", "Reconciling": "True"}
 
@@ -44,6 +47,22 @@ def test_a_live_run_that_waits_for_a_person_is_stalled_instead_of_reconciling() 
     stalled = conditions_of(RunPhase.QUEUED, RunReason.FORBIDDEN)
     assert statuses(stalled) == {"Succeeded": "Unknown", "Stalled": "True"}
     again = conditions_of(RunPhase.STARTING, RunReason.SCHEDULING, previous=stalled)
+    assert statuses(again) == {"Succeeded": "Unknown", "Reconciling": "True"}
+
+
+def test_a_suspended_run_is_neither_at_work_nor_stuck() -> None:
+    live = conditions_of(RunPhase.RUNNING, RunReason.EXECUTING)
+    suspended = conditions_of(RunPhase.SUSPENDED, RunReason.SUSPENDED, previous=live)
+    assert statuses(suspended) == {"Succeeded": "Unknown", "Suspended": "True"}
+    again = conditions_of(RunPhase.RETRYING, RunReason.RESUMING, previous=suspended)
+    assert statuses(again) == {"Succeeded": "Unknown", "Reconciling": "True"}
+    cancelled = conditions_of(RunPhase.CANCELLED, RunReason.CANCELLED, previous=suspended)
+    assert statuses(cancelled) == {"Succeeded": "False", "Failed": "True", "Stalled": "True"}
+
+
+def test_a_failed_run_that_is_retried_is_not_failed_meanwhile() -> None:
+    failed = conditions_of(RunPhase.FAILED, RunReason.NODES_FAILED)
+    again = conditions_of(RunPhase.RETRYING, RunReason.RETRYING_NODES, previous=failed)
     assert statuses(again) == {"Succeeded": "Unknown", "Reconciling": "True"}
 
 

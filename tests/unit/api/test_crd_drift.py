@@ -6,8 +6,8 @@ whichever it is.
 
 import types
 import typing
-from datetime import datetime
-from enum import Enum
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from msgspec import NODEFAULT, inspect
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
-from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.api.spec import DURATION, DURATION_LIMIT, DbtRunSpec, parse_run_spec
 from dbt_operator.api.status import DbtModelSpec, DbtModelStatus, DbtRunStatus
 from dbt_operator.api.values import Value
 
@@ -85,6 +85,8 @@ def of_msgspec(kind: inspect.Type) -> Shape:
             return {"type": "string", "enum": [member.value for member in cls]}
         case inspect.StrType(max_length=limit):
             return {"type": "string", "maxLength": limit}
+        case inspect.BoolType():
+            return {"type": "boolean"}
         case inspect.IntType():
             return {"type": "integer"}
         case inspect.FloatType():
@@ -106,8 +108,19 @@ def of_model(model: type[BaseModel]) -> Shape:
         "type": "object",
         "fields": {alias: of_annotation(field.annotation, limits_of(field)) for alias, field in fields.items()},
         "required": sorted(alias for alias, field in fields.items() if field.is_required()),
-        "defaults": {alias: value for alias, value in defaults.items() if value not in (None, (), {})},
+        "defaults": {alias: plain(value) for alias, value in defaults.items() if value not in (None, (), {})},
     }
+
+
+def plain(default: Any) -> Any:
+    """A default of a model as a CRD has it."""
+    if isinstance(default, BaseModel):
+        assert default == type(default)(), "a default of an object that is not made of those of its fields"
+        return {}
+    if isinstance(default, timedelta):
+        minutes, seconds = divmod(round(default.total_seconds()), 60)
+        return f"{60 * minutes + seconds}s" if seconds else f"{minutes}m"
+    return [plain(each) for each in default] if isinstance(default, tuple) else default
 
 
 def limits_of(field: FieldInfo) -> list[Any]:
@@ -133,15 +146,25 @@ def of_annotation(annotation: Any, limits: list[Any]) -> Shape:
         }
     if origin is dict:
         return {"type": "object", **known(maxProperties=limit(limits, annotated_types.MaxLen))}
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    return of_class(annotation, limits)
+
+
+def of_class(annotation: Any, limits: list[Any]) -> Shape:
+    """The shape of a class with the limits that its annotation adds."""
+    assert isinstance(annotation, type), f"no rule for {annotation}"
+    if issubclass(annotation, BaseModel):
         return of_model(annotation)
+    if issubclass(annotation, StrEnum):
+        return {"type": "string", "enum": [member.value for member in annotation]}
+    if annotation is timedelta:
+        return {"type": "string", "minLength": 1, "maxLength": DURATION_LIMIT, "pattern": DURATION}
     if annotation is str:
         return {"type": "string", **text_limits(limits)}
     if annotation is bool:
         return {"type": "boolean"}
-    if annotation is int:
+    if annotation in (int, float):
         return {
-            "type": "integer",
+            "type": "integer" if annotation is int else "number",
             "minimum": limit(limits, annotated_types.Ge),
             "maximum": limit(limits, annotated_types.Le),
         }
@@ -200,6 +223,32 @@ def test_the_spec_of_a_run_is_the_same_in_the_crd_and_in_python() -> None:
     assert model["fields"].pop("podTemplate") == {"type": "object"}
     # False is what an absent flag means; both sides say so.
     assert schema == model
+
+
+def defaulted(schema: Shape, value: Any) -> Any:
+    """The value with the defaults of its schema, as the apiserver fills them in."""
+    if not isinstance(value, dict):
+        return value
+    fields = schema.get("properties", {})
+    given = {name: each["default"] for name, each in fields.items() if "default" in each} | value
+    return {name: defaulted(fields.get(name, {}), each) for name, each in given.items()}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"retry": {}},
+        {"retry": {"limit": 0, "backoff": {"max": "1h30m"}}},
+        {"retry": {"backoff": {}, "on": []}},
+        {"producer": {"startDeadlineSeconds": 5}},
+    ],
+)
+def test_a_spec_means_the_same_with_the_defaults_of_the_crd_and_without(given: Shape) -> None:
+    required = {"project": {"image": {"path": "/dbt"}}, "profile": {"secretRef": {"name": "dwh"}}, "image": "dbt:1"}
+    filled = defaulted(crd_schema("dbtruns", "spec"), required | given)
+    assert filled["retry"].keys() > {"limit", "on", "backoff"}
+    assert parse_run_spec(filled) == parse_run_spec(required | given)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The documentation's tables name every phase, reason and condition, and none that does not exist."""
 
-import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-NOT_YET = {RunPhase.RETRYING, RunPhase.SUSPENDED}
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -33,7 +31,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
 )
 def test_a_table_is_complete(page: str, heading: str, kind: type[StrEnum]) -> None:
     named = [row[0].strip("`") for row in rows(page, heading) if row[0].startswith("`")]
-    assert named == [member.value for member in kind if member not in NOT_YET]
+    assert named == [member.value for member in kind]
 
 
 @pytest.mark.parametrize(("page", "kind"), [("dbtrun.md", RunPhase), ("dbtmodel.md", NodePhase)])
@@ -42,8 +40,3 @@ def test_reasons_are_given_phases_that_exist(page: str, kind: type[StrEnum]) -> 
         assert set(phases.split(", ")) <= {member.value for member in kind}, reason
         assert meaning.endswith(".")
         assert advice.endswith(".")
-
-
-def test_the_reserved_phases_are_documented_as_such() -> None:
-    text = (DOCS / "dbtrun.md").read_text()
-    assert re.search(r"`Retrying` and `Suspended` are reserved", text)

@@ -36,11 +36,47 @@ def test_names_are_legal_and_unique_whatever_dbt_calls_its_nodes(run: str, nodes
         assert len(name) <= names.OBJECT_NAME_LIMIT
 
 
+def test_attempts_and_what_they_leave_are_called_after_their_run() -> None:
+    assert names.producer_job_name("nightly", number=2) == "nightly-producer-2"
+    assert names.retry_job_name("nightly", key="nodes", number=3) == "nightly-retry-nodes-3"
+    assert re.fullmatch(r"nightly-retry-[0-9a-f]{8}-1", names.retry_job_name("nightly", key="model.a.b", number=1))
+    assert names.resume_job_name("nightly", number=1) == "nightly-resume-1"
+    assert names.attempt_record_name("nightly", index=7) == "nightly-attempt-7"
+    assert names.cache_name("nightly") == "nightly-parse-cache"
+    assert names.artifacts_name("nightly") == "nightly-artifacts"
+
+
+def jobs(run: str) -> list[str]:
+    """Names of Jobs that one run may have at once."""
+    return [
+        names.producer_job_name(run, number=1),
+        names.producer_job_name(run, number=101),
+        names.resume_job_name(run, number=1),
+        names.retry_job_name(run, key="nodes", number=1),
+        names.retry_job_name(run, key="model.shop.orders", number=1),
+        names.retry_job_name(run, key="model.shop.items", number=1),
+        names.retry_job_name(run, key="model.shop.items", number=21),
+    ]
+
+
+def config_maps(run: str) -> list[str]:
+    """Names of the ConfigMaps that one run has."""
+    records = [names.attempt_record_name(run, index=index) for index in (1, 11, 1000)]
+    return [*records, names.cache_name(run), names.artifacts_name(run), names.runner_config_map_name(run)]
+
+
 @given(RUN)
-def test_the_job_of_a_long_run_leaves_room_for_the_pods_suffix(run: str) -> None:
-    name = names.producer_job_name(run, number=1)
-    assert OBJECT_NAME.match(name)
-    assert len(name) <= names.JOB_NAME_LIMIT
+def test_the_jobs_of_a_long_run_leave_room_for_the_pods_suffix(run: str) -> None:
+    for name in jobs(run):
+        assert OBJECT_NAME.match(name)
+        assert len(name) <= names.JOB_NAME_LIMIT
+
+
+@given(RUN)
+def test_the_config_maps_of_a_long_run_have_legal_names(run: str) -> None:
+    for name in config_maps(run):
+        assert OBJECT_NAME.match(name)
+        assert len(name) <= names.OBJECT_NAME_LIMIT
 
 
 @given(st.text())
@@ -49,6 +85,7 @@ def test_every_text_has_a_legal_label_value(text: str) -> None:
 
 
 @given(RUN, RUN)
-def test_different_runs_never_share_a_job(one: str, other: str) -> None:
-    same = names.producer_job_name(one, number=1) == names.producer_job_name(other, number=1)
-    assert same == (one == other)
+def test_different_runs_never_share_an_object(one: str, other: str) -> None:
+    for made in (jobs, config_maps):
+        assert len(set(made(one))) == len(made(one))
+        assert one == other or set(made(one)).isdisjoint(made(other))

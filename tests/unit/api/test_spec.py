@@ -1,12 +1,13 @@
 """A spec that cannot be used is explained in one sentence that names the field."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_operator.api.spec import InvalidSpec, parse_run_spec
+from dbt_operator.api.spec import ConcurrencyPolicy, Downstream, InvalidSpec, RetryOn, parse_run_spec
 
 SMALLEST: dict[str, Any] = {"project": {"image": {"path": "/dbt"}}, "profile": {"inProject": True}, "image": "dbt:1"}
 
@@ -39,7 +40,18 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"threads": 0}, "spec.threads is wrong: input should be greater than or equal to 1, not 0."),
         ({"threads": "8"}, "spec.threads is wrong: input should be a valid integer, not '8'."),
         ({"command": "run"}, "spec.command is wrong: input should be 'build', not 'run'."),
-        ({"suspend": True}, "spec.suspend is not a field that this version of the operator knows."),
+        ({"pause": True}, "spec.pause is not a field that this version of the operator knows."),
+        ({"retry": {"limit": 21}}, "spec.retry.limit is wrong: input should be less than or equal to 20, not 21."),
+        (
+            {"retry": {"on": ["Error", "Skipped"]}},
+            "spec.retry.on[1] is wrong: input should be 'Error', 'TestsFailed', 'CompileError', 'PartialSuccess' or "
+            "'ConnectionFailed', not 'Skipped'.",
+        ),
+        (
+            {"retry": {"backoff": {"duration": "soon"}}},
+            "spec.retry.backoff.duration: it has to be a duration such as 10s, 5m or 1h30m.",
+        ),
+        ({"retry": {"backoff": {"max": "24h1s"}}}, "spec.retry.backoff.max: it can be 24h at most."),
         ({"select": ["a", ""]}, "spec.select[1] is wrong: string should have at least 1 character, not ''."),
         ({"project": {"git": {}}}, "spec.project.image is required. Wrong as well: spec.project.git."),
     ],
@@ -50,6 +62,37 @@ def test_a_sentence_names_the_field(change: dict[str, Any], sentence: str) -> No
     assert str(failure.value) == sentence
 
 
+def test_the_retries_of_a_spec_that_does_not_speak_of_them() -> None:
+    spec = parse_run_spec(SMALLEST)
+    assert (spec.suspend, spec.producer.max_restarts) == (False, 3)
+    retry = spec.retry
+    assert (retry.limit, retry.on, retry.downstream) == (1, (RetryOn.ERROR,), Downstream.TOGETHER)
+    assert (retry.parallelism, retry.together, retry.concurrency_policy) == (5, 20, ConcurrencyPolicy.AUTO)
+    backoff = retry.backoff
+    assert (backoff.duration, backoff.factor, backoff.max) == (timedelta(seconds=10), 2, timedelta(minutes=5))
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("0s", timedelta()),
+        ("90s", timedelta(seconds=90)),
+        ("1h30m", timedelta(minutes=90)),
+        ("1h1s", timedelta(seconds=3601)),
+        ("24h", timedelta(days=1)),
+    ],
+)
+def test_a_duration_is_read_as_go_does(text: str, duration: timedelta) -> None:
+    retry = parse_run_spec(SMALLEST | {"retry": {"backoff": {"duration": text}}}).retry
+    assert retry.backoff.duration == duration
+
+
+@pytest.mark.parametrize("text", ["", "10", "s", "1m1h", "-5s", "1.5h", "10s\n", "٣s", "1d", 10, None, f"{'9' * 15}h"])
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(InvalidSpec, match=r"^spec\.retry\.backoff\.max: it (has to be a duration|can be 24h)"):
+        parse_run_spec(SMALLEST | {"retry": {"backoff": {"max": text}}})
+
+
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -57,7 +100,12 @@ json = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*SMALLEST, "select", "vars", "threads", "podTemplate", "x"]), json))
+@given(
+    st.dictionaries(
+        st.sampled_from([*SMALLEST, "select", "vars", "threads", "podTemplate", "retry", "suspend", "producer", "x"]),
+        json,
+    )
+)
 def test_whatever_stands_in_a_spec_it_is_read_or_explained(raw: dict[str, Any]) -> None:
     try:
         parse_run_spec(SMALLEST | raw)

@@ -17,6 +17,7 @@ from dbt_operator.api.status import (
     FailingTest,
     ModelAttempt,
     ModelTests,
+    RunArtifacts,
     RunAttempt,
     RunFailure,
     Severity,
@@ -66,10 +67,13 @@ def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
         completion_time=START + timedelta(seconds=92),
         nodes=Counts(total=40, pending=20, running=3, failed=1, succeeded=16),
         dbt=DbtInfo(version="1.11.16"),
+        retries=1,
+        artifacts=RunArtifacts(config_map="a-artifacts"),
         attempts=(
             RunAttempt(
                 name="a-producer-1", kind=AttemptKind.PRODUCER, state=AttemptPhase.FAILED, exit_code=0, log_time="t"
             ),
+            RunAttempt(name="a-retry-nodes-1", kind=AttemptKind.RETRY, state=AttemptPhase.RUNNING, nodes=3),
         ),
     )
     assert status.to_dict() == {
@@ -90,7 +94,12 @@ def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
             "cancelled": 0,
         },
         "dbt": {"version": "1.11.16"},
-        "attempts": [{"name": "a-producer-1", "kind": "Producer", "state": "Failed", "exitCode": 0, "logTime": "t"}],
+        "retries": 1,
+        "artifacts": {"configMap": "a-artifacts", "manifest": False},
+        "attempts": [
+            {"name": "a-producer-1", "kind": "Producer", "state": "Failed", "exitCode": 0, "logTime": "t"},
+            {"name": "a-retry-nodes-1", "kind": "Retry", "state": "Running", "nodes": 3},
+        ],
     }
 
 
@@ -108,6 +117,14 @@ def test_what_exceeds_the_limits_of_the_crd_is_shortened_not_lost() -> None:
 def test_what_is_unknown_or_empty_is_left_out_unless_the_crd_requires_it() -> None:
     assert DbtModelStatus(message="", job_id="", tests=None).to_dict() == {"phase": "Pending"}
     assert RunFailure(unique_id="u", name="n", message="").to_dict()["message"] == ""
+
+
+def test_of_many_attempts_of_a_run_the_newest_are_kept() -> None:
+    attempts = tuple(
+        RunAttempt(name=f"a-resume-{n}", kind=AttemptKind.RESUME, state=AttemptPhase.LOST) for n in range(60)
+    )
+    written = DbtRunStatus(attempts=attempts).to_dict()["attempts"]
+    assert [attempt["name"] for attempt in written] == [f"a-resume-{n}" for n in range(10, 60)]
 
 
 def test_of_the_attempts_the_newest_are_kept() -> None:

@@ -150,11 +150,12 @@ _NAMES = [
     "MainEncounteredError", "MainStackTrace", "LogCancelLine", "EndOfRunSummary", "StatsLine", "CommandCompleted",
     "LogModelResult", "LogTestResult", "LogSeedResult", "LogFutureResult", "LogHookEndLine", "SkippingDetails",
     "NodeFinished", "MarkSkippedChildren", "RunResultError", "GenericExceptionOnRun", "Generic", "LogStartLine",
-    "NoNodesForSelectionCriteria",
+    "NoNodesForSelectionCriteria", "Hooks", "MemoryPeak", "Artifact",
 ]  # fmt: skip
 _KEYS = [
     "node_info", "unique_id", "status", "run_result", "nodes", "results", "part", "parts", "total", "stats", "error",
     "exc", "msg", "exit_code", "success", "conn_name", "version", "execution_time", "node_count", "stack_trace",
+    "on_run_end", "peak_memory_bytes", "data", "size", "sha256",
 ]  # fmt: skip
 _LEVELS = st.sampled_from(["info", "warn", "error", "debug", ""])
 

@@ -30,13 +30,15 @@ def _runner_log() -> list[bytes]:
         data_test("ta", "a", attached_node="model.shop.a"), data_test("td", "d", "a", attached_node="model.shop.d"),
         unit_test("uf", "model.shop.f"), parts=3,
     )  # fmt: skip
+    log.add("Hooks", {"on_run_start": 1, "on_run_end": 2}).add("MemoryPeak", {"peak_memory_bytes": 50_000_000})
     log.run("operation.shop.shop-on-run-start-0").run("model.shop.a").end("model.shop.e", materialized="ephemeral")
     log.start("test.shop.ta", "model.shop.b", "model.shop.d").end("test.shop.ta", "warn", message="Got 2 results")
     log.end("model.shop.b", "error", message="Database Error in model b (models/b.sql)\n  no column x")
+    log.add("MemoryPeak", {"peak_memory_bytes": 70_000_000})
     log.end("model.shop.c", "skipped").end("model.shop.d").run("test.shop.td", "fail", message="Got 1 result")
     log.end("model.shop.g", "skipped").run("unit_test.shop.f.uf", "fail").end("model.shop.f", "skipped")
     results = {node.unique_id: node.status for node in folded(log.lines).nodes.values() if node.status}
-    return log.digest(results, parts=2).finish(1, results=len(results)).lines
+    return log.digest(results, parts=2).finish(1, results=len(results), peak_memory_bytes=60_000_000).lines
 
 
 def _cancelled_log() -> list[bytes]:
@@ -68,6 +70,8 @@ def _not_beyond(state: AttemptState, whole: AttemptState) -> None:
             assert (node.phase, node.status) == (final.phase, final.status)
         else:
             assert _ORDER[node.phase] <= _ORDER.get(final.phase, 2)
+    assert state.end_hooks in (None, whole.end_hooks)
+    assert (state.peak_memory_bytes or 0) <= (whole.peak_memory_bytes or 0)
 
 
 @_quick
@@ -135,6 +139,7 @@ def test_lines_out_of_order_end_in_the_same_phases(name: str, shuffled: random.R
         one: node.phase for one, node in whole.nodes.items()
     }
     assert conclude(state=state, pod=None).phase == conclude(state=whole, pod=None).phase
+    assert (state.end_hooks, state.peak_memory_bytes) == (whole.end_hooks, whole.peak_memory_bytes)
 
 
 @_quick

@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 
+from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec, parse_run_spec
-from dbt_operator.pods.job import RunRef, producer_job
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.job import attempt_job
+from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.template import InvalidPodTemplate, merge
 
 RUN = RunRef(namespace="data", name="nightly", uid="11111111-2222-3333-4444-555555555555", labels={})
+PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
 
 
 def spec(**fields: Any) -> DbtRunSpec:
@@ -21,7 +25,7 @@ def spec(**fields: Any) -> DbtRunSpec:
 
 
 def pod_of(**fields: Any) -> dict[str, Any]:
-    template: dict[str, Any] = producer_job(run=RUN, spec=spec(**fields), number=1)["spec"]["template"]
+    template: dict[str, Any] = attempt_job(run=RUN, spec=spec(**fields), decision=PRODUCER)["spec"]["template"]
     return template
 
 

@@ -2,8 +2,16 @@
 
 from typing import Any
 
-from dbt_operator.pods.job import RunRef, dbt_arguments, producer_job, runner_config_map
-from tests.unit.pods.test_pod_template import RUN, pod_of, spec
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.job import attempt_job, dbt_arguments, runner_config_map
+from dbt_operator.pods.run import RunRef
+from tests.unit.pods.test_pod_template import PRODUCER, RUN, pod_of, spec
+
+QUEUE = "kueue.x-k8s.io/queue-name"
+RETRY = Decision(
+    index=3, kind=AttemptKind.RETRY, name="nightly-retry-1a2b3c4d-2", nodes=frozenset({"model.shop.orders"})
+)
 
 
 def arguments_of(**fields: Any) -> list[str]:
@@ -38,7 +46,7 @@ def test_a_selector_is_passed_by_name() -> None:
 
 
 def test_a_job_is_one_attempt_owned_by_its_run() -> None:
-    job = producer_job(run=RUN, spec=spec(), number=1)
+    job = attempt_job(run=RUN, spec=spec(), decision=PRODUCER)
     assert job["metadata"]["name"] == "nightly-producer-1"
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["podReplacementPolicy"] == "Failed"
@@ -48,8 +56,8 @@ def test_a_job_is_one_attempt_owned_by_its_run() -> None:
 
 
 def test_a_queue_name_on_the_run_reaches_the_job() -> None:
-    queued = RunRef(namespace="data", name="nightly", uid=RUN.uid, labels={"kueue.x-k8s.io/queue-name": "team"})
-    assert producer_job(run=queued, spec=spec(), number=1)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    queued = RunRef(namespace="data", name="nightly", uid=RUN.uid, labels={QUEUE: "team"})
+    assert attempt_job(run=queued, spec=spec(), decision=PRODUCER)["metadata"]["labels"][QUEUE] == "team"
 
 
 def test_names_of_variables_from_secrets_are_given_to_the_runner_to_mask() -> None:
@@ -91,3 +99,31 @@ def test_the_runner_fits_into_a_config_map() -> None:
     manifest = runner_config_map(RUN)
     assert manifest["immutable"] is True
     assert len(manifest["binaryData"]["runner.pyz"]) < 300_000
+
+
+def test_a_retry_has_the_producers_arguments_but_for_the_selection() -> None:
+    fields: dict[str, Any] = {"select": ["a"], "vars": {"day": "monday"}, "threads": 3, "profile": {"inProject": True}}
+    producer = attempt_job(run=RUN, spec=spec(**fields), decision=PRODUCER)
+    retry = attempt_job(run=RUN, spec=spec(**fields), decision=RETRY)
+    ours, theirs = (job["spec"]["template"]["spec"]["containers"][0]["args"] for job in (retry, producer))
+    dbts, producers = ours[ours.index("--") + 1 :], theirs[theirs.index("--") + 1 :]
+    assert producers == ["build", "--select", "a", *dbts[1:]]
+    assert ours[ours.index("--attempt-kind") + 1] == "retry"
+    assert theirs[theirs.index("--attempt-kind") + 1] == "producer"
+
+
+def test_a_retry_mounts_its_nodes_and_the_parse_cache_that_may_be_missing() -> None:
+    pod = attempt_job(run=RUN, spec=spec(), decision=RETRY)["spec"]["template"]["spec"]
+    maps = {volume["configMap"]["name"]: volume["configMap"] for volume in pod["volumes"] if "configMap" in volume}
+    assert [item["key"] for item in maps["nightly-attempt-3"]["items"]] == ["nodes.json.gz"]
+    assert maps["nightly-parse-cache"]["optional"] is True
+    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    arguments = pod["containers"][0]["args"]
+    assert arguments[arguments.index("--nodes") + 1].startswith(mounted["dbt-operator-nodes"])
+    assert arguments[arguments.index("--parse-cache") + 1].startswith(mounted["dbt-operator-cache"])
+
+
+def test_the_labels_of_a_job_name_its_attempt() -> None:
+    labels = attempt_job(run=RUN, spec=spec(), decision=RETRY)["metadata"]["labels"]
+    assert labels["dbt-operator.io/attempt"] == "retry-1a2b3c4d-2"
+    assert labels["dbt-operator.io/attempt-index"] == "3"

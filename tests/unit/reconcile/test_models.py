@@ -4,15 +4,18 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.writer import StatusWriter
-from dbt_operator.pods.job import RunRef
+from dbt_operator.plan.attempt import Attempt
+from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.models import Models
 from tests.unit.plan import lines
 from tests.unit.plan.lines import MODEL, SEED
 
+JOBS = ["nightly-producer-1", "nightly-resume-1"]
 RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
 
 
@@ -60,8 +63,12 @@ class Given:
             failed=self.failed.append,
         )
 
-    def show(self, state: AttemptState) -> None:
-        self.models.show(state=state, job="nightly-producer-1")
+    def show(self, *states: AttemptState) -> None:
+        remembered = [
+            self.models.remembered(state, job=JOBS[index], first=index == 0) for index, state in enumerate(states)
+        ]
+        attempts = [Attempt(name=name) for name in JOBS[: len(states)]]
+        self.models.show(history=History(attempts=tuple(remembered)), attempts=attempts)
 
 
 def folded(*log: bytes) -> AttemptState:
@@ -102,7 +109,7 @@ def test_a_failed_node_is_told_once_and_with_its_text() -> None:
 
 async def test_models_that_exist_are_not_created_again() -> None:
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
-    await given.models.load()
+    await given.models.load(first_job=JOBS[0])
     given.show(folded(*lines.GRAPH))
     assert set(given.writes.created) == {"nightly.orders"}
 
@@ -110,15 +117,15 @@ async def test_models_that_exist_are_not_created_again() -> None:
 async def test_what_an_earlier_controller_has_seen_end_is_not_opened_again() -> None:
     # The beginning of the log, with the seed's result, was rotated away.
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success"), stored_model(MODEL, SEED)])
-    await given.models.load()
+    await given.models.load(first_job=JOBS[0])
     given.show(close(state=folded(*lines.EXECUTING), ending=Ending.LOST))
-    assert given.writes.phases("nightly.raw") == []
+    assert given.writes.phases("nightly.raw") == ["Succeeded"]
     assert given.writes.phases("nightly.orders") == ["Skipped"]
 
 
 async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> None:
     given = Given(stored=[stored_model(SEED), stored_model(MODEL, SEED)])
-    await given.models.load()
+    await given.models.load(first_job=JOBS[0])
     without_graph = [line for line in lines.RED_LOG if b"SelectedNodes" not in line]
     given.show(close(state=folded(*without_graph), ending=Ending.COMPLETED))
     assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED

@@ -1,0 +1,97 @@
+"""What all attempts of a run have said, oldest first, and whose word stands for which node.
+
+A later attempt replaces an earlier one for the nodes that it has begun or skipped, and says nothing of those that it
+never came to. A test speaks about one build of the node that it tests: once that node is built again, what was found
+before is no longer about what is there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt.graph import TEST_TYPES, Graph
+from dbt_operator.dbt.state import AttemptState, NodeState
+
+_BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
+
+
+class Word(NamedTuple):
+    """What stands for a node: the state of the attempt that said it, and what it said of the node."""
+
+    state: AttemptState
+    node: NodeState
+    attempt: int  # which one said it, from 0
+
+
+@dataclass(frozen=True)
+class History:
+    """The states of the attempts in their order. `pending`: nodes that are to be executed yet, whatever they were."""
+
+    attempts: tuple[AttemptState, ...] = ()
+    pending: frozenset[str] = frozenset()
+
+    @cached_property
+    def graph(self) -> Graph | None:
+        """The graph of the run: what its first attempt that came so far has selected. Later ones select parts of it."""
+        return next((state.graph for state in self.attempts if state.graph is not None), None)
+
+    def word(self, unique_id: str) -> Word | None:
+        """What stands for the node; None when no attempt has mentioned it."""
+        if len(self.attempts) == 1:
+            node = self.attempts[0].nodes.get(unique_id)
+            return None if node is None else Word(self.attempts[0], node, 0)
+        if unique_id.partition(".")[0] in TEST_TYPES:
+            return self._word_of_test(unique_id)
+        return next(self._words(unique_id, phases=_SPOKEN), None) or next(self._words(unique_id), None)
+
+    def unique_ids(self) -> Iterator[str]:
+        """Every node that an attempt has mentioned, once."""
+        seen: dict[str, None] = {}
+        for state in self.attempts:
+            seen.update(dict.fromkeys(state.nodes))
+        return iter(seen)
+
+    def _word_of_test(self, unique_id: str) -> Word | None:
+        since = self._built(unique_id)
+        # A test that runs again by itself has not yet taken back what it found before.
+        for phases in (_ENDED, _SPOKEN, None):
+            word = next(self._words(unique_id, phases=phases, since=since), None)
+            if word is not None:
+                return word
+        earlier = next(self._words(unique_id), None)
+        if earlier is None:
+            return None
+        node = earlier.node
+        unsaid = NodeState(
+            unique_id=unique_id,
+            name=node.name,
+            resource_type=node.resource_type,
+            attached_node=node.attached_node,
+            package=node.package,
+            path=node.path,
+        )
+        return Word(self.attempts[since], unsaid, since)
+
+    def _built(self, unique_id: str) -> int:
+        """Index of the attempt that built what the test is about last."""
+        tested = self.graph.tested_nodes(unique_id) if self.graph is not None else ()
+        builds = (next(self._words(node, phases=_BEGUN), None) for node in tested)
+        return max((word.attempt for word in builds if word is not None), default=0)
+
+    def _words(self, unique_id: str, *, phases: frozenset[NodePhase] | None = None, since: int = 0) -> Iterator[Word]:
+        """What the attempts say of the node, the newest first."""
+        for index in range(len(self.attempts) - 1, since - 1, -1):
+            node = self.attempts[index].nodes.get(unique_id)
+            if node is not None and (phases is None or node.phase in phases):
+                yield Word(self.attempts[index], node, index)
+
+
+_ENDED = frozenset(phase for phase in NodePhase if phase.terminal)
+_SPOKEN = frozenset(NodePhase) - {NodePhase.PENDING}
+
+
+def history_of(told: AttemptState | History) -> History:
+    """The history itself, or that of a single attempt."""
+    return told if isinstance(told, History) else History(attempts=(told,))

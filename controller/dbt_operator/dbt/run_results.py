@@ -1,0 +1,128 @@
+"""dbt's run_results.json for a whole run: one result of each node, from whichever attempt has the last word on it.
+
+dbt writes this file for one invocation, and none at all when it is killed. This one is made of what the attempts
+said, in the schema that dbt reads for `dbt retry`, `--select result:error` and `--state`.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.state import NodeState
+
+_SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
+# The words that dbt's own reader of schema 6 knows; it refuses a file with any other one.
+_WORDS = frozenset({"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error"})
+_SYNONYMS = {"skip": "skipped", "reused": "no-op"}
+_UNKNOWN = "Its outcome is unknown."
+# Reasons of nodes without a word of dbt's about which it is not known, or not dbt's decision, that nothing was done.
+_UNDONE = frozenset({NodeReason.LOST, NodeReason.CANCELLED})
+# Reasons that explain an error of dbt's better than its own text, which only says how the cancelled query came back.
+_STOPPED = frozenset({NodeReason.CANCELLED, NodeReason.FAIL_FAST})
+
+
+class NodeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A node in the end: what the attempt whose word stands said of it, and how the run shows it."""
+
+    node: NodeState
+    phase: NodePhase
+    reason: NodeReason | None = None
+    message: str = ""
+
+
+def run_results(
+    *,
+    outcomes: Iterable[NodeOutcome],
+    dbt_version: str,
+    invocation_id: str,
+    started_at: datetime,
+    completed_at: datetime,
+    arguments: Mapping[str, object],
+) -> bytes:
+    """The file as JSON, the same bytes for the same run.
+
+    Of several outcomes of one node the last one stands. Results come in the order in which the nodes ended. Those of
+    which dbt writes no result, ephemeral models and sources, are left out; a node whose outcome is unknown, or that
+    was cancelled, is an error whose message says so.
+    `arguments` are dbt's by their names in Python; `dbt retry` needs at least `which`, the command ("build").
+    """
+    last = {outcome.node.unique_id: outcome for outcome in outcomes}
+    results = [(outcome.node, result) for outcome in last.values() if (result := _result(outcome)) is not None]
+    document = {
+        "metadata": {
+            "dbt_schema_version": _SCHEMA,
+            "dbt_version": dbt_version,
+            "generated_at": completed_at,
+            "invocation_id": invocation_id,
+            "invocation_started_at": started_at,
+            "env": {},
+        },
+        "results": [result for _, result in sorted(results, key=lambda pair: _place(pair[0]))],
+        "elapsed_time": (completed_at - started_at).total_seconds(),
+        "args": arguments,
+    }
+    return msgspec.json.encode(document)
+
+
+def _place(node: NodeState) -> tuple[bool, float, str]:
+    """Where the node's result stands: by the time at which it ended, those that never did at the end."""
+    ended = node.finished_at or node.ended_ts
+    return ended is None, ended.timestamp() if ended is not None else 0.0, node.unique_id
+
+
+def _result(outcome: NodeOutcome) -> dict[str, object] | None:
+    node = outcome.node
+    if node.resource_type == "source" or (node.resource_type == "model" and node.materialized == "ephemeral"):
+        return None
+    said = _said(outcome)
+    if said is None:
+        return None
+    status, message = said
+    return {
+        "status": status,
+        "timing": _timing(node),
+        "thread_id": "",
+        "execution_time": node.execution_seconds or 0.0,
+        "adapter_response": _adapter_response(node),
+        "message": message or None,
+        "failures": node.num_failures,
+        "unique_id": node.unique_id,
+        "compiled": None,
+        "compiled_code": None,
+        "relation_name": node.relation or None,
+        "batch_results": None,
+    }
+
+
+def _said(outcome: NodeOutcome) -> tuple[str, str] | None:
+    """Status and message; None when there is nothing to say, because the command executes no such node."""
+    node = outcome.node
+    if node.phase.terminal:
+        word = _SYNONYMS.get(node.status, node.status)
+        if word not in _WORDS:
+            return "error", outcome.message or _UNKNOWN
+        stopped = outcome.reason in _STOPPED or (word == "skipped" and not node.message)
+        return word, outcome.message if stopped and outcome.message else node.message
+    if outcome.phase is NodePhase.SUCCEEDED:
+        return None
+    if outcome.phase is NodePhase.SKIPPED and outcome.reason not in _UNDONE:
+        return "skipped", outcome.message
+    return "error", outcome.message or _UNKNOWN
+
+
+def _timing(node: NodeState) -> list[dict[str, object]]:
+    if node.started_at is None:
+        return []
+    return [{"name": "execute", "started_at": node.started_at, "completed_at": node.finished_at}]
+
+
+def _adapter_response(node: NodeState) -> dict[str, object]:
+    known = {
+        "rows_affected": node.rows_affected,
+        "bytes_processed": node.bytes_processed,
+        "job_id": node.job_id or None,
+    }
+    return {name: value for name, value in known.items() if value is not None}

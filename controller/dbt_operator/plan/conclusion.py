@@ -1,0 +1,106 @@
+"""How a run ended, over all its attempts.
+
+One attempt speaks for itself; several are concluded from the word that stands last for each node.
+"""
+
+from dataclasses import replace
+
+from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.history import History
+from dbt_operator.plan.attempt import Assessment
+from dbt_operator.plan.ledger import LOST, STOPPED, Ledger, Standing
+from dbt_operator.plan.outcome import Outcome, conclude_history
+from dbt_operator.plan.repair import Situation
+
+# dbt came to its end, and what it did is told by its nodes.
+_BY_NODES = frozenset(
+    {
+        RunReason.ALL_SUCCEEDED,
+        RunReason.SUCCEEDED_WITH_WARNINGS,
+        RunReason.NODES_FAILED,
+        RunReason.TESTS_FAILED,
+        RunReason.HOOK_FAILED,
+    }
+)
+
+
+def conclude_run(situation: Situation) -> Outcome:
+    """The outcome of a run none of whose attempts lives, and for which nothing more is to be attempted."""
+    last = situation.assessments[-1]
+    if last.outcome is None:
+        raise ValueError("a run with a live attempt has no outcome")
+    history = History(attempts=tuple(each.state for each in situation.assessments))
+    finished = _finished_although_lost(situation, history)
+    if finished is not None:
+        return finished
+    if len(situation.assessments) == 1:
+        return last.outcome
+    unfinished = _unfinished(situation)
+    if unfinished is not None:
+        return unfinished
+    return conclude_history(history)
+
+
+def _unfinished(situation: Situation) -> Outcome | None:
+    """Work is left that no attempt will take up: the last attempt that left it there says why."""
+    if situation.restarts_used_up:
+        lost = situation.lost[-1]
+        return _after_restarts(lost, situation)
+    for each in reversed(situation.recent):
+        outcome = each.outcome
+        if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
+            continue
+        unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each)
+        if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, situation.ledger)):
+            return outcome
+    return None
+
+
+def _all_succeeded(assessment: Assessment) -> bool:
+    """Whether every node of the attempt succeeded: if dbt calls that a failure, there is one that nobody sees."""
+    nodes = assessment.state.nodes.values()
+    return bool(nodes) and all(node.phase is NodePhase.SUCCEEDED for node in nodes)
+
+
+def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
+    outcome = lost.outcome
+    assert outcome is not None  # noqa: S101 - only ended attempts are lost
+    allowed = situation.rules.max_restarts
+    if not allowed:
+        return outcome
+    times = (
+        f"{len(situation.lost)} pods were lost, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
+    )
+    return replace(outcome, message=f"{outcome.message} {times}")
+
+
+def _left_something(assessment: Assessment, ledger: Ledger | None) -> bool:
+    if ledger is None:
+        return True
+    return any(
+        standing is not Standing.DONE and assessment.attempt.covers(unique_id)
+        for unique_id, standing in ledger.standings.items()
+    )
+
+
+def _finished_although_lost(situation: Situation, history: History) -> Outcome | None:
+    """The last pod was lost after dbt had reported the end of every node: only its last word is missing.
+
+    The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
+    some is not called successful.
+    """
+    ledger, last = situation.ledger, situation.assessments[-1]
+    if ledger is None or last.outcome is None or last.outcome.reason not in LOST or not ledger.standings:
+        return None
+    open_nodes = any(standing is Standing.OPEN for standing in ledger.standings.values())
+    if open_nodes or any(each.outcome is not None and each.outcome.reason in STOPPED for each in situation.recent):
+        return None
+    outcome = conclude_history(history)
+    if outcome.phase is not RunPhase.SUCCEEDED:
+        return outcome if ledger.failures else None
+    hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
+    if hooks == 0:
+        return replace(outcome, message=f"{outcome.message} The pod was lost after that.")
+    unsure = "All nodes succeeded, but the pod was lost before dbt said that the project's on-run-end hooks have run."
+    return Outcome(phase=RunPhase.FAILED, reason=last.outcome.reason, message=unsure)

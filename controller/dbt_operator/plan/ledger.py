@@ -1,0 +1,232 @@
+"""What is done, what failed and what is left of a run, over all its attempts.
+
+A pure function of what the attempts have said. The planner asks it what may be executed next, and nothing else knows
+how an earlier attempt bears on a later one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import RetryOn
+from dbt_operator.dbt.errors import lost_connection
+from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import AttemptState, Ending, NodeState
+from dbt_operator.plan.attempt import Assessment
+
+# A pod that was lost, or never came up, says nothing about the nodes: the work is taken up again.
+LOST = frozenset(
+    {
+        RunReason.OOM_KILLED,
+        RunReason.EVICTED,
+        RunReason.POD_LOST,
+        RunReason.LOG_UNREADABLE,
+        RunReason.IMAGE_PULL_FAILED,
+        RunReason.VOLUME_MOUNT_FAILED,
+        RunReason.UNSCHEDULABLE,
+        RunReason.START_DEADLINE_EXCEEDED,
+    }
+)
+# Somebody asked for it to stop.
+STOPPED = frozenset({RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED, RunReason.SUSPENDED})
+
+
+class Standing(StrEnum):
+    """Where a node stands in the run."""
+
+    DONE = "Done"  # dbt reported its success, and nothing has to be done for it
+    BUSY = "Busy"  # a live attempt has it, and has not come to its end
+    FAILED = "Failed"  # dbt reported that it failed
+    OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end
+    BLOCKED = "Blocked"  # dbt skipped it because of a failure
+    UNHEARD = "Unheard"  # dbt came to its own end without executing it: another attempt would do the same
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A node that failed: in which way, how often in this episode, and when it last did."""
+
+    kind: RetryOn
+    count: int
+    at: datetime | None
+    connection: bool  # for want of a connection to the warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where every node of the run stands."""
+
+    graph: Graph
+    standings: Mapping[str, Standing]
+    failures: Mapping[str, Failure]  # of those that are FAILED
+    idle: Mapping[str, int]  # how many attempts had the node in vain: they ended by themselves before they came to it
+
+    def all(self, standing: Standing) -> list[str]:
+        """The nodes that stand so, in the order of the graph."""
+        return [unique_id for unique_id, one in self.standings.items() if one is standing]
+
+    def ready(self, candidates: Iterable[str]) -> frozenset[str]:
+        """The largest part of the candidates that one attempt can execute.
+
+        All that a node of it needs is done, or is executed by the same attempt.
+        """
+        found = set(candidates)
+        changed = True
+        while changed:
+            late = {one for one in found if not self.satisfied(one, within=found)}
+            found -= late
+            changed = bool(late)
+        return frozenset(found)
+
+    def satisfied(self, unique_id: str, *, within: Iterable[str] = ()) -> bool:
+        """Whether all that the node needs is done, or among `within`."""
+        needs = self.graph.needs(unique_id)
+        return all(self.standings.get(need) is Standing.DONE or need in within for need in needs)
+
+    def build(self, unique_ids: Sequence[str]) -> frozenset[str]:
+        """The nodes, their unit tests, and those of their tests that can run after them: what one retry executes.
+
+        Tests that passed run again as well: what they had found is about the build before.
+        """
+        built = {one for one in unique_ids if one in self.standings}
+        tests = [test for one in unique_ids for test in self.graph.tests_of(one)]
+        cover = built | {test.unique_id for test in tests if test.resource_type == "unit_test"}
+        below = (child for one in unique_ids for child in self.graph.children(one) if self._unfinished_test(child))
+        for test_id in (*(test.unique_id for test in tests), *below):
+            if test_id in self.standings and self.satisfied(test_id, within=cover):
+                cover.add(test_id)
+        return frozenset(one for one in cover if one in self.standings)
+
+    def _unfinished_test(self, unique_id: str) -> bool:
+        standing = self.standings.get(unique_id)
+        return unique_id.partition(".")[0] in TEST_TYPES and standing not in (None, Standing.DONE)
+
+
+def ledger_of(*, assessments: Sequence[Assessment], since: int) -> Ledger | None:
+    """Where the nodes stand after these attempts; None while no attempt has said what is selected.
+
+    `since`: the first attempt of the present episode, from 0. Failures before it are forgiven.
+    """
+    history = History(attempts=tuple(each.state for each in assessments))
+    graph = history.graph
+    if graph is None:
+        return None
+    live = [each for each in assessments if each.live]
+    standings = {one: _standing(one, history=history, live=live) for one in graph.executables()}
+    episode = assessments[since:]
+    failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
+    return Ledger(
+        graph=graph,
+        standings=standings,
+        failures={one: _failure(one, history=history, episode=episode) for one in failed},
+        idle=_idle(episode, open_nodes=[one for one, standing in standings.items() if standing is not Standing.DONE]),
+    )
+
+
+def _standing(unique_id: str, *, history: History, live: Sequence[Assessment]) -> Standing:
+    if any(_has(each, unique_id) for each in live):
+        return Standing.BUSY
+    word = history.word(unique_id)
+    if word is None:
+        return Standing.OPEN
+    match word.node.phase:
+        case NodePhase.SUCCEEDED:
+            return Standing.DONE
+        case NodePhase.FAILED:
+            return Standing.OPEN if _stopped(word.node) else Standing.FAILED
+        case NodePhase.RUNNING:
+            return Standing.OPEN
+        case NodePhase.SKIPPED:
+            blamed = any(not one.startswith("operation.") for one in word.state.failures)
+            return Standing.BLOCKED if blamed else Standing.UNHEARD
+        case _:
+            return Standing.UNHEARD if _completed(word.state) else Standing.OPEN
+
+
+def _has(assessment: Assessment, unique_id: str) -> bool:
+    """Whether a live attempt may yet execute the node, or does."""
+    if not assessment.attempt.covers(unique_id):
+        return False
+    node = assessment.state.nodes.get(unique_id)
+    return node is None or not node.phase.terminal
+
+
+def _stopped(node: NodeState) -> bool:
+    """Whether the failure is only how its cancelled query came back."""
+    return node.cancelled and node.status == "error"
+
+
+def _completed(state: AttemptState) -> bool:
+    return state.closed is not None and state.closed.ending is Ending.COMPLETED and state.error is None
+
+
+def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
+    own = [each.state.nodes.get(unique_id) for each in episode]
+    failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not _stopped(node)]
+    in_vain = [each for each in episode if _ended_in_vain(each, unique_id)]
+    word = history.word(unique_id)
+    assert word is not None  # noqa: S101 - a node that failed was mentioned
+    times = [node.finished_at or node.ended_ts for node in failed] + [_end(each) for each in in_vain]
+    return Failure(
+        kind=failure_kind(word.node),
+        count=len(failed) + len(in_vain),
+        at=max((moment for moment in times if moment is not None), default=None),
+        connection=lost_connection(word.node.message),
+    )
+
+
+def failure_kind(node: NodeState) -> RetryOn:
+    """In which way a node failed, in the words of `spec.retry.on`."""
+    if node.resource_type in TEST_TYPES and node.status == "fail":
+        return RetryOn.TESTS_FAILED
+    if node.status == "partial success":
+        return RetryOn.PARTIAL_SUCCESS
+    if node.message.lstrip().startswith("Compilation Error"):
+        return RetryOn.COMPILE_ERROR
+    return RetryOn.ERROR
+
+
+def _idle(episode: Sequence[Assessment], *, open_nodes: Sequence[str]) -> dict[str, int]:
+    suspects = [each for each in episode if not each.live]
+    counts = {one: sum(_ended_in_vain(each, one) for each in suspects) for one in open_nodes}
+    return {one: count for one, count in counts.items() if count}
+
+
+def _ended_in_vain(assessment: Assessment, unique_id: str) -> bool:
+    """Whether the attempt had the node and ended by itself, without a pod being lost, before it came to it."""
+    outcome = assessment.outcome
+    if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
+        return False
+    node = assessment.state.nodes.get(unique_id)
+    return assessment.attempt.covers(unique_id) and (node is None or node.phase is NodePhase.PENDING)
+
+
+def _end(assessment: Assessment) -> datetime | None:
+    sealed = assessment.attempt.sealed
+    return sealed.ended_at if sealed is not None else None
+
+
+def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
+    """What to execute so that a failed node is tried again, and the node by which that is called.
+
+    A test that found rows would find them again: the nodes that it tests are built again before it. One that did not
+    come to a result (an error) is only run again.
+    """
+    node = ledger.graph.nodes[unique_id]
+    if not node.test:
+        return unique_id, ledger.build([unique_id])
+    failure = ledger.failures.get(unique_id)
+    again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryOn.TESTS_FAILED)
+    tested = [one for one in ledger.graph.tested_nodes(unique_id) if one in ledger.standings] if again else []
+    if not tested:
+        return unique_id, frozenset({unique_id})
+    return tested[0], ledger.build(tested) | {unique_id}
+
+
+def models(unique_ids: Iterable[str]) -> Iterator[str]:
+    """Those that have an object of their own."""
+    return (one for one in unique_ids if one.partition(".")[0] in MODEL_TYPES)

@@ -1,0 +1,381 @@
+"""Which attempts a run needs next: retries of what failed, and attempts that go on with what is left.
+
+Every attempt that is asked for here uses up something that is finite: a retry one of the node's tries, a resume after
+a lost pod one of the restarts, a resume of what was blocked the success of what had blocked it. So a run comes to an
+end whatever happens to its attempts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dbt_operator.api import names
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.plan.attempt import Assessment, Decision
+from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt
+
+# One process at a time may have the database file of these open.
+_SINGLE_PROCESS = frozenset({"duckdb", "sqlite"})
+# A failure that is further in the future than this was stamped by a clock that is wrong: it is not waited for.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+SEVERAL = "nodes"  # in the name of a retry of more than one node
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """`spec.retry` and what else decides about another attempt."""
+
+    limit: int = 1
+    on: frozenset[RetryOn] = frozenset({RetryOn.ERROR})
+    first_wait: timedelta = timedelta(seconds=10)
+    factor: float = 2.0
+    longest_wait: timedelta = timedelta(minutes=5)
+    per_node: bool = False
+    parallelism: int = 5
+    together: int = 20
+    concurrency: ConcurrencyPolicy = ConcurrencyPolicy.AUTO
+    max_restarts: int = 3
+    fail_fast: bool = False
+    # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
+    grace: timedelta = timedelta(seconds=60)
+
+    def wait(self, count: int) -> timedelta:
+        """The pause before the retry number `count`, from 1."""
+        seconds = self.longest_wait.total_seconds()
+        grown = self.first_wait.total_seconds() * min(self.factor ** (count - 1), 1e9)
+        return timedelta(seconds=min(grown, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What the run does since its start, or since a person asked for a retry after its end."""
+
+    since: int  # its first attempt, from 0
+    roots: frozenset[str] | None = None  # it is limited to these nodes and what is below them; None: it is not
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What is to come. Without decisions and without `due` nothing more is to be attempted."""
+
+    decisions: tuple[Decision, ...] = ()
+    due: datetime | None = None  # when there is more to decide by the clock alone
+    waiting: tuple[str, ...] = ()  # the nodes whose retry is waited for
+    owed: frozenset[str] = frozenset()  # what an attempt to come will execute of what is open or was blocked
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to come any more, once the live attempts have ended."""
+        return not self.decisions and self.due is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A failed node that is to be tried again."""
+
+    key: str  # the node that the retry is called after
+    nodes: frozenset[str]
+    due: datetime
+    connection: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the decisions are made from."""
+
+    run: str
+    now: datetime
+    assessments: tuple[Assessment, ...]
+    ledger: Ledger | None
+    episode: Episode
+    rules: RetryRules
+    adapter: str
+
+    @property
+    def last_index(self) -> int:
+        """The index of the newest attempt; one in between may have been taken away by somebody."""
+        return max((each.attempt.decision.index for each in self.assessments if each.attempt.decision), default=0)
+
+    @property
+    def live(self) -> list[Assessment]:
+        """The attempts that have not ended."""
+        return [each for each in self.assessments if each.live]
+
+    @property
+    def recent(self) -> tuple[Assessment, ...]:
+        """The attempts of the episode."""
+        return self.assessments[self.episode.since :]
+
+    @property
+    def lost(self) -> list[Assessment]:
+        """Those of the episode whose pod was lost, or never came up."""
+        return [each for each in self.recent if each.outcome is not None and each.outcome.reason in LOST]
+
+    @property
+    def restarts_used_up(self) -> bool:
+        """Whether pods were lost more often than the run may take up the work again."""
+        return len(self.lost) > self.rules.max_restarts
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether only one attempt may be live at a time."""
+        policy = self.rules.concurrency
+        return policy is ConcurrencyPolicy.FORBID or (
+            policy is ConcurrencyPolicy.AUTO and self.adapter in _SINGLE_PROCESS
+        )
+
+
+def next_attempts(situation: Situation) -> Next:
+    """What the run needs next, given that none of its ended attempts is unsealed."""
+    if not situation.assessments:
+        return Next(decisions=(producer(situation, number=1),))
+    if situation.restarts_used_up:
+        return Next()
+    if situation.ledger is None:
+        return _again_from_the_start(situation)
+    wanted = _wanted(situation, situation.ledger)
+    if situation.rules.fail_fast and len(wanted) < len(_distinct_failures(situation.ledger)):
+        return Next()  # a failure that stays: the user wants nothing more to be executed after it
+    return _repair(situation, situation.ledger, wanted)
+
+
+def _again_from_the_start(situation: Situation) -> Next:
+    """No attempt has come so far as to say what is selected: only the whole command can."""
+    if situation.live:
+        return Next()
+    last = situation.recent[-1] if situation.recent else None
+    outcome = last.outcome if last is not None else None
+    number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
+    if outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED:
+        count = sum(e.outcome is not None and e.outcome.reason is outcome.reason for e in situation.recent)
+        allowed = RetryOn.CONNECTION_FAILED in situation.rules.on and count <= situation.rules.limit
+        due = _after(_ended_at(last), situation.rules.wait(count), now=situation.now)
+    else:
+        allowed = outcome is None or outcome.reason in LOST or outcome.reason is RunReason.SUSPENDED
+        due = _resume_due(situation)
+    if not allowed:
+        return Next()
+    if due > situation.now:
+        return Next(due=due)
+    return Next(decisions=(producer(situation, number=number),))
+
+
+def producer(situation: Situation, *, number: int) -> Decision:
+    """The decision for an attempt that runs the whole command."""
+    name = names.producer_job_name(situation.run, number=number)
+    return Decision(index=situation.last_index + 1, kind=AttemptKind.PRODUCER, name=name)
+
+
+# retries
+
+
+def _wanted(situation: Situation, ledger: Ledger) -> dict[str, _Wanted]:
+    """The failed nodes that are to be tried again, by the node that the retry is called after."""
+    found: dict[str, _Wanted] = {}
+    for unique_id, failure in ledger.failures.items():
+        if not _may_be_retried(situation, unique_id, failure):
+            continue
+        key, nodes = rebuilt(ledger, unique_id)
+        due = _after(failure.at, _wait(situation.rules, failure), now=situation.now)
+        known = found.get(key)
+        if known is not None:
+            nodes, due = nodes | known.nodes, max(due, known.due)
+        found[key] = _Wanted(key=key, nodes=nodes, due=due, connection=failure.connection)
+    return found
+
+
+def _wait(rules: RetryRules, failure: Failure) -> timedelta:
+    return rules.wait(failure.count) if failure.count else timedelta()
+
+
+def _may_be_retried(situation: Situation, unique_id: str, failure: Failure) -> bool:
+    episode = situation.episode
+    if failure.count == 0:  # it failed before a person asked for a retry
+        return episode.roots is None or any(_stands_for(situation, unique_id, root) for root in episode.roots)
+    return failure.kind in situation.rules.on and failure.count <= situation.rules.limit
+
+
+def _stands_for(situation: Situation, unique_id: str, root: str) -> bool:
+    """Whether the node is the one that a person pointed at, or a test by which that one failed."""
+    graph = situation.ledger.graph if situation.ledger is not None else None
+    return unique_id == root or (graph is not None and root in graph.tested_nodes(unique_id))
+
+
+def _distinct_failures(ledger: Ledger) -> set[str]:
+    return {rebuilt(ledger, unique_id)[0] for unique_id in ledger.failures}
+
+
+# putting it together
+
+
+def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted]) -> Next:
+    left = _left(situation, ledger)
+    lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
+    retries = list(wanted.values())
+    free = [each for each in retries if not _overlaps(each.nodes, ledger)]
+    places = room(situation)
+    decisions: list[Decision] = []
+    dues: list[datetime] = []
+    together = _in_one(retries, rules=situation.rules)
+    for nodes, key, due in _batches(free, together=together):
+        if due > situation.now:
+            dues.append(due)
+        elif places > len(decisions):
+            decisions.append(decision(situation, kind=AttemptKind.RETRY, key=key, nodes=nodes, ahead=decisions))
+    quiet = not free and not _retrying(situation)
+    if left and (lost_work or quiet):
+        due = _resume_due(situation)
+        if due > situation.now:
+            dues.append(due)
+        elif not _resuming(situation) and places > len(decisions):
+            decisions += _resumes(situation, ledger, left, ahead=decisions, places=places, whole=lost_work)
+    if situation.exclusive:
+        decisions = decisions[:1]
+    return Next(
+        decisions=tuple(decisions),
+        due=min(dues, default=None),
+        waiting=tuple(each.key for each in retries),
+        owed=left,
+    )
+
+
+def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
+    """What one attempt could go on with now."""
+    candidates = [
+        one
+        for one, standing in ledger.standings.items()
+        if standing in (Standing.OPEN, Standing.BLOCKED) and _has_a_chance(situation, ledger, one)
+    ]
+    roots = situation.episode.roots
+    if roots is not None:
+        below = roots.union(*(ledger.graph.descendants(root) for root in roots))
+        candidates = [one for one in candidates if one in below]
+    return ledger.ready(candidates)
+
+
+def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
+    """Whether another attempt may do what those before it did not: come to the node at all."""
+    in_vain = ledger.idle.get(unique_id, 0)
+    connected = RetryOn.CONNECTION_FAILED in situation.rules.on and in_vain <= situation.rules.limit
+    return in_vain == 0 or (connected and _last_reason(situation) is RunReason.CONNECTION_FAILED)
+
+
+def _last_reason(situation: Situation) -> RunReason | None:
+    ended = [each.outcome.reason for each in situation.recent if each.outcome is not None]
+    return ended[-1] if ended else None
+
+
+def _overlaps(nodes: Iterable[str], ledger: Ledger) -> bool:
+    """Whether a live attempt has one of the nodes, or one of them needs what is not done."""
+    wanted = frozenset(nodes)
+    return any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=wanted) for one in wanted)
+
+
+def _in_one(retries: Sequence[_Wanted], *, rules: RetryRules) -> bool:
+    """Whether so much failed, or all for want of a connection, that a Job for each would be a storm."""
+    return len(retries) > rules.together or (len(retries) > 1 and all(each.connection for each in retries))
+
+
+def _batches(free: Sequence[_Wanted], *, together: bool) -> list[tuple[frozenset[str], str, datetime]]:
+    if together and free:
+        nodes = frozenset[str]().union(*(each.nodes for each in free))
+        return [(nodes, SEVERAL, max(each.due for each in free))]
+    batches: list[tuple[frozenset[str], str, datetime]] = []
+    taken: set[str] = set()
+    for each in free:
+        if taken.isdisjoint(each.nodes):  # what overlaps waits for its turn
+            batches.append((each.nodes, each.key, each.due))
+            taken |= each.nodes
+    return batches
+
+
+def room(situation: Situation) -> int:
+    """How many more attempts may be live, besides the one that runs the whole command."""
+    live = situation.live
+    if situation.exclusive:
+        return 0 if live else 1
+    return situation.rules.parallelism - sum(each.attempt.kind is not AttemptKind.PRODUCER for each in live)
+
+
+def _retrying(situation: Situation) -> bool:
+    return any(each.attempt.kind is AttemptKind.RETRY for each in situation.live)
+
+
+def _resuming(situation: Situation) -> bool:
+    """Whether an attempt goes on with what is left already; where each node has its own there may be several."""
+    resumes = [each for each in situation.live if each.attempt.kind is AttemptKind.RESUME]
+    return bool(resumes) and not situation.rules.per_node
+
+
+def _resume_due(situation: Situation) -> datetime:
+    """When the work of lost attempts may be taken up again: at once the first time, then after a growing pause."""
+    moments = [situation.now]
+    lost = situation.lost
+    if lost and len(lost) > 1:
+        moments.append(_after(_ended_at(lost[-1]), situation.rules.wait(len(lost) - 1), now=situation.now))
+    moments += [
+        _after(_ended_at(each), situation.rules.grace, now=situation.now)
+        for each in situation.assessments
+        if not each.live and not each.gone
+    ]
+    if _last_reason(situation) is RunReason.CONNECTION_FAILED:
+        moments.append(_after(_ended_at(situation.recent[-1]), situation.rules.wait(1), now=situation.now))
+    return max(moments)
+
+
+def _ended_at(assessment: Assessment | None) -> datetime | None:
+    sealed = assessment.attempt.sealed if assessment is not None else None
+    return sealed.ended_at if sealed is not None else None
+
+
+def _after(moment: datetime | None, wait: timedelta, *, now: datetime) -> datetime:
+    if moment is None or moment > now + _CLOCK_TOLERANCE:
+        return now
+    return moment + wait
+
+
+def _resumes(
+    situation: Situation,
+    ledger: Ledger,
+    left: frozenset[str],
+    *,
+    ahead: Sequence[Decision],
+    places: int,
+    whole: bool,
+) -> list[Decision]:
+    taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
+    left = ledger.ready(left - taken)
+    if not left:
+        return []
+    if whole or not situation.rules.per_node:
+        return [decision(situation, kind=AttemptKind.RESUME, key="", nodes=left, ahead=ahead)]
+    decisions: list[Decision] = []
+    for unique_id in (one for one in ledger.standings if one in left):
+        if len(ahead) + len(decisions) >= places:
+            break
+        nodes = (ledger.build([unique_id]) if not ledger.graph.nodes[unique_id].test else {unique_id}) & left
+        if nodes.isdisjoint(taken) and all(ledger.satisfied(one, within=nodes) for one in nodes):
+            before = [*ahead, *decisions]
+            decisions.append(decision(situation, kind=AttemptKind.RESUME, key="", nodes=frozenset(nodes), ahead=before))
+            taken |= nodes
+    return decisions
+
+
+def decision(
+    situation: Situation, *, kind: AttemptKind, key: str, nodes: frozenset[str], ahead: Sequence[Decision] = ()
+) -> Decision:
+    """The decision for a retry or resume of these nodes, as the next one after those `ahead` of it."""
+    taken = {each.attempt.name for each in situation.assessments} | {each.name for each in ahead}
+    number = 1
+    while (name := _job_name(situation.run, kind=kind, key=key, number=number)) in taken:
+        number += 1
+    index = situation.last_index + len(ahead) + 1
+    return Decision(index=index, kind=kind, name=name, nodes=nodes)
+
+
+def _job_name(run: str, *, kind: AttemptKind, key: str, number: int) -> str:
+    if kind is AttemptKind.RETRY:
+        return names.retry_job_name(run, key=key, number=number)
+    return names.resume_job_name(run, number=number)

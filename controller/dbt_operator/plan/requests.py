@@ -1,0 +1,102 @@
+"""Retries that a person asks for with the annotation: which of them can be answered now, and how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.plan.attempt import Assessment, Decision, Request
+from dbt_operator.plan.ledger import Ledger, Standing, rebuilt
+from dbt_operator.plan.repair import SEVERAL, Episode, Situation, decision, producer, room
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What comes of the requests. `handled`: those answered by a decision, or because nothing is to be done."""
+
+    decisions: tuple[Decision, ...] = ()
+    handled: tuple[Request, ...] = ()
+
+
+def episode_of(assessments: Sequence[Assessment]) -> Episode:
+    """The present episode: the last one that a person began, else the run from its start."""
+    for index in range(len(assessments) - 1, -1, -1):
+        made = assessments[index].attempt.decision
+        if made is not None and made.requests and _begins(made):
+            return Episode(since=index, roots=None if made.roots is None else frozenset(made.roots))
+    return Episode(since=0)
+
+
+def _begins(made: Decision) -> bool:
+    return made.roots is not None or any(request.unique_id is None for request in made.requests)
+
+
+def answer(situation: Situation, *, requests: Sequence[Request], over: bool) -> Answer:
+    """Answer the requests. `over`: without them the run ends now, or has ended."""
+    asked = _unanswered(situation, requests)
+    everything = [request for request in asked if request.unique_id is None]
+    if everything:
+        # It includes what is asked for single nodes. A live run does by itself what it can: it is waited for.
+        return _all(situation, asked) if over else Answer()
+    return _nodes(situation, asked, over=over) if asked else Answer()
+
+
+def _unanswered(situation: Situation, requests: Sequence[Request]) -> tuple[Request, ...]:
+    made = (each.attempt.decision for each in situation.assessments)
+    answered = {request for one in made if one is not None for request in one.requests}
+    return tuple(request for request in requests if request not in answered)
+
+
+def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
+    ledger = situation.ledger
+    if ledger is None:
+        number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
+        return Answer((replace(producer(situation, number=number), requests=asked),), asked)
+    left = {one for one, standing in ledger.standings.items() if standing is not Standing.DONE}
+    for unique_id in ledger.failures:
+        left |= rebuilt(ledger, unique_id)[1]
+    nodes = ledger.ready(left)
+    if not nodes:
+        return Answer(handled=asked)
+    made = decision(situation, kind=AttemptKind.RESUME, key="", nodes=nodes)
+    return Answer((replace(made, requests=asked),), asked)
+
+
+def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> Answer:
+    ledger = situation.ledger
+    if ledger is None:
+        return Answer(handled=asked if over else ())
+    wanted = {request: _cover(ledger, request.unique_id or "", over=over) for request in asked}
+    # What is under way, or done, needs no retry. What waits for something else may still come by itself.
+    idle = tuple(request for request, nodes in wanted.items() if nodes is not None and not nodes)
+    due = {request: nodes for request, nodes in wanted.items() if nodes}
+    if not due or room(situation) < 1:
+        return Answer(handled=idle)
+    roots = tuple(sorted({request.unique_id or "" for request in due}))
+    made = decision(
+        situation,
+        kind=AttemptKind.RETRY,
+        key=roots[0] if len(roots) == 1 else SEVERAL,
+        nodes=frozenset[str]().union(*due.values()),
+    )
+    return Answer((replace(made, requests=tuple(due), roots=roots if over else None),), (*idle, *due))
+
+
+def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | None:
+    """What to execute for the node: nothing if there is nothing to be done; None while that is not known."""
+    if unique_id not in ledger.graph.nodes:
+        return frozenset()
+    standing = ledger.standings.get(unique_id)
+    tests = [test.unique_id for test in ledger.graph.tests_of(unique_id)]
+    failing = [one for one in (unique_id, *tests) if one in ledger.failures]
+    if failing:
+        nodes = frozenset[str]().union(*(rebuilt(ledger, one)[1] for one in failing))
+    elif standing in (Standing.OPEN, Standing.BLOCKED, Standing.UNHEARD):
+        nodes = ledger.build([unique_id])
+    else:
+        return frozenset()
+    if any(ledger.standings.get(one) is Standing.BUSY for one in nodes):
+        return frozenset() if not failing else None
+    satisfied = all(ledger.satisfied(one, within=nodes) for one in nodes)
+    if satisfied and (failing or over):
+        return nodes
+    return frozenset() if over else None

@@ -1,0 +1,76 @@
+"""What a live run says of itself between its attempts."""
+
+from collections.abc import Sequence
+
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.view import node_counts, node_views
+from dbt_operator.plan.attempt import Assessment, Decision
+from dbt_operator.plan.repair import Next, Situation
+
+_NAMED = 3
+
+
+def suspended(history: History) -> str:
+    """About a run that rests because its spec says so."""
+    counts = node_counts(views=node_views(state=history)) if history.attempts else None
+    if counts is None or not counts.total:
+        return "The run is suspended; nothing has been executed yet."
+    done = counts.succeeded + counts.warned
+    return f"The run is suspended; {done} of {counts.total} nodes have succeeded."
+
+
+def stopped(message: str, situation: Situation) -> str:
+    """About a run that was stopped between two attempts."""
+    history = History(attempts=tuple(each.state for each in situation.assessments))
+    counts = node_counts(views=node_views(state=history)) if history.attempts else None
+    if counts is None or not counts.total:
+        return f"{message} dbt had not executed any node."
+    done = counts.succeeded + counts.warned
+    failed = f", {counts.failed} had failed" if counts.failed else ""
+    return f"{message} {done} of {counts.total} nodes had succeeded{failed}."
+
+
+def waiting(to_come: Next, situation: Situation) -> str:
+    """About a run that waits for the clock."""
+    when = f" at {to_come.due:%H:%M:%S} UTC" if to_come.due is not None else ""
+    ledger = situation.ledger
+    if to_come.waiting and ledger is not None:
+        failed = [ledger.graph.nodes[unique_id].name for unique_id in to_come.waiting]
+        verb = "is" if len(failed) == 1 else "are"
+        return f"{_named(failed)} failed and {verb} tried again{when}."
+    return f"The work is taken up again{when}."
+
+
+def about_to(decisions: Sequence[Decision]) -> str:
+    """About attempts that were just decided on."""
+    return _doing([(each.kind, each.nodes) for each in decisions])
+
+
+def repairing(live: Sequence[Assessment]) -> str:
+    """About the attempts that are at work."""
+    made = (each.attempt.decision for each in live)
+    return _doing([(each.kind, each.nodes) for each in made if each is not None])
+
+
+def _doing(attempts: Sequence[tuple[AttemptKind, frozenset[str] | None]]) -> str:
+    retried = [one for kind, nodes in attempts if kind is AttemptKind.RETRY for one in nodes or ()]
+    resumed = [one for kind, nodes in attempts if kind is AttemptKind.RESUME for one in nodes or ()]
+    parts = []
+    if retried:
+        parts.append(f"tries {_what(retried)} again")
+    if resumed:
+        parts.append(f"goes on with {_what(resumed)}")
+    return f"dbt {' and '.join(parts)}." if parts else "dbt runs the whole command again."
+
+
+def _what(unique_ids: Sequence[str]) -> str:
+    nodes = sorted(one.split(".")[-1] for one in unique_ids if not one.startswith(("test.", "unit_test.")))
+    tests = len(unique_ids) - len(nodes)
+    if not nodes:
+        return f"{tests} test{'' if tests == 1 else 's'}"
+    return _named(nodes) if len(nodes) <= _NAMED else f"{len(nodes)} nodes"
+
+
+def _named(found: Sequence[str]) -> str:
+    return ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")

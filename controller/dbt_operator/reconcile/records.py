@@ -1,0 +1,93 @@
+"""The records of a run's attempts: read once, written when something is decided and when an attempt has ended."""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from dbt_operator.api.names import attempt_record_name
+from dbt_operator.dbt.graph import Graph
+from dbt_operator.kube.client import ApiError, Client, NameConflictError
+from dbt_operator.kube.resources import CONFIG_MAPS, owner_uids
+from dbt_operator.plan.attempt import Assessment, Decision, Sealed
+from dbt_operator.pods.record import attempt_record, parse_record, same_decision, sealing
+from dbt_operator.pods.run import RunRef
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Records:
+    """What was decided for a run, and how it ended, by the index of the attempt."""
+
+    run: RunRef
+    client: Client
+    _decisions: dict[int, Decision] = field(default_factory=dict)
+    _sealed: dict[int, Sealed] = field(default_factory=dict)
+    _versions: dict[int, str] = field(default_factory=dict)  # resource versions, as last seen
+
+    async def refresh(self) -> None:
+        """Read those that are new here. They are asked for by their names, so that no right to list is needed."""
+        while await self._read(max(self._decisions, default=0) + 1):
+            pass
+
+    async def _read(self, index: int) -> bool:
+        """Read one record; whether there is one that is ours."""
+        name = attempt_record_name(self.run.name, index=index)
+        record = await self.client.find(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name)
+        if record is None or self.run.uid not in owner_uids(record):
+            return False
+        try:
+            decision, sealed = parse_record(record)
+        except ValueError as error:
+            # Somebody has changed it. It cannot be decided anew either, as its name is taken.
+            _log.warning("a record cannot be read", error=str(error))
+            return False
+        self._decisions[decision.index] = decision
+        self._versions[decision.index] = record["metadata"]["resourceVersion"]
+        if sealed is not None:
+            self._sealed[decision.index] = sealed
+        return True
+
+    def all(self) -> list[tuple[Decision, Sealed | None]]:
+        """The attempts in the order of their decisions."""
+        return [(self._decisions[index], self._sealed.get(index)) for index in sorted(self._decisions)]
+
+    async def record(self, decision: Decision, *, graph: Graph | None) -> bool:
+        """Store a decision; False when another controller has decided something else meanwhile, or is about to.
+
+        Raises: NameConflictError where the name is taken by somebody else's object.
+        """
+        manifest = attempt_record(run=self.run, decision=decision, graph=graph)
+        try:
+            found, new = await self.client.create_or_adopt(
+                resource=CONFIG_MAPS, manifest=manifest, owner_uid=self.run.uid
+            )
+        except NameConflictError as error:
+            if error.stale:
+                return False  # of an earlier run of this name, about to be deleted with it
+            raise
+        if not (new or same_decision(found, manifest)):
+            return False
+        self._decisions[decision.index] = decision
+        self._versions[decision.index] = found["metadata"]["resourceVersion"]
+        return True
+
+    async def seal(self, assessment: Assessment) -> None:
+        """Store how an attempt ended. From then on nothing else is needed to know it."""
+        decision = assessment.attempt.decision
+        if decision is None:
+            raise ValueError(f"{assessment.attempt.name} has no record")
+        name = attempt_record_name(self.run.name, index=decision.index)
+        patch, sealed = sealing(assessment, now=self.client.now(), version=self._versions[decision.index])
+        try:
+            await self.client.patch(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=patch)
+        except ApiError as error:
+            if error.conflict:
+                await self._read(decision.index)  # another controller may have sealed it: what is stored stands
+                return
+            if not error.not_found:
+                raise
+            # Somebody has deleted the record: what is known here is all that is left of it.
+            await self.record(decision, graph=assessment.state.graph)
+            return
+        self._sealed[decision.index] = sealed

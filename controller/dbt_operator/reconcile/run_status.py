@@ -1,0 +1,180 @@
+"""The status of a DbtRun: what it said before, and what it is to say now. Pure: values in, values out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from msgspec import structs
+
+from dbt_operator.api import status
+from dbt_operator.api.conditions import Condition, run_conditions
+from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.values import format_time
+from dbt_operator.dbt.state import AttemptState
+from dbt_operator.dbt.view import NodeView, node_counts, test_counts
+from dbt_operator.plan.attempt import Assessment, Stage
+from dbt_operator.plan.ledger import LOST
+from dbt_operator.plan.outcome import Outcome
+from dbt_operator.plan.run import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What the run's status said before: what has to be carried on."""
+
+    start_time: datetime | None
+    conditions: tuple[Condition, ...]
+    completion_time: datetime | None
+    attempts: Mapping[str, status.RunAttempt]  # those whose Job was created, by its name
+    handled_retry: str | None
+    ended: Outcome | None
+
+
+def run_record(run: Mapping[str, Any]) -> RunRecord:
+    """The record in a DbtRun. A status of another version that cannot be read counts as none."""
+    before = status.DbtRunStatus.parse(run.get("status") or {}) or status.DbtRunStatus()
+    return RunRecord(
+        start_time=before.start_time,
+        conditions=before.conditions,
+        completion_time=before.completion_time,
+        attempts={attempt.name: attempt for attempt in before.attempts},
+        handled_retry=before.handled_retry,
+        ended=_ended_as(before),
+    )
+
+
+def _ended_as(before: status.DbtRunStatus) -> Outcome | None:
+    if before.phase is None or not before.phase.terminal:
+        return None
+    # A status without a reason was not written by us; the phase is what everybody else goes by.
+    reason = before.reason or RunReason.DBT_ERROR
+    return Outcome(phase=before.phase, reason=reason, message=before.message or "")
+
+
+def run_status(
+    *,
+    plan: Plan,
+    record: RunRecord,
+    conditions: tuple[Condition, ...],
+    views: Mapping[str, NodeView],
+    artifacts: status.RunArtifacts | None,
+    handled_retry: str | None,
+    generation: int,
+    now: datetime,
+) -> status.DbtRunStatus:
+    """The status of a DbtRun."""
+    terminal = plan.phase.terminal
+    states = plan.history.attempts
+    message = plan.message if terminal else _progress_message(plan=plan, views=views)
+    return status.DbtRunStatus(
+        phase=plan.phase,
+        reason=plan.reason,
+        message=message,
+        conditions=run_conditions(
+            phase=plan.phase,
+            reason=plan.reason,
+            message=message,
+            now=now,
+            generation=generation,
+            previous=conditions,
+        ),
+        observed_generation=generation,
+        start_time=record.start_time,
+        completion_time=(record.completion_time or now) if terminal else None,
+        nodes=node_counts(views=views),
+        tests=test_counts(views=views),
+        failures=_failures(views.values()),
+        dbt=_dbt_info(states),
+        peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
+        retries=max(len(plan.assessments) - 1, 0),
+        handled_retry=handled_retry,
+        artifacts=artifacts,
+        attempts=_attempts(plan.assessments, record=record),
+    )
+
+
+def _dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
+    """Of the first attempt that said who it is: the later ones are parts of the same run of dbt."""
+    state = next((state for state in states if state.dbt_version), AttemptState())
+    return status.DbtInfo(
+        version=state.dbt_version or None,
+        adapter=state.adapter or None,
+        adapter_version=state.adapter_version or None,
+        target=state.target or None,
+        invocation_id=state.invocation_id or None,
+    )
+
+
+def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
+    """While the command executes its nodes, what a person would ask: how far it is and what has failed so far."""
+    if plan.phase is not RunPhase.RUNNING or plan.reason is not RunReason.EXECUTING or not views:
+        return plan.message
+    counts = node_counts(views=views)
+    failed = f", {counts.failed} failed" if counts.failed else ""
+    done = counts.total - counts.pending - counts.running
+    return f"{done} of {counts.total} nodes are done, {counts.running} running{failed}."
+
+
+def _failures(views: Iterable[NodeView]) -> tuple[status.RunFailure, ...]:
+    failed = [view for view in views if view.phase is NodePhase.FAILED]
+    # A node that failed through its tests comes after what really went wrong, and all in the order of time.
+    failed.sort(key=lambda view: (view.finished_at is None, view.finished_at and view.finished_at.timestamp()))
+    return tuple(
+        status.RunFailure(unique_id=view.unique_id, name=view.name, message=view.message or "") for view in failed
+    )
+
+
+def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[status.RunAttempt, ...]:
+    """The attempts whose Job was created, or that ended without one; those that live come last, as the last are kept.
+
+    Listed here means that its Job was created: after a restart, a listed attempt without a Job is a lost one.
+    """
+    listed = [
+        each
+        for each in assessments
+        if each.attempt.job is not None or each.attempt.created or each.stage is Stage.ENDED
+    ]
+    listed.sort(key=lambda each: each.live)  # stable: each part stays in the order of the decisions
+    return tuple(_attempt(each, before=record.attempts.get(each.attempt.name)) for each in listed)
+
+
+_LIVE = {
+    Stage.ABSENT: AttemptPhase.PENDING,
+    Stage.QUEUED: AttemptPhase.PENDING,
+    Stage.STARTING: AttemptPhase.PENDING,
+    Stage.RUNNING: AttemptPhase.RUNNING,
+    Stage.DRAINING: AttemptPhase.RUNNING,
+}
+_ENDED = {RunPhase.SUCCEEDED: AttemptPhase.SUCCEEDED, RunPhase.CANCELLED: AttemptPhase.CANCELLED}
+
+
+def _attempt(assessment: Assessment, *, before: status.RunAttempt | None) -> status.RunAttempt:
+    attempt, outcome = assessment.attempt, assessment.outcome
+    pod = attempt.pod
+    if outcome is None:
+        state = _LIVE[assessment.stage]
+    else:
+        state = AttemptPhase.LOST if outcome.reason in LOST else _ENDED.get(outcome.phase, AttemptPhase.FAILED)
+    nodes = attempt.decision.nodes if attempt.decision is not None else None
+    shown = status.RunAttempt(
+        name=attempt.name,
+        kind=attempt.kind,
+        state=state,
+        reason=assessment.reason,
+        nodes=None if nodes is None else len(nodes),
+        start_time=attempt.started,
+        completion_time=pod.ended_at if pod else None,
+        pod=pod.name if pod else None,
+        exit_code=pod.terminated.exit_code if pod and pod.terminated else None,
+        log_time=format_time(attempt.log.position) if attempt.log.position else None,
+    )
+    return shown if before is None else _filled(shown, before)
+
+
+def _filled(shown: status.RunAttempt, before: status.RunAttempt) -> status.RunAttempt:
+    """What was seen of a pod once stays true when the pod is gone."""
+    fields = ("start_time", "completion_time", "pod", "exit_code", "log_time")
+    kept = {name: getattr(before, name) for name in fields if getattr(shown, name) is None}
+    return structs.replace(shown, **kept)

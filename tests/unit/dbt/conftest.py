@@ -1,0 +1,5 @@
+"""The real dbt, where what we write is read by it."""
+
+from tests.unit.runner.conftest import archive, dbt_python
+
+__all__ = ["archive", "dbt_python"]

@@ -1,0 +1,43 @@
+"""What the runner says of the project's hooks and of its own memory."""
+
+import itertools
+
+import pytest
+
+from tests.unit.dbt.logs import RunnerLog, folded
+
+
+def test_nothing_is_known_before_the_runner_says_it() -> None:
+    state = RunnerLog().state
+    assert (state.end_hooks, state.peak_memory_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_hooks_at_the_end_are_counted_without_those_at_the_start(count: int) -> None:
+    log = RunnerLog().add("Hooks", {"on_run_start": 7, "on_run_end": count})
+    assert log.state.end_hooks == count
+
+
+@pytest.mark.parametrize("wrong", [None, -1, "many", [], True])
+def test_a_number_that_is_none_says_nothing(wrong: object) -> None:
+    log = RunnerLog().add("Hooks", {"on_run_start": 1, "on_run_end": 2}).add("Hooks", {"on_run_end": wrong})
+    log.add("MemoryPeak", {"peak_memory_bytes": 5}).add("MemoryPeak", {"peak_memory_bytes": wrong})
+    assert (log.state.end_hooks, log.state.peak_memory_bytes) == (2, 5)
+
+
+def test_the_largest_peak_stands_whoever_says_it_and_however_often() -> None:
+    log = RunnerLog().add("MemoryPeak", {"peak_memory_bytes": 10}).add("MemoryPeak", {"peak_memory_bytes": 30})
+    log.finish(0, peak_memory_bytes=20)
+    first, *rest = log.lines
+    for order in itertools.permutations([*rest, rest[0]]):
+        assert folded([first, *order]).peak_memory_bytes == 30
+    assert (
+        RunnerLog().add("MemoryPeak", {"peak_memory_bytes": 10}).finish(0, peak_memory_bytes=40).state.peak_memory_bytes
+        == 40
+    )
+
+
+def test_only_the_runner_is_believed() -> None:
+    log = RunnerLog().add("MemoryPeak", {"peak_memory_bytes": 10}).add("Hooks", {"on_run_end": 1})
+    forged = [line.replace(b'"seq"', b'"sequence"').replace(b": 10}", b": 99}") for line in log.lines[1:]]
+    assert folded([log.lines[0], *forged]) == folded(log.lines[:1])

@@ -1,0 +1,76 @@
+"""The records that a run keeps its memory in: what is written is what is read, and nothing of it is lost."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.state import EMPTY, Ending
+from dbt_operator.dbt.view import node_views
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage
+from dbt_operator.plan.outcome import Outcome
+from dbt_operator.pods.record import attempt_record, parse_record, same_decision, sealing
+from tests.unit.plan import lines
+from tests.unit.plan.lines import MODEL, SEED
+from tests.unit.pods.test_pod_template import RUN
+
+NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
+DECISION = Decision(
+    index=2,
+    kind=AttemptKind.RETRY,
+    name="nightly-retry-nodes-1",
+    nodes=frozenset({SEED, MODEL}),
+    requests=(Request(token="now", unique_id=SEED), Request(token="all")),  # noqa: S106 - no secret, but a mark
+    roots=(SEED,),
+)
+STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
+
+
+def recorded(decision: Decision = DECISION) -> dict[str, Any]:
+    return attempt_record(run=RUN, decision=decision, graph=STATE.graph)
+
+
+def merged(record: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    annotations = record["metadata"]["annotations"] | patch["metadata"]["annotations"]
+    files = record.get("binaryData", {}) | patch["binaryData"]
+    return record | {"metadata": record["metadata"] | {"annotations": annotations}, "binaryData": files}
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [DECISION, replace(DECISION, requests=(), roots=None), Decision(index=1, kind=AttemptKind.PRODUCER, name="p-1")],
+)
+def test_a_decision_is_read_as_it_was_made(decision: Decision) -> None:
+    assert parse_record(recorded(decision)) == (decision, None)
+
+
+def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
+    state = close(state=STATE, ending=Ending.COMPLETED)
+    outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
+    attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
+    assessment = Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
+    patch, sealed = sealing(assessment, now=NOW, version="7")
+    decision, read = parse_record(merged(recorded(), patch))
+    assert decision == DECISION
+    assert read is not None
+    assert (read.outcome, read.ended_at, read.gone, read.started) == (outcome, NOW, sealed.gone, NOW)
+    assert node_views(state=read.state) == node_views(state=state)
+    assert patch["metadata"]["resourceVersion"] == "7"  # another controller may have sealed it meanwhile
+
+
+def test_two_controllers_that_decide_differently_are_told_apart() -> None:
+    other = replace(DECISION, nodes=frozenset({SEED}))
+    assert same_decision(recorded(), recorded())
+    assert not same_decision(recorded(), recorded(other))
+    assert recorded()["metadata"]["name"] == recorded(other)["metadata"]["name"]  # only one of them can be created
+
+
+def test_a_record_that_somebody_has_changed_is_refused_by_name() -> None:
+    broken = recorded()
+    broken["metadata"]["annotations"] = {}
+    with pytest.raises(ValueError, match="nightly-attempt-2"):
+        parse_record(broken)
