@@ -6,6 +6,7 @@ Names are deterministic: a controller that died between two actions finds what i
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 GROUP = "dbt-operator.io"
 VERSION = "v1alpha1"
@@ -52,6 +53,17 @@ def slug(text: str) -> str:
 def run_prefix(run: str, *, limit: int) -> str:
     """The run's name, shortened with a hash where a child's name would become too long."""
     return run if len(run) <= limit else f"{run[: limit - 9].rstrip('.-')}-{digest(run)}"
+
+
+def retry_token(metadata: Mapping[str, Any]) -> str | None:
+    """The token of the retry that a person asks for on an object, short enough for a status; None: none is asked for.
+
+    Annotations may be longer than what a status can repeat; such a token is shortened with a hash of it all.
+    """
+    token: str = (metadata.get("annotations") or {}).get(ANNOTATION_RETRY) or ""
+    if len(token) <= OBJECT_NAME_LIMIT:
+        return token or None
+    return f"{token[: OBJECT_NAME_LIMIT - 9]}-{digest(token)}"
 
 
 def producer_job_name(run: str, *, number: int) -> str:

@@ -27,15 +27,22 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """The states of the attempts in their order. `pending`: nodes that are to be executed yet, whatever they were."""
+    """The states of the attempts in their order. `pending`: nodes that are to be executed yet, whatever they were.
+
+    `parts`: those attempts, from 0, that were asked for certain nodes only. What they select is not what the run
+    selects, and may never stand for it: where the word of the first attempt was lost, the run would look finished
+    with a part of its nodes.
+    """
 
     attempts: tuple[AttemptState, ...] = ()
     pending: frozenset[str] = frozenset()
+    parts: frozenset[int] = frozenset()
 
     @cached_property
     def graph(self) -> Graph | None:
-        """The graph of the run: what its first attempt that came so far has selected. Later ones select parts of it."""
-        return next((state.graph for state in self.attempts if state.graph is not None), None)
+        """The graph of the run: what the first attempt at all of it that came so far has selected."""
+        whole = (state.graph for index, state in enumerate(self.attempts) if index not in self.parts)
+        return next((graph for graph in whole if graph is not None), None)
 
     def word(self, unique_id: str) -> Word | None:
         """What stands for the node; None when no attempt has mentioned it."""

@@ -13,7 +13,7 @@
   status wins from then on over whatever the cluster shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ from enum import StrEnum
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close
+from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.dbt.view import node_counts, node_views
 from dbt_operator.plan.facts import JobFacts, PodFacts
@@ -112,6 +113,17 @@ class Attempt:
         seen = self.pod.started if self.pod is not None else None
         return (self.sealed.started if self.sealed is not None else None) or seen or self.began
 
+    @property
+    def existed(self) -> bool:
+        """Whether its Job is known to have been created, by whatever it has left."""
+        seen = self.job is not None or self.pod is not None
+        return self.created or seen or self.log.ended or bool(self.log.state.events)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is to execute all that the run selects."""
+        return self.decision is None or self.decision.nodes is None
+
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that it is to execute."""
         nodes = self.decision.nodes if self.decision is not None else None
@@ -143,11 +155,25 @@ class Assessment:
         seen to have ended, where dbt has said its last word, and where there never was a process.
         """
         attempt = self.attempt
+        if attempt.pod is not None:
+            return attempt.pod.over
+        if self.left_over:
+            return False
         if attempt.sealed is not None:
             return attempt.sealed.gone
-        never = attempt.pod is None and not attempt.log.state.events and not attempt.created
-        over = attempt.pod is not None and (attempt.pod.over or not attempt.pod.has_started)
-        return never or over or attempt.log.state.finished is not None
+        return not attempt.existed or attempt.log.state.finished is not None
+
+    @property
+    def left_over(self) -> bool:
+        """Whether the cluster still shows something of an ended attempt that has, or may yet get, a process.
+
+        An attempt can end for us before it is gone: when it did not start in time, or was to stop before it had begun.
+        Its pod may start all the same until it is deleted.
+        """
+        job, pod = self.attempt.job, self.attempt.pod
+        if pod is not None:
+            return not pod.over
+        return job is not None and not (job.complete or job.deleting or job.failed is not None)
 
     @property
     def must_stop(self) -> bool:
@@ -159,6 +185,13 @@ class Assessment:
             and not (job.complete or job.deleting or job.failed is not None)
             and not (self.attempt.pod is not None and self.attempt.pod.over)
         )
+
+
+def history_of_run(assessments: Iterable[Assessment], *, pending: frozenset[str] = frozenset()) -> History:
+    """What the attempts of a run have said. `pending`: nodes that are to be executed yet."""
+    assessments = tuple(assessments)
+    parts = frozenset(index for index, each in enumerate(assessments) if not each.attempt.whole)
+    return History(attempts=tuple(each.state for each in assessments), pending=pending, parts=parts)
 
 
 def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked: Outcome | None = None) -> Assessment:
@@ -198,7 +231,7 @@ def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
         return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
     if refusal is not None:
         return _failed(attempt, reason=refusal.reason, message=refusal.message)
-    if attempt.created:
+    if attempt.existed:
         return _lost(attempt, message="its Job was deleted", asked=asked)
     return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
 
@@ -385,4 +418,5 @@ def _pod_end(pod: PodFacts) -> PodEnd:
     ended = pod.terminated
     kind = next((kind for kind, holds in _END_KINDS if holds(pod)), ended.reason if ended else "Lost")
     message = pod.pod_message or pod.disruption or (ended.message if ended else "")
-    return PodEnd(kind=kind, exit_code=ended.exit_code if ended else None, message=message)
+    exit_code = ended.exit_code if ended else None
+    return PodEnd(kind=kind, exit_code=exit_code, message=message, memory_limit=pod.memory_limit)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History
-from dbt_operator.plan.attempt import Assessment
+from dbt_operator.plan.attempt import Assessment, history_of_run
 from dbt_operator.plan.ledger import LOST, STOPPED, Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
 from dbt_operator.plan.repair import Situation
@@ -30,7 +30,7 @@ def conclude_run(situation: Situation) -> Outcome:
     last = situation.assessments[-1]
     if last.outcome is None:
         raise ValueError("a run with a live attempt has no outcome")
-    history = History(attempts=tuple(each.state for each in situation.assessments))
+    history = history_of_run(situation.assessments)
     finished = _finished_although_lost(situation, history)
     if finished is not None:
         return finished
@@ -39,6 +39,10 @@ def conclude_run(situation: Situation) -> Outcome:
     unfinished = _unfinished(situation)
     if unfinished is not None:
         return unfinished
+    if situation.ledger is None:
+        # What the run selects is not known, so what its attempts say of their parts proves nothing.
+        whole = situation.last_whole
+        return whole.outcome if whole is not None and whole.outcome is not None else last.outcome
     return conclude_history(history)
 
 
@@ -85,22 +89,24 @@ def _left_something(assessment: Assessment, ledger: Ledger | None) -> bool:
 
 
 def _finished_although_lost(situation: Situation, history: History) -> Outcome | None:
-    """The last pod was lost after dbt had reported the end of every node: only its last word is missing.
+    """dbt had reported the end of every node before its pod was lost, or was suspended: only its last word is missing.
 
     The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
     some is not called successful.
     """
     ledger, last = situation.ledger, situation.assessments[-1]
-    if ledger is None or last.outcome is None or last.outcome.reason not in LOST or not ledger.standings:
+    if ledger is None or last.outcome is None or not ledger.standings:
         return None
-    open_nodes = any(standing is Standing.OPEN for standing in ledger.standings.values())
-    if open_nodes or any(each.outcome is not None and each.outcome.reason in STOPPED for each in situation.recent):
+    interrupted = last.outcome.reason in LOST or last.outcome.reason is RunReason.SUSPENDED
+    if not interrupted or any(standing is Standing.OPEN for standing in ledger.standings.values()):
         return None
     outcome = conclude_history(history)
     if outcome.phase is not RunPhase.SUCCEEDED:
         return outcome if ledger.failures else None
     hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
-    if hooks == 0:
-        return replace(outcome, message=f"{outcome.message} The pod was lost after that.")
-    unsure = "All nodes succeeded, but the pod was lost before dbt said that the project's on-run-end hooks have run."
-    return Outcome(phase=RunPhase.FAILED, reason=last.outcome.reason, message=unsure)
+    finished = last.state.finished
+    if hooks == 0 or (finished is not None and finished.success):
+        return replace(outcome, message=f"{outcome.message} The pod was stopped after that.")
+    unsure = "All nodes succeeded, but dbt was stopped before it said that the project's on-run-end hooks have run."
+    reason = RunReason.HOOK_FAILED if last.outcome.reason is RunReason.SUSPENDED else last.outcome.reason
+    return Outcome(phase=RunPhase.FAILED, reason=reason, message=unsure)

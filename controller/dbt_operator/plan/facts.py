@@ -56,6 +56,7 @@ class PodFacts:
     ended_at: datetime | None
     init_failure: Terminated | None
     mount_failure: str | None  # the kubelet's message of a volume that cannot be mounted, from the pod's events
+    memory_limit: str | None = None  # of the dbt container, as its spec has it
 
     @property
     def over(self) -> bool:
@@ -116,7 +117,15 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         ended_at=_optional_time((ended or {}).get("finishedAt")),
         init_failure=next((_terminated(t) for t in failed_inits if t.get("exitCode")), None),
         mount_failure=mounts[-1] if mounts else None,
+        memory_limit=_memory_limit(pod),
     )
+
+
+def _memory_limit(pod: Mapping[str, Any]) -> str | None:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    own: Mapping[str, Any] = next((one for one in containers if one.get("name") == CONTAINER), {})
+    limit: str | None = ((own.get("resources") or {}).get("limits") or {}).get("memory")
+    return limit
 
 
 def _first_telling(waiting: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from dbt_operator.dbt.errors import lost_connection
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
-from dbt_operator.plan.attempt import Assessment
+from dbt_operator.plan.attempt import Assessment, history_of_run
 
 # A pod that was lost, or never came up, says nothing about the nodes: the work is taken up again.
 LOST = frozenset(
@@ -42,7 +42,7 @@ class Standing(StrEnum):
     BUSY = "Busy"  # a live attempt has it, and has not come to its end
     FAILED = "Failed"  # dbt reported that it failed
     OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end
-    BLOCKED = "Blocked"  # dbt skipped it because of a failure
+    BLOCKED = "Blocked"  # dbt skipped it because of a failure, or what it tests was built again since it ran
     UNHEARD = "Unheard"  # dbt came to its own end without executing it: another attempt would do the same
 
 
@@ -63,7 +63,7 @@ class Ledger:
     graph: Graph
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
-    idle: Mapping[str, int]  # how many attempts had the node in vain: they ended by themselves before they came to it
+    idle: Mapping[str, int]  # how many attempts had the node in vain: they ended by themselves without its end
 
     def all(self, standing: Standing) -> list[str]:
         """The nodes that stand so, in the order of the graph."""
@@ -111,12 +111,11 @@ def ledger_of(*, assessments: Sequence[Assessment], since: int) -> Ledger | None
 
     `since`: the first attempt of the present episode, from 0. Failures before it are forgiven.
     """
-    history = History(attempts=tuple(each.state for each in assessments))
+    history = history_of_run(assessments)
     graph = history.graph
     if graph is None:
         return None
-    live = [each for each in assessments if each.live]
-    standings = {one: _standing(one, history=history, live=live) for one in graph.executables()}
+    standings = {one: _standing(one, history=history, assessments=assessments) for one in graph.executables()}
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
     return Ledger(
@@ -127,8 +126,8 @@ def ledger_of(*, assessments: Sequence[Assessment], since: int) -> Ledger | None
     )
 
 
-def _standing(unique_id: str, *, history: History, live: Sequence[Assessment]) -> Standing:
-    if any(_has(each, unique_id) for each in live):
+def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessment]) -> Standing:
+    if any(each.live and _has(each, unique_id) for each in assessments):
         return Standing.BUSY
     word = history.word(unique_id)
     if word is None:
@@ -143,6 +142,8 @@ def _standing(unique_id: str, *, history: History, live: Sequence[Assessment]) -
         case NodePhase.SKIPPED:
             blamed = any(not one.startswith("operation.") for one in word.state.failures)
             return Standing.BLOCKED if blamed else Standing.UNHEARD
+        case _ if not assessments[word.attempt].attempt.covers(unique_id):
+            return Standing.BLOCKED  # a test: that attempt has built what it tests, and was not asked for the test
         case _:
             return Standing.UNHEARD if _completed(word.state) else Standing.OPEN
 
@@ -152,7 +153,8 @@ def _has(assessment: Assessment, unique_id: str) -> bool:
     if not assessment.attempt.covers(unique_id):
         return False
     node = assessment.state.nodes.get(unique_id)
-    return node is None or not node.phase.terminal
+    # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far.
+    return node is None or not node.phase.terminal or _stopped(node)
 
 
 def _stopped(node: NodeState) -> bool:
@@ -197,12 +199,15 @@ def _idle(episode: Sequence[Assessment], *, open_nodes: Sequence[str]) -> dict[s
 
 
 def _ended_in_vain(assessment: Assessment, unique_id: str) -> bool:
-    """Whether the attempt had the node and ended by itself, without a pod being lost, before it came to it."""
+    """Whether the attempt had the node and ended by itself, without a pod being lost, and without a word of its end.
+
+    Another attempt would do the same, again and again.
+    """
     outcome = assessment.outcome
     if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
         return False
     node = assessment.state.nodes.get(unique_id)
-    return assessment.attempt.covers(unique_id) and (node is None or node.phase is NodePhase.PENDING)
+    return assessment.attempt.covers(unique_id) and (node is None or not node.phase.terminal)
 
 
 def _end(assessment: Assessment) -> datetime | None:

@@ -28,7 +28,6 @@ _KINDS = {
     "dbt_not_found": RunReason.DBT_NOT_FOUND,
 }
 _POD_WORDS = {
-    RunReason.OOM_KILLED: "The pod needed more memory than its limit and was killed; raise the memory limit",
     RunReason.EVICTED: "The pod was evicted",
     RunReason.POD_LOST: "The pod ended before dbt did",
     RunReason.RUNNER_FAILED: "The process in the pod ended without its record",
@@ -46,6 +45,7 @@ class PodEnd:
     kind: str
     exit_code: int | None = None
     message: str = ""
+    memory_limit: str | None = None  # of its container, as Kubernetes writes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,8 @@ class _Facts:
             unproven=[
                 view
                 for view in own
-                if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and view.reason is not NodeReason.INLINED
+                # An ephemeral model is not executed by itself: whoever uses it tells whether it is good.
+                if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and view.materialized != "ephemeral"
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
             views=wording.Views(
@@ -189,6 +190,10 @@ def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcom
     if ended:
         tail += ", and dbt had come to its end"
     what = _POD_WORDS.get(reason, f"The pod ended with {reason.value}")
+    if reason is RunReason.OOM_KILLED:
+        what = wording.out_of_memory(
+            limit=pod.memory_limit if pod is not None else None, peak_bytes=state.peak_memory_bytes
+        )
     if pod is None:
         what = "The log ends before dbt does" if state.source else "The log holds no event of dbt's"
     return _failed(reason, f"{what}{detail}{tail}.")

@@ -43,6 +43,17 @@ def flattened(message: str) -> str:
     return shorten(": ".join(line for line in lines[:3] if not line.startswith("---")), limit=400)
 
 
+def out_of_memory(*, limit: str | None, peak_bytes: int | None) -> str:
+    """About a pod that the kernel killed. Without a limit of its own it was the node that had no memory left.
+
+    The peak is what the runner has seen last: the kernel kills between two looks, so it may be below the limit.
+    """
+    peak = f" (dbt had {peak_bytes / 2**20:.0f} MiB when it was last seen)" if peak_bytes else ""
+    if limit is None:
+        return f"The node had no memory left, and the pod was killed{peak}; give the pod a memory request"
+    return f"The pod needed more memory than its limit of {limit} and was killed{peak}; raise the memory limit"
+
+
 def nothing_selected(state: AttemptState) -> str:
     """About a selection that matches nothing; dbt itself calls that a success."""
     detail = f" (select: {', '.join(state.unmatched[:_NAMED])})" if state.unmatched else ""

@@ -6,7 +6,7 @@ end whatever happens to its attempts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dbt_operator.api import names
@@ -20,6 +20,8 @@ from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt
 _SINGLE_PROCESS = frozenset({"duckdb", "sqlite"})
 # A failure that is further in the future than this was stamped by a clock that is wrong: it is not waited for.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
+# How soon to look again at what has ended for us and is not gone yet; watches tell it sooner.
+_LOOK = timedelta(seconds=5)
 SEVERAL = "nodes"  # in the name of a retry of more than one node
 
 
@@ -109,6 +111,12 @@ class Situation:
         return self.assessments[self.episode.since :]
 
     @property
+    def last_whole(self) -> Assessment | None:
+        """The last attempt of the episode at all that the run selects."""
+        whole = (each for each in reversed(self.recent) if each.attempt.whole)
+        return next(whole, None)
+
+    @property
     def lost(self) -> list[Assessment]:
         """Those of the episode whose pod was lost, or never came up."""
         return [each for each in self.recent if each.outcome is not None and each.outcome.reason in LOST]
@@ -129,6 +137,38 @@ class Situation:
 
 def next_attempts(situation: Situation) -> Next:
     """What the run needs next, given that none of its ended attempts is unsealed."""
+    to_come = _wished(situation)
+    not_before = max(filter(None, (held_until(situation), _after_losses(situation))), default=situation.now)
+    if to_come.decisions and not_before > situation.now:
+        return replace(to_come, decisions=(), due=not_before)
+    return to_come
+
+
+def held_until(situation: Situation) -> datetime | None:
+    """Until when nothing may be decided, as a process of an ended attempt may be alive; None: nothing is in the way.
+
+    What the cluster still shows is waited for, however long it takes. A process whose pod was taken away by force has
+    its grace period left at most.
+    """
+    now = situation.now
+    moments = [
+        now + _LOOK if each.left_over else _after(_ended_at(each), situation.rules.grace, now=now)
+        for each in situation.assessments
+        if not each.live and not each.gone
+    ]
+    return max((moment for moment in moments if moment > now), default=None)
+
+
+def _after_losses(situation: Situation) -> datetime:
+    """When work may be taken up again after a pod was lost: at once the first time, then after a growing pause."""
+    lost = situation.lost
+    if len(lost) <= 1:
+        return situation.now
+    return _after(_ended_at(lost[-1]), situation.rules.wait(len(lost) - 1), now=situation.now)
+
+
+def _wished(situation: Situation) -> Next:
+    """What is to be attempted, whether or not something is still in the way."""
     if not situation.assessments:
         return Next(decisions=(producer(situation, number=1),))
     if situation.restarts_used_up:
@@ -142,10 +182,10 @@ def next_attempts(situation: Situation) -> Next:
 
 
 def _again_from_the_start(situation: Situation) -> Next:
-    """No attempt has come so far as to say what is selected: only the whole command can."""
+    """No attempt is known to have said what the run selects: only the whole command can."""
     if situation.live:
         return Next()
-    last = situation.recent[-1] if situation.recent else None
+    last = situation.last_whole
     outcome = last.outcome if last is not None else None
     number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
     if outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED:
@@ -154,7 +194,7 @@ def _again_from_the_start(situation: Situation) -> Next:
         due = _after(_ended_at(last), situation.rules.wait(count), now=situation.now)
     else:
         allowed = outcome is None or outcome.reason in LOST or outcome.reason is RunReason.SUSPENDED
-        due = _resume_due(situation)
+        due = situation.now
     if not allowed:
         return Next()
     if due > situation.now:
@@ -226,7 +266,7 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
             decisions.append(decision(situation, kind=AttemptKind.RETRY, key=key, nodes=nodes, ahead=decisions))
     quiet = not free and not _retrying(situation)
     if left and (lost_work or quiet):
-        due = _resume_due(situation)
+        due = _left_due(situation)
         if due > situation.now:
             dues.append(due)
         elif not _resuming(situation) and places > len(decisions):
@@ -309,20 +349,11 @@ def _resuming(situation: Situation) -> bool:
     return bool(resumes) and not situation.rules.per_node
 
 
-def _resume_due(situation: Situation) -> datetime:
-    """When the work of lost attempts may be taken up again: at once the first time, then after a growing pause."""
-    moments = [situation.now]
-    lost = situation.lost
-    if lost and len(lost) > 1:
-        moments.append(_after(_ended_at(lost[-1]), situation.rules.wait(len(lost) - 1), now=situation.now))
-    moments += [
-        _after(_ended_at(each), situation.rules.grace, now=situation.now)
-        for each in situation.assessments
-        if not each.live and not each.gone
-    ]
-    if _last_reason(situation) is RunReason.CONNECTION_FAILED:
-        moments.append(_after(_ended_at(situation.recent[-1]), situation.rules.wait(1), now=situation.now))
-    return max(moments)
+def _left_due(situation: Situation) -> datetime:
+    """When what is left may be executed: after a pause when the last attempt did not reach the warehouse."""
+    if _last_reason(situation) is not RunReason.CONNECTION_FAILED:
+        return situation.now
+    return _after(_ended_at(situation.recent[-1]), situation.rules.wait(1), now=situation.now)
 
 
 def _ended_at(assessment: Assessment | None) -> datetime | None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Assessment, Decision, Request
 from dbt_operator.plan.ledger import Ledger, Standing, rebuilt
-from dbt_operator.plan.repair import SEVERAL, Episode, Situation, decision, producer, room
+from dbt_operator.plan.repair import SEVERAL, Episode, Situation, decision, held_until, producer, room
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,10 @@ class Answer:
 
     decisions: tuple[Decision, ...] = ()
     handled: tuple[Request, ...] = ()
+    due: datetime | None = None  # when the others are answered; None: that is not a matter of time
+
+
+NO_ANSWER = Answer()
 
 
 def episode_of(assessments: Sequence[Assessment]) -> Episode:
@@ -33,11 +38,14 @@ def _begins(made: Decision) -> bool:
 def answer(situation: Situation, *, requests: Sequence[Request], over: bool) -> Answer:
     """Answer the requests. `over`: without them the run ends now, or has ended."""
     asked = _unanswered(situation, requests)
+    held = held_until(situation)
+    if asked and held is not None:
+        return Answer(due=held)
     everything = [request for request in asked if request.unique_id is None]
     if everything:
         # It includes what is asked for single nodes. A live run does by itself what it can: it is waited for.
-        return _all(situation, asked) if over else Answer()
-    return _nodes(situation, asked, over=over) if asked else Answer()
+        return _all(situation, asked) if over else NO_ANSWER
+    return _nodes(situation, asked, over=over) if asked else NO_ANSWER
 
 
 def _unanswered(situation: Situation, requests: Sequence[Request]) -> tuple[Request, ...]:

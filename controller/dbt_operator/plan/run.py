@@ -10,7 +10,7 @@ records of its own decisions).
                                         Suspended ◄──► Suspended                └──► Retrying
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,12 +18,12 @@ from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History, Word
 from dbt_operator.plan import run_text as wording
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, assess
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, assess, history_of_run
 from dbt_operator.plan.conclusion import conclude_run
 from dbt_operator.plan.ledger import Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.repair import Next, RetryRules, Situation, next_attempts
-from dbt_operator.plan.requests import Answer, answer, episode_of
+from dbt_operator.plan.requests import NO_ANSWER, Answer, answer, episode_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,15 @@ class Plan:
     stop: tuple[str, ...]  # names of Jobs that must not live on
     wake_at: datetime
     handled: tuple[Request, ...] = ()  # requests that are answered
+    answers_later: bool = False  # the run has ended, and a request is answered as soon as its last process is gone
     expire: bool = False  # the DbtRun itself is to be deleted
     expires: bool = False  # … or will be
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do for the run, now or later."""
-        return self.phase.terminal and not (self.stop or self.start or self.expires or self.record)
+        left = self.stop or self.start or self.expires or self.record or self.answers_later
+        return self.phase.terminal and not left
 
 
 # When to look again although nothing was heard: a watch can miss what happened, and some facts are in no watch.
@@ -132,15 +134,15 @@ def plan_run(observation: Observation) -> Plan:
     over = to_come.over and not situation.live
     # Whoever has cancelled the run wants nothing of it to be executed, until that is taken back.
     forbidden = asked is not None or observation.rules.cancel or observation.rules.suspend
-    reply = Answer() if forbidden else answer(situation, requests=observation.requests, over=over)
+    reply = NO_ANSWER if forbidden else answer(situation, requests=observation.requests, over=over)
     if observation.ended is not None and not reply.decisions:
-        return _ended(observation, assessments=assessments, outcome=observation.ended, handled=reply.handled)
+        return _ended(observation, assessments=assessments, outcome=observation.ended, reply=reply)
     if asked is not None:
         return _stopping(observation, situation, asked=asked, to_come=to_come)
     decisions = reply.decisions or to_come.decisions
     if over and not reply.decisions:
         outcome = conclude_run(situation)
-        return _ended(observation, assessments=assessments, outcome=outcome, handled=reply.handled)
+        return _ended(observation, assessments=assessments, outcome=outcome, reply=reply)
     shown = _shown(situation, to_come, decisions)
     return _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
 
@@ -170,7 +172,7 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
         record=(),
         create=(),
         assessments=assessments,
-        history=_history(assessments),
+        history=history_of_run(assessments),
         phase=RunPhase.RUNNING,
         reason=RunReason.FINISHING,
         message="An attempt has ended; what it did is being stored.",
@@ -184,7 +186,8 @@ def _asked(observation: Observation) -> Outcome | None:
     if observation.rules.cancel:
         return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message="The run was cancelled.")
     deadline = _active_until(observation)
-    if deadline is not None and observation.now >= deadline:
+    resting = observation.rules.suspend and all(attempt.sealed is not None for attempt in observation.attempts)
+    if deadline is not None and observation.now >= deadline and not resting:
         seconds = (observation.rules.active_deadline or timedelta()).total_seconds()
         message = f"The run took longer than spec.activeDeadlineSeconds ({seconds:.0f} s) allows."
         return Outcome(phase=RunPhase.FAILED, reason=RunReason.DEADLINE_EXCEEDED, message=message)
@@ -200,15 +203,16 @@ def _active_until(observation: Observation) -> datetime | None:
     for begins the count anew, as for a Job.
     """
     limit = observation.rules.active_deadline
-    since: datetime | None = None
-    for attempt in observation.attempts:
-        began = attempt.decision is not None and bool(attempt.decision.requests)
-        if began:
-            since = None
-        if attempt.sealed is not None and attempt.sealed.outcome.reason is RunReason.SUSPENDED:
-            since = None
-        elif attempt.started is not None:
-            since = attempt.started if since is None else min(since, attempt.started)
+    anew = max(
+        (index for index, one in enumerate(observation.attempts) if one.decision is not None and one.decision.requests),
+        default=0,
+    )
+    recent = observation.attempts[anew:]
+    sealed = [attempt.sealed for attempt in recent if attempt.sealed is not None]
+    suspended = [one.ended_at for one in sealed if one.outcome.reason is RunReason.SUSPENDED]
+    rested = max(suspended, default=None)
+    starts = [attempt.started for attempt in recent if attempt.started is not None]
+    since = min((start for start in starts if rested is None or start > rested), default=None)
     return since + limit if since is not None and limit is not None else None
 
 
@@ -222,7 +226,7 @@ def _stopping(observation: Observation, situation: Situation, *, asked: Outcome,
     if to_come.over and not (stopped and asked.reason is not RunReason.SUSPENDED):
         return _ended(observation, assessments=situation.assessments, outcome=conclude_run(situation))
     if asked.reason is RunReason.SUSPENDED:
-        message = wording.suspended(_history(situation.assessments))
+        message = wording.suspended(history_of_run(situation.assessments))
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
         return _live(observation, situation, to_come, shown=shown)
     outcome = Outcome(phase=asked.phase, reason=asked.reason, message=wording.stopped(asked.message, situation))
@@ -247,7 +251,7 @@ def _live(
         record=decisions if observation.started else (),
         create=() if stopping else tuple(each.attempt.name for each in absent),
         assessments=assessments,
-        history=_history(assessments, pending=_pending(situation, to_come)),
+        history=history_of_run(assessments, pending=_pending(situation, to_come)),
         phase=shown.phase,
         reason=shown.reason,
         message=shown.message,
@@ -286,10 +290,6 @@ def _repairing(live: Sequence[Assessment]) -> _Shown:
     return _Shown(RunPhase.RETRYING, _REPAIRS[first.attempt.kind], wording.repairing(live))
 
 
-def _history(assessments: Iterable[Assessment], *, pending: frozenset[str] = frozenset()) -> History:
-    return History(attempts=tuple(each.state for each in assessments), pending=pending)
-
-
 def _pending(situation: Situation, to_come: Next) -> frozenset[str]:
     """The nodes that will be executed although an attempt before has said something else of them.
 
@@ -298,7 +298,7 @@ def _pending(situation: Situation, to_come: Next) -> frozenset[str]:
     ledger = situation.ledger
     if ledger is None or (len(situation.assessments) == 1 and situation.live):
         return frozenset()
-    history = _history(situation.assessments)
+    history = history_of_run(situation.assessments)
     return frozenset(
         unique_id
         for unique_id, standing in ledger.standings.items()
@@ -330,11 +330,11 @@ def _ended(
     *,
     assessments: tuple[Assessment, ...],
     outcome: Outcome,
-    handled: tuple[Request, ...] = (),
+    reply: Answer = NO_ANSWER,
 ) -> Plan:
     """The run has ended; what of it still lives is stopped."""
     stop = _to_stop(assessments)
-    soon = observation.now + _PERIODS[Stage.ENDED]
+    soon = reply.due or observation.now + _PERIODS[Stage.ENDED]
     rules, ended_at = observation.rules, observation.ended_at
     expiry = None if rules.ttl is None else (ended_at or observation.now) + rules.ttl
     return Plan(
@@ -343,13 +343,14 @@ def _ended(
         record=(),
         create=(),
         assessments=assessments,
-        history=_history(assessments),
+        history=history_of_run(assessments),
         phase=outcome.phase,
         reason=outcome.reason,
         message=outcome.message,
         stop=stop,
-        wake_at=soon if stop or expiry is None or ended_at is None else max(soon, expiry),
-        handled=handled,
+        wake_at=soon if stop or reply.due or expiry is None or ended_at is None else max(soon, expiry),
+        handled=reply.handled,
+        answers_later=reply.due is not None,
         # Only a stored end counts: whoever waits for it must have had the chance to see it.
         expire=expiry is not None and ended_at is not None and not stop and observation.now >= expiry,
         expires=expiry is not None,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import node_counts, node_views
-from dbt_operator.plan.attempt import Assessment, Decision
+from dbt_operator.plan.attempt import Assessment, Decision, history_of_run
 from dbt_operator.plan.repair import Next, Situation
 
 _NAMED = 3
@@ -22,7 +22,7 @@ def suspended(history: History) -> str:
 
 def stopped(message: str, situation: Situation) -> str:
     """About a run that was stopped between two attempts."""
-    history = History(attempts=tuple(each.state for each in situation.assessments))
+    history = history_of_run(situation.assessments)
     counts = node_counts(views=node_views(state=history)) if history.attempts else None
     if counts is None or not counts.total:
         return f"{message} dbt had not executed any node."

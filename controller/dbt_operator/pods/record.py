@@ -18,7 +18,6 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
-from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.plan.attempt import Assessment, Decision, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
@@ -59,7 +58,7 @@ class _End(Value, frozen=True, kw_only=True):
     started_at: datetime | None = None
 
 
-def attempt_record(*, run: RunRef, decision: Decision, graph: Graph | None) -> dict[str, Any]:
+def attempt_record(*, run: RunRef, decision: Decision) -> dict[str, Any]:
     """The record of a decision, with the list of nodes that its pod mounts."""
     said = _Decision(
         kind=decision.kind,
@@ -73,9 +72,7 @@ def attempt_record(*, run: RunRef, decision: Decision, graph: Graph | None) -> d
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_KIND] = decision.kind.value.lower()
     manifest["metadata"]["annotations"] = {_DECISION: _json(said.to_dict())}
     if decision.nodes is not None:
-        known = graph.nodes if graph is not None else {}
-        ordered = [one for one in known if one in decision.nodes] + sorted(decision.nodes - known.keys())
-        nodes = [{"unique_id": one, "fqn": list(known[one].fqn) if one in known else []} for one in ordered]
+        nodes = [{"unique_id": unique_id} for unique_id in sorted(decision.nodes)]
         manifest["binaryData"] = {NODES_FILE: _packed(msgspec.json.encode(nodes))}
     return manifest
 

@@ -100,7 +100,7 @@ class Manager:
     def model_changed(self, model: Mapping[str, Any]) -> None:
         """The watch has shown a DbtModel. One that asks for a retry starts the loop even of a run that has ended."""
         metadata = model["metadata"]
-        token = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+        token = names.retry_token(metadata)
         handled = (model.get("status") or {}).get("handledRetry")
         if token == handled:
             return
@@ -221,7 +221,7 @@ def _key(run: Mapping[str, Any]) -> RunKey:
 def _change(run: Mapping[str, Any]) -> str:
     """What distinguishes a change somebody else made from the echo of our own status writes."""
     metadata = run["metadata"]
-    token = (metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY)
+    token = names.retry_token(metadata)
     return f"{metadata.get('generation')} {metadata.get('deletionTimestamp')} {token}"
 
 
@@ -229,6 +229,7 @@ def _ended(run: Mapping[str, Any]) -> bool:
     """Whether nothing is left to do for the run: it has ended, nobody asks for a retry, and it is not to be deleted."""
     status = run.get("status") or {}
     phase = status.get("phase")
-    if (run["metadata"].get("annotations") or {}).get(names.ANNOTATION_RETRY) != status.get("handledRetry"):
+    token = names.retry_token(run["metadata"])
+    if token is not None and token != status.get("handledRetry"):
         return False
     return phase is not None and RunPhase(phase).terminal and run.get("spec", {}).get("ttlSecondsAfterFinished") is None

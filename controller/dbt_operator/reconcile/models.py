@@ -57,9 +57,7 @@ class Models:
             stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
             spec = specs[name]
             self._names[unique_id] = name
-            self.asked(
-                unique_id=unique_id, token=(model["metadata"].get("annotations") or {}).get(names.ANNOTATION_RETRY)
-            )
+            self.asked(unique_id=unique_id, token=names.retry_token(model["metadata"]))
             if stored.handled_retry:
                 self._handled[unique_id] = stored.handled_retry
             if spec is not None:

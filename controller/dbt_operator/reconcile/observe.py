@@ -50,8 +50,7 @@ class Cluster:
     @property
     def token(self) -> str | None:
         """The token of the retry of the whole run that a person asks for."""
-        annotations = self.run["metadata"].get("annotations") or {}
-        return annotations.get(names.ANNOTATION_RETRY) or None
+        return names.retry_token(self.run["metadata"])
 
     def rules(self, *, start_deadline: timedelta) -> Rules:
         """What the spec asks for, with the administrator's start deadline where it is silent."""

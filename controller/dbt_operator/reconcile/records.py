@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from dbt_operator.api.names import attempt_record_name
-from dbt_operator.dbt.graph import Graph
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS, owner_uids
 from dbt_operator.plan.attempt import Assessment, Decision, Sealed
@@ -52,12 +51,12 @@ class Records:
         """The attempts in the order of their decisions."""
         return [(self._decisions[index], self._sealed.get(index)) for index in sorted(self._decisions)]
 
-    async def record(self, decision: Decision, *, graph: Graph | None) -> bool:
+    async def record(self, decision: Decision) -> bool:
         """Store a decision; False when another controller has decided something else meanwhile, or is about to.
 
         Raises: NameConflictError where the name is taken by somebody else's object.
         """
-        manifest = attempt_record(run=self.run, decision=decision, graph=graph)
+        manifest = attempt_record(run=self.run, decision=decision)
         try:
             found, new = await self.client.create_or_adopt(
                 resource=CONFIG_MAPS, manifest=manifest, owner_uid=self.run.uid
@@ -88,6 +87,6 @@ class Records:
             if not error.not_found:
                 raise
             # Somebody has deleted the record: what is known here is all that is left of it.
-            await self.record(decision, graph=assessment.state.graph)
+            await self.record(decision)
             return
         self._sealed[decision.index] = sealed

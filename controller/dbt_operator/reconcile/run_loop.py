@@ -10,9 +10,7 @@ is created, and the end of the run is stored last.
 """
 
 import asyncio
-from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 
@@ -23,12 +21,11 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import format_time
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
-from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Object
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS
 from dbt_operator.kube.writer import Problem, StatusWriter
-from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Refusal, Request, Sealed
 from dbt_operator.plan.run import Observation, Plan, plan_run
-from dbt_operator.plan.run_text import about_to
+from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.creation import create_attempt, refusal_of
 from dbt_operator.reconcile.follower import Follower
 from dbt_operator.reconcile.keep import Keeper
@@ -40,12 +37,9 @@ from dbt_operator.reconcile.run_status import run_status
 
 _log = structlog.get_logger(__name__)
 
-_NODE_EVENTS = 20
 # Between looks at all nodes for the run's counts; how often they are sent is the writer's.
 _STATUS_INTERVAL = timedelta(milliseconds=200)
 _FLUSH_SECONDS = 60.0
-_OBSTACLES = frozenset({RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED, RunReason.PULLING_IMAGE})
-_WHY_NOT = "it has succeeded, is under way, or waits for something else that failed."
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # between turns that the API server did not allow
 
 
@@ -69,17 +63,19 @@ class RunLoop:
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._asked: dict[str, str | None] = {}  # retries of nodes that were asked for before the DbtModels were read
         self._artifacts: status.RunArtifacts | None = None
-        self._announced: tuple[RunPhase, RunReason] | None = None
-        self._failed_nodes = 0
+        self._announcer = Announcer(client=client)
         self._conditions: tuple[Condition, ...] | None = None  # as last written
         self._status_written = datetime.min.replace(tzinfo=UTC)
         self._status_due: datetime | None = None  # the run's counts have changed and are written then
-        self._background: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
         """Look again at what the cluster shows."""
         self._stale = True
         self._changed.set()
+
+    def problem(self, problem: Problem) -> None:
+        """The status writer could not store something of this run."""
+        self._announcer.problem(problem)
 
     def asked(self, *, unique_id: str, token: str | None) -> None:
         """A DbtModel of the run says that a person asks for a retry of its node, or does not any more (None)."""
@@ -142,6 +138,7 @@ class RunLoop:
 
     async def _prepare(self, cluster: Cluster) -> None:
         """Begin to show, and to follow, what the cluster shows to be there."""
+        self._announcer.look(cluster.run)
         if self._records is None:
             self._records = Records(run=cluster.ref, client=self._client)
         await self._records.refresh()
@@ -152,12 +149,11 @@ class RunLoop:
 
     async def _remember(self, cluster: Cluster) -> None:
         """Read what a controller before this one has left."""
-        models = Models(run=cluster.ref, client=self._client, writer=self._writer, failed=self._announce_failed_node)
+        models = Models(run=cluster.ref, client=self._client, writer=self._writer, failed=self._announcer.node_failed)
         await models.load(first_job=names.producer_job_name(self._key.name, number=1))
         self._models = models
         self._keeper = Keeper(run=cluster.ref, client=self._client)
         self._writer.known(run=self._key.uid, resource=DBT_RUNS, obj=cluster.run)
-        self._announced = _told(cluster.run)
         self._handled = cluster.record.handled_retry
 
     async def _follow(self, decision: Decision, sealed: Sealed | None, *, cluster: Cluster) -> None:
@@ -303,14 +299,12 @@ class RunLoop:
         for decision in plan.record:
             self.wake()
             try:
-                if not await self._records.record(decision, graph=plan.history.graph):
+                if not await self._records.record(decision):
                     return
             except NameConflictError as error:
                 self._conflict = f"{error}: delete or rename it, and create the run anew."
                 return
-            _log.info("decided on an attempt", job=decision.name, nodes=len(decision.nodes or ()))
-            if decision.index > 1:
-                self._post(kind="Normal", reason="AttemptCreated", message=f"{decision.name}: {about_to([decision])}")
+            self._announcer.decided(decision)
 
     async def _create(self, name: str, *, cluster: Cluster) -> None:
         assert cluster.spec is not None and self._records is not None  # noqa: S101, PT018 - nothing is made of an invalid spec
@@ -353,9 +347,7 @@ class RunLoop:
                     resource=resource, namespace=self._key.namespace, name=name, patch=patch, subresource="status"
                 )
             if request not in answered:
-                what = request.unique_id or "the run"
-                message = f"A retry of {what} was asked for, but there is nothing that could be done: {_WHY_NOT}"
-                self._post(kind="Normal", reason="NothingToRetry", message=message)
+                self._announcer.nothing_to_retry(request)
 
     def _live(self) -> bool:
         """Whether what is known is of the present, not of a moment that the logs are only read up to."""
@@ -370,7 +362,7 @@ class RunLoop:
         assert self._models is not None  # noqa: S101 - loaded with the first look
         self._show_nodes(plan)
         told = (plan.phase, plan.reason)
-        if self._announced == told and now - self._status_written < _STATUS_INTERVAL:
+        if self._announcer.told == told and now - self._status_written < _STATUS_INTERVAL:
             self._status_due = self._status_written + _STATUS_INTERVAL
             return
         if not self._live() and not plan.phase.terminal:
@@ -413,7 +405,7 @@ class RunLoop:
             terminal=plan.phase.terminal,
             event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None,
         )
-        self._announce(plan, cluster=cluster, now=now)
+        self._announcer.moved(plan, since=cluster.record.start_time or now, now=now)
 
     # tell
 
@@ -431,7 +423,7 @@ class RunLoop:
             generation=self._cluster.generation,
             previous=self._conditions or self._cluster.record.conditions,
         )
-        self._announced = None
+        self._announcer.told = None
         patch = {
             "reason": refusal.reason.value,
             "message": message,
@@ -447,48 +439,3 @@ class RunLoop:
             )
         except ApiError as second:
             _log.warning("could not say so on the run", error=str(second))
-
-    def _announce(self, plan: Plan, *, cluster: Cluster, now: datetime) -> None:
-        """Post an Event and log a line at each transition."""
-        told = (plan.phase, plan.reason)
-        if self._announced == told:
-            return
-        before, self._announced = self._announced, told
-        bad = plan.phase is RunPhase.FAILED or plan.reason in _OBSTACLES
-        _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
-        if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
-            # The small steps of a pod's start are told by the pod's own Events.
-            self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=plan.message)
-        if plan.phase.terminal:
-            started = cluster.record.start_time or now
-            RUN_DURATION.labels(status=plan.phase.value).observe((now - started).total_seconds())
-
-    def problem(self, problem: Problem) -> None:
-        """The writer could not store something of this run: say so where its user looks."""
-        what = f"{problem.resource.kind} {problem.name}"
-        self._post(kind="Warning", reason="WriteFailed", message=f"The status of {what} is not stored: {problem.error}")
-
-    def _announce_failed_node(self, view: NodeView) -> None:
-        self._failed_nodes += 1
-        _log.info("a node failed", node=view.unique_id, reason=view.reason)
-        if self._failed_nodes <= _NODE_EVENTS:
-            more = " (no Events for further nodes of this run)" if self._failed_nodes == _NODE_EVENTS else ""
-            self._post(kind="Warning", reason="NodeFailed", message=f"{view.name}: {view.message}{more}")
-
-    def _post(self, *, kind: Any, reason: str, message: str) -> None:
-        assert self._cluster is not None  # noqa: S101 - there is nothing to tell before the first look
-        self._later(self._client.record_event(regarding=self._cluster.run, kind=kind, reason=reason, message=message))
-
-    def _later(self, call: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(call)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-
-def _told(run: Object) -> tuple[RunPhase, RunReason] | None:
-    """The transition that the stored status has: it was announced by whoever stored it."""
-    status = run.get("status") or {}
-    try:
-        return RunPhase(status["phase"]), RunReason(status["reason"])
-    except (KeyError, ValueError):
-        return None

@@ -84,5 +84,7 @@ def unpack_parse_cache(*, source: Path, target: Path) -> None:
     """
     with contextlib.suppress(OSError, EOFError, zlib.error):
         content = gzip.decompress(source.read_bytes())
-        target.mkdir(parents=True, exist_ok=True)
-        (target / PARSE_CACHE).write_bytes(content)
+        # What is unpacked of an empty file is nothing.
+        if content:
+            target.mkdir(parents=True, exist_ok=True)
+            (target / PARSE_CACHE).write_bytes(content)

@@ -31,7 +31,7 @@ STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
 
 
 def recorded(decision: Decision = DECISION) -> dict[str, Any]:
-    return attempt_record(run=RUN, decision=decision, graph=STATE.graph)
+    return attempt_record(run=RUN, decision=decision)
 
 
 def merged(record: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Loop:
     key: RunKey
     woken: int = 0
     failures: int = 0
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -30,6 +31,9 @@ class Loop:
 
     def problem(self, problem: Any) -> None:
         raise AssertionError(problem)
+
+    def asked(self, *, unique_id: str, token: str | None) -> None:
+        self.requests.append((unique_id, token))
 
 
 @dataclass
@@ -69,6 +73,45 @@ def run(name: str = "nightly", *, uid: str = "u1", generation: int = 1, phase: s
 def job(uid: str = "u1") -> dict[str, Any]:
     owner = {"kind": "DbtRun", "name": "nightly", "uid": uid}
     return {"metadata": {"namespace": "data", "name": "nightly-producer-1", "ownerReferences": [owner]}}
+
+
+def model(token: str, *, handled: str | None = None) -> dict[str, Any]:
+    owner = {"kind": "DbtRun", "name": "nightly", "uid": "u1"}
+    annotations = {"dbt-operator.io/retry": token}
+    metadata = {"namespace": "data", "name": "nightly.orders", "ownerReferences": [owner], "annotations": annotations}
+    status = {"handledRetry": handled} if handled else {}
+    return {"metadata": metadata, "spec": {"uniqueId": "model.shop.orders"}, "status": status}
+
+
+async def test_a_retry_asked_for_on_a_node_starts_the_loop_of_a_run_that_has_ended() -> None:
+    given = Given()
+    given.manager.observed(run(phase="Failed"))
+    assert given.loops == []
+    given.manager.model_changed(model("again"))
+    (loop,) = given.loops
+    assert loop.requests == [("model.shop.orders", "again")]
+    await given.manager.stop()
+
+
+async def test_a_retry_that_was_handled_wakes_nobody() -> None:
+    given = Given()
+    given.manager.model_changed(model("again", handled="again"))
+    assert given.loops == []
+
+
+async def test_a_retry_asked_for_on_a_run_that_has_ended_starts_its_loop() -> None:
+    given = Given()
+    ended = run(phase="Failed")
+    given.manager.observed(ended)
+    assert given.loops == []
+    ended["metadata"]["annotations"] = {"dbt-operator.io/retry": "again"}
+    given.manager.observed(ended)
+    assert len(given.loops) == 1
+    ended["status"]["handledRetry"] = "again"
+    await given.manager.stop()
+    later = Given()
+    later.manager.observed(ended)
+    assert later.loops == []
 
 
 async def test_a_run_gets_one_loop_however_often_it_is_seen() -> None:

@@ -1,10 +1,14 @@
 """The runner as its users meet it: a zipapp, a real dbt, a small project, and the lines it prints."""
 
+import base64
+import gzip
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +61,24 @@ class Run:
     def output(self) -> list[tuple[str, str]]:
         return [(event["stream"], event["text"]) for event in self.named("Output")]
 
+    @property
+    def artifacts(self) -> dict[str, bytes]:
+        """The printed files, still compressed; each piece is decoded by itself and the whole is checked."""
+        pieces: dict[str, list[Event]] = {}
+        for piece in self.named("Artifact"):
+            pieces.setdefault(piece["name"], []).append(piece)
+        files = {}
+        for name, parts in pieces.items():
+            assert [part["part"] for part in parts] == list(range(parts[0]["parts"]))
+            files[name] = b"".join(base64.b64decode(part["data"], validate=True) for part in parts)
+            assert len(files[name]) == parts[0]["size"]
+            assert hashlib.sha256(files[name]).hexdigest() == parts[0]["sha256"]
+        return files
+
+    @property
+    def selected(self) -> set[str]:
+        return {unique_id for unique_id, node in self.graph.items() if node.get("selected", True)}
+
     def run_results(self) -> Event:
         """What dbt itself wrote of this invocation."""
         written: Event = json.loads((self.target / "run_results.json").read_text())
@@ -107,7 +129,27 @@ class Project:
                     _terminate(process.pid, inside=bool(prefix))
                     stop_at = None
         assert stop_at is None, f"the awaited event never came: {b''.join(lines[-3:])!r}"
-        return Run(lines=tuple(lines), code=process.returncode, target=self.scratch / "target")
+        target = Path(self.environment(environment)["DBT_TARGET_PATH"])
+        return Run(lines=tuple(lines), code=process.returncode, target=target)
+
+    def again(
+        self, producer: Run, unique_ids: Sequence[str], *dbt: str, environment: Mapping[str, str] | None = None
+    ) -> Run:
+        """A retry of these nodes with what the producer has printed, in a target directory that is empty at first."""
+        place = Path(tempfile.mkdtemp(dir=self.scratch))
+        (place / "nodes.json.gz").write_bytes(
+            gzip.compress(json.dumps([{"unique_id": x} for x in unique_ids]).encode())
+        )
+        (place / "cache.gz").write_bytes(producer.artifacts.get("partial_parse.msgpack", b""))
+        return self.run(
+            *(dbt or ("build",)),
+            options=[
+                *("--attempt-kind", "retry"),
+                *("--nodes", str(place / "nodes.json.gz")),
+                *("--parse-cache", str(place / "cache.gz")),
+            ],
+            environment={"DBT_TARGET_PATH": str(place / "target"), **(environment or {})},
+        )
 
     def edit(self, name: str, old: str, new: str) -> None:
         file = self.path / name

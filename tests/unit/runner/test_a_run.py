@@ -1,6 +1,7 @@
 """A run from its first line to its last, on a real dbt."""
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -144,3 +145,10 @@ def test_commands_without_a_graph_are_run_as_they_are(project: Project) -> None:
     assert done.code == 0
     assert ("stdout", "hello you") in done.output
     assert done.named("SelectedNodes") == []
+
+
+def test_memory_is_told_while_it_grows(torture: Run) -> None:
+    peaks = [peak["peak_memory_bytes"] for peak in torture.named("MemoryPeak")]
+    assert len(peaks) > 1
+    assert all(later - earlier >= 8 << 20 for earlier, later in itertools.pairwise(peaks))
+    assert peaks[-1] <= torture.finished["peak_memory_bytes"]

@@ -1,0 +1,99 @@
+"""What a run's user is told besides its status: Kubernetes Events and lines of the operator's log."""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.view import NodeView
+from dbt_operator.kube.client import Client
+from dbt_operator.kube.resources import Object
+from dbt_operator.kube.writer import Problem
+from dbt_operator.metrics import RUN_DURATION
+from dbt_operator.plan.attempt import Decision, Request
+from dbt_operator.plan.run import Plan
+from dbt_operator.plan.run_text import about_to
+
+_log = structlog.get_logger(__name__)
+
+_NODE_EVENTS = 20
+_OBSTACLES = frozenset({RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED, RunReason.PULLING_IMAGE})
+
+
+class Announcer:
+    """Tells of one run. Events are posted in the background: that one fails never matters."""
+
+    def __init__(self, *, client: Client) -> None:
+        self.told: tuple[RunPhase, RunReason] | None = None  # the last transition
+        self._client = client
+        self._run: Object | None = None
+        self._failed_nodes = 0
+        self._background: set[asyncio.Task[None]] = set()
+
+    def look(self, run: Object) -> None:
+        """The run as it was seen last. What its status says already was announced by whoever stored it."""
+        if self._run is None:
+            self.told = _told(run)
+        self._run = run
+
+    def moved(self, plan: Plan, *, since: datetime, now: datetime) -> None:
+        """Post an Event and log a line at each transition. `since`: when the run started."""
+        told = (plan.phase, plan.reason)
+        if self.told == told:
+            return
+        before, self.told = self.told, told
+        bad = plan.phase is RunPhase.FAILED or plan.reason in _OBSTACLES
+        _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
+        if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
+            # The small steps of a pod's start are told by the pod's own Events.
+            self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=plan.message)
+        if plan.phase.terminal:
+            RUN_DURATION.labels(status=plan.phase.value).observe((now - since).total_seconds())
+
+    def decided(self, decision: Decision) -> None:
+        """Another attempt was decided on. Of the first one the run itself tells."""
+        _log.info("decided on an attempt", job=decision.name, nodes=len(decision.nodes or ()))
+        if decision.index > 1:
+            message = f"{decision.name}: {about_to([decision])}"
+            self._post(kind="Normal", reason="AttemptCreated", message=message)
+
+    def nothing_to_retry(self, request: Request) -> None:
+        """A person asked for a retry, and nothing came of it."""
+        why = "it has succeeded, is under way, or waits for something else that failed"
+        what = request.unique_id or "the run"
+        message = f"A retry of {what} was asked for, but there is nothing that could be done: {why}."
+        self._post(kind="Normal", reason="NothingToRetry", message=message)
+
+    def node_failed(self, view: NodeView) -> None:
+        """A node has failed."""
+        self._failed_nodes += 1
+        _log.info("a node failed", node=view.unique_id, reason=view.reason)
+        if self._failed_nodes <= _NODE_EVENTS:
+            more = " (no Events for further nodes of this run)" if self._failed_nodes == _NODE_EVENTS else ""
+            self._post(kind="Warning", reason="NodeFailed", message=f"{view.name}: {view.message}{more}")
+
+    def problem(self, problem: Problem) -> None:
+        """The writer could not store something of this run: say so where its user looks."""
+        what = f"{problem.resource.kind} {problem.name}"
+        self._post(kind="Warning", reason="WriteFailed", message=f"The status of {what} is not stored: {problem.error}")
+
+    def _post(self, *, kind: Any, reason: str, message: str) -> None:
+        if self._run is not None:  # there is nothing to tell before the first look
+            self._later(self._client.record_event(regarding=self._run, kind=kind, reason=reason, message=message))
+
+    def _later(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(call)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _told(run: Object) -> tuple[RunPhase, RunReason] | None:
+    status = run.get("status") or {}
+    try:
+        return RunPhase(status["phase"]), RunReason(status["reason"])
+    except (KeyError, ValueError):
+        return None
