@@ -7,6 +7,10 @@ VENV    := .venv
 PYTHON  := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 
+# More than there are processors: most tests wait for pods most of the time.
+WORKERS ?= 4
+SPREAD  := --numprocesses $(WORKERS)
+
 .DEFAULT_GOAL := help
 .PHONY: help venv cluster cluster-down images test-images install uninstall demo test check unit contract e2e format lock clean
 
@@ -45,7 +49,7 @@ demo: install ## See it work: a green run, then one with a broken model
 
 test: install test-images ## Format, lint, types, import contracts, unit, contract and e2e tests
 	@$(MAKE) --no-print-directory check
-	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q
+	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD)
 
 check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/ruff format --check --quiet .
@@ -54,13 +58,13 @@ check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/lint-imports --no-logo
 
 unit: $(READY) ## Unit tests only
-	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q tests/unit
+	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD) tests/unit
 
 contract: install test-images ## Contract tests only
-	@$(PYTHON) -m pytest -q tests/contract
+	@$(PYTHON) -m pytest -q $(SPREAD) tests/contract
 
 e2e: install test-images ## End-to-end tests only
-	@$(PYTHON) -m pytest -q tests/e2e
+	@$(PYTHON) -m pytest -q $(SPREAD) tests/e2e
 
 format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff format .

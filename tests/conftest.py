@@ -5,14 +5,30 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.api import Api
+from tests.workers import Scheduling, place
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 CLUSTER = CHECKOUT / ".cluster"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Bring the tests into the order in which pytest-xdist is to hand them out."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """Take the place of pytest-xdist's own ways to spread tests, whatever --dist says."""
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +90,24 @@ def kubectl(kubeconfig: Path) -> Kubectl:
     return command
 
 
-@pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    """A namespace of the test's own. Its deletion is not waited for, as nothing else uses it."""
+@pytest.fixture(scope="session")
+def api(kubectl: Kubectl) -> Api:
+    """The API server of the development cluster, which answers."""
+    return Api(kubectl.kubeconfig)
+
+
+@contextmanager
+def new_namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace for as long as the context lasts. Its deletion is not waited for, as nothing else uses it."""
     name = f"test-{uuid.uuid4().hex[:10]}"
     kubectl("create", "namespace", name)
     yield name
     if not os.environ.get("KEEP_NAMESPACES"):
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of the test's own."""
+    with new_namespace(kubectl) as name:
+        yield name

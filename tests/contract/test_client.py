@@ -3,6 +3,8 @@
 import json
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,11 @@ async def test_an_event_that_cannot_be_posted_harms_nobody(faults: tuple[FaultSe
         server.faults = [fault]
         await client.record_event(regarding=regarding, kind="Normal", reason="R", message="m")
     assert len(server.requests) == 3
+
+
+async def test_the_time_is_the_servers(faults: tuple[FaultServer, Client]) -> None:
+    server, client = faults
+    there = datetime.now(UTC) + timedelta(hours=1)
+    server.faults = [web.json_response({}, headers={"Date": format_datetime(there, usegmt=True)})]
+    await client.get(resource=CONFIG_MAPS, namespace="n", name="x")
+    assert timedelta(minutes=59) < client.now() - datetime.now(UTC) < timedelta(minutes=61)

@@ -1,20 +1,12 @@
-"""The CRDs on a real apiserver: what it accepts, what it refuses with which words, and what kubectl shows.
+"""The CRDs on a real apiserver: what it accepts, what it refuses with which words, and what kubectl shows."""
 
-The CRDs are installed as copies in a group of this session's own, under other names. So these tests disturb neither
-an operator that runs in the cluster nor the CRDs that another checkout has installed in it, and a live operator does
-not write into their objects.
-"""
-
-import json
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import yaml
 
 from dbt_operator.api.conditions import run_conditions
 from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
@@ -29,70 +21,23 @@ from dbt_operator.api.status import (
     ModelAttempt,
     ModelTest,
     ModelTests,
+    RunArtifacts,
     RunAttempt,
     RunFailure,
     Severity,
 )
-from tests.conftest import CHECKOUT, Kubectl
+from tests.conftest import Kubectl
+from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install
 
 START = datetime(2026, 11, 20, 17, 11, 13, 219457, tzinfo=UTC)
-RUN_SPEC: dict[str, Any] = {
-    "image": "registry/dbt:1",
-    "project": {"image": {"path": "/dbt"}},
-    "profile": {"secretRef": {"name": "dwh"}},
-}
 MODEL_SPEC = DbtModelSpec(run_name="nightly", unique_id="model.shop.orders", name="orders", resource_type="model")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One of the CRDs under the names that it has in these tests."""
-
-    kubectl: Kubectl
-    group: str
-    kind: str
-    plural: str
-    schema: dict[str, Any]
-
-    @property
-    def resource(self) -> str:
-        return f"{self.plural}.{self.group}"
-
-    def manifest(self, name: str, spec: dict[str, Any]) -> str:
-        metadata = {"name": name}
-        version = f"{self.group}/v1alpha1"
-        return json.dumps({"apiVersion": version, "kind": self.kind, "metadata": metadata, "spec": spec})
-
-    def create(self, namespace: str, name: str, spec: dict[str, Any]) -> None:
-        self.kubectl("create", "-n", namespace, "-f", "-", stdin=self.manifest(name, spec))
-
-    def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> tuple[str, ...]:
-        """The arguments of a patch of spec or metadata."""
-        return ("patch", "-n", namespace, self.resource, name, "--type=merge", "-p", json.dumps(patch))
-
-    def report(self, namespace: str, name: str, status: dict[str, Any]) -> None:
-        self.kubectl(*self.patch(namespace, name, {"status": status}), "--subresource=status")
-
-
-def install(kubectl: Kubectl, *, plural: str, group: str, kind: str) -> Kind:
-    """Install a copy of one of the CRDs."""
-    crd = yaml.safe_load((CHECKOUT / "crds" / f"{plural}.yaml").read_text())
-    own = kind.lower() + "s"
-    crd["metadata"]["name"] = f"{own}.{group}"
-    crd["spec"]["group"] = group
-    # Other names too: kubectl remembers for hours what it once found under a short name such as dbtruns.
-    crd["spec"]["names"] = {"kind": kind, "plural": own}
-    kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(crd))
-    kubectl("wait", "--for=condition=Established", f"crd/{own}.{group}", "--timeout=30s")
-    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return Kind(kubectl=kubectl, group=group, kind=kind, plural=own, schema=schema)
 
 
 @pytest.fixture(scope="module")
 def kinds(kubectl: Kubectl) -> Iterator[tuple[Kind, Kind]]:
     group = f"t{uuid.uuid4().hex[:8]}.dbt-operator.io"
-    runs = install(kubectl, plural="dbtruns", group=group, kind="ContractRun")
-    models = install(kubectl, plural="dbtmodels", group=group, kind="ContractModel")
+    runs = install(kubectl, copy_of("dbtruns", group=group, kind="ContractRun"))
+    models = install(kubectl, copy_of("dbtmodels", group=group, kind="ContractModel"))
     yield runs, models
     kubectl("delete", "crd", runs.resource, models.resource, "--wait=false")
 
@@ -119,6 +64,14 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {"podTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "dbt", "env": []}]}}},
         {"imagePullSecrets": [{"name": "a"}, {"name": "b"}], "imagePullPolicy": "Never", "serviceAccountName": "ana"},
         {"threads": 1, "failFast": True, "fullRefresh": True, "command": "build"},
+        {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
+        {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
+        {"retry": {"limit": 0, "on": [], "parallelism": 1, "together": 1, "backoff": {"factor": 1, "duration": "0s"}}},
+        {"retry": {"limit": 20, "parallelism": 20, "together": 1000, "backoff": {"factor": 10, "max": "24h"}}},
+        {"retry": {"on": ["Error", "TestsFailed", "CompileError", "PartialSuccess", "ConnectionFailed"]}},
+        {"retry": {"backoff": {"duration": "1h30m5s", "factor": 1.5, "max": "86400s"}}},
+        {"retry": {"downstream": "PerNode", "concurrencyPolicy": "Forbid"}},
+        {"retry": {"downstream": "Together", "concurrencyPolicy": "Allow"}},
     ],
 )
 def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
@@ -152,7 +105,32 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
             'imagePullSecrets\\[1\\]: Duplicate value: {"name":"a"}',
         ),
         ({"select": [""]}, "spec.select\\[0\\]: Invalid value"),
-        ({"suspend": True}, 'unknown field "spec.suspend"'),
+        ({"pause": True}, 'unknown field "spec.pause"'),
+        ({"suspend": "yes"}, 'spec.suspend: Invalid value: "string": .* must be of type boolean'),
+        ({"producer": {"maxRestarts": -1}}, "spec.producer.maxRestarts: .* greater than or equal to 0"),
+        ({"producer": {"maxRestarts": 101}}, "spec.producer.maxRestarts: .* less than or equal to 100"),
+        ({"retry": {"limit": -1}}, "spec.retry.limit: .* greater than or equal to 0"),
+        ({"retry": {"limit": 21}}, "spec.retry.limit: .* less than or equal to 20"),
+        (
+            {"retry": {"on": ["Skipped"]}},
+            'spec.retry.on\\[0\\]: Unsupported value: "Skipped": supported values: "Error"',
+        ),
+        ({"retry": {"on": ["Error", "Error"]}}, "spec.retry.on\\[1\\]: Duplicate value"),
+        ({"retry": {"parallelism": 0}}, "spec.retry.parallelism: .* greater than or equal to 1"),
+        ({"retry": {"parallelism": 21}}, "spec.retry.parallelism: .* less than or equal to 20"),
+        ({"retry": {"together": 0}}, "spec.retry.together: .* greater than or equal to 1"),
+        ({"retry": {"together": 1001}}, "spec.retry.together: .* less than or equal to 1000"),
+        ({"retry": {"downstream": "Never"}}, 'spec.retry.downstream: .* supported values: "Together", "PerNode"'),
+        ({"retry": {"concurrencyPolicy": "Replace"}}, 'spec.retry.concurrencyPolicy: .* "Auto", "Allow", "Forbid"'),
+        ({"retry": {"backoff": {"factor": 0.5}}}, "spec.retry.backoff.factor: .* greater than or equal to 1"),
+        ({"retry": {"backoff": {"factor": 10.5}}}, "spec.retry.backoff.factor: .* less than or equal to 10"),
+        ({"retry": {"backoff": {"duration": ""}}}, "spec.retry.backoff.duration: .* at least 1 chars long"),
+        ({"retry": {"backoff": {"duration": "5"}}}, "spec.retry.backoff.duration: .* should match"),
+        ({"retry": {"backoff": {"duration": "24h1s"}}}, "spec.retry.backoff.duration: .*: it can be 24h at most"),
+        ({"retry": {"backoff": {"max": "1m1h"}}}, "spec.retry.backoff.max: .* should match"),
+        ({"retry": {"backoff": {"max": "1441m"}}}, "spec.retry.backoff.max: .*: it can be 24h at most"),
+        ({"retry": {"backoff": {"max": f"{'9' * 15}h"}}}, "spec.retry.backoff.max: Invalid value"),
+        ({"retry": {"backoff": {"max": f"{'0' * 16}s"}}}, "spec.retry.backoff.max: .* may not be more than 16"),
     ],
 )
 def test_a_bad_run_is_refused_with_words_that_name_the_field(runs: Kind, change: dict[str, Any], words: str) -> None:
@@ -169,44 +147,35 @@ def test_what_is_required_of_a_run_is_named(runs: Kind, missing: str) -> None:
     assert f"spec.{missing}: Required value" in answer
 
 
-def test_a_spec_may_change_until_the_run_has_started_and_not_after(runs: Kind, namespace: str) -> None:
-    pod = {"nodeSelector": {"a": "b"}}
-    runs.create(namespace, "nightly", RUN_SPEC | {"vars": {"a": {"b": [1]}}, "podTemplate": {"spec": pod}})
-    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"threads": 4}}))
-    runs.report(namespace, "nightly", {"phase": "Pending"})
-    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"threads": 5}}))
-    runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13.219457Z"})
-    changes: tuple[dict[str, Any], ...] = (
-        {"threads": 6},
-        {"threads": None},
-        {"profile": {"secretRef": {"name": "other"}}},
-        # Free-form parts are the ones that CEL overlooks most easily: a new value, a renamed key, deep and shallow.
-        {"vars": {"a": {"b": [2]}}},
-        {"vars": {"a": {"b": None, "c": [1]}}},
-        {"vars": {"a": None, "z": {"b": [1]}}},
-        {"podTemplate": {"spec": {"nodeSelector": {"a": "c"}}}},
-        {"podTemplate": {"spec": {"nodeSelector": None, "tolerations": []}}},
-        {"podTemplate": None},
-        {"podTemplate": {"spec": {"nodeSelector": {"a": None, "z": "b"}}}, "cancel": True},
-        {"activeDeadlineSeconds": 60},
-        {"producer": {"startDeadlineSeconds": 60}},
-        {"threads": 6, "cancel": True},
-    )
-    for change in changes:
-        answer = runs.kubectl.refused(*runs.patch(namespace, "nightly", {"spec": change}))
-        assert "the run has started (status.startTime is set), so its spec can no longer change" in answer, change
-    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"cancel": True, "ttlSecondsAfterFinished": 3}}))
-    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"ttlSecondsAfterFinished": None}}))
-    runs.kubectl(*runs.patch(namespace, "nightly", {"metadata": {"labels": {"team": "a"}}}))
-    runs.report(namespace, "nightly", {"phase": "Running"})
+RETRY_DEFAULTS: dict[str, Any] = {
+    "limit": 1,
+    "on": ["Error"],
+    "backoff": {"duration": "10s", "factor": 2, "max": "5m"},
+    "downstream": "Together",
+    "parallelism": 5,
+    "together": 20,
+    "concurrencyPolicy": "Auto",
+}
 
 
-def test_a_model_never_changes_what_it_is(models: Kind, namespace: str) -> None:
-    models.create(namespace, "nightly.orders", MODEL_SPEC.to_dict())
-    for change in ({"name": "x"}, {"dependsOn": ["model.shop.a"]}, {"tags": ["a"]}):
-        answer = models.kubectl.refused(*models.patch(namespace, "nightly.orders", {"spec": change}))
-        assert "the spec of a DbtModel says what dbt selected when the run began; it can never change" in answer
-    models.report(namespace, "nightly.orders", {"phase": "Running"})
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({}, {"retry": RETRY_DEFAULTS, "producer": {"maxRestarts": 3}, "suspend": False}),
+        ({"retry": {}, "producer": {}}, {"retry": RETRY_DEFAULTS, "producer": {"maxRestarts": 3}}),
+        ({"retry": {"limit": 0}}, {"retry": RETRY_DEFAULTS | {"limit": 0}}),
+        ({"retry": {"on": []}}, {"retry": RETRY_DEFAULTS | {"on": []}}),
+        (
+            {"retry": {"backoff": {"max": "1h"}}},
+            {"retry": RETRY_DEFAULTS | {"backoff": {"duration": "10s", "factor": 2, "max": "1h"}}},
+        ),
+        ({"producer": {"startDeadlineSeconds": 5}}, {"producer": {"maxRestarts": 3, "startDeadlineSeconds": 5}}),
+    ],
+)
+def test_what_is_not_given_has_its_default(runs: Kind, given: dict[str, Any], stored: dict[str, Any]) -> None:
+    manifest = runs.manifest("nightly", RUN_SPEC | given)
+    made = runs.kubectl.json("create", "-n", "default", "--dry-run=server", "-f", "-", stdin=manifest)["spec"]
+    assert {name: made[name] for name in stored} == stored
 
 
 def test_the_largest_objects_can_be_stored_and_updated(runs: Kind, models: Kind, namespace: str) -> None:
@@ -228,9 +197,13 @@ def test_the_largest_objects_can_be_stored_and_updated(runs: Kind, models: Kind,
         "select": [text] * 1000,
         "exclude": [text] * 1000,
     }
-    runs.create(namespace, "large", RUN_SPEC | large)
+    pod = {"podTemplate": {"spec": {"containers": [{"name": "dbt", "env": [{"name": text, "value": text}] * 2000}]}}}
+    runs.create(namespace, "large", RUN_SPEC | large | pod)
     runs.report(namespace, "large", {"startTime": "2026-11-20T17:11:13Z"})
     runs.report(namespace, "large", {"phase": "Running"})
+    runs.kubectl(*runs.patch(namespace, "large", {"spec": {"suspend": True}}))
+    answer = runs.kubectl.refused(*runs.patch(namespace, "large", {"spec": {"vars": {"v1": "x"}}}))
+    assert "spec.vars: Forbidden: this can no longer change" in answer
 
 
 def test_before_the_operator_has_looked_a_model_is_pending_and_a_run_not_done(
@@ -259,6 +232,9 @@ def run_status() -> DbtRunStatus:
         failures=(RunFailure(unique_id="model.shop.orders", name="orders", message="no such column"),),
         dbt=DbtInfo(version="1.11.16", adapter="duckdb", adapter_version="1.10.1", target="prod", invocation_id="i"),
         peak_memory_bytes=123456789,
+        retries=1,
+        handled_retry="1732122673",
+        artifacts=RunArtifacts(config_map="nightly-artifacts", manifest=True),
         attempts=(
             RunAttempt(
                 name="nightly-producer-1",
@@ -271,6 +247,8 @@ def run_status() -> DbtRunStatus:
                 exit_code=1,
                 log_time="2026-11-20T17:11:13.219457123Z",
             ),
+            RunAttempt(name="nightly-retry-nodes-1", kind=AttemptKind.RETRY, state=AttemptPhase.LOST, nodes=3),
+            RunAttempt(name="nightly-resume-1", kind=AttemptKind.RESUME, state=AttemptPhase.RUNNING, nodes=2),
         ),
     )
 
@@ -297,7 +275,8 @@ def model_status() -> DbtModelStatus:
             skipped=0,
             failing=(FailingTest(unique_id="test.shop.t", name="t", message="Got 3 results", failures=3),),
         ),
-        tries=1,
+        tries=2,
+        handled_retry="1732122673",
         attempts=(
             ModelAttempt(
                 kind=AttemptKind.PRODUCER,
@@ -307,6 +286,7 @@ def model_status() -> DbtModelStatus:
                 started_at=START,
                 finished_at=START,
             ),
+            ModelAttempt(kind=AttemptKind.RETRY, job="nightly-retry-nodes-1", phase=NodePhase.FAILED),
         ),
     )
 
@@ -344,18 +324,18 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, namespace: str) -> 
     runs.create(namespace, "nightly", RUN_SPEC)
     runs.report(namespace, "nightly", run_status().to_dict())
     header, row = columns(runs.kubectl("get", "-n", namespace, runs.resource))
-    assert header == ["NAME", "PHASE", "NODES", "FAILED", "DURATION", "AGE"]
-    assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1m32s"]
+    assert header == ["NAME", "PHASE", "NODES", "FAILED", "RETRIES", "DURATION", "AGE"]
+    assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1", "1m32s"]
     header, row = columns(runs.kubectl("get", "-n", namespace, runs.resource, "-o", "wide"))
-    assert header[6:] == ["REASON", "ADAPTER", "TARGET", "MESSAGE"]
-    assert row[6:] == ["NodesFailed", "duckdb", "prod", "1 of 40 nodes failed: orders."]
+    assert header[7:] == ["REASON", "ADAPTER", "TARGET", "MESSAGE"]
+    assert row[7:] == ["NodesFailed", "duckdb", "prod", "1 of 40 nodes failed: orders."]
 
     spec = MODEL_SPEC.to_dict() | {"materialized": "table", "relation": '"dev"."main"."orders"'}
     models.create(namespace, "nightly.orders", spec)
     models.report(namespace, "nightly.orders", model_status().to_dict())
     header, row = columns(models.kubectl("get", "-n", namespace, models.resource))
     assert header == ["NAME", "RUN", "TYPE", "PHASE", "TESTS", "TRIES", "SECONDS", "ROWS", "AGE"]
-    assert row[:-1] == ["nightly.orders", "nightly", "model", "Failed", "4/5", "1", "0.05", "99"]
+    assert row[:-1] == ["nightly.orders", "nightly", "model", "Failed", "4/5", "2", "0.05", "99"]
     header, row = columns(models.kubectl("get", "-n", namespace, models.resource, "-o", "wide"))
     assert header[9:] == ["MATERIALIZED", "RELATION", "REASON", "MESSAGE"]
     assert row[9:] == ["table", '"dev"."main"."orders"', "TestsFailed", "INSERT 99"]

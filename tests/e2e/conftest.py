@@ -1,8 +1,9 @@
 """End-to-end: the operator as the chart installs it, real pods, real dbt. Nothing is simulated."""
 
+import fcntl
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import yaml
 
 from dev.install import NAMESPACE as SYSTEM
 from dev.install import install
-from tests.conftest import CHECKOUT, Kubectl
+from tests.api import Api
+from tests.conftest import CHECKOUT, CLUSTER, Kubectl
+from tests.e2e.turns import Turns
 
 EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
 JAFFLE_SHOP_IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
@@ -20,11 +23,46 @@ PROJECTS_IMAGE = "localhost/dbt-operator/test-projects:dev"
 ENDED = ("Succeeded", "Failed", "Cancelled")
 
 
+TURNS = Turns(CLUSTER / "turns")
+
+
+HERE = Path(__file__).parent
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(HERE / "alone")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Let the tests in the folder `alone` have the operator to themselves.
+
+    Around the whole test, so that its timeout begins after the wait, and so that a namespace goes before the turn does.
+    """
+    if not item.path.is_relative_to(HERE):  # the hook of a folder is asked about every test
+        return (yield)
+    TURNS.take(alone=_is_alone(item))
+    try:
+        return (yield)
+    finally:
+        # Tests that are alone follow each other without the wait for the others, whose turn comes after the last one.
+        if not (_is_alone(item) and nextitem is not None and _is_alone(nextitem)):
+            TURNS.give_back()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def operator(kubectl: Kubectl) -> None:
-    """The release, with the operator as it is in the checkout."""
+def operator(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """The release, with the operator as it is in the checkout; installed by the first worker that comes."""
     del kubectl  # the cluster has to answer first
-    install()
+    if worker_id == "master":  # the tests are not spread over workers
+        install()
+        return
+    installed = tmp_path_factory.getbasetemp().parent / "installed"
+    with installed.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not installed.exists():
+            install()
+            installed.touch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +70,33 @@ class Cluster:
     """What a user does with runs in one namespace."""
 
     kubectl: Kubectl
+    api: Api
     namespace: str
 
     def apply(self, manifest: dict[str, Any]) -> None:
         """Apply a manifest in the namespace."""
         self.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=json.dumps(manifest))
 
-    def create_run(self, name: str = "shop", **spec: Any) -> str:
-        """Create a DbtRun of the jaffle shop; `spec` replaces fields. Returns its name."""
-        self.apply(run_manifest(name, **spec))
+    def create_run(self, name: str = "shop", *, single_attempt: bool = True, **spec: Any) -> str:
+        """Create a DbtRun of the jaffle shop; `spec` replaces fields. Returns its name. See run_manifest."""
+        self.apply(run_manifest(name, single_attempt=single_attempt, **spec))
         return name
 
     def run(self, name: str = "shop") -> dict[str, Any]:
         """The DbtRun."""
-        found: dict[str, Any] = self.kubectl.json("get", "dbtrun", name, "-n", self.namespace)
-        return found
+        return self.api.get("dbtruns", name, namespace=self.namespace)
 
     def models(self) -> dict[str, dict[str, Any]]:
         """The DbtModels of the namespace, by dbt's name."""
-        items = self.kubectl.json("get", "dbtmodels", "-n", self.namespace)["items"]
-        return {item["spec"]["name"]: item for item in items}
+        return {item["spec"]["name"]: item for item in self.objects("dbtmodels")}
 
     def events(self) -> list[dict[str, Any]]:
         """The Events of the namespace."""
-        items: list[dict[str, Any]] = self.kubectl.json("get", "events", "-n", self.namespace)["items"]
-        return items
+        return self.objects("events")
+
+    def objects(self, resource: str, *, labels: str = "") -> list[dict[str, Any]]:
+        """The objects of a resource in the namespace, those with the labels only if any are given."""
+        return self.api.objects(resource, namespace=self.namespace, labels=labels)
 
     def log(self, run: str = "shop") -> str:
         """The log of the producer's pod."""
@@ -64,11 +104,11 @@ class Cluster:
 
     def producer_pod(self) -> str:
         """Name of the only pod in the namespace."""
-        (pod,) = self.kubectl.json("get", "pods", "-n", self.namespace)["items"]
+        (pod,) = self.objects("pods")
         name: str = pod["metadata"]["name"]
         return name
 
-    def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 120) -> None:
+    def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 180) -> None:
         """Wait until something holds; fail the test, with what the run says, when it takes too long."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -77,7 +117,7 @@ class Cluster:
                 pytest.fail(f"waited {seconds:.0f} s for: {what}\n{shown}", pytrace=False)
             time.sleep(0.3)
 
-    def wait_for_end(self, name: str = "shop", *, seconds: float = 120) -> dict[str, Any]:
+    def wait_for_end(self, name: str = "shop", *, seconds: float = 180) -> dict[str, Any]:
         """Wait until the run has ended; returns its status."""
         self.until(
             f"the end of run {name}", lambda: self.run(name).get("status", {}).get("phase") in ENDED, seconds=seconds
@@ -93,12 +133,19 @@ class Cluster:
         )
 
 
-def run_manifest(name: str = "shop", **spec: Any) -> dict[str, Any]:
-    """A DbtRun of the jaffle shop at full speed, with some fields of the spec replaced."""
+def run_manifest(name: str = "shop", *, single_attempt: bool = True, **spec: Any) -> dict[str, Any]:
+    """A DbtRun of the jaffle shop at full speed, with some fields of the spec replaced.
+
+    single_attempt: nothing is retried or taken up again unless `spec` says so. The shop's database is a file in the
+        pod: another pod would find it empty.
+    """
     manifest: dict[str, Any] = yaml.safe_load((EXAMPLES / "run.yaml").read_text())
     manifest["metadata"]["name"] = name
     manifest["spec"].pop("vars", None)
     manifest["spec"].update(spec)
+    if single_attempt:
+        manifest["spec"].setdefault("retry", {"limit": 0})
+        manifest["spec"]["producer"] = {"maxRestarts": 0} | manifest["spec"].get("producer", {})
     return manifest
 
 
@@ -118,9 +165,9 @@ def condition(status: dict[str, Any], kind: str) -> str | None:
 
 
 @pytest.fixture
-def cluster(kubectl: Kubectl, namespace: str) -> Cluster:
+def cluster(kubectl: Kubectl, api: Api, namespace: str) -> Cluster:
     """A namespace of the test's own."""
-    return Cluster(kubectl=kubectl, namespace=namespace)
+    return Cluster(kubectl=kubectl, api=api, namespace=namespace)
 
 
 def operator_pod(kubectl: Kubectl) -> str:

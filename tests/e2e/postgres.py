@@ -140,9 +140,7 @@ class Postgres:
         self.cluster.kubectl("scale", "-n", self.cluster.namespace, _SERVER, f"--replicas={replicas}")
 
     def _pods(self) -> list[Any]:
-        selected = ("get", "pods", "-n", self.cluster.namespace, "-l", "app=warehouse")
-        pods: list[Any] = self.cluster.kubectl.json(*selected)["items"]
-        return pods
+        return self.cluster.objects("pods", labels="app=warehouse")
 
 
 def _psql(statement: str) -> tuple[str, ...]:
@@ -152,7 +150,7 @@ def _psql(statement: str) -> tuple[str, ...]:
 def producer_pod(cluster: Cluster, run: str) -> str:
     """Name of the run's producer pod; the server's pod is in the same namespace."""
     selected = f"dbt-operator.io/run={run},dbt-operator.io/attempt-kind=producer"
-    (pod,) = cluster.kubectl.json("get", "pods", "-n", cluster.namespace, "-l", selected)["items"]
+    (pod,) = cluster.objects("pods", labels=selected)
     name: str = pod["metadata"]["name"]
     return name
 

@@ -14,18 +14,20 @@ def _container(**fields: Any) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "dbt", **fields}]}}
 
 
+# For what would wait for ever. All else has the time it needs to start on a busy machine.
+NOT_FOR_LONG = {"producer": {"startDeadlineSeconds": 6}}
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "an image that is not there": (
-        {"image": "localhost/no-such-image:1"}, "ImagePullFailed", "localhost/no-such-image:1",
+        {"image": "localhost/no-such-image:1", **NOT_FOR_LONG}, "ImagePullFailed", "localhost/no-such-image:1",
     ),
     "a Secret of a variable that is not there": (
-        {"podTemplate": _container(env=[SECRET_VARIABLE])}, "ContainerConfigError", "no-such-secret",
+        {"podTemplate": _container(env=[SECRET_VARIABLE]), **NOT_FOR_LONG}, "ContainerConfigError", "no-such-secret",
     ),
     "a Secret with the profile that is not there": (
-        {"profile": {"secretRef": {"name": "no-such-secret"}}}, "VolumeMountFailed", "no-such-secret",
+        {"profile": {"secretRef": {"name": "no-such-secret"}}, **NOT_FOR_LONG}, "VolumeMountFailed", "no-such-secret",
     ),
     "no node that fits": (
-        {"podTemplate": {"spec": {"nodeSelector": {"no": "such-node"}}}}, "Unschedulable", "node",
+        {"podTemplate": {"spec": {"nodeSelector": {"no": "such-node"}}}, **NOT_FOR_LONG}, "Unschedulable", "node",
     ),
     "a profile that is not there": (
         {"profile": {"inProject": True, "profile": "nope"}}, "ProfileError", "nope",
@@ -52,7 +54,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_reason_names_the_cause(cluster: Cluster, case: str) -> None:
     spec, reason, named = CASES[case]
-    cluster.create_run(**spec, producer={"startDeadlineSeconds": 6})
+    cluster.create_run(**spec)
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", reason), status["message"]
     assert named in status["message"]
@@ -62,13 +64,7 @@ def test_the_reason_names_the_cause(cluster: Cluster, case: str) -> None:
     assert not any(m["status"]["phase"] == "Succeeded" for m in cluster.models().values())
     cluster.until(
         "no living pod",
-        lambda: (
-            not [
-                pod
-                for pod in cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"]
-                if pod["status"]["phase"] in ("Pending", "Running")
-            ]
-        ),
+        lambda: not [pod for pod in cluster.objects("pods") if pod["status"]["phase"] in ("Pending", "Running")],
     )
 
 

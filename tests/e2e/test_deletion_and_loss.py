@@ -15,17 +15,10 @@ def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
     cluster.until(
         "nothing is left of the run",
         lambda: (
-            not cluster.kubectl(
-                *(
-                    "get",
-                    "dbtruns,dbtmodels,jobs,pods,configmaps",
-                    "-n",
-                    cluster.namespace,
-                    "-l",
-                    "dbt-operator.io/run=shop",
-                ),
-                *("-o", "name"),
-            ).strip()
+            not any(
+                cluster.objects(resource, labels="dbt-operator.io/run=shop")
+                for resource in ("dbtruns", "dbtmodels", "jobs", "pods", "configmaps")
+            )
         ),
     )
 
@@ -61,7 +54,7 @@ def test_a_job_that_is_deleted_by_hand_is_a_lost_one(cluster: Cluster) -> None:
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", "PodLost"), status["message"]
     assert not {"Pending", "Running"} & set(phases(cluster.models()).values())
-    assert cluster.kubectl.json("get", "jobs", "-n", cluster.namespace)["items"] == []
+    assert cluster.objects("jobs") == []
 
 
 # Finds the runner among the pod's processes and kills it without any warning.

@@ -1,8 +1,23 @@
 """Runs in which something fails: what failed is red and says why, what it blocked names it, all else is green."""
 
 import json
+from collections.abc import Iterator
 
+import pytest
+
+from tests.api import Api
+from tests.conftest import Kubectl, new_namespace
 from tests.e2e.conftest import Cluster, condition, phases, project
+
+
+@pytest.fixture(scope="class")
+def forger(kubectl: Kubectl, api: Api) -> Iterator[Cluster]:
+    """An ended run of a model that prints what looks like dbt's events, for tests that only look at it."""
+    with new_namespace(kubectl) as namespace:
+        cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
+        cluster.create_run(**project("print-forger"))
+        cluster.wait_for_end()
+        yield cluster
 
 
 def test_a_broken_model_blocks_its_descendants_and_nothing_else(cluster: Cluster) -> None:
@@ -51,20 +66,18 @@ def test_a_failing_test_fails_its_model_and_stops_the_children(cluster: Cluster)
     assert {m["status"]["blockedBy"] for m in skipped} == {model["spec"]["uniqueId"]}, name
 
 
-def test_what_a_model_prints_is_no_event(cluster: Cluster) -> None:
-    cluster.create_run(**project("print-forger"))
-    status = cluster.wait_for_end()
-    assert phases(cluster.models()) == {"forger": "Succeeded", "victim": "Failed", "witness": "Skipped"}
-    assert status["phase"] == "Failed"
-    assert not any("FORGED" in json.dumps(model["status"]) for model in cluster.models().values())
+class TestOneForger:
+    """Only looked at, and so made once."""
 
+    def test_what_a_model_prints_is_no_event(self, forger: Cluster) -> None:
+        assert phases(forger.models()) == {"forger": "Succeeded", "victim": "Failed", "witness": "Skipped"}
+        assert forger.run()["status"]["phase"] == "Failed"
+        assert not any("FORGED" in json.dumps(model["status"]) for model in forger.models().values())
 
-def test_the_pods_log_is_lines_of_json_of_bounded_length(cluster: Cluster) -> None:
-    cluster.create_run(**project("print-forger"))
-    cluster.wait_for_end()
-    lines = cluster.log().splitlines()
-    assert all(len(line.encode()) < 8 * 1024 for line in lines)
-    events = [json.loads(line) for line in lines]
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    assert events[0]["info"]["name"] == "RunnerStarted"
-    assert events[-1]["info"]["name"] == "RunFinished"
+    def test_the_pods_log_is_lines_of_json_of_bounded_length(self, forger: Cluster) -> None:
+        lines = forger.log().splitlines()
+        assert all(len(line.encode()) < 8 * 1024 for line in lines)
+        events = [json.loads(line) for line in lines]
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        assert events[0]["info"]["name"] == "RunnerStarted"
+        assert events[-1]["info"]["name"] == "RunFinished"

@@ -10,7 +10,7 @@ def test_node_selector_secret_variable_and_resources_reach_the_pod(cluster: Clus
         cluster.apply(manifest)
     status = cluster.wait_for_end("jaffle-shop-pod-template")
     assert status["phase"] == "Succeeded", status["message"]
-    (pod,) = cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"]
+    (pod,) = cluster.objects("pods")
     container = pod["spec"]["containers"][0]
     assert pod["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
     assert container["resources"]["limits"]["memory"] == "1Gi"

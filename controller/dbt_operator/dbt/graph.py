@@ -192,8 +192,50 @@ class Graph:
             return ()
         if len(parents) == 1:  # what is further down is held back by what is directly below
             return (child for child in self.children(parents[0]) if not self.nodes[child].test)
-        below = frozenset.intersection(*(self.descendants(parent) for parent in parents))
-        return (one for one in below if not self.nodes[one].test)
+        return self._first_below_all(parents)
+
+    def _first_below_all(self, unique_ids: tuple[str, ...]) -> Iterator[str]:
+        """The nodes that depend on all of these and are the first to do so on their way down."""
+        wanted = 0
+        for unique_id in unique_ids:
+            wanted |= self._bits[unique_id]
+        seen: set[str] = set()
+        stack = list(self.children(unique_ids[0]))
+        while stack:
+            one = stack.pop()
+            if one in seen or self.nodes[one].test:
+                continue
+            seen.add(one)
+            if wanted & ~self._above[one]:
+                stack.extend(self.children(one))
+            else:
+                yield one
+
+    @cached_property
+    def _bits(self) -> dict[str, int]:
+        return {unique_id: 1 << number for number, unique_id in enumerate(self.nodes)}
+
+    @cached_property
+    def _above(self) -> dict[str, int]:
+        """What each node depends on, as a set of bits: thousands of such sets are cheap to join and to compare."""
+        above: dict[str, int] = {}
+        for start in self.nodes:
+            path = {} if start in above else {start: None}  # a damaged graph may hold a circle: it is not gone round
+            while path:
+                one = next(reversed(path))
+                missing = next((p for p in self.parents(one) if p not in above and p not in path), None)
+                if missing is not None:
+                    path[missing] = None
+                else:
+                    above[one] = self._joined(one, above)
+                    del path[one]
+        return above
+
+    def _joined(self, unique_id: str, above: Mapping[str, int]) -> int:
+        joined = 0
+        for parent in self.parents(unique_id):
+            joined |= self._bits[parent] | above.get(parent, 0)
+        return joined
 
     def _closure(self, unique_id: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
         found: set[str] = set()

@@ -155,13 +155,12 @@ class Assessment:
         seen to have ended, where dbt has said its last word, and where there never was a process.
         """
         attempt = self.attempt
-        if attempt.pod is not None:
-            return attempt.pod.over
-        if self.left_over:
-            return False
         if attempt.sealed is not None:
             return attempt.sealed.gone
-        return not attempt.existed or attempt.log.state.finished is not None
+        if attempt.pod is not None:
+            return attempt.pod.over or not attempt.pod.has_started
+        awaited = self.left_over and attempt.started is None and not attempt.log.ended
+        return awaited or not attempt.existed or attempt.log.state.finished is not None
 
     @property
     def left_over(self) -> bool:
@@ -244,16 +243,19 @@ def _orphaned(attempt: Attempt) -> Assessment:
 def _without_pod(
     attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta, asked: Outcome | None
 ) -> Assessment:
-    if job.suspended:
+    began = bool(attempt.log.state.events) or attempt.began is not None
+    if job.suspended and not began:
         return Assessment(
             attempt,
             Stage.QUEUED,
             RunReason.JOB_SUSPENDED,
             f"Job {job.name} is suspended: its queue has not admitted it.",
         )
-    over = job.failed is not None or job.complete or job.deleting
+    # A queue that takes its place back suspends the Job and would later let it begin from the start: what is left is
+    # taken up by another attempt instead, and this Job must not come back.
+    over = job.failed is not None or job.complete or job.deleting or job.suspended
     if over and (attempt.log.ended or not attempt.log.state.events):
-        return _lost(attempt, message="its Job was deleted" if job.deleting else "its pod was deleted", asked=asked)
+        return _lost(attempt, message=_how_lost(job), asked=asked)
     if over or attempt.log.state.events:
         # There was a pod and it is gone: its last words may still be on their way to us, and the Job's own word too.
         return _draining(attempt)
@@ -266,6 +268,12 @@ def _without_pod(
         f"Job {job.name} has no pod yet.",
         deadline=job.created + start_deadline,
     )
+
+
+def _how_lost(job: JobFacts) -> str:
+    if job.deleting:
+        return "its Job was deleted"
+    return "its Job was suspended" if job.suspended else "its pod was deleted"
 
 
 def _pod_refused(

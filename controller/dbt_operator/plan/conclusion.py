@@ -8,6 +8,7 @@ from dataclasses import replace
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History
+from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.attempt import Assessment, history_of_run
 from dbt_operator.plan.ledger import LOST, STOPPED, Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
@@ -48,9 +49,11 @@ def conclude_run(situation: Situation) -> Outcome:
 
 def _unfinished(situation: Situation) -> Outcome | None:
     """Work is left that no attempt will take up: the last attempt that left it there says why."""
-    if situation.restarts_used_up:
-        lost = situation.lost[-1]
-        return _after_restarts(lost, situation)
+    ledger = situation.ledger
+    if situation.restarts_used_up and (
+        ledger is None or any(one is not Standing.DONE for one in ledger.standings.values())
+    ):
+        return _after_restarts(situation.lost[-1], situation)
     for each in reversed(situation.recent):
         outcome = each.outcome
         if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
@@ -76,7 +79,7 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
     times = (
         f"{len(situation.lost)} pods were lost, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
     )
-    return replace(outcome, message=f"{outcome.message} {times}")
+    return replace(outcome, message=f"{wording.stopped(times, situation)} The last one: {outcome.message}")
 
 
 def _left_something(assessment: Assessment, ledger: Ledger | None) -> bool:
@@ -88,17 +91,25 @@ def _left_something(assessment: Assessment, ledger: Ledger | None) -> bool:
     )
 
 
+def _last_ended(situation: Situation) -> Assessment:
+    """The attempt that ended last, which need not be the one that was decided on last."""
+    sealed = [each for each in situation.assessments if each.attempt.sealed is not None]
+    ends = {id(each): each.attempt.sealed.ended_at for each in sealed if each.attempt.sealed is not None}
+    return max(sealed, key=lambda each: ends[id(each)], default=situation.assessments[-1])
+
+
 def _finished_although_lost(situation: Situation, history: History) -> Outcome | None:
     """dbt had reported the end of every node before its pod was lost, or was suspended: only its last word is missing.
 
     The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
     some is not called successful.
     """
-    ledger, last = situation.ledger, situation.assessments[-1]
+    ledger, last = situation.ledger, _last_ended(situation)
     if ledger is None or last.outcome is None or not ledger.standings:
         return None
     interrupted = last.outcome.reason in LOST or last.outcome.reason is RunReason.SUSPENDED
-    if not interrupted or any(standing is Standing.OPEN for standing in ledger.standings.values()):
+    unfinished = (Standing.OPEN, Standing.BUSY)
+    if not interrupted or any(standing in unfinished for standing in ledger.standings.values()):
         return None
     outcome = conclude_history(history)
     if outcome.phase is not RunPhase.SUCCEEDED:
@@ -106,7 +117,7 @@ def _finished_although_lost(situation: Situation, history: History) -> Outcome |
     hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
     finished = last.state.finished
     if hooks == 0 or (finished is not None and finished.success):
-        return replace(outcome, message=f"{outcome.message} The pod was stopped after that.")
+        return replace(outcome, message=f"{outcome.message} The pod was lost after that.")
     unsure = "All nodes succeeded, but dbt was stopped before it said that the project's on-run-end hooks have run."
     reason = RunReason.HOOK_FAILED if last.outcome.reason is RunReason.SUSPENDED else last.outcome.reason
     return Outcome(phase=RunPhase.FAILED, reason=reason, message=unsure)

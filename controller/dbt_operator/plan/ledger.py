@@ -4,7 +4,7 @@ A pure function of what the attempts have said. The planner asks it what may be 
 how an earlier attempt bears on a later one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -35,11 +35,18 @@ LOST = frozenset(
 STOPPED = frozenset({RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED, RunReason.SUSPENDED})
 
 
+def was_lost(assessment: Assessment) -> bool:
+    """Whether the attempt ended, or never began, with its pod. One whose dbt had come to its own end lost nothing."""
+    outcome, finished = assessment.outcome, assessment.state.finished
+    came_to_its_end = finished is not None and not finished.cancelled
+    return outcome is not None and outcome.reason in LOST and not came_to_its_end
+
+
 class Standing(StrEnum):
     """Where a node stands in the run."""
 
     DONE = "Done"  # dbt reported its success, and nothing has to be done for it
-    BUSY = "Busy"  # a live attempt has it, and has not come to its end
+    BUSY = "Busy"  # an attempt that lives, or may yet, has it and has not come to its end
     FAILED = "Failed"  # dbt reported that it failed
     OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end
     BLOCKED = "Blocked"  # dbt skipped it because of a failure, or what it tests was built again since it ran
@@ -63,6 +70,7 @@ class Ledger:
     graph: Graph
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
+    lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
     idle: Mapping[str, int]  # how many attempts had the node in vain: they ended by themselves without its end
 
     def all(self, standing: Standing) -> list[str]:
@@ -101,34 +109,55 @@ class Ledger:
                 cover.add(test_id)
         return frozenset(one for one in cover if one in self.standings)
 
+    def held_back(self, unique_id: str) -> bool:
+        """Whether something that the node needs has failed."""
+        stand = (self.standings.get(need) for need in self.graph.needs(unique_id))
+        return any(one in (Standing.FAILED, Standing.BLOCKED) for one in stand)
+
+    def disturbs(self, nodes: Iterable[str], others: Iterable[str]) -> bool:
+        """Whether executing these nodes and the others at the same time would build what one of them reads."""
+        nodes, others = frozenset(nodes), frozenset(others)
+        return any(not nodes.isdisjoint(self.graph.needs(one)) for one in others) or any(
+            not others.isdisjoint(self.graph.needs(one)) for one in nodes
+        )
+
     def _unfinished_test(self, unique_id: str) -> bool:
         standing = self.standings.get(unique_id)
         return unique_id.partition(".")[0] in TEST_TYPES and standing not in (None, Standing.DONE)
 
 
-def ledger_of(*, assessments: Sequence[Assessment], since: int) -> Ledger | None:
+def ledger_of(
+    *, assessments: Sequence[Assessment], since: int, lingering: Container[int] = frozenset()
+) -> Ledger | None:
     """Where the nodes stand after these attempts; None while no attempt has said what is selected.
 
     `since`: the first attempt of the present episode, from 0. Failures before it are forgiven.
+    `lingering`: those that have ended for us and whose process may still be alive, from 0.
     """
     history = history_of_run(assessments)
     graph = history.graph
     if graph is None:
         return None
-    standings = {one: _standing(one, history=history, assessments=assessments) for one in graph.executables()}
+    live = [each for each in assessments if each.live]
+    dying = [each for index, each in enumerate(assessments) if index in lingering]
+    ahead = {one for one in graph.executables() if any(_has(each, one) for each in live)}
+    left = {one for one in graph.executables() if any(_has(each, one) for each in dying)}
+    standings = {
+        one: Standing.BUSY if one in ahead or one in left else _standing(one, history=history, assessments=assessments)
+        for one in graph.executables()
+    }
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
     return Ledger(
         graph=graph,
         standings=standings,
         failures={one: _failure(one, history=history, episode=episode) for one in failed},
+        lingering=not left <= ahead,
         idle=_idle(episode, open_nodes=[one for one, standing in standings.items() if standing is not Standing.DONE]),
     )
 
 
 def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessment]) -> Standing:
-    if any(each.live and _has(each, unique_id) for each in assessments):
-        return Standing.BUSY
     word = history.word(unique_id)
     if word is None:
         return Standing.OPEN
@@ -149,12 +178,15 @@ def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessm
 
 
 def _has(assessment: Assessment, unique_id: str) -> bool:
-    """Whether a live attempt may yet execute the node, or does."""
+    """Whether an attempt that is alive may yet execute the node, or does."""
     if not assessment.attempt.covers(unique_id):
         return False
     node = assessment.state.nodes.get(unique_id)
-    # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far.
-    return node is None or not node.phase.terminal or _stopped(node)
+    if node is None or not node.phase.terminal:
+        return True
+    # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far. And
+    # what kind of failure it is says the runner's line only, which comes after dbt's own.
+    return _stopped(node) or (node.phase is NodePhase.FAILED and not node.message)
 
 
 def _stopped(node: NodeState) -> bool:
@@ -204,7 +236,7 @@ def _ended_in_vain(assessment: Assessment, unique_id: str) -> bool:
     Another attempt would do the same, again and again.
     """
     outcome = assessment.outcome
-    if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
+    if outcome is None or was_lost(assessment) or outcome.reason in STOPPED:
         return False
     node = assessment.state.nodes.get(unique_id)
     return assessment.attempt.covers(unique_id) and (node is None or not node.phase.terminal)

@@ -5,8 +5,8 @@ a lost pod one of the restarts, a resume of what was blocked the success of what
 end whatever happens to its attempts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dbt_operator.api import names
@@ -14,7 +14,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
 from dbt_operator.plan.attempt import Assessment, Decision
-from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt
+from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt, was_lost
 
 # One process at a time may have the database file of these open.
 _SINGLE_PROCESS = frozenset({"duckdb", "sqlite"})
@@ -94,6 +94,7 @@ class Situation:
     episode: Episode
     rules: RetryRules
     adapter: str
+    lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `lingering_of`
 
     @property
     def last_index(self) -> int:
@@ -119,7 +120,7 @@ class Situation:
     @property
     def lost(self) -> list[Assessment]:
         """Those of the episode whose pod was lost, or never came up."""
-        return [each for each in self.recent if each.outcome is not None and each.outcome.reason in LOST]
+        return [each for each in self.recent if was_lost(each)]
 
     @property
     def restarts_used_up(self) -> bool:
@@ -135,28 +136,28 @@ class Situation:
         )
 
 
-def next_attempts(situation: Situation) -> Next:
-    """What the run needs next, given that none of its ended attempts is unsealed."""
-    to_come = _wished(situation)
-    not_before = max(filter(None, (held_until(situation), _after_losses(situation))), default=situation.now)
-    if to_come.decisions and not_before > situation.now:
-        return replace(to_come, decisions=(), due=not_before)
-    return to_come
-
-
-def held_until(situation: Situation) -> datetime | None:
-    """Until when nothing may be decided, as a process of an ended attempt may be alive; None: nothing is in the way.
+def lingering_of(assessments: Sequence[Assessment], *, now: datetime, grace: timedelta) -> Mapping[int, datetime]:
+    """The attempts, from 0, that have ended for us and whose process may be alive; until when that is to be assumed.
 
     What the cluster still shows is waited for, however long it takes. A process whose pod was taken away by force has
     its grace period left at most.
     """
-    now = situation.now
-    moments = [
-        now + _LOOK if each.left_over else _after(_ended_at(each), situation.rules.grace, now=now)
-        for each in situation.assessments
-        if not each.live and not each.gone
-    ]
-    return max((moment for moment in moments if moment > now), default=None)
+    ended = [(index, each) for index, each in enumerate(assessments) if not each.live]
+    until = {
+        index: now + _LOOK if each.left_over else _after(_ended_at(each), grace, now=now)
+        for index, each in ended
+        if each.left_over or not each.gone
+    }
+    return {index: moment for index, moment in until.items() if moment > now}
+
+
+def next_attempts(situation: Situation) -> Next:
+    """What the run needs next, given that none of its ended attempts is unsealed."""
+    to_come = _wished(situation)
+    not_before = _after_losses(situation)
+    if to_come.decisions and not_before > situation.now:
+        return replace(to_come, decisions=(), due=not_before)
+    return to_come
 
 
 def _after_losses(situation: Situation) -> datetime:
@@ -176,7 +177,7 @@ def _wished(situation: Situation) -> Next:
     if situation.ledger is None:
         return _again_from_the_start(situation)
     wanted = _wanted(situation, situation.ledger)
-    if situation.rules.fail_fast and len(wanted) < len(_distinct_failures(situation.ledger)):
+    if situation.rules.fail_fast and not _new_failures(situation.ledger) <= wanted.keys():
         return Next()  # a failure that stays: the user wants nothing more to be executed after it
     return _repair(situation, situation.ledger, wanted)
 
@@ -197,6 +198,7 @@ def _again_from_the_start(situation: Situation) -> Next:
         due = situation.now
     if not allowed:
         return Next()
+    due = max(due, *situation.lingering.values(), situation.now)
     if due > situation.now:
         return Next(due=due)
     return Next(decisions=(producer(situation, number=number),))
@@ -219,11 +221,17 @@ def _wanted(situation: Situation, ledger: Ledger) -> dict[str, _Wanted]:
             continue
         key, nodes = rebuilt(ledger, unique_id)
         due = _after(failure.at, _wait(situation.rules, failure), now=situation.now)
-        known = found.get(key)
-        if known is not None:
-            nodes, due = nodes | known.nodes, max(due, known.due)
-        found[key] = _Wanted(key=key, nodes=nodes, due=due, connection=failure.connection)
+        wanted = _Wanted(key=key, nodes=nodes, due=due, connection=failure.connection)
+        found[key] = _merged(found[key], wanted, ledger) if key in found else wanted
     return found
+
+
+def _merged(one: _Wanted, other: _Wanted, ledger: Ledger) -> _Wanted:
+    """Both in one retry, unless only one of them can be executed now: the other must not keep it from that."""
+    able = [each for each in (one, other) if ledger.ready(each.nodes) == each.nodes]
+    if len(able) == 1:
+        return able[0]
+    return replace(other, nodes=one.nodes | other.nodes, due=max(one.due, other.due))
 
 
 def _wait(rules: RetryRules, failure: Failure) -> timedelta:
@@ -243,8 +251,9 @@ def _stands_for(situation: Situation, unique_id: str, root: str) -> bool:
     return unique_id == root or (graph is not None and root in graph.tested_nodes(unique_id))
 
 
-def _distinct_failures(ledger: Ledger) -> set[str]:
-    return {rebuilt(ledger, unique_id)[0] for unique_id in ledger.failures}
+def _new_failures(ledger: Ledger) -> set[str]:
+    """The failures of this episode, by the node that their retry would be called after."""
+    return {rebuilt(ledger, unique_id)[0] for unique_id, failure in ledger.failures.items() if failure.count}
 
 
 # putting it together
@@ -254,12 +263,12 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
     left = _left(situation, ledger)
     lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
     retries = list(wanted.values())
-    free = [each for each in retries if not _overlaps(each.nodes, ledger)]
+    free = [each for each in retries if _free(each.nodes, ledger)]
     places = room(situation)
     decisions: list[Decision] = []
     dues: list[datetime] = []
     together = _in_one(retries, rules=situation.rules)
-    for nodes, key, due in _batches(free, together=together):
+    for nodes, key, due in _batches(free, ledger, together=together):
         if due > situation.now:
             dues.append(due)
         elif places > len(decisions):
@@ -273,6 +282,8 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
             decisions += _resumes(situation, ledger, left, ahead=decisions, places=places, whole=lost_work)
     if situation.exclusive:
         decisions = decisions[:1]
+    if ledger.lingering or (situation.exclusive and (retries or left)):
+        dues += situation.lingering.values()
     return Next(
         decisions=tuple(decisions),
         due=min(dues, default=None),
@@ -307,10 +318,13 @@ def _last_reason(situation: Situation) -> RunReason | None:
     return ended[-1] if ended else None
 
 
-def _overlaps(nodes: Iterable[str], ledger: Ledger) -> bool:
-    """Whether a live attempt has one of the nodes, or one of them needs what is not done."""
-    wanted = frozenset(nodes)
-    return any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=wanted) for one in wanted)
+def _free(nodes: frozenset[str], ledger: Ledger) -> bool:
+    """Whether the nodes can be executed: all that they need is done, and no live attempt has or reads one of them."""
+    if any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=nodes) for one in nodes):
+        return False
+    # Those that a failure holds back are still in the hands of their dbt, which will skip them.
+    busy = (one for one in ledger.all(Standing.BUSY) if not ledger.held_back(one))
+    return not any(ledger.disturbs(nodes, (one,)) for one in busy)
 
 
 def _in_one(retries: Sequence[_Wanted], *, rules: RetryRules) -> bool:
@@ -318,14 +332,14 @@ def _in_one(retries: Sequence[_Wanted], *, rules: RetryRules) -> bool:
     return len(retries) > rules.together or (len(retries) > 1 and all(each.connection for each in retries))
 
 
-def _batches(free: Sequence[_Wanted], *, together: bool) -> list[tuple[frozenset[str], str, datetime]]:
+def _batches(free: Sequence[_Wanted], ledger: Ledger, *, together: bool) -> list[tuple[frozenset[str], str, datetime]]:
     if together and free:
         nodes = frozenset[str]().union(*(each.nodes for each in free))
         return [(nodes, SEVERAL, max(each.due for each in free))]
     batches: list[tuple[frozenset[str], str, datetime]] = []
     taken: set[str] = set()
     for each in free:
-        if taken.isdisjoint(each.nodes):  # what overlaps waits for its turn
+        if taken.isdisjoint(each.nodes) and not ledger.disturbs(each.nodes, taken):  # the others wait for their turn
             batches.append((each.nodes, each.key, each.due))
             taken |= each.nodes
     return batches
@@ -335,7 +349,7 @@ def room(situation: Situation) -> int:
     """How many more attempts may be live, besides the one that runs the whole command."""
     live = situation.live
     if situation.exclusive:
-        return 0 if live else 1
+        return 0 if live or situation.lingering else 1
     return situation.rules.parallelism - sum(each.attempt.kind is not AttemptKind.PRODUCER for each in live)
 
 
@@ -377,7 +391,7 @@ def _resumes(
     whole: bool,
 ) -> list[Decision]:
     taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
-    left = ledger.ready(left - taken)
+    left = ledger.ready(one for one in left - taken if not ledger.disturbs((one,), taken))
     if not left:
         return []
     if whole or not situation.rules.per_node:

@@ -7,7 +7,7 @@ from datetime import datetime
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Assessment, Decision, Request
 from dbt_operator.plan.ledger import Ledger, Standing, rebuilt
-from dbt_operator.plan.repair import SEVERAL, Episode, Situation, decision, held_until, producer, room
+from dbt_operator.plan.repair import SEVERAL, Episode, Situation, decision, producer, room
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,24 @@ NO_ANSWER = Answer()
 
 def episode_of(assessments: Sequence[Assessment]) -> Episode:
     """The present episode: the last one that a person began, else the run from its start."""
+    also: set[str] = set()  # asked for since then
     for index in range(len(assessments) - 1, -1, -1):
         made = assessments[index].attempt.decision
-        if made is not None and made.requests and _begins(made):
-            return Episode(since=index, roots=None if made.roots is None else frozenset(made.roots))
+        if made is None or not made.requests:
+            continue
+        if made.roots is not None:
+            return Episode(since=index, roots=frozenset(made.roots).union(also))
+        if any(request.unique_id is None for request in made.requests):
+            return Episode(since=index)
+        also.update(request.unique_id or "" for request in made.requests)
     return Episode(since=0)
-
-
-def _begins(made: Decision) -> bool:
-    return made.roots is not None or any(request.unique_id is None for request in made.requests)
 
 
 def answer(situation: Situation, *, requests: Sequence[Request], over: bool) -> Answer:
     """Answer the requests. `over`: without them the run ends now, or has ended."""
     asked = _unanswered(situation, requests)
-    held = held_until(situation)
-    if asked and held is not None:
-        return Answer(due=held)
+    if asked and over and situation.lingering:
+        return Answer(due=max(situation.lingering.values()))
     everything = [request for request in asked if request.unique_id is None]
     if everything:
         # It includes what is asked for single nodes. A live run does by itself what it can: it is waited for.

@@ -11,7 +11,7 @@ records of its own decisions).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
@@ -22,7 +22,7 @@ from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, St
 from dbt_operator.plan.conclusion import conclude_run
 from dbt_operator.plan.ledger import Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.repair import Next, RetryRules, Situation, next_attempts
+from dbt_operator.plan.repair import Next, RetryRules, Situation, lingering_of, next_attempts
 from dbt_operator.plan.requests import NO_ANSWER, Answer, answer, episode_of
 
 
@@ -124,16 +124,17 @@ def plan_run(observation: Observation) -> Plan:
     start_deadline = observation.rules.start_deadline
     assessments = tuple(
         assess(attempt, now=observation.now, start_deadline=start_deadline, asked=asked)
-        for attempt in observation.attempts
+        for attempt in _with_evidence(observation.attempts)
     )
     unsealed = tuple(each for each in assessments if not each.live and each.attempt.sealed is None)
-    if unsealed and observation.ended is None:
+    if unsealed:
         return _seal(observation, assessments, unsealed)
     situation = _situation(observation, assessments)
     to_come = next_attempts(situation) if observation.ended is None else Next()
     over = to_come.over and not situation.live
     # Whoever has cancelled the run wants nothing of it to be executed, until that is taken back.
-    forbidden = asked is not None or observation.rules.cancel or observation.rules.suspend
+    unwanted = observation.rules.cancel or observation.rules.suspend
+    forbidden = asked is not None or unwanted or observation.invalid is not None
     reply = NO_ANSWER if forbidden else answer(situation, requests=observation.requests, over=over)
     if observation.ended is not None and not reply.decisions:
         return _ended(observation, assessments=assessments, outcome=observation.ended, reply=reply)
@@ -147,13 +148,29 @@ def plan_run(observation: Observation) -> Plan:
     return _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
 
 
+def _with_evidence(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts, with what one of them tells about another.
+
+    Nothing is decided after an attempt at the whole run that has not been heard of: one that others follow had a Job,
+    even if the controller that created it died before it could say so, and the Job is gone. It is not created again.
+    """
+    return tuple(
+        replace(one, created=True) if one.whole and one is not attempts[-1] and not one.created else one
+        for one in attempts
+    )
+
+
 def _situation(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:
     episode = episode_of(assessments)
+    grace = observation.rules.retry.grace
+    lingering = lingering_of(assessments, now=observation.now, grace=grace)
+    needed = _needs_ledger(assessments)
     return Situation(
         run=observation.run,
         now=observation.now,
         assessments=assessments,
-        ledger=ledger_of(assessments=assessments, since=episode.since) if _needs_ledger(assessments) else None,
+        ledger=ledger_of(assessments=assessments, since=episode.since, lingering=lingering) if needed else None,
+        lingering=lingering,
         episode=episode,
         rules=observation.rules.retry,
         adapter=next((each.state.adapter for each in assessments if each.state.adapter), ""),

@@ -10,6 +10,7 @@ is created, and the end of the run is stored last.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -113,6 +114,7 @@ class RunLoop:
             self._cluster = await observe(client=self._client, key=self._key)
             if self._cluster is not None:
                 await self._prepare(self._cluster)
+                self._cluster = self._reopened(self._cluster)
         if self._cluster is None:
             self._writer.forget(run=self._key.uid)
             return False
@@ -146,6 +148,14 @@ class RunLoop:
             await self._remember(cluster)
         for decision, sealed in self._records.all():
             await self._follow(decision, sealed, cluster=cluster)
+
+    def _reopened(self, cluster: Cluster) -> Cluster:
+        """The cluster with a run that lives again, where a retry was decided on after its status said that it ended."""
+        assert self._records is not None  # noqa: S101 - there since the first look
+        known = self._records.all()
+        if cluster.record.ended is None or not known or known[-1][0].name in cluster.record.attempts:
+            return cluster
+        return replace(cluster, record=replace(cluster.record, ended=None, completion_time=None))
 
     async def _remember(self, cluster: Cluster) -> None:
         """Read what a controller before this one has left."""
@@ -196,9 +206,6 @@ class RunLoop:
             self._models.asked(unique_id=unique_id, token=token)
         self._asked.clear()
         known = self._records.all()
-        ended = cluster.record.ended
-        if ended is not None and known and known[-1][0].name not in cluster.record.attempts:
-            ended = None  # a retry was decided on after the run had ended, and before its status said so
         return Observation(
             run=self._key.name,
             now=now,
@@ -208,8 +215,8 @@ class RunLoop:
             requests=self._requests(cluster),
             invalid=cluster.invalid or self._conflict,
             invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
-            ended=ended,
-            ended_at=cluster.record.completion_time if ended is not None else None,
+            ended=cluster.record.ended,
+            ended_at=cluster.record.completion_time,
         )
 
     def _requests(self, cluster: Cluster) -> tuple[Request, ...]:
@@ -255,7 +262,7 @@ class RunLoop:
             await self._record(plan)
             for name in plan.create:
                 await self._create(name, cluster=cluster)
-        await self._note_handled(plan, over=over)
+        await self._note_handled(plan, over=over, cluster=cluster)
         if not over:
             await self._show(plan, cluster=cluster, now=now)
         await self._stop(plan)
@@ -296,6 +303,8 @@ class RunLoop:
     async def _record(self, plan: Plan) -> None:
         """Store what was decided, in its order: an attempt that another controller has decided on ends it."""
         assert self._records is not None  # noqa: S101 - there since the first look
+        if not self._live():
+            return  # what there is to decide on is better known when the logs are read up to the present
         for decision in plan.record:
             self.wake()
             try:
@@ -330,11 +339,15 @@ class RunLoop:
                 await self._keeper.keep(follower.artifacts[0])
                 del follower.artifacts[0]
 
-    async def _note_handled(self, plan: Plan, *, over: bool) -> None:
+    async def _note_handled(self, plan: Plan, *, over: bool, cluster: Cluster) -> None:
         """Say on the objects which retries are answered: by an attempt, or because there is nothing to be done."""
-        assert self._models is not None  # noqa: S101 - there since the first look
-        answered = {request for decision in plan.record for request in decision.requests}
-        for request in plan.handled:
+        assert self._models is not None and self._records is not None  # noqa: S101, PT018 - there since the first look
+        answered = {request for decision, _ in self._records.all() for request in decision.requests}
+        promised = {request for decision in plan.record for request in decision.requests}
+        # What was to be answered by a decision that could not be recorded is still open.
+        handled = [request for request in plan.handled if request in answered or request not in promised]
+        handled += [request for request in self._requests(cluster) if request in answered and request not in handled]
+        for request in handled:
             name: str | None = self._key.name
             resource = DBT_RUNS
             if request.unique_id is None:

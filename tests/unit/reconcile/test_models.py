@@ -1,5 +1,6 @@
 """Which DbtModels are created for a run, and what is written to them when."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -129,3 +130,23 @@ async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> No
     without_graph = [line for line in lines.RED_LOG if b"SelectedNodes" not in line]
     given.show(close(state=folded(*without_graph), ending=Ending.COMPLETED))
     assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED
+
+
+def test_a_node_that_the_graph_did_not_announce_gets_a_model_when_dbt_begins_with_it() -> None:
+    given = Given()
+    info = {"unique_id": "model.shop.Été 2", "node_name": "Été 2", "resource_type": "model", "node_status": "started"}
+    given.show(folded(*lines.EXECUTING, lines.line(6, "LogStartLine", node_info=info, index=2, total=2)))
+    (name,) = set(given.writes.created) - {"nightly.raw", "nightly.orders"}
+    assert re.fullmatch(r"nightly\.t-2-[0-9a-f]{8}", name)
+    assert given.writes.created[name]["spec"]["uniqueId"] == "model.shop.Été 2"
+    assert given.writes.phases(name) == ["Running"]
+
+
+def test_a_node_that_only_the_digest_tells_of_gets_a_model_too() -> None:
+    given = Given()
+    results = {SEED: "success", MODEL: "success", "model.shop.late": "success"}
+    log = [*lines.EXECUTING, *lines.finished(6, exit_code=0, results=results)]
+    given.show(close(state=folded(*log), ending=Ending.COMPLETED))
+    (name,) = set(given.writes.created) - {"nightly.raw", "nightly.orders"}
+    assert name.startswith("nightly.late-")
+    assert given.writes.phases(name) == given.writes.phases("nightly.orders") == ["Succeeded"]

@@ -51,7 +51,8 @@ def test_what_dbt_reported_is_remembered(phase: str, reason: str, expected: Node
     ("phase", "reason"), [("Failed", "Lost"), ("Skipped", "Lost"), ("Cancelled", "Cancelled"), ("Running", None)]
 )
 def test_what_dbt_did_not_report_stays_unknown(phase: str, reason: str | None) -> None:
-    assert restored(phase=phase, **({"reason": reason} if reason else {})) == {}
+    status: dict[str, Any] = {"phase": phase, "reason": reason} if reason else {"phase": phase}
+    assert restored(**status) == {}
 
 
 def test_tests_are_remembered_where_it_is_certain_how_each_ended() -> None:

@@ -40,9 +40,9 @@ def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> N
     assert status["phase"] == "Succeeded", status["message"]
     assert status["nodes"] == expected["nodes"]
     assert status["tests"] == expected["tests"]
-    jobs = cluster.kubectl.json("get", "jobs", "-n", cluster.namespace)["items"]
+    jobs = cluster.objects("jobs")
     assert sorted(job["metadata"]["name"] for job in jobs) == ["disturbed-producer-1", "undisturbed-producer-1"]
-    models = cluster.kubectl.json("get", "dbtmodels", "-n", cluster.namespace)["items"]
+    models = cluster.objects("dbtmodels")
     assert {m["status"]["phase"] for m in models if m["spec"]["runName"] == "disturbed"} == {"Succeeded"}
     assert {m["status"]["tries"] for m in models if m["spec"]["runName"] == "disturbed"} == {1}
 
@@ -56,9 +56,7 @@ def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster)
     try:
         cluster.until(
             "dbt has ended by itself",
-            lambda: (
-                cluster.kubectl.json("get", "pods", "-n", cluster.namespace)["items"][0]["status"]["phase"] == "Failed"
-            ),
+            lambda: [pod["status"]["phase"] for pod in cluster.objects("pods")] == ["Failed"],
         )
         assert cluster.run()["status"]["phase"] == "Running"
     finally:

@@ -1,0 +1,58 @@
+"""Reads from the API server inside the test's own process: a test that waits asks several times a second, and a
+kubectl for each question would take the processor from what it waits for.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiClient
+from kubernetes.config import new_client_from_config
+from urllib3.exceptions import HTTPError
+
+GROUPS = {
+    "configmaps": "/api/v1",
+    "dbtmodels": "/apis/dbt-operator.io/v1alpha1",
+    "dbtruns": "/apis/dbt-operator.io/v1alpha1",
+    "events": "/api/v1",
+    "jobs": "/apis/batch/v1",
+    "pods": "/api/v1",
+}
+SECONDS = 60
+
+
+class Api:
+    """Reads objects of one cluster, as the user of a kubeconfig."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._client: ApiClient = new_client_from_config(  # type: ignore[no-untyped-call]  # the package is typed in part only
+            config_file=str(kubeconfig)
+        )
+
+    def objects(self, resource: str, *, namespace: str, labels: str = "") -> list[dict[str, Any]]:
+        """The objects of a namespace, those with the labels only if any are given."""
+        items: list[dict[str, Any]] = self._read(_path(resource, namespace), labelSelector=labels)["items"]
+        return items
+
+    def get(self, resource: str, name: str, *, namespace: str) -> dict[str, Any]:
+        """One object; a missing one fails the test."""
+        found: dict[str, Any] = self._read(f"{_path(resource, namespace)}/{name}")
+        return found
+
+    def _read(self, path: str, **query: str) -> Any:
+        request = self._client.param_serialize(
+            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+        )
+        try:
+            answer = self._client.call_api(*request, _request_timeout=SECONDS)
+        except HTTPError as error:
+            pytest.fail(f"GET {path}: {error}", pytrace=False)
+        text: bytes = answer.read()  # type: ignore[no-untyped-call]  # as above
+        if answer.status != 200:
+            pytest.fail(f"GET {path}: {answer.status} {text.decode(errors='replace')}", pytrace=False)
+        return json.loads(text)
+
+
+def _path(resource: str, namespace: str) -> str:
+    return f"{GROUPS[resource]}/namespaces/{namespace}/{resource}"

@@ -1,0 +1,196 @@
+"""Which changes of a stored DbtRun or DbtModel a real apiserver accepts, and with which words it refuses others."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dbt_operator.api.status import DbtModelSpec
+from tests.conftest import Kubectl
+from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install, until
+
+# What a started run is made with here, and for each field other values that it might be given.
+FULL_SPEC: dict[str, Any] = RUN_SPEC | {
+    "imagePullPolicy": "Always",
+    "imagePullSecrets": [{"name": "a"}],
+    "serviceAccountName": "ana",
+    "select": ["a"],
+    "exclude": ["b"],
+    "vars": {"a": {"b": [1]}, "n": 1},
+    "fullRefresh": True,
+    "threads": 4,
+    "failFast": False,
+    "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}},
+    "producer": {"startDeadlineSeconds": 60},
+    "retry": {"limit": 2},
+    "activeDeadlineSeconds": 60,
+    "ttlSecondsAfterFinished": 60,
+}
+CLOSED: dict[str, tuple[Any, ...]] = {
+    "project": ({"image": {"path": "/other"}},),
+    "profile": ({"secretRef": {"name": "other"}}, {"secretRef": {"key": "p.yml"}}, {"target": "dev"}),
+    "imagePullSecrets": ([], None),
+    "serviceAccountName": ("bob", None),
+    "select": (["a", "b"], [], None),
+    "exclude": (["c"], None),
+    "selector": ("nightly",),
+    # Free-form parts are the ones that CEL overlooks most easily: a new value, a renamed key, deep and shallow.
+    "vars": (
+        {"a": {"b": [2]}},
+        {"a": {"b": None, "c": [1]}},
+        {"a": None, "z": {"b": [1]}},
+        {"n": "1"},
+        {"x": 1},
+        None,
+    ),
+    "fullRefresh": (False, None),
+    "threads": (5, None),
+    "failFast": (True, None),
+    "podTemplate": (
+        {"spec": {"nodeSelector": {"a": "c"}}},
+        {"spec": {"nodeSelector": None, "tolerations": []}},
+        {"spec": {"nodeSelector": {"a": None, "z": "b"}}},
+        {"metadata": {"labels": {"a": "b"}}},
+        None,
+    ),
+    "producer": ({"startDeadlineSeconds": 61}, {"maxRestarts": 4}, None),
+    "retry": ({"limit": 3}, {"backoff": {"duration": "11s"}}, {"on": ["Error", "TestsFailed"]}, None),
+    "activeDeadlineSeconds": (61, None),
+}
+LATE: dict[str, tuple[Any, ...]] = {"image": ("registry/dbt:2",), "imagePullPolicy": ("Never", None)}
+OPEN: dict[str, tuple[Any, ...]] = {
+    "suspend": (True, False),
+    "cancel": (True, False),
+    "ttlSecondsAfterFinished": (5, None, 0),
+}
+# With only one value in this release there is nothing else that it could be changed to.
+ONE_VALUE = {"command"}
+
+
+def cases(table: dict[str, tuple[Any, ...]]) -> list[tuple[str, Any]]:
+    return [(field, value) for field, values in table.items() for value in values]
+
+
+@pytest.fixture(scope="module")
+def runs(kubectl: Kubectl) -> Iterator[Kind]:
+    kind = install(kubectl, copy_of("dbtruns", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="ChangedRun"))
+    yield kind
+    kubectl("delete", "crd", kind.resource, "--wait=false")
+
+
+@pytest.fixture
+def models(kubectl: Kubectl) -> Iterator[Kind]:
+    kind = install(kubectl, copy_of("dbtmodels", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="ChangedModel"))
+    yield kind
+    kubectl("delete", "crd", kind.resource, "--wait=false")
+
+
+def start(runs: Kind, namespace: str, *, phase: str) -> None:
+    """Make a run that has started, or ended, with every field that can be given."""
+    runs.create(namespace, "nightly", FULL_SPEC)
+    runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13.219457Z", "phase": phase})
+
+
+def dry(runs: Kind, namespace: str, change: dict[str, Any]) -> tuple[str, ...]:
+    """The arguments of a change of the spec that is only tried."""
+    return (*runs.patch(namespace, "nightly", {"spec": change}), "--dry-run=server")
+
+
+def test_every_field_of_the_spec_is_open_late_or_closed(runs: Kind) -> None:
+    fields = set(runs.schema["properties"]["spec"]["properties"])
+    assert fields == {*CLOSED, *LATE, *OPEN, *ONE_VALUE}
+    ruled = {rule["fieldPath"] for rule in runs.schema["x-kubernetes-validations"]}
+    assert ruled == {".spec", *(f".spec.{field}" for field in {*CLOSED, *LATE, *ONE_VALUE})}
+
+
+def test_until_the_run_has_started_everything_may_change(runs: Kind, namespace: str) -> None:
+    runs.create(namespace, "nightly", FULL_SPEC)
+    runs.report(namespace, "nightly", {"phase": "Pending"})
+    for field, value in cases(CLOSED | LATE | OPEN):
+        change = {field: value} | ({"select": None, "exclude": None} if field == "selector" else {})
+        runs.kubectl(*dry(runs, namespace, change))
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+def test_what_is_closed_by_the_start_stays_closed_also_after_the_end(runs: Kind, namespace: str, phase: str) -> None:
+    start(runs, namespace, phase=phase)
+    for field, value in cases(CLOSED):
+        answer = runs.kubectl.refused(*dry(runs, namespace, {field: value}))
+        assert f"spec.{field}: Forbidden: this can no longer change, as the run has started" in answer, (field, value)
+        assert "spec: Forbidden: the run has started (status.startTime is set), so its spec can no longer" in answer
+        assert "except suspend, cancel and ttlSecondsAfterFinished, and, once it has ended, image and" in answer
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+def test_nothing_slips_through_beside_a_change_that_is_allowed(runs: Kind, namespace: str, phase: str) -> None:
+    start(runs, namespace, phase=phase)
+    allowed = {"suspend": True, "ttlSecondsAfterFinished": 5} | ({"image": "x"} if phase == "Failed" else {})
+    for field, value in cases(CLOSED):
+        answer = runs.kubectl.refused(*dry(runs, namespace, allowed | {field: value}))
+        assert f"spec.{field}: Forbidden: this can no longer change, as the run has started" in answer, (field, value)
+    runs.kubectl(*dry(runs, namespace, allowed))
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Running", "Retrying", "Suspended", "Succeeded", "Failed", "Cancelled"])
+def test_wishes_may_change_at_any_time_and_the_image_after_the_end(runs: Kind, namespace: str, phase: str) -> None:
+    start(runs, namespace, phase=phase)
+    for field, value in cases(OPEN):
+        runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {field: value}}))
+    for field, value in cases(LATE):
+        arguments = dry(runs, namespace, {field: value})
+        if phase in ("Succeeded", "Failed", "Cancelled"):
+            runs.kubectl(*arguments)
+            continue
+        answer = runs.kubectl.refused(*arguments)
+        assert f"spec.{field}: Forbidden: the run has started; this can only change again once it has ended" in answer
+    runs.kubectl(*runs.patch(namespace, "nightly", {"metadata": {"annotations": {"dbt-operator.io/retry": "1"}}}))
+
+
+def test_the_image_is_closed_again_while_an_ended_run_is_retried(runs: Kind, namespace: str) -> None:
+    start(runs, namespace, phase="Failed")
+    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"image": "registry/dbt:2"}}))
+    runs.report(namespace, "nightly", {"phase": "Retrying"})
+    runs.kubectl.refused(*runs.patch(namespace, "nightly", {"spec": {"image": "registry/dbt:3"}}))
+
+
+@pytest.fixture
+def upgraded(kubectl: Kubectl) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    """DbtRuns as a CRD stored them that knew neither retries nor suspension, and the CRD that knows them."""
+    crd = copy_of("dbtruns", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="UpgradedRun")
+    old = json.loads(json.dumps(crd))
+    schema = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["x-kubernetes-validations"]
+    fields = schema["properties"]["spec"]["properties"]
+    del fields["retry"], fields["suspend"], fields["producer"]["default"]
+    kind = install(kubectl, old)
+    yield kind, crd
+    kubectl("delete", "crd", kind.resource, "--wait=false")
+
+
+def test_a_run_from_before_an_upgrade_of_the_crds_lives_on(
+    upgraded: tuple[Kind, dict[str, Any]], kubectl: Kubectl, namespace: str
+) -> None:
+    runs, crd = upgraded
+    runs.create(namespace, "nightly", RUN_SPEC)
+    runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13Z", "phase": "Running"})
+    install(kubectl, crd)
+
+    def known() -> bool:
+        return "suspend" in kubectl.json("get", "-n", namespace, runs.resource, "nightly")["spec"]
+
+    until("the apiserver uses the new CRD", known)
+    runs.report(namespace, "nightly", {"message": "still there"})
+    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"suspend": True}}))
+    answer = runs.kubectl.refused(*runs.patch(namespace, "nightly", {"spec": {"retry": {"limit": 9}}}))
+    assert "spec.retry: Forbidden: this can no longer change" in answer
+
+
+def test_a_model_never_changes_what_it_is(models: Kind, namespace: str) -> None:
+    spec = DbtModelSpec(run_name="nightly", unique_id="model.shop.orders", name="orders", resource_type="model")
+    models.create(namespace, "nightly.orders", spec.to_dict())
+    for change in ({"name": "x"}, {"dependsOn": ["model.shop.a"]}, {"tags": ["a"]}):
+        answer = models.kubectl.refused(*models.patch(namespace, "nightly.orders", {"spec": change}))
+        assert "the spec of a DbtModel says what dbt selected when the run began; it can never change" in answer
+    models.report(namespace, "nightly.orders", {"phase": "Running"})

@@ -1,0 +1,104 @@
+"""Creating an attempt on a real API server: once, whoever tries how often, and what a refusal means for the run."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.kube.client import Client
+from dbt_operator.kube.resources import CONFIG_MAPS, JOBS
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.creation import Creation, create_attempt
+from tests.conftest import Kubectl
+from tests.contract.held_runs import apply_crds, held_run
+from tests.unit.pods.test_pod_template import spec
+
+PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
+NOWHERE = {"spec": {"nodeSelector": {"no": "such-node"}}}  # its pod never starts
+
+
+@pytest.fixture
+async def client(kubeconfig: Path) -> AsyncIterator[Client]:
+    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
+    apply_crds(kubectl)
+    with held_run(kubectl, namespace) as held:
+        yield held
+
+
+async def create(client: Client, run: RunRef, **template: Any) -> Creation:
+    fields = spec(podTemplate={"spec": NOWHERE["spec"] | template})
+    return await create_attempt(client=client, run=run, spec=fields, decision=PRODUCER)
+
+
+async def refused(client: Client, run: RunRef, **template: Any) -> tuple[RunReason, str]:
+    done = await create(client, run, **template)
+    assert not done.created
+    assert done.refusal is not None
+    return done.refusal.reason, done.refusal.message
+
+
+async def test_an_attempt_is_created_once_however_often_it_is_tried(run: RunRef, client: Client) -> None:
+    assert (await create(client, run)).created
+    (before,) = await client.list(resource=JOBS, namespace=run.namespace)
+    assert (await create(client, run)).created
+    (job,) = await client.list(resource=JOBS, namespace=run.namespace)
+    assert job["metadata"]["uid"] == before["metadata"]["uid"]
+    runner = await client.get(resource=CONFIG_MAPS, namespace=run.namespace, name="nightly-runner")
+    for made in (job, runner):
+        assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [run.uid]
+        assert "finalizers" not in made["metadata"]  # the run can be deleted while no operator is there
+
+
+async def test_a_job_of_somebody_elses_is_left_alone(run: RunRef, client: Client, kubectl: Kubectl) -> None:
+    kubectl("create", "job", PRODUCER.name, "-n", run.namespace, "--image=localhost/no-such-image:1")
+    reason, message = await refused(client, run)
+    assert reason is RunReason.NAME_CONFLICT
+    assert f"Job {run.namespace}/{PRODUCER.name} exists already and has no owner" in message
+    (job,) = await client.list(resource=JOBS, namespace=run.namespace)
+    assert "ownerReferences" not in job["metadata"]
+
+
+async def test_a_template_that_the_server_refuses_is_named_in_its_words(run: RunRef, client: Client) -> None:
+    reason, message = await refused(client, run, dnsPolicy="Nonsense")
+    assert reason is RunReason.INVALID_POD_TEMPLATE
+    assert "spec.template.spec.dnsPolicy" in message
+
+
+async def test_a_full_quota_is_told_and_passes(run: RunRef, client: Client, kubectl: Kubectl) -> None:
+    kubectl("create", "quota", "none", "--hard=count/jobs.batch=0", "-n", run.namespace)
+    # The quota's own controller has to see it first.
+    kubectl("wait", "quota/none", "-n", run.namespace, "--for=jsonpath={.status.hard}", "--timeout=30s")
+    reason, message = await refused(client, run)
+    assert (reason, "exceeded quota: none" in message) == (RunReason.QUOTA_EXCEEDED, True)
+    kubectl("delete", "quota", "none", "-n", run.namespace)
+    assert (await create(client, run)).created
+
+
+async def test_a_missing_right_of_the_operator_is_told(
+    run: RunRef, kubectl: Kubectl, kubeconfig: Path, tmp_path: Path
+) -> None:
+    kubectl("create", "serviceaccount", "nobody", "-n", run.namespace)
+    config = yaml.safe_load(kubeconfig.read_bytes())  # noqa: ASYNC240  # nothing else is running
+    config["users"][0]["user"] = {"token": kubectl("create", "token", "nobody", "-n", run.namespace).strip()}
+    (tmp_path / "nobody").write_text(yaml.safe_dump(config))
+    async with await Client.connect(kubeconfig=str(tmp_path / "nobody")) as nobody:
+        reason, message = await refused(nobody, run)
+    assert (reason, "cannot create resource" in message) == (RunReason.FORBIDDEN, True)
+
+
+async def test_in_a_namespace_that_is_being_deleted_nothing_is_created_and_nothing_said(
+    run: RunRef, client: Client, kubectl: Kubectl
+) -> None:
+    kubectl("delete", "namespace", run.namespace, "--wait=false")
+    assert await create(client, run) == Creation()
+    assert await client.list(resource=JOBS, namespace=run.namespace) == []

@@ -1,0 +1,129 @@
+"""The log of a run's decisions, kept by a real API server: decided once, sealed once, read by whoever comes next."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dbt_operator.api.names import attempt_record_name
+from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.state import EMPTY, Ending
+from dbt_operator.dbt.view import node_views
+from dbt_operator.kube.client import Client, NameConflictError
+from dbt_operator.kube.resources import CONFIG_MAPS
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage
+from dbt_operator.plan.outcome import Outcome
+from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.records import Records
+from tests.conftest import Kubectl
+from tests.contract.held_runs import apply_crds, held_run
+from tests.unit.plan import lines
+from tests.unit.plan.lines import MODEL, SEED
+
+PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
+RETRY = Decision(
+    index=2,
+    kind=AttemptKind.RETRY,
+    name="nightly-retry-nodes-1",
+    nodes=frozenset({SEED, MODEL}),
+    requests=(Request(token="now", unique_id=SEED),),  # noqa: S106 - no secret, but a mark
+)
+FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
+LOST = Outcome(phase=RunPhase.FAILED, reason=RunReason.POD_LOST, message="The pod ended before dbt did.")
+
+
+@pytest.fixture
+async def client(kubeconfig: Path) -> AsyncIterator[Client]:
+    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
+    apply_crds(kubectl)
+    with held_run(kubectl, namespace) as held:
+        yield held
+
+
+def ended(decision: Decision, outcome: Outcome) -> Assessment:
+    """The attempt of a decision at its end."""
+    state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
+    attempt = Attempt(name=decision.name, decision=decision)
+    return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
+
+
+async def read(run: RunRef, client: Client) -> Records:
+    """The records as a controller reads them that has just been started."""
+    records = Records(run=run, client=client)
+    await records.refresh()
+    return records
+
+
+async def test_what_was_decided_and_sealed_is_known_to_the_next_controller(run: RunRef, client: Client) -> None:
+    before = await read(run, client)
+    assert before.all() == []
+    assert await before.record(PRODUCER)
+    assert await before.record(RETRY)
+    await before.seal(ended(PRODUCER, FAILED))
+    (producer, sealed), retry = (await read(run, client)).all()
+    assert (producer, retry) == (PRODUCER, (RETRY, None))
+    assert sealed is not None
+    assert sealed.outcome == FAILED
+    assert node_views(state=sealed.state) == node_views(state=ended(PRODUCER, FAILED).state)
+
+
+async def test_of_two_controllers_only_one_decides(run: RunRef, client: Client) -> None:
+    resume = replace(RETRY, index=1, kind=AttemptKind.RESUME, name="nightly-resume-1", requests=())
+    both = [await read(run, client), await read(run, client)]
+    decided = await asyncio.gather(both[0].record(PRODUCER), both[1].record(resume))
+    assert sorted(decided) == [False, True]
+    for records in both:
+        await records.refresh()
+    assert both[0].all() == both[1].all() == [(PRODUCER if decided[0] else resume, None)]
+
+
+async def test_a_decision_whose_answer_was_lost_is_taken_once(run: RunRef, client: Client) -> None:
+    assert await (await read(run, client)).record(PRODUCER)
+    again = Records(run=run, client=client)  # it has not read what is there
+    assert await again.record(PRODUCER)
+    assert again.all() == [(PRODUCER, None)]
+
+
+async def test_an_attempt_is_sealed_once(run: RunRef, client: Client) -> None:
+    first = await read(run, client)
+    await first.record(PRODUCER)
+    second = await read(run, client)
+    await first.seal(ended(PRODUCER, FAILED))
+    await second.seal(ended(PRODUCER, LOST))  # it has not seen that the first one was quicker
+    for records in (first, second, await read(run, client)):
+        ((_, sealed),) = records.all()
+        assert sealed is not None
+        assert sealed.outcome == FAILED
+
+
+async def test_a_record_that_somebody_has_deleted_is_written_again(run: RunRef, client: Client) -> None:
+    records = await read(run, client)
+    await records.record(PRODUCER)
+    name = attempt_record_name(run.name, index=1)
+    await client.delete(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
+    await records.seal(ended(PRODUCER, FAILED))
+    assert (await read(run, client)).all() == [(PRODUCER, None)]
+    await records.seal(ended(PRODUCER, FAILED))
+    ((_, sealed),) = (await read(run, client)).all()
+    assert sealed is not None
+
+
+async def test_an_object_of_somebody_elses_is_no_record_and_is_left_alone(run: RunRef, client: Client) -> None:
+    name = attempt_record_name(run.name, index=1)
+    theirs = {"metadata": {"name": name, "namespace": run.namespace}, "data": {"a": "1"}}
+    await client.create(resource=CONFIG_MAPS, manifest=theirs)
+    records = await read(run, client)
+    assert records.all() == []
+    with pytest.raises(NameConflictError, match=name) as conflict:
+        await records.record(PRODUCER)
+    assert not conflict.value.stale
+    assert (await client.get(resource=CONFIG_MAPS, namespace=run.namespace, name=name))["data"] == {"a": "1"}

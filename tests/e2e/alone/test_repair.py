@@ -1,0 +1,36 @@
+"""The operator dies while a run loses its pods: what is left is executed all the same, and only once."""
+
+from dev.install import NAMESPACE as SYSTEM
+from tests.conftest import Kubectl
+from tests.e2e.repair import QUICK, Runs, runs, shared
+
+__all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
+
+MODELS = tuple(f"layer1_{number:02}" for number in range(1, 13))
+
+
+def _kill_operator(kubectl: Kubectl) -> None:
+    """Without any warning; its Deployment starts another one."""
+    kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dbt-operator", "--grace-period=0", "--force")
+
+
+class TestWithoutTheOperator:
+    """With a warehouse of the module."""
+
+    def test_a_lost_pod_is_followed_by_one_other(self, runs: Runs) -> None:
+        runs.start("orphan", *MODELS, threads=2, vars={"sleep_ms": 400}, retry=QUICK)
+        runs.wait_for_work("orphan", "orphan-producer-1")
+        pod = runs.pod("orphan-producer-1")
+        runs.cluster.kubectl("delete", "pod", pod, "-n", runs.cluster.namespace, "--wait=false")
+        _kill_operator(runs.cluster.kubectl)
+        runs.wait_for_work("orphan", "orphan-resume-1")
+        _kill_operator(runs.cluster.kubectl)
+        status = runs.end("orphan")
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+        shown = [(attempt["name"], attempt["state"], attempt.get("reason")) for attempt in status["attempts"]]
+        assert shown[0] == ("orphan-producer-1", "Failed", "PodLost")
+        assert shown[1][:2] == ("orphan-resume-1", "Succeeded")
+        assert runs.jobs("orphan") == ["orphan-producer-1", "orphan-resume-1"]
+        assert set(runs.phases("orphan")) == set(MODELS)
+        # dbt was told to stop, and took back what it was doing: nothing was executed twice.
+        assert runs.postgres.executions() == dict.fromkeys(MODELS, 1)

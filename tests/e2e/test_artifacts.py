@@ -1,0 +1,74 @@
+"""dbt's artifacts of a whole run, over all its attempts, as users find them."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from tests.e2e.repair import QUICK, Runs, runs, shared
+
+__all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
+
+
+def _told(runs: Runs, folder: Path, file: str) -> Any:
+    """Do what docs/dbtrun.md says, in the namespace of the run, for this file."""
+    (command,) = re.findall(r"^\$ (kubectl get configmap nightly-artifacts .*)$", _documentation(), flags=re.MULTILINE)
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_bytes(runs.cluster.kubectl.kubeconfig.read_bytes())
+    own = f"{Path(runs.cluster.kubectl.program).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": own}
+
+    def shell(script: str) -> str:
+        argv = ["bash", "-o", "pipefail", "-c", script]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shell(f"kubectl config set-context --current --namespace={runs.cluster.namespace}")
+    return json.loads(shell(command.replace(r"run_results\.json", file.replace(".", r"\."))))
+
+
+def _documentation() -> str:
+    return (CHECKOUT / "docs" / "dbtrun.md").read_text()
+
+
+class TestArtifacts:
+    """One run, so one class."""
+
+    @pytest.fixture
+    def nightly(self, runs: Runs) -> Runs:
+        """A run that has ended, with a node that a retry has mended and one that it has not."""
+        runs.start(
+            "nightly",
+            *("layer1_05", "layer1_13", "layer1_14", "layer2_01", "layer2_10"),
+            vars={"fail_times": {"layer1_13": 1, "layer1_14": 9}},
+            retry={**QUICK, "together": 1, "concurrencyPolicy": "Forbid"},
+        )
+        assert runs.end("nightly")["reason"] == "NodesFailed"
+        return runs
+
+    def test_each_node_has_the_result_of_its_last_attempt(self, nightly: Runs, tmp_path: Path) -> None:
+        artifacts = nightly.status("nightly")["artifacts"]
+        assert artifacts == {"configMap": "nightly-artifacts", "manifest": True}
+        told = _told(nightly, tmp_path, "run_results.json")
+        assert [result["unique_id"] for result in told["results"] if result["unique_id"].startswith("test.")]
+        results = {result["unique_id"]: result for result in told["results"]}
+        assert len(results) == len(told["results"])
+        models = {one: result["status"] for one, result in results.items() if one.startswith("model.")}
+        assert models == {
+            "model.chaos.layer1_05": "success",
+            "model.chaos.layer1_13": "success",
+            "model.chaos.layer1_14": "error",
+            "model.chaos.layer2_01": "skipped",
+            "model.chaos.layer2_10": "success",
+        }
+        assert "layer1_14 fails the first 9 times" in results["model.chaos.layer1_14"]["message"]
+        assert told["metadata"]["dbt_schema_version"].endswith("/run-results/v6.json")
+        manifest = _told(nightly, tmp_path, "manifest.json")
+        assert set(results) <= set(manifest["nodes"])
+        assert manifest["metadata"]["project_name"] == "chaos"

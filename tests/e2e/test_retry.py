@@ -1,0 +1,119 @@
+"""Nodes that fail are executed again by themselves, and what they had blocked after them; nothing else is."""
+
+from tests.e2e.repair import QUICK, TOLD, Runs, runs, shared
+
+__all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
+
+
+class TestRetries:
+    """They share a warehouse, and so are a class."""
+
+    def test_a_node_is_mended_while_dbt_goes_on_unless_that_is_forbidden(self, runs: Runs) -> None:
+        with runs.postgres.locked("seed_1"):  # which keeps layer1_14 and layer1_06, and so both producers, at work
+            mended = ("layer1_05", "layer1_13", "layer1_14", "layer2_04", "layer2_10")
+            runs.start("mended", *mended, vars={"fail_times": {"layer1_13": 1}}, retry=QUICK)
+            forbidden = {**QUICK, "concurrencyPolicy": "Forbid"}
+            runs.start("one", "layer1_06", "layer1_11", vars={"fail_times": {"layer1_11": 1}}, retry=forbidden)
+            runs.wait_for_phase("mended", "Succeeded", "layer1_13", "layer2_04", "layer2_10")
+            assert runs.phases("mended")["layer1_14"] == "Running"
+            producer = runs.attempts("mended")[0]
+            assert (producer["name"], producer["state"]) == ("mended-producer-1", "Running")
+            # Two attempts of the other run have come and gone since this node has failed there.
+            runs.wait_for_phase("one", "Failed", "layer1_11")
+            assert runs.jobs("one") == ["one-producer-1"]
+        self._check_mended(runs)
+        self._check_one_after_the_other(runs)
+
+    def _check_mended(self, runs: Runs) -> None:
+        status = runs.end("mended")
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+        kinds = [(attempt["kind"], attempt["state"], attempt.get("nodes")) for attempt in status["attempts"]]
+        # dbt calls an attempt in which a node has failed a failure; the retry has the node's test with it.
+        assert kinds == [("Producer", "Failed", None), ("Retry", "Succeeded", 2), ("Resume", "Succeeded", 2)]
+        assert status["retries"] == 2
+        assert runs.columns("mended")["RETRIES"] == "2"
+        retry = status["attempts"][1]["name"]
+        nodes = runs.nodes("mended")
+        first, second = nodes["layer1_13"]["attempts"]
+        assert (first["kind"], first["job"], first["phase"]) == ("Producer", "mended-producer-1", "Failed")
+        assert "layer1_13 fails the first 1 times" in first["message"]
+        assert (second["kind"], second["job"], second["phase"]) == ("Retry", retry, "Succeeded")
+        assert "SELECT 1" in second["message"]
+        assert {name for name, node in nodes.items() if node["tries"] != 1} == {"layer1_13"}
+        assert nodes["layer1_13"]["tests"]["summary"] == "1/1"
+        assert runs.postgres.tries()["layer1_13"] == 2
+        executions = runs.postgres.executions()
+        assert {name: executions[name] for name in nodes} == dict.fromkeys(nodes, 1)
+        # The project was loaded once: the later attempts have the first one's parse cache.
+        assert "UnableToPartialParse" in runs.messages("mended-producer-1")
+        for attempt in status["attempts"][1:]:
+            said = runs.messages(attempt["name"])
+            assert "UnableToPartialParse" not in said
+            assert "RunFinished" in said
+
+    def _check_one_after_the_other(self, runs: Runs) -> None:
+        status = runs.end("one")
+        assert status["phase"] == "Succeeded", status["message"]
+        assert [attempt["kind"] for attempt in status["attempts"]] == ["Producer", "Retry"]
+        producer, retry = status["attempts"]
+        assert producer["completionTime"] <= retry["startTime"]
+        assert runs.postgres.tries()["layer1_11"] == 2
+        assert runs.postgres.executions()["layer1_11"] == 1
+
+    def test_a_model_whose_test_fails_is_built_again_and_what_it_blocked_gets_pods_of_its_own(self, runs: Runs) -> None:
+        runs.start(
+            "tested",
+            *("layer1_05", "layer1_13", "layer2_04", "layer2_10"),
+            vars={"null_times": {"layer1_13": 1}},
+            retry={**QUICK, "on": ["TestsFailed"], "downstream": "PerNode"},
+            profile={"secretRef": {"name": TOLD}},
+        )
+        status = runs.end("tested")
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+        kinds = [(attempt["kind"], attempt.get("nodes")) for attempt in status["attempts"]]
+        assert kinds == [("Producer", None), ("Retry", 2), ("Resume", 1), ("Resume", 1)]
+        node = runs.nodes("tested")["layer1_13"]
+        assert (node["phase"], node["reason"], node["tests"]["summary"]) == ("Succeeded", "Success", "1/1")
+        assert [attempt["kind"] for attempt in node["attempts"]] == ["Producer", "Retry"]
+        executions = runs.postgres.executions()
+        assert executions == {"layer1_05": 1, "layer1_13": 2, "layer2_04": 1, "layer2_10": 1}
+        # As the project has seen it in DBT_OPERATOR_ATTEMPT_KIND.
+        assert set(runs.postgres.sql("select node, kind from analytics.tries")) == {
+            ("layer1_05", "producer"),
+            ("layer1_13", "producer"),
+            ("layer1_13", "retry"),
+            ("layer2_04", "resume"),
+            ("layer2_10", "resume"),
+        }
+
+    def test_many_failures_share_a_pod_and_what_fails_too_often_stays_failed(self, runs: Runs) -> None:
+        runs.start(
+            "many",
+            *("layer1_05", "layer1_13", "layer1_14", "layer2_01", "layer2_10"),
+            vars={"fail_times": {"layer1_13": 9, "layer1_14": 1}},
+            # Both have failed when the producer has ended, and so both wait for a retry.
+            retry={**QUICK, "limit": 1, "together": 1, "concurrencyPolicy": "Forbid"},
+        )
+        status = runs.end("many")
+        assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed"), status["message"]
+        assert "layer1_13 fails the first 9 times" in status["message"]
+        attempts = [(attempt["name"], attempt["kind"]) for attempt in status["attempts"]]
+        assert attempts == [
+            ("many-producer-1", "Producer"),
+            ("many-retry-nodes-1", "Retry"),
+            ("many-resume-1", "Resume"),
+        ]
+        assert [failure["uniqueId"] for failure in status["failures"]] == ["model.chaos.layer1_13"]
+        nodes = runs.nodes("many")
+        failed, child = nodes["layer1_13"], nodes["layer2_10"]
+        assert (failed["phase"], failed["reason"], failed["tries"]) == ("Failed", "Error", 2)
+        assert "layer1_13 fails the first 9 times" in failed["message"]
+        assert (child["phase"], child["reason"]) == ("Skipped", "UpstreamFailed")
+        assert child["blockedBy"] == "model.chaos.layer1_13"
+        assert runs.postgres.tries() == {"layer1_05": 1, "layer1_13": 2, "layer1_14": 2, "layer2_01": 1}
+        assert runs.postgres.executions() == {"layer1_05": 1, "layer1_14": 1, "layer2_01": 1}
+        assert {name for name, phase in runs.phases("many").items() if phase == "Succeeded"} == {
+            "layer1_05",
+            "layer1_14",
+            "layer2_01",
+        }
