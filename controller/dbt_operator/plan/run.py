@@ -220,6 +220,8 @@ def _active_until(observation: Observation) -> datetime | None:
     for begins the count anew, as for a Job.
     """
     limit = observation.rules.active_deadline
+    if limit is None:
+        return None
     anew = max(
         (index for index, one in enumerate(observation.attempts) if one.decision is not None and one.decision.requests),
         default=0,
@@ -230,7 +232,7 @@ def _active_until(observation: Observation) -> datetime | None:
     rested = max(suspended, default=None)
     starts = [attempt.started for attempt in recent if attempt.started is not None]
     since = min((start for start in starts if rested is None or start > rested), default=None)
-    return since + limit if since is not None and limit is not None else None
+    return since + limit if since is not None else None
 
 
 def _stopping(observation: Observation, situation: Situation, *, asked: Outcome, to_come: Next) -> Plan:
@@ -261,12 +263,11 @@ def _live(
 ) -> Plan:
     assessments = situation.assessments
     absent = (each for each in situation.live if each.stage is Stage.ABSENT or _refused(each))
-    stopping = observation.rules.suspend or observation.rules.cancel
     return Plan(
         start=not observation.started,
         seal=(),
         record=decisions if observation.started else (),
-        create=() if stopping else tuple(each.attempt.name for each in absent),
+        create=tuple(each.attempt.name for each in absent),
         assessments=assessments,
         history=history_of_run(assessments, pending=_pending(situation, to_come)),
         phase=shown.phase,

@@ -20,6 +20,9 @@ from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
 
 
+_MOST_ATTEMPTS = 50  # that the CRD allows
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """What the run's status said before: what has to be carried on."""
@@ -127,17 +130,20 @@ def _failures(views: Iterable[NodeView]) -> tuple[status.RunFailure, ...]:
 
 
 def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[status.RunAttempt, ...]:
-    """The attempts whose Job was created, or that ended without one; those that live come last, as the last are kept.
+    """The attempts whose Job was created, or that ended without one, in the order of their decisions.
 
-    Listed here means that its Job was created: after a restart, a listed attempt without a Job is a lost one.
+    Listed here means that its Job was created: after a restart, a listed attempt without a Job is a lost one. So where
+    not all can be kept it is the oldest of those that have ended that go.
     """
     listed = [
         each
         for each in assessments
         if each.attempt.job is not None or each.attempt.created or each.stage is Stage.ENDED
     ]
-    listed.sort(key=lambda each: each.live)  # stable: each part stays in the order of the decisions
-    return tuple(_attempt(each, before=record.attempts.get(each.attempt.name)) for each in listed)
+    # Stable: within those that ended, and within those that live, the newest are last.
+    kept = {each.attempt.name for each in sorted(listed, key=lambda each: each.live)[-_MOST_ATTEMPTS:]}
+    shown = (each for each in listed if each.attempt.name in kept)
+    return tuple(_attempt(each, before=record.attempts.get(each.attempt.name)) for each in shown)
 
 
 _LIVE = {

@@ -77,3 +77,70 @@ def test_a_long_chain_is_no_problem() -> None:
         )
     graph = Graph.of(chain)
     assert graph.parents("model.shop.m4999") == ("model.shop.m0",)
+
+
+def test_executed_are_the_selected_nodes_that_dbt_has_something_to_do_for() -> None:
+    graph = _graph(
+        model("a"),
+        ephemeral("e"),
+        {**model("elsewhere"), "selected": False},
+        data_test("t", "a"),
+        unit_test("u", "a"),
+        {"unique_id": "source.shop.raw.s", "resource_type": "source"},
+        {"unique_id": "exposure.shop.dash", "resource_type": "exposure"},
+        {"unique_id": "function.shop.f", "resource_type": "function"},
+    )
+    assert graph.executables() == ("model.shop.a", "test.shop.t", "unit_test.shop.a.u", "function.shop.f")
+
+
+def test_a_node_needs_its_parents_their_tests_and_its_own_unit_tests() -> None:
+    graph = _graph(
+        *(model("a"), model("b", "a"), model("c", "b")),
+        *(data_test("t", "a"), unit_test("u", "b")),
+    )
+    assert set(graph.needs("model.shop.b")) == {"model.shop.a", "test.shop.t", "unit_test.shop.b.u"}
+    assert graph.needs("model.shop.a") == ()
+    assert graph.needs("test.shop.t") == ("model.shop.a",)
+    # What is further down is held back by what is directly below the tested node.
+    assert graph.needs("model.shop.c") == ("model.shop.b",)
+
+
+def test_a_test_of_several_nodes_holds_back_only_what_depends_on_all_of_them() -> None:
+    graph = _graph(
+        *(
+            model("a"),
+            model("b"),
+            model("below_a", "a"),
+            model("below_both", "below_a", "b"),
+            model("far", "below_both"),
+        ),
+        data_test("match", "a", "b"),
+    )
+    assert "test.shop.match" not in graph.needs("model.shop.below_a")
+    assert "test.shop.match" in graph.needs("model.shop.below_both")
+    assert set(graph.needs("test.shop.match")) == {"model.shop.a", "model.shop.b"}
+
+
+def test_through_an_ephemeral_model_a_node_needs_the_tests_of_what_it_really_reads() -> None:
+    graph = _graph(model("a"), ephemeral("e", "a"), model("b", "e"), data_test("t", "a"))
+    assert set(graph.needs("model.shop.b")) == {"model.shop.a", "test.shop.t"}
+
+
+def test_nobody_needs_what_this_run_does_not_execute() -> None:
+    source = {"unique_id": "source.shop.raw.s", "resource_type": "source", "selected": False}
+    unselected = {**data_test("t", "a"), "selected": False}
+    graph = _graph(source, model("a", "source.shop.raw.s"), model("b", "a", "elsewhere"), unselected)
+    assert graph.needs("model.shop.a") == ()
+    assert graph.needs("model.shop.b") == ("model.shop.a",)
+
+
+def test_everything_below_a_node_depends_on_it_tests_included() -> None:
+    graph = _graph(model("a"), ephemeral("e", "a"), model("b", "e"), model("c"), data_test("t", "b"))
+    assert graph.descendants("model.shop.a") == {"model.shop.e", "model.shop.b", "test.shop.t"}
+    assert graph.descendants("test.shop.t") == frozenset()
+
+
+def test_nodes_that_need_each_other_in_a_damaged_graph_do_not_keep_it_from_answering() -> None:
+    graph = _graph(model("a", "b"), model("b", "a"), data_test("t", "a", "b"))
+    assert set(graph.needs("test.shop.t")) == {"model.shop.a", "model.shop.b"}
+    assert graph.descendants("model.shop.a") == {"model.shop.b", "test.shop.t"}

@@ -4,14 +4,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.dbt import stored
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.plan.attempt import Attempt, LogFacts
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Sealed
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
+from dbt_operator.plan.run import Observation, plan_run
 from tests.unit.plan.lines import GREEN_LOG
 
 NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
 DEADLINE = timedelta(minutes=5)
+PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
 
 JOB = JobFacts(
     name="nightly-producer-1",
@@ -54,8 +58,8 @@ def ended(*, exit_code: int = 0, reason: str = "", **facts: Any) -> PodFacts:
 
 
 def attempt(**facts: Any) -> Attempt:
-    """The producer."""
-    return Attempt(name="nightly-producer-1", **facts)
+    """The producer, whose decision is recorded."""
+    return Attempt(name=PRODUCER.name, decision=PRODUCER, **facts)
 
 
 def log(*lines: bytes, ended: bool = False, unreadable: str | None = None) -> LogFacts:
@@ -66,6 +70,34 @@ def log(*lines: bytes, ended: bool = False, unreadable: str | None = None) -> Lo
 def state(*lines: bytes) -> AttemptState:
     """The fold of some lines."""
     return fold_lines(state=EMPTY, lines=lines)
+
+
+def settled(observation: Observation) -> Observation:
+    """The observation once the end of every attempt that has ended is stored, as the loop does before it goes on."""
+    for _ in range(len(observation.attempts) + 1):
+        sealed = {each.attempt.name: seal(each, now=observation.now) for each in plan_run(observation).seal}
+        if not sealed:
+            return observation
+        attempts = (
+            replace(one, log=LogFacts(), sealed=sealed[one.name]) if one.name in sealed else one
+            for one in observation.attempts
+        )
+        observation = replace(observation, attempts=tuple(attempts))
+    raise AssertionError("an attempt that is sealed is to be sealed again")
+
+
+def seal(assessment: Assessment, *, now: datetime) -> Sealed:
+    """How an attempt ended, as its record tells it."""
+    assert assessment.outcome is not None
+    state = stored.decode(stored.encode(assessment.state))
+    assert state is not None
+    return Sealed(
+        outcome=assessment.outcome,
+        state=state,
+        ended_at=now,
+        gone=assessment.gone,
+        started=assessment.attempt.started,
+    )
 
 
 GREEN = log(*GREEN_LOG, ended=True)

@@ -8,35 +8,67 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.attempt import Refusal
 from dbt_operator.plan.outcome import Outcome
+from dbt_operator.plan.repair import RetryRules
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.unit.plan import lines
-from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, RUNNING, attempt, ended, log
+from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, PRODUCER, RUNNING, attempt, ended, log, settled
 
 SUCCESS = Outcome(phase=RunPhase.SUCCEEDED, reason=RunReason.ALL_SUCCEEDED, message="done")
 
 
-def planned(*, started: bool = True, **facts: Any) -> Plan:
+def observed(*, started: bool = True, **facts: Any) -> Observation:
+    """A run whose producer is decided on: these are the facts of its attempt, and the rules."""
     rules = {key: facts.pop(key) for key in ("active_deadline", "ttl", "cancel") if key in facts}
-    settled = {key: facts.pop(key) for key in ("invalid", "ended", "ended_at", "active_since") if key in facts}
-    observation = Observation(
-        now=facts.pop("now", NOW),
+    retry = RetryRules(max_restarts=facts.pop("max_restarts", 0))
+    known = {key: facts.pop(key) for key in ("invalid", "ended", "ended_at", "now") if key in facts}
+    return Observation(
+        run="nightly",
         attempts=(attempt(**facts),),
         started=started,
-        rules=Rules(start_deadline=DEADLINE, **rules),
-        **settled,
+        rules=Rules(start_deadline=DEADLINE, retry=retry, **rules),
+        **{"now": NOW, **known},
     )
-    return plan_run(observation)
 
 
-def test_a_new_run_is_started_before_anything_is_created() -> None:
-    plan = planned(started=False)
-    assert plan.start
+def planned(**facts: Any) -> Plan:
+    """The plan once what has ended is sealed."""
+    return plan_run(settled(observed(**facts)))
+
+
+def undecided(**facts: Any) -> Plan:
+    """The plan of a run for which nothing was decided yet."""
+    return plan_run(replace(observed(**facts), attempts=()))
+
+
+def test_a_new_run_is_started_before_anything_is_decided_or_created() -> None:
+    plan = undecided(started=False)
+    assert (plan.start, plan.record, plan.create) == (True, (), ())
     assert not plan.done
 
 
-def test_a_started_run_without_a_job_gets_one() -> None:
+def test_a_started_run_gets_the_decision_for_its_first_attempt() -> None:
+    plan = undecided()
+    assert (plan.start, plan.record, plan.phase) == (False, (PRODUCER,), RunPhase.PENDING)
+    assert plan.create == ()  # not before the decision is recorded
+
+
+def test_a_decision_without_a_job_gets_one() -> None:
     plan = planned()
-    assert (plan.start, plan.create, plan.phase) == (False, ("nightly-producer-1",), RunPhase.PENDING)
+    assert (plan.start, plan.record, plan.create) == (False, (), ("nightly-producer-1",))
+    assert plan.phase is RunPhase.PENDING
+
+
+def test_what_an_attempt_did_is_sealed_before_the_run_ends() -> None:
+    before = observed(job=JOB, pod=ended(), log=GREEN)
+    plan = plan_run(before)
+    assert [each.attempt.name for each in plan.seal] == [PRODUCER.name]
+    assert not plan.phase.terminal
+    after = settled(before)
+    assert plan_run(after).phase is RunPhase.SUCCEEDED
+    # From then on it does not matter what has become of the Job, its pod and its log.
+    forgotten = replace(after.attempts[0], job=None, pod=None, created=True)
+    plan = plan_run(replace(after, attempts=(forgotten,)))
+    assert (plan.phase, plan.reason) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
 
 
 def test_the_job_is_created_once() -> None:
@@ -59,13 +91,13 @@ def test_the_phases_of_a_good_run() -> None:
 
 
 def test_an_invalid_spec_fails_without_anything_being_created() -> None:
-    plan = planned(started=False, invalid="spec.image is required.")
+    plan = undecided(started=False, invalid="spec.image is required.")
     assert (plan.phase, plan.reason, plan.message) == (
         RunPhase.FAILED,
         RunReason.INVALID_SPEC,
         "spec.image is required.",
     )
-    assert plan.create == ()
+    assert (plan.record, plan.create) == ((), ())
 
 
 def test_a_pod_that_never_started_is_stopped_after_the_run_has_failed() -> None:
@@ -88,8 +120,9 @@ def test_it_looks_again_at_the_deadline_at_the_latest() -> None:
 
 
 def test_a_cancelled_run_that_has_not_begun_creates_nothing() -> None:
-    plan = planned(started=False, cancel=True)
-    assert (plan.phase, plan.reason, plan.create) == (RunPhase.CANCELLED, RunReason.CANCELLED, ())
+    for plan in (undecided(started=False, cancel=True), undecided(cancel=True), planned(cancel=True)):
+        assert (plan.phase, plan.reason) == (RunPhase.CANCELLED, RunReason.CANCELLED)
+        assert (plan.record, plan.create) == ((), ())
 
 
 def test_a_cancelled_run_in_a_queue_ends_and_takes_its_job_away() -> None:
@@ -113,13 +146,13 @@ def test_a_run_that_ended_before_the_wish_reached_it_stays_what_it_was() -> None
 
 
 def test_a_run_that_takes_too_long_is_stopped_and_has_failed() -> None:
-    limit: dict[str, Any] = {"active_since": NOW, "active_deadline": timedelta(seconds=60)}
-    executing: dict[str, Any] = {"job": JOB, "pod": RUNNING, "log": log(*lines.EXECUTING)}
+    limit: dict[str, Any] = {"active_deadline": timedelta(seconds=60)}
+    executing: dict[str, Any] = {"job": JOB, "pod": replace(RUNNING, started=NOW), "log": log(*lines.EXECUTING)}
     plan = planned(**executing, **limit, now=NOW + timedelta(seconds=59))
     assert (plan.reason, plan.wake_at) == (RunReason.EXECUTING, NOW + timedelta(seconds=60))
     plan = planned(**executing, **limit, now=NOW + timedelta(seconds=60))
     assert (plan.reason, plan.stop) == (RunReason.STOPPING, (JOB.name,))
-    gone: dict[str, Any] = {"created": True, "log": log(*lines.CANCELLED_LOG, ended=True)}
+    gone: dict[str, Any] = {"created": True, "began": NOW, "log": log(*lines.CANCELLED_LOG, ended=True)}
     plan = planned(**gone, **limit, now=NOW + timedelta(seconds=70))
     assert (plan.phase, plan.reason) == (RunPhase.FAILED, RunReason.DEADLINE_EXCEEDED)
 

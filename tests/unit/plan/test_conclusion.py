@@ -1,0 +1,186 @@
+"""How a run of several attempts ends."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reasons import RunReason
+from tests.unit.dbt.logs import data_test, model
+from tests.unit.plan.story import Dbt, Story
+
+
+def after_the_last_node(*, end_hooks: int | None) -> Story:
+    """A run whose pod is lost after dbt has reported the end of its last node."""
+    run = Story(model("orders"), data_test("positive", "orders"), end_hooks=end_hooks)
+    run["Producer"].starts().reports(orders="success", positive="pass").is_evicted()
+    return run
+
+
+def test_a_pod_that_is_lost_after_its_last_node_makes_no_difference_without_hooks_at_the_end() -> None:
+    run = after_the_last_node(end_hooks=0)
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+    assert "after that" in run.message()
+
+
+@pytest.mark.parametrize("end_hooks", [2, None])
+def test_where_hooks_may_have_been_lost_with_the_pod_the_run_is_not_called_successful(end_hooks: int | None) -> None:
+    run = after_the_last_node(end_hooks=end_hooks)
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.EVICTED)
+    assert "on-run-end" in run.message()
+    assert run.shows("orders") is NodePhase.SUCCEEDED
+
+
+def test_hooks_that_a_retry_has_run_before_are_not_those_of_the_producer() -> None:
+    run = Story(model("orders"), model("other"), end_hooks=1)
+    run["Producer"].starts().reports(orders="error: deadlock", other="running")
+    run.later(seconds=10)
+    run["Retry orders"].builds()
+    run.next()
+    run["Producer"].reports(other="success").is_evicted()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.EVICTED)
+
+
+@pytest.mark.parametrize(("end_hooks", "phase"), [(0, RunPhase.SUCCEEDED), (1, RunPhase.FAILED)])
+def test_a_suspension_before_makes_no_difference_to_that(end_hooks: int, phase: RunPhase) -> None:
+    run = Story(model("orders"), model("report", "orders"), end_hooks=end_hooks, max_restarts=0)
+    run["Producer"].starts().reports(orders="success", report="running")
+    run.change(suspend=True)
+    run["Producer"].stops()
+    run.next()
+    run.change(suspend=False)
+    run["Resume report"].starts().reports(report="success").is_evicted()
+    run.next()
+    assert run.phase() is phase
+
+
+def test_of_two_attempts_that_ended_in_the_same_moment_the_newer_one_ended_last() -> None:
+    run = Story(model("orders"), model("report", "orders"), max_restarts=0, first_wait=timedelta())
+    run["Producer"].builds(orders="error: deadlock", report="skipped")
+    run.next()
+    run["Retry orders"].builds()
+    run.next()
+    run["Resume report"].starts().reports(report="success").is_evicted()
+    assert run.next() == []
+    assert run.phase() is RunPhase.SUCCEEDED
+
+
+def test_a_failure_before_the_loss_is_what_the_run_failed_for() -> None:
+    run = Story(model("orders"), model("report", "orders"), limit=0)
+    run["Producer"].starts().reports(orders="error: deadlock", report="skipped").is_evicted()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+    assert "deadlock" in run.message()
+
+
+def test_one_attempt_speaks_for_itself() -> None:
+    run = Story(model("orders"))
+    run["Producer"].starts(loaded=False).gives_up("parse", "Compilation Error in macro x")
+    run.next()
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.PARSE_ERROR)
+
+
+def test_a_resume_that_cannot_do_its_work_says_why() -> None:
+    run = Story(model("orders"), model("report", "orders"))
+    run["Producer"].starts().reports(orders="success", report="running").is_evicted()
+    run.next()
+    run["Resume report"].starts(loaded=False).gives_up("selector", "model.shop.report is not in the project any more")
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.SELECTOR_ERROR)
+    assert "not in the project any more" in run.message()
+
+
+def test_a_failure_that_no_node_explains_is_not_forgotten_because_of_a_later_success() -> None:
+    run = Story(model("orders"), model("other"))
+    producer = run["Producer"].starts().reports(orders="error: deadlock", other="success")
+    producer.ends()
+    run.later(seconds=10)
+    retry = run["Retry orders"].starts().reports(orders="success")
+    retry.log.finishes(1, at=run.now)
+    retry._exits(exit_code=1)
+    assert run.later(seconds=600) == []
+    assert run.phase() is RunPhase.FAILED
+    assert "exit code 1" in run.message()
+
+
+def test_a_warning_of_any_attempt_is_one_of_the_run() -> None:
+    run = Story(model("orders"), data_test("positive", "orders"), model("stock"), model("list", "stock"))
+    run["Producer"].builds(positive="warn: Got 1 result", stock="error: deadlock", list="skipped")
+    run.later(seconds=10)
+    run["Retry stock"].builds()
+    run.next()
+    run["Resume list"].builds()
+    run.next()
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.SUCCEEDED_WITH_WARNINGS)
+
+
+def test_the_message_counts_the_nodes_of_the_whole_run() -> None:
+    run = Story(model("orders"), model("stock"), model("other"))
+    run["Producer"].builds(orders="error: deadlock", stock="error: deadlock")
+    run.later(seconds=10)
+    run["Retry orders"].builds()
+    run["Retry stock"].builds(stock="error: still locked")
+    run.next()
+    assert "1 of 3 nodes failed: stock" in run.message()
+    assert "still locked" in run.message()
+
+
+def test_the_run_ends_only_when_all_its_attempts_have() -> None:
+    run = Story(model("orders"), model("other"))
+    run["Producer"].starts().reports(orders="error: deadlock", other="running")
+    run.later(seconds=10)
+    run["Retry orders"].builds()
+    run.next()
+    assert run.phase() is RunPhase.RUNNING
+    run["Producer"].reports(other="success").ends()
+    run.next()
+    assert run.phase() is RunPhase.SUCCEEDED
+
+
+def forgets_its_graph(dbt: Dbt) -> None:
+    """What the attempt did was too much for its record."""
+    assert dbt.sealed is not None
+    dbt.sealed = replace(dbt.sealed, state=replace(dbt.sealed.state, graph=None))
+
+
+def test_what_parts_of_an_unknown_graph_say_does_not_make_the_run_a_success() -> None:
+    run = Story(model("orders"), model("report", "orders"), model("other"))
+    run["Producer"].starts().reports(orders="error: deadlock", report="skipped", other="running")
+    run.later(seconds=10)
+    run["Producer"].reports(other="success").ends()
+    run.next()
+    forgets_its_graph(run["Producer"])
+    run["Retry orders"].builds()
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+
+
+def test_a_lost_producer_whose_graph_was_too_large_to_be_stored_is_started_again_as_a_whole() -> None:
+    run = Story(model("orders"), model("other"))
+    run["Producer"].starts().reports(orders="error: deadlock", other="running")
+    run.later(seconds=10)
+    first = run["Producer"]
+    first.is_evicted()
+    run.plan()
+    forgets_its_graph(first)
+    run["Retry orders"].builds()
+    assert run.next() == ["Producer"]
+    run["Producer"].builds()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+
+
+def test_a_retry_that_nobody_could_create_leaves_the_failure_as_it_was() -> None:
+    run = Story(model("orders"))
+    run["Producer"].builds(orders="error: deadlock")
+    run.later(seconds=10)
+    retry = run["Retry orders"].gets_a_pod()
+    retry.is_killed(exit_code=128, reason="StartError")
+    assert run.later(seconds=600) == []
+    assert run.phase() is RunPhase.FAILED
+    assert run.shows("orders") is NodePhase.FAILED
+    assert run.reason() is RunReason.CONTAINER_START_FAILED

@@ -1,0 +1,83 @@
+"""What the status of a DbtRun says of its attempts, and what it carries on when pods and Jobs are gone."""
+
+from datetime import timedelta
+from typing import Any
+
+from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import EMPTY
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
+from dbt_operator.plan.outcome import Outcome
+from dbt_operator.plan.run import Plan
+from dbt_operator.reconcile.run_status import run_record, run_status
+from tests.unit.plan import given
+
+FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
+
+
+def attempt(index: int, *, live: bool, **facts: Any) -> Assessment:
+    kind = AttemptKind.PRODUCER if index == 1 else AttemptKind.RETRY
+    decision = Decision(index=index, kind=kind, name=f"nightly-{index}", nodes=None if index == 1 else frozenset("a"))
+    if live:
+        known = Attempt(name=decision.name, decision=decision, created=True, **facts)
+        return Assessment(known, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
+    sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=given.NOW, gone=True)
+    known = Attempt(name=decision.name, decision=decision, created=True, sealed=sealed, **facts)
+    return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
+
+
+def status(*assessments: Assessment, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    plan = Plan(
+        start=False,
+        seal=(),
+        record=(),
+        create=(),
+        assessments=assessments,
+        history=History(attempts=tuple(each.state for each in assessments)),
+        phase=RunPhase.RETRYING,
+        reason=RunReason.RETRYING_NODES,
+        message="dbt tries orders again.",
+        stop=(),
+        wake_at=given.NOW + timedelta(seconds=30),
+    )
+    record = run_record({"status": before or {}})
+    return run_status(
+        plan=plan,
+        record=record,
+        conditions=(),
+        views={},
+        artifacts=None,
+        handled_retry=None,
+        generation=1,
+        now=given.NOW,
+    ).to_dict()
+
+
+def test_attempts_are_listed_in_the_order_in_which_they_were_decided_on() -> None:
+    listed = status(attempt(1, live=True), attempt(2, live=False), attempt(3, live=True))["attempts"]
+    assert [(each["name"], each["state"]) for each in listed] == [
+        ("nightly-1", "Running"),
+        ("nightly-2", "Failed"),
+        ("nightly-3", "Running"),
+    ]
+
+
+def test_an_attempt_that_lives_is_never_dropped_from_a_long_list() -> None:
+    listed = status(attempt(1, live=True), *(attempt(index, live=False) for index in range(2, 90)))["attempts"]
+    assert len(listed) == 50
+    assert [each["name"] for each in listed][:2] == ["nightly-1", "nightly-41"]
+    assert listed[-1]["name"] == "nightly-89"
+
+
+def test_what_was_seen_of_a_pod_stays_when_it_is_gone() -> None:
+    pod = given.ended(exit_code=1)
+    seen = status(attempt(1, live=False, pod=pod))
+    gone = status(attempt(1, live=False), before=seen)
+    assert gone["attempts"] == seen["attempts"]
+    assert gone["attempts"][0]["exitCode"] == 1
+
+
+def test_retries_count_the_attempts_after_the_first() -> None:
+    assert status(attempt(1, live=True))["retries"] == 0
+    assert status(attempt(1, live=True), attempt(2, live=True))["retries"] == 1

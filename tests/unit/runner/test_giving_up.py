@@ -1,0 +1,47 @@
+"""A dbt that does not stop when it is told to is left in time for the record to be written."""
+
+import signal
+import subprocess
+import sys
+
+# What a driver does that waits and swallows what interrupts it, wherever that comes from. It writes without Python's
+# buffers, as a signal handler may interrupt a print. The times are those of a patient test.
+STUBBORN = """
+import os, time
+from dbt_operator.runner.signals import Cancellation
+
+def say(what):
+    os.write(1, f"{what}\\n".encode())
+
+def give_up():
+    say("left")
+    os._exit(2)
+
+cancellation = Cancellation(grace_seconds=2, help_seconds=0.1)
+cancellation.install()
+cancellation.start(announce=say, cancel_queries=lambda: say("queries cancelled"), give_up=give_up)
+with cancellation.interruptible():
+    while True:
+        try:
+            say("at work")
+            while True:
+                try:
+                    time.sleep(60)
+                except KeyboardInterrupt:
+                    say("interrupted")
+        except KeyboardInterrupt:
+            say("interrupted")
+"""
+
+
+def test_a_dbt_that_does_not_stop_is_helped_and_then_left() -> None:
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGTERM)
+        said = process.stdout.read().splitlines()
+    assert process.returncode == 2
+    assert (said[0], said[-1]) == ("SIGTERM", "left")
+    assert said.count("SIGTERM") == 1
+    assert "queries cancelled" in said
+    assert said.count("interrupted") > 1  # an interrupt can get lost: there is more than one
