@@ -2,6 +2,10 @@
 
 # local: a cluster of its own on this machine; kind: where Docker and kind are; current: the current kube context.
 CLUSTER ?= auto
+# How many simulated runs `make soak` plays.
+SEEDS ?= 1000000
+# How many faults `make chaos` makes.
+FAULTS  ?= 200
 
 VENV    := .venv
 PYTHON  := $(VENV)/bin/python
@@ -12,7 +16,7 @@ WORKERS ?= 4
 SPREAD  := --numprocesses $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cluster cluster-down images test-images install uninstall demo test check unit contract e2e format lock clean
+.PHONY: help venv cluster cluster-down images test-images install uninstall demo test check unit simulation soak contract e2e chaos format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,11 +64,20 @@ check: $(READY) ## Format, lint, types and import contracts only
 unit: $(READY) ## Unit tests only
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD) tests/unit
 
+simulation: $(READY) ## Ten thousand simulated runs of the planner
+	@$(PYTHON) -m pytest -q $(SPREAD) tests/simulation
+
+soak: $(READY) ## Many simulated runs, e.g. SEEDS=1000000; ends with the story of the first that goes wrong
+	@$(PYTHON) -m tests.simulation --seeds 0:$(SEEDS)
+
 contract: install test-images ## Contract tests only
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/contract
 
 e2e: install test-images ## End-to-end tests only
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/e2e
+
+chaos: install test-images ## Disturb runs with real faults on the local cluster (FAULTS=200, SEED=a number)
+	@$(PYTHON) -m dev.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff format .

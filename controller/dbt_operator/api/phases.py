@@ -38,7 +38,7 @@ class RunPhase(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the run has ended; an ended run never changes its phase again."""
+        """Whether the run has ended. It stays so unless a person asks for a retry."""
         return self in (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.CANCELLED)
 
 

@@ -123,9 +123,23 @@ class Situation:
         return [each for each in self.recent if was_lost(each)]
 
     @property
+    def losses(self) -> int:
+        """How often pods were lost. Those that went together, with a drained node, count once.
+
+        Together are those whose container had started when the loss before was noted. As clocks may differ, no more
+        are believed to have been so than can live at the same time: otherwise a run might be taken up for ever.
+        """
+        count, noted = 0, None
+        for each in sorted(self.lost, key=lambda one: one.attempt.sealed.ended_at if one.attempt.sealed else self.now):
+            started = each.attempt.started
+            if noted is None or started is None or started >= noted:
+                count, noted = count + 1, _ended_at(each)
+        return max(count, -(-len(self.lost) // (self.rules.parallelism + 1)))
+
+    @property
     def restarts_used_up(self) -> bool:
         """Whether pods were lost more often than the run may take up the work again."""
-        return len(self.lost) > self.rules.max_restarts
+        return self.losses > self.rules.max_restarts
 
     @property
     def exclusive(self) -> bool:
@@ -162,10 +176,9 @@ def next_attempts(situation: Situation) -> Next:
 
 def _after_losses(situation: Situation) -> datetime:
     """When work may be taken up again after a pod was lost: at once the first time, then after a growing pause."""
-    lost = situation.lost
-    if len(lost) <= 1:
+    if situation.losses <= 1:
         return situation.now
-    return _after(_ended_at(lost[-1]), situation.rules.wait(len(lost) - 1), now=situation.now)
+    return _after(_ended_at(situation.lost[-1]), situation.rules.wait(situation.losses - 1), now=situation.now)
 
 
 def _wished(situation: Situation) -> Next:
@@ -280,8 +293,6 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
             dues.append(due)
         elif not _resuming(situation) and places > len(decisions):
             decisions += _resumes(situation, ledger, left, ahead=decisions, places=places, whole=lost_work)
-    if situation.exclusive:
-        decisions = decisions[:1]
     if ledger.lingering or (situation.exclusive and (retries or left)):
         dues += situation.lingering.values()
     return Next(

@@ -267,7 +267,7 @@ def _live(
         start=not observation.started,
         seal=(),
         record=decisions if observation.started else (),
-        create=tuple(each.attempt.name for each in absent),
+        create=tuple(each.attempt.name for each in absent) if observation.started else (),
         assessments=assessments,
         history=history_of_run(assessments, pending=_pending(situation, to_come)),
         phase=shown.phase,

@@ -32,6 +32,7 @@ class Announcer:
         self._client = client
         self._run: Object | None = None
         self._failed_nodes = 0
+        self._unreadable: str | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     def look(self, run: Object) -> None:
@@ -67,6 +68,13 @@ class Announcer:
         what = request.unique_id or "the run"
         message = f"A retry of {what} was asked for, but there is nothing that could be done: {why}."
         self._post(kind="Normal", reason="NothingToRetry", message=message)
+
+    def unreadable_record(self, message: str | None) -> None:
+        """The record of an attempt cannot be read; None: all can. Without it nothing more is decided for the run."""
+        if message is not None and message != self._unreadable:
+            _log.warning("a record cannot be read", message=message)
+            self._post(kind="Warning", reason="RecordUnreadable", message=message)
+        self._unreadable = message
 
     def node_failed(self, view: NodeView) -> None:
         """A node has failed."""

@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass, field
 
-import structlog
-
 from dbt_operator.api.names import attempt_record_name
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS, owner_uids
 from dbt_operator.plan.attempt import Assessment, Decision, Sealed
 from dbt_operator.pods.record import attempt_record, parse_record, same_decision, sealing
 from dbt_operator.pods.run import RunRef
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -20,6 +16,7 @@ class Records:
 
     run: RunRef
     client: Client
+    unreadable: str | None = None  # about a record that somebody has changed
     _decisions: dict[int, Decision] = field(default_factory=dict)
     _sealed: dict[int, Sealed] = field(default_factory=dict)
     _versions: dict[int, str] = field(default_factory=dict)  # resource versions, as last seen
@@ -38,9 +35,10 @@ class Records:
         try:
             decision, sealed = parse_record(record)
         except ValueError as error:
-            # Somebody has changed it. It cannot be decided anew either, as its name is taken.
-            _log.warning("a record cannot be read", error=str(error))
+            # It cannot be decided anew either, as its name is taken.
+            self.unreadable = f"{error}. Delete it: the attempt is then decided on anew."
             return False
+        self.unreadable = None
         self._decisions[decision.index] = decision
         self._versions[decision.index] = record["metadata"]["resourceVersion"]
         if sealed is not None:

@@ -41,6 +41,7 @@ _log = structlog.get_logger(__name__)
 # Between looks at all nodes for the run's counts; how often they are sent is the writer's.
 _STATUS_INTERVAL = timedelta(milliseconds=200)
 _FLUSH_SECONDS = 60.0
+_RECORD_PAUSE = timedelta(seconds=1)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # between turns that the API server did not allow
 
 
@@ -60,6 +61,7 @@ class RunLoop:
         self._followers: dict[str, Follower] = {}  # of the attempts that have not been sealed, by their Job
         self._refusals: dict[str, Refusal] = {}
         self._created: set[str] = set()  # Jobs that we have created, in case the status does not say so yet
+        self._not_before = datetime.min.replace(tzinfo=UTC)  # when the next decision may be recorded
         self._conflict: str | None = None  # the name of a record is taken by somebody else's object
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._asked: dict[str, str | None] = {}  # retries of nodes that were asked for before the DbtModels were read
@@ -125,7 +127,13 @@ class RunLoop:
             await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
         if plan.done and not self._stale:
             return False
-        await self._rest(until=plan.wake_at if self._status_due is None else min(plan.wake_at, self._status_due))
+        due = [plan.wake_at]
+        if self._status_due is not None:
+            due.append(self._status_due)
+        if self._not_before > now:
+            due.append(self._not_before)
+            self._stale = True
+        await self._rest(until=min(due))
         return True
 
     async def _rest(self, *, until: datetime) -> None:
@@ -144,6 +152,7 @@ class RunLoop:
         if self._records is None:
             self._records = Records(run=cluster.ref, client=self._client)
         await self._records.refresh()
+        self._announcer.unreadable_record(self._records.unreadable)
         if self._models is None:
             await self._remember(cluster)
         for decision, sealed in self._records.all():
@@ -303,16 +312,21 @@ class RunLoop:
     async def _record(self, plan: Plan) -> None:
         """Store what was decided, in its order: an attempt that another controller has decided on ends it."""
         assert self._records is not None  # noqa: S101 - there since the first look
-        if not self._live():
+        if not self._live() or self._client.now() < self._not_before:
             return  # what there is to decide on is better known when the logs are read up to the present
         for decision in plan.record:
-            self.wake()
             try:
-                if not await self._records.record(decision):
-                    return
+                recorded = await self._records.record(decision)
             except NameConflictError as error:
                 self._conflict = f"{error}: delete or rename it, and create the run anew."
+                self.wake()
                 return
+            if not recorded:
+                # Another controller was faster, an earlier run of this name is not yet gone, or somebody has changed
+                # the record so that nobody can read it: none of them passes by looking again at once.
+                self._not_before = self._client.now() + _RECORD_PAUSE
+                return
+            self.wake()
             self._announcer.decided(decision)
 
     async def _create(self, name: str, *, cluster: Cluster) -> None:

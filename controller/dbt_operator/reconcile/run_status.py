@@ -19,7 +19,6 @@ from dbt_operator.plan.ledger import LOST
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
 
-
 _MOST_ATTEMPTS = 50  # that the CRD allows
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import sys
 import threading
@@ -34,18 +33,21 @@ class Cancellation:
         self._announce: Callable[[str], None] | None = None
         self._give_up: Callable[[], None] | None = None
         self._cancel_queries: Callable[[], None] | None = None
-        self._announced = False
+        self._announced = threading.Lock()
         self._ended = False
         self._interruptible = False
         self._interrupts = 0
         self._grace_seconds = grace_seconds
         self._help_seconds = help_seconds
-        # SimpleQueue.put is reentrant, which a signal handler needs and threading.Event.set does not promise.
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Python's own handler runs in the main thread, and only between two steps of Python: not while a driver waits
+        # there for its warehouse, as psycopg2 does for the query of a hook. The pipe is written to at once.
+        self._heard, self._tell = os.pipe()
         self._over = threading.Event()
 
     def install(self) -> None:
         """Handle the signals from now on. As PID 1 of a container a signal without a handler is ignored."""
+        os.set_blocking(self._tell, False)
+        signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS))
@@ -83,9 +85,7 @@ class Cancellation:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._ended:
             return
-        if not self.requested:
-            self.requested = signal.Signals(number).name
-            self._wake.put(None)
+        self.requested = self.requested or signal.Signals(number).name
         self._announce_once()
         # An interrupt on top of one that dbt is already handling would break off the cancelling of its queries.
         if self._interruptible and self._interrupts < MOST_INTERRUPTS and not _handling_interrupt():
@@ -93,15 +93,24 @@ class Cancellation:
             raise KeyboardInterrupt
 
     def _announce_once(self) -> None:
-        if self.requested and self._announce is not None and not self._announced:
-            self._announced = True
+        # The handler and the watching thread may both come here. The lock is taken once and never given back.
+        if self.requested and self._announce is not None and self._announced.acquire(blocking=False):
             self._announce(self.requested)
 
+    def _hear(self) -> None:
+        """Wait for a signal that asks to stop before there is nothing left to stop."""
+        while True:
+            (number,) = os.read(self._heard, 1)
+            if number in SIGNALS and not self._ended:
+                self.requested = self.requested or signal.Signals(number).name
+                return
+
     def _watch(self) -> None:
-        self._wake.get()
+        self._hear()
         deadline = time.monotonic() + self._grace_seconds
         helper: threading.Thread | None = None
         while not self._over.wait(self._help_seconds):
+            self._announce_once()
             if time.monotonic() >= deadline:
                 if self._give_up is not None:
                     self._give_up()

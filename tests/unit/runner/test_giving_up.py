@@ -45,3 +45,43 @@ def test_a_dbt_that_does_not_stop_is_helped_and_then_left() -> None:
     assert said.count("SIGTERM") == 1
     assert "queries cancelled" in said
     assert said.count("interrupted") > 1  # an interrupt can get lost: there is more than one
+
+
+# What psycopg2 does for the query of a hook: it waits in C, where Python's signal handlers do not run.
+IN_C = """
+import ctypes, os, threading
+from dbt_operator.runner.signals import Cancellation
+
+libc = ctypes.CDLL(None)
+mutex = ctypes.create_string_buffer(64)  # zeros are an unlocked pthread mutex
+libc.pthread_mutex_lock(mutex)  # a second lock waits until somebody unlocks it, whatever signals come
+
+def say(what):
+    os.write(1, f"{what}\\n".encode())
+
+def cancel_queries():
+    say("queries cancelled")
+    libc.pthread_mutex_unlock(mutex)
+
+cancellation = Cancellation(grace_seconds=60, help_seconds=0.1)
+cancellation.install()
+cancellation.start(announce=say, cancel_queries=cancel_queries, give_up=lambda: os._exit(3))
+try:
+    with cancellation.interruptible():
+        say("at work")
+        libc.pthread_mutex_lock(mutex)
+        say("the query has ended")
+except KeyboardInterrupt:
+    say("stopped")
+"""
+
+
+def test_a_query_that_keeps_the_main_thread_in_its_driver_is_cancelled_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", IN_C], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGTERM)
+        said = process.stdout.read().splitlines()
+    assert process.returncode == 0
+    assert said.index("SIGTERM") < said.index("queries cancelled") < said.index("stopped")
+    assert said.count("SIGTERM") == 1

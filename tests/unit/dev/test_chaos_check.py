@@ -1,0 +1,170 @@
+"""The check of disturbed runs: every kind of wrong state is found, and what has to be repeated is not called wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dev.chaos.check import Findings, examine, expected_phases
+from dev.chaos.evidence import Evidence, Execution, Report, Stored, Try
+from dev.chaos.plan import Plan
+from dev.chaos.project import MODELS, NODES, SEEDS
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NAMES = (*(f"seed_{number}" for number in range(1, SEEDS + 1)), *MODELS)
+NODE = "layer1_02"
+PLAN = Plan(number=0, moments=(), flaky={}, nulls={}, broken=None)
+FIRST, SECOND = "invocation-1", "invocation-2"
+
+
+def _at(second: float) -> datetime:
+    return START + timedelta(seconds=second)
+
+
+def _model(name: str, **status: Any) -> dict[str, Any]:
+    spec = {"name": name, "uniqueId": f"model.chaos.{name}", "dependsOn": [], "tests": []}
+    return {"spec": spec, "status": {"phase": "Succeeded", "tests": {"total": 0, "passed": 0}, **status}}
+
+
+def _report(name: str, *, invocation: str = FIRST, status: str = "success") -> Report:
+    return Report(
+        unique_id=f"model.chaos.{name}",
+        name=name,
+        resource_type="model",
+        status=status,
+        attached_node="",
+        invocation=invocation,
+        at=_at(3),
+    )
+
+
+def _good() -> Evidence:
+    """A run in which all went well at once."""
+    status = {
+        "phase": "Succeeded",
+        "reason": "AllSucceeded",
+        "completionTime": "2026-01-01T00:01:00Z",
+        "nodes": {"succeeded": NODES},
+    }
+    return Evidence(
+        run={"metadata": {}, "status": status},
+        models=[_model(name) for name in NAMES],
+        tries=[Try(node=name, at=_at(1), invocation=FIRST, alone=True) for name in NAMES],
+        executions=[Execution(node=name, at=_at(2), invocation=FIRST) for name in NAMES],
+        reports=[_report(name) for name in NAMES],
+        stored=Stored(since=dict.fromkeys(NAMES, _at(3)), lost_again={}),
+        finished=frozenset({FIRST}),
+    )
+
+
+def _with_status(evidence: Evidence, **status: Any) -> Evidence:
+    return replace(evidence, run={**evidence.run, "status": {**evidence.run["status"], **status}})
+
+
+def _with_model(evidence: Evidence, model: dict[str, Any]) -> Evidence:
+    others = [one for one in evidence.models if one["spec"]["name"] != model["spec"]["name"]]
+    return replace(evidence, models=[*others, model])
+
+
+def _begun_again(evidence: Evidence) -> Evidence:
+    again = Try(node=NODE, at=_at(10), invocation=SECOND, alone=True)
+    return replace(evidence, tries=[*evidence.tries, again])
+
+
+def _unseen(evidence: Evidence) -> Evidence:
+    """The node was not yet shown as Succeeded when it was begun again."""
+    return replace(evidence, stored=Stored(since={**evidence.stored.since, NODE: _at(20)}, lost_again={}))
+
+
+def _unsaid(evidence: Evidence) -> Evidence:
+    reports = [one for one in evidence.reports if one.name != NODE]
+    return replace(evidence, reports=[*reports, _report(NODE, invocation=SECOND)])
+
+
+def test_nothing_is_wrong_with_a_good_run() -> None:
+    assert examine(_good(), PLAN) == Findings()
+
+
+@pytest.mark.parametrize(
+    ("evidence", "sentence"),
+    [
+        (_with_status(_good(), phase="Failed"), "the run is Failed"),
+        (_with_status(_good(), nodes={"succeeded": 3}), "the run counts"),
+        (replace(_good(), run={"metadata": {}, "status": {"phase": "Running"}}), "the run did not end"),
+        (replace(_good(), live=["chaos-retry-1"]), "pod chaos-retry-1 is alive"),
+        (replace(_good(), models=_good().models[1:]), "60 DbtModels for 61 nodes"),
+        (_with_model(_good(), _model(NODE, phase="Running")), f"{NODE} has no end"),
+        (_with_model(_good(), _model(NODE, phase="Failed", reason="Lost")), f"{NODE} is Failed (Lost"),
+        (_unsaid(replace(_good(), reports=[])), "dbt never said so"),
+        (
+            replace(_good(), stored=Stored(since={}, lost_again={NODE: "Pending (None)"})),
+            f"{NODE} was shown as Succeeded, and then as Pending",
+        ),
+        (
+            _with_model(_good(), _model(NODE, tests={"total": 1, "passed": 1})),
+            f"{NODE} shows 1 tests as passed, and dbt said so of 0",
+        ),
+    ],
+)
+def test_a_wrong_state_is_found(*, evidence: Evidence, sentence: str) -> None:
+    findings = examine(evidence, PLAN)
+    assert any(sentence in one for one in findings.wrong), findings
+    assert not findings.clean
+
+
+def test_a_retry_that_was_not_handled_is_wrong() -> None:
+    metadata = {"annotations": {"dbt-operator.io/retry": "now"}}
+    asked = replace(_good(), run={**_good().run, "metadata": metadata})
+    assert "not handled" in examine(asked, PLAN).wrong[0]
+    assert examine(_with_status(asked, handledRetry="now"), PLAN).clean
+
+
+def test_shown_as_done_and_never_executed_is_lost() -> None:
+    executions = [one for one in _good().executions if one.node != NODE]
+    assert len(examine(replace(_good(), executions=executions), PLAN).lost) == 1
+
+
+def test_begun_again_although_it_was_shown_as_done_is_doubled() -> None:
+    findings = examine(_begun_again(_good()), PLAN)
+    assert len(findings.doubled) == 1
+    assert not findings.clean
+
+
+def test_committed_and_not_said_before_the_pod_was_lost_is_repeated_rightly() -> None:
+    lost = replace(_unseen(_unsaid(_begun_again(_good()))), finished=frozenset())
+    findings = examine(lost, PLAN)
+    assert len(findings.repeated) == 1
+    assert findings.clean
+
+
+def test_not_said_by_a_process_that_came_to_its_end_is_doubled() -> None:
+    assert len(examine(_unseen(_unsaid(_begun_again(_good()))), PLAN).doubled) == 1
+
+
+def test_said_in_a_log_that_went_with_its_pod_is_unread() -> None:
+    gone = replace(_unseen(_begun_again(_good())), gone=frozenset({FIRST}))
+    findings = examine(gone, PLAN)
+    assert len(findings.unread) == 1
+    assert findings.clean
+    readable = replace(gone, gone=frozenset())
+    assert len(examine(readable, PLAN).doubled) == 1
+
+
+def test_a_model_whose_test_fails_is_built_again_rightly() -> None:
+    assert examine(_begun_again(_good()), replace(PLAN, nulls={NODE: 1})).clean
+
+
+def test_two_at_once_are_found() -> None:
+    tries = [replace(one, alone=one.node != NODE) for one in _good().tries]
+    assert len(examine(replace(_good(), tries=tries), PLAN).overlapped) == 1
+
+
+def test_what_a_broken_node_blocks_has_to_be_skipped() -> None:
+    models = {name: _model(name) for name in ("a", "b", "c", "d")}
+    models["b"]["spec"]["dependsOn"] = ["a"]
+    models["c"]["spec"]["dependsOn"] = ["b", "d"]
+    expected = expected_phases(models, replace(PLAN, broken="a"))
+    assert expected == {"a": "Failed", "b": "Skipped", "c": "Skipped", "d": "Succeeded"}
