@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 # What a driver does that waits and swallows what interrupts it, wherever that comes from. It writes without Python's
 # buffers, as a signal handler may interrupt a print. The times are those of a patient test.
@@ -76,10 +78,19 @@ except KeyboardInterrupt:
 """
 
 
+def _waits_in_c(pid: int) -> None:
+    """Return once the main thread waits for the mutex: before that its signal handler could still run."""
+    seen: list[str] = []
+    while len(seen) < 5 or len(set(seen[-5:])) > 1 or "futex" not in seen[-1]:
+        seen.append(Path(f"/proc/{pid}/wchan").read_text())
+        time.sleep(0.02)
+
+
 def test_a_query_that_keeps_the_main_thread_in_its_driver_is_cancelled_too() -> None:
     with subprocess.Popen([sys.executable, "-c", IN_C], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
+        _waits_in_c(process.pid)
         process.send_signal(signal.SIGTERM)
         said = process.stdout.read().splitlines()
     assert process.returncode == 0
