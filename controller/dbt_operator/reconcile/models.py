@@ -78,11 +78,13 @@ class Models:
         asked = self.requests.items()
         return [Request(token=token, unique_id=one) for one, token in asked if self._handled.get(one) != token]
 
-    def remembered(self, state: AttemptState, *, job: str, first: bool) -> AttemptState:
+    def remembered(
+        self, state: AttemptState, *, job: str, first: bool, dbt: status.DbtInfo | None = None
+    ) -> AttemptState:
         """The state of the attempt of a Job, completed by what the stored DbtModels remember of it."""
         nodes = self._restored.get(job)
         graph = self._remembered if first else None
-        return filled(state, nodes=nodes or {}, graph=graph) if nodes or graph is not None else state
+        return filled(state, nodes=nodes or {}, graph=graph, dbt=dbt) if nodes or graph is not None else state
 
     def show(self, *, history: History, attempts: Sequence[Attempt]) -> None:
         """Bring the DbtModels to this history of the attempts of the run."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
-from dbt_operator.dbt.graph import Graph
+from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import AttemptState, NodeState
 
 # dbt's word for what is stored; reasons that are missing here say that dbt had not ended the node.
@@ -30,8 +30,10 @@ _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
 
 def restored_nodes(*, spec: status.DbtModelSpec, stored: status.DbtModelStatus) -> Iterable[NodeState]:
     """The node of a DbtModel and its tests, as far as its status tells how they ended."""
-    word = _WORDS.get(stored.reason) if stored.reason is not None else None
-    if word is None or not stored.phase.terminal:
+    word = _WORDS.get(stored.reason) if stored.reason is not None and stored.phase.terminal else None
+    if stored.phase is NodePhase.RUNNING:
+        word = (NodePhase.RUNNING, "")  # that dbt had begun it is known as well
+    if word is None:
         return
     phase, said = word
     yield NodeState(
@@ -85,16 +87,47 @@ def _tests(spec: status.DbtModelSpec, counts: status.ModelTests | None) -> Itera
         )
 
 
-def filled(state: AttemptState, *, nodes: Mapping[str, NodeState], graph: Graph | None) -> AttemptState:
+def filled(
+    state: AttemptState, *, nodes: Mapping[str, NodeState], graph: Graph | None, dbt: status.DbtInfo | None = None
+) -> AttemptState:
     """The state with what is remembered where it knows less."""
-    graph = state.graph if state.graph is not None else graph
-    better = {one: node for one, node in nodes.items() if not _ended(state.nodes.get(one))}
-    if not better and graph is state.graph:
+    better = {one: node for one, node in nodes.items() if _rank(state.nodes.get(one)) < _rank(node)}
+    if not better and (graph is None or state.graph is not None):
         return state
-    merged = {**state.nodes, **better}
+    announced: dict[str, NodeState] = {}
+    if state.graph is None and graph is not None:
+        # As the event with the graph would have done: what is selected has not begun until something else is known.
+        announced = {one: _announced(graph.nodes[one]) for one in graph.executables()}
+    merged = {**announced, **state.nodes, **better}
     failures = frozenset(one for one, node in merged.items() if node.phase is NodePhase.FAILED)
-    return replace(state, graph=graph, nodes=merged, failures=failures)
+    return replace(
+        state,
+        graph=state.graph if state.graph is not None else graph,
+        nodes=merged,
+        failures=failures,
+        adapter=state.adapter or (dbt.adapter if dbt is not None else None) or "",
+        adapter_version=state.adapter_version or (dbt.adapter_version if dbt is not None else None) or "",
+        dbt_version=state.dbt_version or (dbt.version if dbt is not None else None) or "",
+        target=state.target or (dbt.target if dbt is not None else None) or "",
+        invocation_id=state.invocation_id or (dbt.invocation_id if dbt is not None else None) or "",
+    )
 
 
-def _ended(node: NodeState | None) -> bool:
-    return node is not None and node.phase.terminal
+def _announced(node: GraphNode) -> NodeState:
+    return NodeState(
+        unique_id=node.unique_id,
+        name=node.name,
+        resource_type=node.resource_type,
+        attached_node=node.attached_node or "",
+        relation=node.relation or "",
+        materialized=node.materialized,
+        package=node.package,
+        path=node.path,
+    )
+
+
+def _rank(node: NodeState | None) -> int:
+    """How far it is known to have come: nowhere, pending, running, ended."""
+    if node is None:
+        return -1
+    return 2 if node.phase.terminal else int(node.phase is NodePhase.RUNNING)

@@ -198,8 +198,6 @@ class RunLoop:
         plan = plan_run(self._observation(cluster, now=now))
         while plan.seal:
             assert self._records is not None  # noqa: S101 - it is there since the first look
-            # The statuses go first: should the record say that it is over, nobody would write them any more.
-            self._show_nodes(plan)
             for assessment in plan.seal:
                 await self._keep_artifacts()
                 await self._records.seal(assessment)
@@ -256,7 +254,9 @@ class RunLoop:
         facts = follower.facts() if follower is not None else LogFacts()
         if follower is None and decision.name not in cluster.record.attempts:
             return facts
-        state = self._models.remembered(facts.state, job=decision.name, first=decision.index == 1)
+        state = self._models.remembered(
+            facts.state, job=decision.name, first=decision.index == 1, dbt=cluster.record.dbt
+        )
         return facts if state is facts.state else LogFacts(state, facts.ended, facts.unreadable, facts.position)
 
     # act
@@ -396,7 +396,8 @@ class RunLoop:
             return  # what is known is of a moment in the past
         if plan.phase.terminal:
             await self._keep_results(plan, cluster=cluster, now=now)
-            # Whoever waits for the run's end reads the nodes next.
+        if plan.phase.terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
+            # Whoever waits for the run's end, or for its rest, reads the nodes next.
             await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
         self._write_status(plan, cluster=cluster, views=self._models.views, now=now)
 

@@ -31,6 +31,7 @@ class RunRecord:
     completion_time: datetime | None
     attempts: Mapping[str, status.RunAttempt]  # those whose Job was created, by its name
     handled_retry: str | None
+    dbt: status.DbtInfo | None
     ended: Outcome | None
 
 
@@ -43,6 +44,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
         completion_time=before.completion_time,
         attempts={attempt.name: attempt for attempt in before.attempts},
         handled_retry=before.handled_retry,
+        dbt=before.dbt,
         ended=_ended_as(before),
     )
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.api.status import DbtModelSpec, DbtModelStatus
+from dbt_operator.api.status import DbtInfo, DbtModelSpec, DbtModelStatus
+from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import EMPTY, NodeState
 from dbt_operator.reconcile.restored import filled, restored_nodes
 
@@ -48,7 +49,7 @@ def test_what_dbt_reported_is_remembered(phase: str, reason: str, expected: Node
 
 
 @pytest.mark.parametrize(
-    ("phase", "reason"), [("Failed", "Lost"), ("Skipped", "Lost"), ("Cancelled", "Cancelled"), ("Running", None)]
+    ("phase", "reason"), [("Failed", "Lost"), ("Skipped", "Lost"), ("Cancelled", "Cancelled"), ("Pending", None)]
 )
 def test_what_dbt_did_not_report_stays_unknown(phase: str, reason: str | None) -> None:
     status: dict[str, Any] = {"phase": phase, "reason": reason} if reason else {"phase": phase}
@@ -78,3 +79,21 @@ def test_the_log_knows_better_where_it_tells_the_end_of_a_node() -> None:
     logged = filled(EMPTY, nodes={told.unique_id: told}, graph=None)
     assert filled(logged, nodes=remembered, graph=None) is logged
     assert logged.failures == {"model.shop.orders"}
+
+
+def test_that_a_node_had_begun_is_remembered() -> None:
+    (node,) = restored(phase="Running", startedAt="2026-11-20T03:00:00Z").values()
+    assert (node.phase, node.status) == (NodePhase.RUNNING, "")
+    assert node.started_at is not None
+
+
+def test_with_the_graph_come_the_nodes_that_had_not_begun() -> None:
+    graph = Graph.of([GraphNode(unique_id=f"model.shop.{name}", resource_type="model") for name in ("orders", "items")])
+    remembered = restored(phase="Succeeded", reason="Success")
+    dbt = DbtInfo(version="1.11.16", adapter="duckdb")
+    state = filled(EMPTY, nodes=remembered, graph=graph, dbt=dbt)
+    assert {one: node.phase for one, node in state.nodes.items()} == {
+        "model.shop.orders": NodePhase.SUCCEEDED,
+        "model.shop.items": NodePhase.PENDING,
+    }
+    assert (state.adapter, state.dbt_version) == ("duckdb", "1.11.16")
