@@ -80,7 +80,10 @@ def _cni(settings: Settings) -> str:
 
 
 def _kubelet(settings: Settings, *, node_address: str) -> dict[str, Any]:
-    """No garbage collection of images and no eviction for a full disk: imported images cannot be pulled again."""
+    """No garbage collection of images and no eviction for a full disk: imported images cannot be pulled again.
+
+    Logs are looked at as often as is allowed, so that one that grows too large is rotated while its pod is alive.
+    """
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -104,6 +107,7 @@ def _kubelet(settings: Settings, *, node_address: str) -> dict[str, Any]:
         "evictionHard": {"memory.available": "100Mi"},
         "maxPods": 250,
         "serializeImagePulls": False,
+        "containerLogMonitorInterval": "3s",
         "podLogsDir": str(settings.pod_logs),
         "volumePluginDir": str(settings.kubelet_root / "volume-plugins"),
         "shutdownGracePeriod": "0s",

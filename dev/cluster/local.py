@@ -14,6 +14,7 @@ from dev.cluster.components import Component
 from dev.cluster.settings import NODE_NAME, ClusterError, Settings
 
 START_TIMEOUT = 90.0
+PORT_TIMEOUT = 10.0
 GRACE = 20.0  # for a running component to become healthy again after one that it needs was started anew
 NODE_TIMEOUT = 90.0
 POLL = 0.1
@@ -36,7 +37,18 @@ def _log(settings: Settings, component: Component) -> Path:
     return settings.logs / f"{component.name}.log"
 
 
+def _wait_until(condition: Callable[[], bool], *, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
 def _launch(settings: Settings, component: Component) -> None:
+    # The kernel closes the sockets of a process some time after it shows the process as ended.
+    _wait_until(lambda: all(network.is_free(port) for port in component.ports), timeout=PORT_TIMEOUT)
     network.check_ports(component.ports, component=component.name)
     processes.start(
         component.argv,
@@ -133,11 +145,8 @@ def _start_components(settings: Settings, table: Sequence[Component]) -> list[st
 
 
 def _wait_for(condition: Callable[[], bool], *, timeout: float, sentence: str) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise ClusterError(sentence)
-        time.sleep(POLL)
+    if not _wait_until(condition, timeout=timeout):
+        raise ClusterError(sentence)
 
 
 def node_is_ready(node: dict[str, Any] | None) -> bool:
@@ -178,6 +187,20 @@ def up(settings: Settings) -> Path:
     else:
         say("The cluster is already running.")
     return programs
+
+
+def restart(settings: Settings, name: str, *, patience: float) -> None:
+    """End a component that runs, start it again as it was, and wait until it is ready.
+
+    patience: seconds that it has to end by itself; with 0 it is killed.
+    """
+    programs = binaries.directory(settings)
+    table = components.table(settings, programs=programs, node_address=network.node_address())
+    component = next(one for one in table if one.name == name)
+    processes.stop(teardown.pid_file(settings, name), timeout=patience)
+    _launch(settings, component)
+    if not _wait_ready(settings, component, timeout=START_TIMEOUT):
+        raise ClusterError(f"{name} does not start again:\n{processes.last_lines(_log(settings, component))}")
 
 
 def admin_kubeconfig(settings: Settings) -> str:

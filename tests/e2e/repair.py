@@ -4,6 +4,7 @@ The tests of a module that use them belong into one class, so that they follow e
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,8 +52,9 @@ class Runs:
         self.cluster.kubectl("delete", "dbtruns", "--all", "-n", self.cluster.namespace, "--wait=false")
 
     def start(self, name: str, *select: str, **spec: Any) -> None:
-        """Create a run of some models of the project; `spec` adds fields."""
-        self.cluster.create_run(name, single_attempt=False, **chaos(select=list(select), **spec))
+        """Create a run of some models of the project; `spec` adds fields, all others have their defaults."""
+        run = {"apiVersion": "dbt-operator.io/v1alpha1", "kind": "DbtRun", "metadata": {"name": name}}
+        self.cluster.apply({**run, "spec": {"imagePullPolicy": "IfNotPresent"} | chaos(select=list(select), **spec)})
 
     def end(self, name: str) -> dict[str, Any]:
         """Wait for the end of the run; returns its status."""
@@ -150,8 +152,9 @@ class Runs:
     def columns(self, name: str) -> dict[str, str]:
         """The line that kubectl prints for a run, by the heads of its columns."""
         shown = self.cluster.kubectl("get", "dbtrun", name, "-n", self.cluster.namespace)
-        head, line = shown.splitlines()
-        return dict(zip(head.split(), line.split(), strict=True))
+        heads, line = shown.splitlines()
+        columns = list(re.finditer(r"\S+\s*", heads))
+        return {column[0].strip(): line[column.start() : column.end()].strip() for column in columns}
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ class TestALostPod:
     def test_is_named_with_its_reason(self, survivor: Runs) -> None:
         attempts = survivor.attempts("lost")
         shown = [(attempt["name"], attempt["state"], attempt.get("reason")) for attempt in attempts]
-        assert shown[:-1] == [(loss.job, "Failed", loss.reason) for loss in LOSSES]
+        assert shown[:-1] == [(loss.job, "Lost", loss.reason) for loss in LOSSES]
         assert shown[-1][:2] == (LAST, "Succeeded")
 
     def test_costs_only_what_was_running_a_second_execution(self, survivor: Runs) -> None:

@@ -148,6 +148,11 @@ class Assessment:
         return self.stage is not Stage.ENDED
 
     @property
+    def ended_at(self) -> datetime | None:
+        """When its end was stored."""
+        return self.attempt.sealed.ended_at if self.attempt.sealed is not None else None
+
+    @property
     def gone(self) -> bool:
         """Whether the process of an ended attempt is known to be gone.
 

@@ -93,13 +93,11 @@ def _left_something(assessment: Assessment, ledger: Ledger | None) -> bool:
 
 def _last_ended(situation: Situation) -> Assessment:
     """The attempt that ended last, which need not be the one that was decided on last."""
-    sealed = [each for each in situation.assessments if each.attempt.sealed is not None]
-    ends = {id(each): each.attempt.sealed.ended_at for each in sealed if each.attempt.sealed is not None}
-    return max(sealed, key=lambda each: ends[id(each)], default=situation.assessments[-1])
+    return max(situation.assessments, key=lambda each: each.ended_at or situation.now)
 
 
 def _finished_although_lost(situation: Situation, history: History) -> Outcome | None:
-    """dbt had reported the end of every node before its pod was lost, or was suspended: only its last word is missing.
+    """dbt had reported the end of every node before its pod was lost, or it was stopped: only its last word is missing.
 
     The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
     some is not called successful.
@@ -107,7 +105,7 @@ def _finished_although_lost(situation: Situation, history: History) -> Outcome |
     ledger, last = situation.ledger, _last_ended(situation)
     if ledger is None or last.outcome is None or not ledger.standings:
         return None
-    interrupted = last.outcome.reason in LOST or last.outcome.reason is RunReason.SUSPENDED
+    interrupted = last.outcome.reason in LOST or last.outcome.reason in STOPPED
     unfinished = (Standing.OPEN, Standing.BUSY)
     if not interrupted or any(standing in unfinished for standing in ledger.standings.values()):
         return None
@@ -119,5 +117,6 @@ def _finished_although_lost(situation: Situation, history: History) -> Outcome |
     if hooks == 0 or (finished is not None and finished.success):
         return replace(outcome, message=f"{outcome.message} The pod was lost after that.")
     unsure = "All nodes succeeded, but dbt was stopped before it said that the project's on-run-end hooks have run."
-    reason = RunReason.HOOK_FAILED if last.outcome.reason is RunReason.SUSPENDED else last.outcome.reason
+    wished = last.outcome.reason in (RunReason.SUSPENDED, RunReason.CANCELLED)  # which is no way to have failed
+    reason = RunReason.HOOK_FAILED if wished else last.outcome.reason
     return Outcome(phase=RunPhase.FAILED, reason=reason, message=unsure)

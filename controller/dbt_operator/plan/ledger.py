@@ -204,7 +204,7 @@ def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment])
     in_vain = [each for each in episode if _ended_in_vain(each, unique_id)]
     word = history.word(unique_id)
     assert word is not None  # noqa: S101 - a node that failed was mentioned
-    times = [node.finished_at or node.ended_ts for node in failed] + [_end(each) for each in in_vain]
+    times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in in_vain]
     return Failure(
         kind=failure_kind(word.node),
         count=len(failed) + len(in_vain),
@@ -240,11 +240,6 @@ def _ended_in_vain(assessment: Assessment, unique_id: str) -> bool:
         return False
     node = assessment.state.nodes.get(unique_id)
     return assessment.attempt.covers(unique_id) and (node is None or not node.phase.terminal)
-
-
-def _end(assessment: Assessment) -> datetime | None:
-    sealed = assessment.attempt.sealed
-    return sealed.ended_at if sealed is not None else None
 
 
 def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:

@@ -130,10 +130,10 @@ class Situation:
         are believed to have been so than can live at the same time: otherwise a run might be taken up for ever.
         """
         count, noted = 0, None
-        for each in sorted(self.lost, key=lambda one: one.attempt.sealed.ended_at if one.attempt.sealed else self.now):
+        for each in sorted(self.lost, key=lambda one: one.ended_at or self.now):
             started = each.attempt.started
             if noted is None or started is None or started >= noted:
-                count, noted = count + 1, _ended_at(each)
+                count, noted = count + 1, each.ended_at
         return max(count, -(-len(self.lost) // (self.rules.parallelism + 1)))
 
     @property
@@ -158,7 +158,7 @@ def lingering_of(assessments: Sequence[Assessment], *, now: datetime, grace: tim
     """
     ended = [(index, each) for index, each in enumerate(assessments) if not each.live]
     until = {
-        index: now + _LOOK if each.left_over else _after(_ended_at(each), grace, now=now)
+        index: now + _LOOK if each.left_over else _after(each.ended_at, grace, now=now)
         for index, each in ended
         if each.left_over or not each.gone
     }
@@ -178,7 +178,7 @@ def _after_losses(situation: Situation) -> datetime:
     """When work may be taken up again after a pod was lost: at once the first time, then after a growing pause."""
     if situation.losses <= 1:
         return situation.now
-    return _after(_ended_at(situation.lost[-1]), situation.rules.wait(situation.losses - 1), now=situation.now)
+    return _after(situation.lost[-1].ended_at, situation.rules.wait(situation.losses - 1), now=situation.now)
 
 
 def _wished(situation: Situation) -> Next:
@@ -202,10 +202,10 @@ def _again_from_the_start(situation: Situation) -> Next:
     last = situation.last_whole
     outcome = last.outcome if last is not None else None
     number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
-    if outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED:
+    if last is not None and outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED:
         count = sum(e.outcome is not None and e.outcome.reason is outcome.reason for e in situation.recent)
         allowed = RetryOn.CONNECTION_FAILED in situation.rules.on and count <= situation.rules.limit
-        due = _after(_ended_at(last), situation.rules.wait(count), now=situation.now)
+        due = _after(last.ended_at, situation.rules.wait(count), now=situation.now)
     else:
         allowed = outcome is None or outcome.reason in LOST or outcome.reason is RunReason.SUSPENDED
         due = situation.now
@@ -378,12 +378,7 @@ def _left_due(situation: Situation) -> datetime:
     """When what is left may be executed: after a pause when the last attempt did not reach the warehouse."""
     if _last_reason(situation) is not RunReason.CONNECTION_FAILED:
         return situation.now
-    return _after(_ended_at(situation.recent[-1]), situation.rules.wait(1), now=situation.now)
-
-
-def _ended_at(assessment: Assessment | None) -> datetime | None:
-    sealed = assessment.attempt.sealed if assessment is not None else None
-    return sealed.ended_at if sealed is not None else None
+    return _after(situation.recent[-1].ended_at, situation.rules.wait(1), now=situation.now)
 
 
 def _after(moment: datetime | None, wait: timedelta, *, now: datetime) -> datetime:

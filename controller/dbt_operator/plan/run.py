@@ -12,7 +12,7 @@ records of its own decisions).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
@@ -203,8 +203,7 @@ def _asked(observation: Observation) -> Outcome | None:
     if observation.rules.cancel:
         return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message="The run was cancelled.")
     deadline = _active_until(observation)
-    resting = observation.rules.suspend and all(attempt.sealed is not None for attempt in observation.attempts)
-    if deadline is not None and observation.now >= deadline and not resting:
+    if deadline is not None and observation.now >= deadline:
         seconds = (observation.rules.active_deadline or timedelta()).total_seconds()
         message = f"The run took longer than spec.activeDeadlineSeconds ({seconds:.0f} s) allows."
         return Outcome(phase=RunPhase.FAILED, reason=RunReason.DEADLINE_EXCEEDED, message=message)
@@ -214,10 +213,10 @@ def _asked(observation: Observation) -> Outcome | None:
 
 
 def _active_until(observation: Observation) -> datetime | None:
-    """When the run has been active for too long.
+    """When the run will have been active for as long as it may, if it goes on as it does; None while nothing runs.
 
-    Time in which it waits to start (quota, queue, node) does not count; a suspension or a retry that a person asked
-    for begins the count anew, as for a Job.
+    What counts is the time in which a container of the run is at work. Waiting to start (quota, queue, node), for a
+    retry or for the end of a suspension does not; a retry that a person asked for begins the count anew.
     """
     limit = observation.rules.active_deadline
     if limit is None:
@@ -226,13 +225,20 @@ def _active_until(observation: Observation) -> datetime | None:
         (index for index, one in enumerate(observation.attempts) if one.decision is not None and one.decision.requests),
         default=0,
     )
-    recent = observation.attempts[anew:]
-    sealed = [attempt.sealed for attempt in recent if attempt.sealed is not None]
-    suspended = [one.ended_at for one in sealed if one.outcome.reason is RunReason.SUSPENDED]
-    rested = max(suspended, default=None)
-    starts = [attempt.started for attempt in recent if attempt.started is not None]
-    since = min((start for start in starts if rested is None or start > rested), default=None)
-    return since + limit if since is not None else None
+    begun = [one for one in observation.attempts[anew:] if one.started is not None]
+    left = limit - _active(begun, now=observation.now)
+    at_work = any(attempt.sealed is None for attempt in begun)
+    return observation.now + left if at_work or left <= timedelta() else None
+
+
+def _active(begun: Sequence[Attempt], *, now: datetime) -> timedelta:
+    """How long at least one of these attempts was at work until now."""
+    spans = ((one.started or now, one.sealed.ended_at if one.sealed is not None else now) for one in begun)
+    total, counted = timedelta(), datetime.min.replace(tzinfo=UTC)
+    for start, end in sorted(spans):
+        total += max(timedelta(), end - max(start, counted))
+        counted = max(counted, end)
+    return total
 
 
 def _stopping(observation: Observation, situation: Situation, *, asked: Outcome, to_come: Next) -> Plan:

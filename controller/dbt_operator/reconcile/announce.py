@@ -67,7 +67,8 @@ class Announcer:
         why = "it has succeeded, is under way, or waits for something else that failed"
         what = request.unique_id or "the run"
         message = f"A retry of {what} was asked for, but there is nothing that could be done: {why}."
-        self._post(kind="Normal", reason="NothingToRetry", message=message)
+        # Each request gets its answer: without the key the second one would be the same Event.
+        self._post(kind="Normal", reason="NothingToRetry", message=message, key=request.token)
 
     def unreadable_record(self, message: str | None) -> None:
         """The record of an attempt cannot be read; None: all can. Without it nothing more is decided for the run."""
@@ -89,9 +90,11 @@ class Announcer:
         what = f"{problem.resource.kind} {problem.name}"
         self._post(kind="Warning", reason="WriteFailed", message=f"The status of {what} is not stored: {problem.error}")
 
-    def _post(self, *, kind: Any, reason: str, message: str) -> None:
+    def _post(self, *, kind: Any, reason: str, message: str, key: str = "") -> None:
         if self._run is not None:  # there is nothing to tell before the first look
-            self._later(self._client.record_event(regarding=self._run, kind=kind, reason=reason, message=message))
+            self._later(
+                self._client.record_event(regarding=self._run, kind=kind, reason=reason, message=message, key=key)
+            )
 
     def _later(self, call: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(call)

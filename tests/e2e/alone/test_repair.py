@@ -28,7 +28,7 @@ class TestWithoutTheOperator:
         status = runs.end("orphan")
         assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
         shown = [(attempt["name"], attempt["state"], attempt.get("reason")) for attempt in status["attempts"]]
-        assert shown[0] == ("orphan-producer-1", "Failed", "PodLost")
+        assert shown[0] == ("orphan-producer-1", "Lost", "PodLost")
         assert shown[1][:2] == ("orphan-resume-1", "Succeeded")
         assert runs.jobs("orphan") == ["orphan-producer-1", "orphan-resume-1"]
         assert set(runs.phases("orphan")) == set(MODELS)

@@ -33,9 +33,7 @@ def _report(name: str, *, invocation: str = FIRST, status: str = "success") -> R
     return Report(
         unique_id=f"model.chaos.{name}",
         name=name,
-        resource_type="model",
         status=status,
-        attached_node="",
         invocation=invocation,
         at=_at(3),
     )
@@ -84,6 +82,18 @@ def _unsaid(evidence: Evidence) -> Evidence:
     return replace(evidence, reports=[*reports, _report(NODE, invocation=SECOND)])
 
 
+def _tested(*, passed: int, said: str) -> Evidence:
+    """The node has a test, of which dbt has said something at last."""
+    model = _model(NODE, tests={"total": 1, "passed": passed})
+    model["spec"]["tests"] = [{"uniqueId": "test.chaos.t"}]
+    words = [replace(_report(NODE, status=status), unique_id="test.chaos.t") for status in ("fail", said)]
+    return _with_model(replace(_good(), reports=[*_good().reports, *words]), model)
+
+
+def test_a_test_that_passed_in_the_end_is_right() -> None:
+    assert examine(_tested(passed=1, said="pass"), PLAN).clean
+
+
 def test_nothing_is_wrong_with_a_good_run() -> None:
     assert examine(_good(), PLAN) == Findings()
 
@@ -103,10 +113,8 @@ def test_nothing_is_wrong_with_a_good_run() -> None:
             replace(_good(), stored=Stored(since={}, lost_again={NODE: "Pending (None)"})),
             f"{NODE} was shown as Succeeded, and then as Pending",
         ),
-        (
-            _with_model(_good(), _model(NODE, tests={"total": 1, "passed": 1})),
-            f"{NODE} shows 1 tests as passed, and dbt said so of 0",
-        ),
+        (_tested(passed=1, said="fail"), f"{NODE} is Succeeded and shows 1 of 1 tests as passed; dbt said so of 0"),
+        (_tested(passed=0, said="pass"), f"{NODE} is Succeeded and shows 0 of 1 tests as passed; dbt said so of 1"),
     ],
 )
 def test_a_wrong_state_is_found(*, evidence: Evidence, sentence: str) -> None:

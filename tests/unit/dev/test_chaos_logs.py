@@ -46,6 +46,26 @@ def test_a_line_counts_once_and_when_it_is_whole(logs: Logs, tmp_path: Path) -> 
     assert logs.pods == {"i1": "chaos-producer-1-abcde"}
 
 
+@pytest.mark.parametrize(
+    ("event", "data", "status"),
+    [
+        ("LogModelResult", {"node_info": {"unique_id": "model.chaos.a", "node_name": "a", "node_status": "success"},
+                            "status": "SELECT 1"}, "success"),
+        ("LogTestResult", {"node_info": {"unique_id": "test.chaos.a", "node_name": "a", "node_status": "None"},
+                           "status": "pass"}, "pass"),
+        ("NodeResult", {"unique_id": "test.chaos.a", "name": "a", "status": "fail"}, "fail"),
+    ],
+)  # fmt: skip
+def test_dbts_own_words_count_as_well(
+    logs: Logs, tmp_path: Path, event: str, data: dict[str, object], status: str
+) -> None:
+    info = {"name": event, "ts": "2026-01-01T00:00:00.5Z", "invocation_id": "i1"}
+    line = f"2026-01-01T00:00:00.6Z stdout F {json.dumps({'info': info, 'data': data})}\n"
+    (tmp_path / FOLDER / "0.log").write_text(line)
+    assert _names(logs) == ["a"]
+    assert logs.reports[0].status == status
+
+
 def test_a_rotated_file_is_read_to_its_end_and_once(logs: Logs, tmp_path: Path) -> None:
     log = tmp_path / FOLDER / "0.log"
     log.write_text(_line("a"))

@@ -1,7 +1,9 @@
 {#- Counts an attempt. The driver opens a transaction by itself, also for a hook outside of dbt's own: without the
-    commit the failure of the node would take the row with it. -#}
+    commit the failure of the node would take the row with it. The lock belongs to the session, which dbt ends with the
+    node: whoever does not get it is not alone at work on the node. -#}
 {% macro chaos_try() -%}
-  insert into {{ target.schema }}.tries (node, invocation) values ('{{ this.identifier }}', '{{ invocation_id }}');
+  insert into {{ target.schema }}.tries (node, invocation, alone) values
+    ('{{ this.identifier }}', '{{ invocation_id }}', pg_try_advisory_lock(61, hashtext('{{ this.identifier }}')));
   commit
 {%- endmacro %}
 

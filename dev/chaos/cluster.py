@@ -1,0 +1,84 @@
+"""The cluster as those see it who disturb it: its API, its processes, the containers of its pods."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from dev.cluster import components, local, runtime
+from dev.cluster.settings import Settings
+from dev.install import NAMESPACE
+
+PATIENCE = 30.0
+"""How long the API server may be away before a command is given up: another fault may have stopped it."""
+_PAUSE = 0.5
+_AWAY = (
+    "connection refused", "connection reset", "use of closed network connection", "i/o timeout", "context deadline",
+    "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced", "unable to handle the request",
+)  # fmt: skip
+
+
+class ChaosError(Exception):
+    """What could not be done, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChaosCluster:
+    """The local cluster. `turns` lets one fault after the other touch what all runs share."""
+
+    settings: Settings
+    turns: threading.Lock = field(default_factory=threading.Lock)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = PATIENCE) -> str:
+        """The output of kubectl, tried again while the API server is away. Raises: ChaosError with kubectl's words."""
+        program = str(self.settings.client_binaries / "kubectl")
+        argv = [program, "--kubeconfig", str(self.settings.kubeconfig), "--request-timeout=20s", *arguments]
+        deadline = time.monotonic() + seconds
+        while True:
+            done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return done.stdout
+            if time.monotonic() > deadline or not any(sign in done.stderr for sign in _AWAY):
+                raise ChaosError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+            time.sleep(_PAUSE)
+
+    def read(self, path: str) -> dict[str, Any] | None:
+        """An object or list of the API; None while there is no answer, or when it does not exist."""
+        return components.read_api(self.settings, path)
+
+    def pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """The pods that a label selector selects, in the order of their names. Raises: ChaosError without an answer."""
+        deadline = time.monotonic() + PATIENCE
+        path = f"/api/v1/namespaces/{namespace}/pods?labelSelector={selector}"
+        while (found := self.read(path)) is None:
+            if time.monotonic() > deadline:
+                raise ChaosError("The API server does not answer.")
+            time.sleep(_PAUSE)
+        return sorted(found["items"], key=lambda pod: str(pod["metadata"]["name"]))
+
+    def operator_pod(self) -> dict[str, Any] | None:
+        """The operator's pod, unless it is on its way out."""
+        pods = self.pods(NAMESPACE, "app.kubernetes.io/name=dbt-operator")
+        return next((pod for pod in pods if "deletionTimestamp" not in pod["metadata"]), None)
+
+    def process(self, pod: dict[str, Any]) -> int | None:
+        """The process on this machine that is the first one of the pod's (only) container, while it runs."""
+        ids = [str(one.get("containerID", "")).rpartition("/")[2] for one in pod["status"].get("containerStatuses", ())]
+        for line in runtime.ctr(self.settings, "tasks", "list", doing="Listing containers").splitlines()[1:]:
+            name, pid, state = line.split()
+            if name in ids and state == "RUNNING":
+                return int(pid)
+        return None
+
+    def restart(self, component: str, *, patience: float) -> None:
+        """End a component of the cluster and start it again; without patience it is killed."""
+        local.restart(self.settings, component, patience=patience)
+
+
+def dump(manifest: dict[str, Any]) -> str:
+    """A manifest as kubectl reads it."""
+    return json.dumps(manifest)

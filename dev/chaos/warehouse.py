@@ -1,0 +1,59 @@
+"""A Postgres server for one run, in which every execution leaves a row that only its commit makes lasting."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dev.chaos.cluster import ChaosCluster, ChaosError
+from dev.chaos.evidence import Execution, Try
+from dev.chaos.project import SCHEMA
+
+EXAMPLE = Path("examples/postgres")
+_SERVER = "deployment/warehouse"
+_NOTICES_LOST_CLIENTS = "alter role dbt set client_connection_check_interval = '100ms'"
+"""Else a query of a process that was killed goes on until its end, as if somebody still wanted it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warehouse:
+    """The server of examples/postgres in a namespace."""
+
+    cluster: ChaosCluster
+    namespace: str
+
+    def deploy(self) -> None:
+        """Start it, and wait until it accepts connections. Raises: ChaosError."""
+        for name in ("secret.yaml", "server.yaml"):
+            path = self.cluster.settings.checkout / EXAMPLE / name
+            self.cluster.kubectl("apply", "-n", self.namespace, "-f", str(path))
+        wait = ("rollout", "status", _SERVER, "-n", self.namespace, "--timeout=120s", "--request-timeout=0")
+        self.cluster.kubectl(*wait, seconds=120)
+        self._sql(_NOTICES_LOST_CLIENTS)
+
+    def tries(self) -> list[Try]:
+        """Every beginning of a node, in order."""
+        rows = self._sql(f"select node, at, invocation, alone from {SCHEMA}.tries order by at")  # noqa: S608 - our names
+        return [
+            Try(node=node, at=datetime.fromisoformat(at), invocation=invocation, alone=alone == "t")
+            for node, at, invocation, alone in rows
+        ]
+
+    def executions(self) -> list[Execution]:
+        """Every committed execution of a node, in order."""
+        rows = self._sql(f"select node, at, invocation from {SCHEMA}.executions order by at")  # noqa: S608 - our names
+        return [
+            Execution(node=node, at=datetime.fromisoformat(at), invocation=invocation) for node, at, invocation in rows
+        ]
+
+    def _sql(self, statement: str) -> list[list[str]]:
+        options = ("--no-psqlrc", "--quiet", "--csv", "--tuples-only", "--set=ON_ERROR_STOP=1", "-c", statement)
+        try:
+            shown = self.cluster.kubectl("exec", "-n", self.namespace, _SERVER, "--", "psql", *options)
+        except ChaosError as error:
+            if "does not exist" in str(error):
+                return []  # no attempt has come as far as its first hook
+            raise
+        return list(csv.reader(shown.splitlines()))

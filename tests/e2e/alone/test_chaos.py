@@ -1,0 +1,36 @@
+"""Runs that are disturbed in every way there is: what is shown at the end is what happened, and nothing more than once.
+
+A short form of `make chaos`, with faults that are the same each time.
+"""
+
+import pytest
+
+from dev.chaos import report
+from dev.chaos.cluster import ChaosCluster
+from dev.chaos.faults import FAULTS
+from dev.chaos.run import Outcome
+from dev.chaos.session import Session, execute
+from dev.cluster.settings import load
+
+RUNS = 10
+FAULTS_PER_RUN = 2
+
+
+@pytest.mark.timeout(600)
+def test_disturbed_runs_end_right() -> None:
+    settings = load()
+    if settings.kind_file.read_text().strip() != "local":
+        pytest.skip("kubelet and API server can be restarted on the local cluster only")
+    session = Session(seed=1, runs=RUNS, faults=RUNS * FAULTS_PER_RUN, per_run=FAULTS_PER_RUN)
+
+    def seen(outcome: Outcome) -> None:
+        # Shown when the test fails, with the place where all is kept that is known of a wrong run.
+        print(report.told(outcome, session, folder=settings.checkout / report.FOLDER))  # noqa: T201
+
+    outcomes = execute(ChaosCluster(settings=settings), session, seen=seen)
+    print(report.summary(outcomes, session, seconds=sum(one.seconds for one in outcomes)))  # noqa: T201 - as above
+    assert len(outcomes) == RUNS
+    assert [one.plan.number for one in outcomes if not one.findings.clean] == []
+    # A fault that no longer finds what it is to disturb would make the test prove nothing.
+    happened = {one.moment.fault for outcome in outcomes for one in outcome.happened if one.done}
+    assert len(happened) > len(FAULTS) // 2

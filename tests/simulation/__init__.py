@@ -1,0 +1,1 @@
+"""Deterministic simulation of the planner: a cluster, dbt, users and faults, all drawn from one number."""

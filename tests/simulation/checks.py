@@ -1,0 +1,163 @@
+"""The invariants. They are checked against what really happened in the simulated pods, not against what is believed."""
+
+from collections import Counter
+
+from dbt_operator.api.phases import AttemptKind, NodePhase
+from dbt_operator.api.spec import ConcurrencyPolicy
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import AttemptState
+from dbt_operator.dbt.view import node_views
+from dbt_operator.plan.run import Observation, Plan, plan_run
+from tests.simulation.cluster import Cluster, Status
+from tests.simulation.decisions import DecisionChecks
+from tests.simulation.endings import EndingChecks
+from tests.simulation.oracle import Oracle
+from tests.simulation.process import Process
+from tests.simulation.project import Project
+from tests.simulation.scenario import Scenario
+from tests.simulation.warehouse import GOOD, Warehouse
+from tests.simulation.world import World, broken
+
+_RANKS = {NodePhase.PENDING: 0, NodePhase.RUNNING: 1}
+# More than any run of a few nodes has use for.
+_TURNS_A_SECOND = 60
+_CALLS_IN_TEN_SECONDS = {"create": 40}
+_ALL_CALLS_IN_TEN_SECONDS = 400
+
+
+class Checks:
+    """Watches the world, the operators and their plans."""
+
+    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse, cluster: Cluster) -> None:
+        self._world, self._scenario, self._warehouse = world, scenario, warehouse
+        self._project: Project = scenario.project
+        self.oracle = Oracle(project=scenario.project, cluster=cluster)
+        self.wished: set[str] = set()  # what people have asked for at any time
+        self.requests = sum(wish.startswith("retry") for _, wish in scenario.wishes)
+        self.suspensions = sum(wish == "suspend" for _, wish in scenario.wishes)
+        self.turns = 0
+        self.plan: Plan | None = None  # the last one
+        self.operators_at_once = False
+        self._decisions = DecisionChecks(world=world, scenario=scenario, warehouse=warehouse, oracle=self.oracle)
+        self._endings = EndingChecks(scenario=scenario, warehouse=warehouse, oracle=self.oracle)
+        self._recent: Counter[tuple[str, int]] = Counter()
+        self._states: dict[tuple[str, str], AttemptState] = {}
+        self._history: History | None = None
+        self._successes: set[str] = set()
+        self._chance = world.chance("checks")
+        warehouse.on_start = self.started
+
+    # what happens in pods
+
+    def started(self, process: Process, node: str) -> None:
+        """A process begins to execute a node."""
+        for other in self._warehouse.processes:
+            if other is process or not other.alive:
+                continue
+            if node in other.running or other.may_execute(node):
+                broken("one process for a node", f"{node} is begun by {process.job} while {other.job} has it")
+            if self._exclusive() and other.working:
+                broken("one process for a database file", f"{process.job} works while {other.job} does")
+
+    def _exclusive(self) -> bool:
+        policy = self._scenario.retry.concurrency
+        return policy is ConcurrencyPolicy.FORBID or (
+            policy is ConcurrencyPolicy.AUTO and self._project.adapter == "duckdb"
+        )
+
+    # what the operator does
+
+    def called(self, what: str) -> None:
+        """A call of the API."""
+        period = self._world.ms // 10_000
+        for name, most in (("all", _ALL_CALLS_IN_TEN_SECONDS), (what, _CALLS_IN_TEN_SECONDS.get(what))):
+            self._recent[(name, period)] += 1
+            if most is not None and self._recent[(name, period)] > most:
+                broken("no hot loop", f"more than {most} calls ({name}) within ten seconds")
+
+    def planned(self, operator: str, observation: Observation, plan: Plan) -> None:
+        """A plan was made."""
+        self.turns += 1
+        self.plan = plan
+        period = (f"turns of {operator}", self._world.ms // 1000)
+        self._recent[period] += 1
+        if self._recent[period] > _TURNS_A_SECOND:
+            broken("no hot loop", f"more than {_TURNS_A_SECOND} turns within a second")
+        at_once = plan.seal or plan.start or plan.record or plan.done
+        if not at_once and plan.wake_at <= observation.now:
+            broken("wakes in the future", f"{plan.wake_at} is not after {observation.now}")
+        if self._chance.random() < 0.01 and plan_run(observation) != plan:
+            broken("pure", "the same facts give another plan")
+        self._forward(operator, observation, plan)
+        self._green(plan.history)
+        if len(observation.attempts) > self.attempts_allowed:
+            broken("finitely many attempts", f"{len(observation.attempts)} are more than {self.attempts_allowed}")
+        if plan.record or plan.create:
+            self._begun(observation, plan)
+        for decision in plan.record:
+            self._decisions.check(observation, plan, decision)
+
+    def _begun(self, observation: Observation, plan: Plan) -> None:
+        """Something is decided, or made."""
+        if not observation.started:
+            broken("started first", "something is made before the spec is closed against changes")
+        if observation.rules.suspend or observation.rules.cancel:
+            broken("stopped is stopped", "something is begun although nothing is to run")
+        unsealed = any(not each.live and each.attempt.sealed is None for each in plan.assessments)
+        if plan.record and (plan.seal or unsealed):
+            broken("sealed before decided", "something is decided while an ended attempt is not sealed")
+        live = sum(each.live and each.attempt.kind is not AttemptKind.PRODUCER for each in plan.assessments)
+        new = sum(decision.kind is not AttemptKind.PRODUCER for decision in plan.record)
+        if new and live + new > self._scenario.retry.parallelism:
+            broken("parallelism", f"{live} attempts live and {new} are added")
+
+    def _forward(self, operator: str, observation: Observation, plan: Plan) -> None:
+        """The state of a node within an attempt moves forward only."""
+        for each in plan.assessments:
+            key = (operator, each.attempt.name)  # a new operator reads the log anew
+            before, after = self._states.get(key), each.state
+            if before is after:
+                continue
+            self._states[key] = after
+            stored = each.attempt.sealed is not None and each.attempt.sealed.ended_at != observation.now
+            if before is None or stored or self.operators_at_once:  # of two operators the one that seals may know less
+                continue
+            for one, node in before.nodes.items():
+                now = after.nodes.get(one)
+                if now is None or _RANKS.get(now.phase, 2) < _RANKS.get(node.phase, 2):
+                    broken("forward only", f"{one} goes back from {node.phase} in {each.attempt.name}")
+
+    def _green(self, history: History) -> None:
+        """No node is shown as successful that no dbt has reported so."""
+        before, self._history = self._history, history
+        same = before is not None and (before.pending, len(before.attempts)) == (history.pending, len(history.attempts))
+        if same and before is not None and all(map(_is, before.attempts, history.attempts)):
+            return
+        for one, view in node_views(state=history).items():
+            if view.phase is NodePhase.SUCCEEDED and one in self._project.executables and not self._reported(one):
+                broken("green only when reported", f"{one} is shown as {view.reason}, which no dbt has said")
+
+    def _reported(self, one: str) -> bool:
+        if one not in self._successes:
+            reports = (report for process in self._warehouse.processes for report in process.reports)
+            self._successes.update(node for _, node, word in reports if word in GOOD)
+        return one in self._successes
+
+    @property
+    def attempts_allowed(self) -> int:
+        """More attempts than this cannot be needed: each uses up something that is finite."""
+        rules, nodes = self._scenario.retry, len(self._project.executables)
+        retries = nodes * (rules.limit + 1)
+        blocked = retries * (nodes if rules.per_node else 1) + 1
+        lost = (rules.max_restarts + 1) * (rules.parallelism + 1)
+        episode = retries + blocked + lost + rules.limit + 1
+        return (1 + self.requests) * episode + self.suspensions * (rules.parallelism + 1) + self.requests
+
+    def shown(self, status: Status, plan: Plan) -> None:
+        """The status of the run was written."""
+        if status.phase is not None and status.phase.terminal:
+            self._endings.check(status, plan, wished=self.wished, one_operator=not self.operators_at_once)
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other

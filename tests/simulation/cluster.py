@@ -1,0 +1,412 @@
+"""A simulated cluster: the API's objects, the Job controller, the kubelet, and what goes wrong with pods."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt import stored
+from dbt_operator.plan.attempt import Decision, Sealed
+from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
+from dbt_operator.plan.outcome import Outcome
+from tests.simulation.process import Process
+from tests.simulation.scenario import FATES, Scenario
+from tests.simulation.warehouse import Warehouse
+from tests.simulation.world import World, broken
+
+
+class Refused(Exception):  # noqa: N818 - an answer of the API
+    """The API does not take the Job."""
+
+    def __init__(self, reason: RunReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class Pod:
+    """A pod, and the process that may outlive its object by the grace period."""
+
+    name: str
+    job: "Job"
+    created: int
+    process: Process | None = None
+    waiting: tuple[str, str] | None = ("ContainerCreating", "")
+    started: int | None = None
+    terminated: Terminated | None = None
+    ended: int | None = None
+    phase: str = "Pending"
+    reason: str | None = None
+    disruption: str | None = None
+    deleting: bool = False
+    removed: bool = False
+    unreachable: bool = False  # its node is gone, which nobody has noticed
+    end_reason: str = ""
+
+    def facts(self, world: World) -> PodFacts:
+        """What the API shows."""
+        return PodFacts(
+            name=self.name,
+            uid=self.name,
+            phase=self.phase,
+            node="node-1",
+            created=world.moment(self.created),
+            deleting=self.deleting,
+            pod_reason=self.reason,
+            pod_message=None,
+            disruption=self.disruption,
+            unschedulable=None,
+            waiting=self.waiting,
+            running=self.started is not None and self.terminated is None,
+            started=None if self.started is None else world.moment(self.started),
+            terminated=self.terminated,
+            ended_at=None if self.ended is None else world.moment(self.ended),
+            init_failure=None,
+            mount_failure=None,
+        )
+
+
+@dataclass
+class Job:
+    """A Job of the run."""
+
+    name: str
+    number: int
+    decision: Decision
+    created: int
+    suspended: bool = False
+    deleting: bool = False
+    removed: bool = False
+    failed: bool = False
+    complete: bool = False
+    refusal: str | None = None
+    pod: Pod | None = None
+
+    def facts(self, world: World) -> JobFacts:
+        """What the API shows."""
+        return JobFacts(
+            name=self.name,
+            uid=f"{self.name}/{self.number}",
+            created=world.moment(self.created),
+            suspended=self.suspended,
+            deleting=self.deleting,
+            failed="BackoffLimitExceeded" if self.failed else None,
+            complete=self.complete,
+            refusal=self.refusal,
+        )
+
+
+@dataclass(frozen=True)
+class Status:
+    """The status of the run."""
+
+    start_time: datetime | None = None
+    phase: RunPhase | None = None
+    reason: RunReason | None = None
+    message: str = ""
+    ended_at: datetime | None = None
+    attempts: dict[str, datetime | None] = field(default_factory=dict)  # listed attempts, when their container started
+    handled: str | None = None
+
+    @property
+    def ended(self) -> Outcome | None:
+        """How the run ended, if the status says so."""
+        if self.phase is None or self.reason is None or not self.phase.terminal:
+            return None
+        return Outcome(phase=self.phase, reason=self.reason, message=self.message)
+
+
+@dataclass
+class Record:
+    """The record of an attempt."""
+
+    decision: Decision
+    sealed: Sealed | None = None
+    version: int = 0
+
+
+class Cluster:
+    """The objects of one run. Whoever changes one wakes those who watch."""
+
+    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse) -> None:
+        self.world, self.scenario, self.warehouse = world, scenario, warehouse
+        self._chance = world.chance("cluster")
+        self._processes = world.chance("processes")
+        self.exists = True
+        self.version = 0
+        self.status = Status()
+        self.handled: dict[str, str] = {}  # status.handledRetry of the DbtModels
+        self.cancel = False
+        self.suspend = False
+        self.token: str | None = None
+        self.node_tokens: dict[str, str] = {}
+        self.records: dict[int, Record] = {}
+        self.jobs: dict[str, Job] = {}
+        self.pods: dict[str, Pod] = {}  # those that the API shows, by their name
+        self.job_count = 0
+        self.watchers: list[Callable[[str], None]] = []
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return self.world.ms >= self.scenario.calm
+
+    def changed(self, what: str) -> None:
+        """Tell those who watch."""
+        for watcher in list(self.watchers):
+            if self.calm or self._chance.random() >= self.scenario.lost_watches:
+                self.world.later(self._chance.choice((1, 20, 300)), partial(watcher, what))
+
+    def _say(self, text: str) -> None:
+        if self.world.tracing:
+            self.world.say(f"cluster: {text}")
+
+    # what the operator asks of the API
+
+    def create_record(self, decision: Decision) -> Record | None:
+        """The record of this decision; None when another one has its index."""
+        record = self.records.setdefault(decision.index, Record(decision))
+        return record if record.decision == decision else None
+
+    def seal(self, index: int, sealed: Sealed, *, version: int) -> bool:
+        """Store how an attempt ended; False when its record has changed since it was read."""
+        record = self.records[index]
+        if record.version != version:
+            return False
+        # Whoever reads it later gets what comes out of the stored form.
+        state = stored.decode(stored.encode(sealed.state))
+        if state is None:
+            broken("what is stored can be read", f"the state of {record.decision.name} cannot")
+        record.sealed = replace(sealed, state=state)
+        record.version += 1
+        return True
+
+    def create_job(self, decision: Decision) -> None:
+        """Create the Job of an attempt, or adopt it. Raises: Refused."""
+        if decision.name in self.jobs:
+            return
+        troubled = not self.calm and self._chance.random() < self.scenario.obstacles
+        kind = (
+            self._chance.choice(("quota", "quota", "queue", "pod quota", "image", "image", "policy"))
+            if troubled
+            else ""
+        )
+        if kind == "quota":
+            raise Refused(RunReason.QUOTA_EXCEEDED, "exceeded quota: jobs")
+        if kind == "policy" and self._chance.random() < 0.1:
+            raise Refused(RunReason.ADMISSION_DENIED, "a webhook denied the request")
+        self.job_count += 1
+        job = Job(decision.name, self.job_count, decision, self.world.ms)
+        self.jobs[job.name] = job
+        self._say(f"Job {job.name} created{f' ({kind})' if kind else ''}")
+        delay = self._chance.choice((10, 200, 1000))
+        if kind == "queue":
+            job.suspended = True
+            self.world.later(self._chance.choice((3000, 30_000, 90_000)), partial(self._admit, job))
+        elif kind == "pod quota":
+            self.world.later(delay, partial(self._refuse_pod, job))
+        else:
+            self.world.later(delay, partial(self._create_pod, job, kind == "image"))
+        self.changed("job")
+
+    def delete_job(self, name: str, *, how: str = "background") -> None:
+        """Delete a Job; its pod is deleted with it, unless it is made an orphan."""
+        job = self.jobs.get(name)
+        if job is None or job.deleting:
+            return
+        self._say(f"Job {name} deleted ({how})")
+        if how == "foreground" and job.pod is not None and not job.pod.removed:
+            job.deleting = True
+        else:
+            self._remove_job(job)
+        if job.pod is not None and how != "orphan":
+            self.world.later(self._chance.choice((5, 100, 1500)), partial(self.delete_pod, job.pod))
+        self.changed("job")
+
+    def _remove_job(self, job: Job) -> None:
+        job.removed = True
+        if self.jobs.get(job.name) is job:
+            del self.jobs[job.name]
+
+    # the Job controller
+
+    def _admit(self, job: Job) -> None:
+        if not job.removed:
+            job.suspended = False
+            self._create_pod(job, stuck=False)
+
+    def _refuse_pod(self, job: Job) -> None:
+        if job.removed or job.deleting:
+            return
+        if self.calm or self._chance.random() < 0.3:
+            self._create_pod(job, stuck=False)
+            return
+        job.refusal = "pods is forbidden: exceeded quota: pods"
+        self.changed("job")
+        self.world.later(5000, partial(self._refuse_pod, job))
+
+    def _create_pod(self, job: Job, stuck: bool) -> None:
+        if job.removed or job.deleting or job.pod is not None:
+            return
+        pod = Pod(f"{job.name}-{job.number}", job, self.world.ms)
+        job.pod, job.refusal = pod, None
+        self.pods[pod.name] = pod
+        self._say(f"pod {pod.name} created")
+        if stuck:
+            pod.waiting = ("ImagePullBackOff", "not found")
+        # Long starts come close to the start deadline, from both sides.
+        deadline = int(self.scenario.start_deadline.total_seconds() * 1000)
+        late = (deadline - 300, deadline, deadline + 200, deadline + 2000, 10 * deadline)
+        delay = self._chance.choice(late) if stuck else self._chance.choice((300, 1200, 1200, 4000))
+        self.world.later(delay, partial(self._start, pod))
+        self.changed("pod")
+
+    def _after_pod(self, job: Job, *, good: bool) -> None:
+        def act() -> None:
+            if job.removed:
+                return
+            job.complete, job.failed = good, not good
+            if job.deleting:
+                self._remove_job(job)
+            self.changed("job")
+
+        self.world.later(self._chance.choice((10, 300, 2000)), act)
+
+    # the kubelet
+
+    def _start(self, pod: Pod) -> None:
+        if pod.removed or pod.deleting or pod.phase != "Pending":
+            return
+        pod.started, pod.phase, pod.waiting = self.world.ms, "Running", None
+        pod.process = Process(
+            world=self.world,
+            chance=self._processes,
+            warehouse=self.warehouse,
+            job=pod.job.name,
+            number=pod.job.number - 1,
+            nodes=pod.job.decision.nodes,
+            exited=partial(self._exited, pod),
+            hang_until=self.scenario.calm,
+            skew=0 if self.calm else self._chance.choice(self.scenario.skews),
+        )
+        self._say(f"pod {pod.name} runs")
+        self.changed("pod")
+        if not self.calm and self._chance.random() < self.scenario.fates:
+            fate = self._chance.choice(FATES)
+            delay = self._chance.choice((50, 600, 2500, 4000, 7000, 15_000, 40_000))
+            self.world.later(delay + self._chance.randint(0, 1000), partial(self.strike, pod, fate))
+
+    def _exited(self, pod: Pod, code: int) -> None:
+        if pod.removed:
+            return
+
+        def act() -> None:
+            if not pod.removed:
+                self._terminated(pod, code=code, reason="Completed" if code == 0 else "Error")
+
+        self.world.later(self._chance.choice((5, 100, 1000)), act)
+
+    def _terminated(self, pod: Pod, *, code: int, reason: str) -> None:
+        if pod.terminated is not None or pod.unreachable:
+            return
+        pod.terminated = Terminated(code, pod.end_reason or reason, "")
+        pod.ended, pod.phase = self.world.ms, "Succeeded" if code == 0 else "Failed"
+        self._say(f"pod {pod.name} ended with {code} {pod.terminated.reason}")
+        self.changed("pod")
+        if pod.deleting:
+            self.world.later(self._chance.choice((5, 300, 1500)), partial(self._remove_pod, pod))
+        else:
+            self._after_pod(pod.job, good=code == 0)
+            if not self.calm and self._chance.random() < 0.05:  # somebody cleans up
+                self.world.later(self._chance.choice((10, 500)), partial(self._remove_pod, pod))
+
+    def _remove_pod(self, pod: Pod) -> None:
+        if pod.removed:
+            return
+        pod.removed = True
+        del self.pods[pod.name]
+        self._say(f"pod {pod.name} is gone")
+        if not (pod.job.complete or pod.job.failed):
+            self._after_pod(pod.job, good=pod.phase == "Succeeded")
+        self.changed("pod")
+
+    def delete_pod(self, pod: Pod) -> None:
+        """Delete a pod, with its grace period."""
+        if pod.removed or pod.deleting:
+            return
+        pod.deleting = True
+        self._say(f"pod {pod.name} is told to go")
+        self.changed("pod")
+        if pod.process is None or pod.terminated is not None:
+            self.world.later(self._chance.choice((5, 400)), partial(self._remove_pod, pod))
+        elif not pod.unreachable:
+            self._stop_process(pod, within=self.scenario.grace_ms)
+
+    def _stop_process(self, pod: Pod, *, within: int) -> None:
+        process = pod.process
+        if process is None:
+            return
+        process.terminate()
+        self.world.later(within, partial(self._kill, pod, "Error"))
+
+    def _kill(self, pod: Pod, reason: str) -> None:
+        process = pod.process
+        if process is None or not process.alive:
+            return
+        process.kill()
+        self._say(f"process of {pod.name} killed")
+        if not pod.removed:
+            self._terminated(pod, code=137, reason=reason)
+
+    # harm
+
+    def strike(self, pod: Pod, fate: str) -> None:
+        """What goes wrong with a pod."""
+        if pod.removed or pod.terminated is not None or pod.process is None or self.calm:
+            return
+        self._say(f"!! {fate}: {pod.name}")
+        process, name = pod.process, pod.job.name
+        harm: dict[str, Callable[[], None]] = {
+            "kill": lambda: self._kill(pod, "Error"),
+            "oom": lambda: self._kill(pod, "OOMKilled"),
+            "evict": lambda: self._evict(pod, away=False),
+            "evict away": lambda: self._evict(pod, away=True),
+            "crash": process.crash,
+            "drain": self._drain,
+            "delete": lambda: self.delete_pod(pod),
+            "force": lambda: self._force(pod),
+            "node lost": lambda: self._lose_node(pod, process),
+            "job": lambda: self.delete_job(name),
+            "job foreground": lambda: self.delete_job(name, how="foreground"),
+            "job orphan": lambda: self.delete_job(name, how="orphan"),
+        }
+        harm[fate]()
+
+    def _evict(self, pod: Pod, *, away: bool) -> None:
+        pod.disruption = "evicted"
+        if away:
+            self.delete_pod(pod)
+        else:
+            self._stop_process(pod, within=min(self.scenario.grace_ms, 5000))
+
+    def _drain(self) -> None:
+        for pod in list(self.pods.values()):
+            if pod.process is not None and pod.terminated is None:
+                self._evict(pod, away=True)
+
+    def _lose_node(self, pod: Pod, process: Process) -> None:
+        """The machine is off, and its pod is shown as running until somebody notices."""
+        pod.unreachable = True
+        process.kill()
+        self.world.later(self._chance.choice((5000, 60_000)), partial(self._remove_pod, pod))
+
+    def _force(self, pod: Pod) -> None:
+        """The object goes at once; the process goes when the kubelet has noticed, within the grace period."""
+        self._remove_pod(pod)
+        process, grace = pod.process, self.scenario.grace_ms
+        if process is not None:
+            told = self._chance.choice((10, grace // 2, grace))
+            self.world.later(told, process.terminate)
+            self.world.later(grace - 1, process.kill)

@@ -1,0 +1,459 @@
+"""A miniature of the operator's loop: it keeps what the real one keeps, and takes the same steps in the same order.
+
+A loop is a generator. What it yields is how long it waits, so that anything may happen to the world, and to the
+operator itself, between any two of its steps.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Request, Sealed, Stage
+from dbt_operator.plan.facts import JobFacts, PodFacts
+from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
+from tests.simulation.checks import Checks
+from tests.simulation.cluster import Cluster, Pod, Refused, Status
+from tests.simulation.follower import Follower
+from tests.simulation.world import World
+
+Steps = Generator["int | _Rest", None, None]
+_T = TypeVar("_T")
+_FIRST_PAUSE, _LONGEST_PAUSE = 500, 30_000
+
+
+class ApiError(Exception):
+    """A call failed; whether it was done is not known."""
+
+
+class Died(Exception):  # noqa: N818 - an event
+    """The operator died between two steps."""
+
+
+@dataclass(frozen=True)
+class _Rest:
+    until: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at the cluster."""
+
+    version: int
+    status: Status
+    cancel: bool
+    suspend: bool
+    token: str | None
+    node_requests: tuple[Request, ...]
+    jobs: dict[str, JobFacts]
+    pods: dict[str, tuple[Pod, PodFacts]]
+
+
+class Operator:
+    """An operator process: it starts a loop for the run when something happens, and dies with all it remembers."""
+
+    def __init__(self, *, name: str, world: World, cluster: Cluster, checks: Checks) -> None:
+        self.name, self.world, self.cluster, self._checks = name, world, cluster, checks
+        self.chance = world.chance(f"operator {name}")
+        self.dead = False
+        self.loop: Loop | None = None
+        cluster.watchers.append(self._heard)
+        self.wake()
+
+    @property
+    def idle(self) -> bool:
+        """Whether its loop has nothing left to do."""
+        return self.loop is None
+
+    def say(self, text: str) -> None:
+        """Write a line of the trace."""
+        self.world.say(f"operator {self.name}: {text}")
+
+    def die(self) -> None:
+        """SIGKILL."""
+        if not self.dead:
+            self.dead = True
+            self.cluster.watchers.remove(self._heard)
+            if self.world.tracing:
+                self.say("dies")
+
+    def _heard(self, what: str) -> None:
+        if not self.dead and (self.loop is not None or what == "run"):
+            self.wake()
+
+    def wake(self) -> None:
+        """A watch says that something has changed."""
+        if self.loop is None:
+            self.loop = Loop(operator=self, world=self.world, cluster=self.cluster, checks=self._checks)
+        self.loop.wake()
+
+    def poke(self) -> None:
+        """The log says something."""
+        if self.loop is not None:
+            self.loop.poke()
+
+    def finished(self, loop: "Loop") -> None:
+        """A loop has nothing left to do."""
+        loop.stop()
+        if self.loop is loop:
+            self.loop = None
+
+
+class Loop:
+    """The loop of one run."""
+
+    def __init__(self, *, operator: Operator, world: World, cluster: Cluster, checks: Checks) -> None:
+        self._operator, self._world, self._cluster, self._checks = operator, world, cluster, checks
+        self._chance = operator.chance
+        self._stale = True
+        self._changed = False
+        self._look_again = -1
+        self._seen: Seen | None = None
+        self._decisions: dict[int, Decision] = {}
+        self._sealed: dict[int, Sealed] = {}
+        self._versions: dict[int, int] = {}
+        self._followers: dict[str, Follower] = {}
+        self._refusals: dict[str, Refusal] = {}
+        self._created: set[str] = set()
+        self._first = True
+        self._handled: str | None = None
+        self._handled_nodes: dict[str, str] = {}
+        self._written: tuple[object, ...] | None = None
+        self._resting = 0  # number of the rest that may be broken off; 0: none
+        self._rests = 0
+        self._steps = self._run()
+        world.later(0, self._resume)
+
+    # being driven
+
+    def _resume(self) -> None:
+        if self._operator.dead:
+            return
+        self._resting = 0
+        try:
+            wait = next(self._steps)
+        except StopIteration:
+            self._operator.finished(self)
+            return
+        except Died:
+            self._operator.die()
+            return
+        if isinstance(wait, _Rest):
+            self._rests += 1
+            self._resting = self._rests
+            delay = 0 if self._changed else wait.until - self._world.ms
+            self._world.later(delay, partial(self._rested, self._rests))
+        else:
+            self._world.later(wait, self._resume)
+
+    def _rested(self, number: int) -> None:
+        if self._resting == number:
+            self._resume()
+
+    def wake(self) -> None:
+        """Look again at what the cluster shows."""
+        self._stale = True
+        self.poke()
+
+    def poke(self) -> None:
+        """Take a turn."""
+        self._changed = True
+        if self._resting:
+            number = self._resting
+            self._world.later(0, partial(self._rested, number))
+
+    def stop(self) -> None:
+        """Follow no log any more."""
+        for follower in self._followers.values():
+            follower.stopped = True
+
+    # the loop
+
+    def _run(self) -> Steps:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                rest = yield from self._turn()
+                if rest is None:
+                    return
+                pause = _FIRST_PAUSE
+                yield rest
+            except ApiError:
+                yield pause
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                self.wake()
+
+    def _turn(self) -> Generator["int | _Rest", None, _Rest | None]:
+        self._changed = False
+        now = self._world.now
+        if self._stale or self._world.ms >= self._look_again:
+            self._stale = False
+            self._seen = yield from self._observe()
+        if self._seen is None:
+            return None
+        plan = yield from self._planned(self._seen, now=now)
+        self._look_again = self._world.ms_of(plan.wake_at)
+        yield from self._act(plan, self._seen, now=now)
+        if plan.done and not self._stale:
+            return None
+        return _Rest(self._look_again)
+
+    def _call(self, what: str, call: Callable[[], _T]) -> Generator["int | _Rest", None, _T]:
+        """One call of the API: it takes its time, may fail before or after it was done, and the operator may die."""
+        scenario, chance = self._cluster.scenario, self._chance
+        self._checks.called(what)
+        if not self._cluster.calm and chance.random() < scenario.stalls:
+            yield chance.choice((300, 2000, 8000))
+        if self._cluster.calm:
+            return call()
+        if chance.random() < scenario.crashes:
+            raise Died
+        failing = chance.random() < scenario.api_errors
+        if failing and chance.random() < 0.5:
+            self._say(f"{what} failed")
+            raise ApiError
+        answer = call()
+        if chance.random() < scenario.crashes:
+            raise Died
+        if failing:
+            self._say(f"{what} was done, but failed")
+            raise ApiError
+        return answer
+
+    def _say(self, text: str) -> None:
+        if self._world.tracing:
+            self._operator.say(text)
+
+    # observe
+
+    def _observe(self) -> Generator["int | _Rest", None, Seen | None]:
+        cluster, world = self._cluster, self._world
+        if not (yield from self._call("read run", lambda: cluster.exists)):
+            return None
+        version, status = cluster.version, cluster.status
+        cancel, suspend, token = cluster.cancel, cluster.suspend, cluster.token
+        if self._first:
+            self._handled, self._first = status.handled, False
+            self._handled_nodes = dict(cluster.handled)
+        asked = tuple(Request(token=value, unique_id=one) for one, value in cluster.node_tokens.items())
+        jobs = yield from self._call("list jobs", lambda: {n: job.facts(world) for n, job in cluster.jobs.items()})
+        pods = yield from self._call("list pods", self._pods)
+        while True:
+            index = len(self._decisions) + 1
+            record = yield from self._call("read record", partial(cluster.records.get, index))
+            if record is None:
+                break
+            self._decisions[index], self._versions[index] = record.decision, record.version
+            if record.sealed is not None:
+                self._sealed[index] = record.sealed
+        for index, decision in self._decisions.items():
+            self._follow(index, decision, pods)
+        return Seen(version, status, cancel, suspend, token, asked, jobs, pods)
+
+    def _pods(self) -> dict[str, tuple[Pod, PodFacts]]:
+        newest = sorted(self._cluster.pods.values(), key=lambda pod: (pod.created, pod.name))
+        return {pod.job.name: (pod, pod.facts(self._world)) for pod in newest}
+
+    def _follow(self, index: int, decision: Decision, pods: dict[str, tuple[Pod, PodFacts]]) -> None:
+        follower = self._followers.get(decision.name)
+        if index in self._sealed:
+            if follower is not None:
+                follower.stopped = True
+                del self._followers[decision.name]
+        elif follower is None and decision.name in pods:
+            pod, facts = pods[decision.name]
+            if facts.has_started or facts.over:
+                self._followers[decision.name] = Follower(operator=self._operator, pod=pod)
+
+    def _observation(self, seen: Seen, *, now: datetime) -> Observation:
+        scenario, status = self._cluster.scenario, seen.status
+        known = sorted(self._decisions.items())
+        ended = status.ended
+        if ended is not None and known and known[-1][1].name not in status.attempts:
+            ended = None  # a retry was decided on after the run had ended, and before its status said so
+        whole = (Request(token=seen.token),) if seen.token is not None and seen.token != self._handled else ()
+        nodes = tuple(one for one in seen.node_requests if self._handled_nodes.get(one.unique_id or "") != one.token)
+        return Observation(
+            run="r",
+            now=now,
+            attempts=tuple(self._attempt(index, decision, seen) for index, decision in known),
+            started=status.start_time is not None,
+            rules=Rules(
+                start_deadline=scenario.start_deadline,
+                active_deadline=scenario.active_deadline,
+                ttl=scenario.ttl,
+                cancel=seen.cancel,
+                suspend=seen.suspend,
+                retry=scenario.retry,
+            ),
+            requests=(*whole, *nodes),
+            ended=ended,
+            ended_at=status.ended_at if ended is not None else None,
+        )
+
+    def _attempt(self, index: int, decision: Decision, seen: Seen) -> Attempt:
+        name, sealed = decision.name, self._sealed.get(index)
+        follower = self._followers.get(name)
+        pod = seen.pods.get(name)
+        return Attempt(
+            name=name,
+            job=seen.jobs.get(name),
+            pod=pod[1] if pod is not None else None,
+            log=follower.facts if follower is not None and sealed is None else LogFacts(),
+            refusal=self._refusals.get(name),
+            created=name in seen.status.attempts or name in self._created,
+            began=seen.status.attempts.get(name),
+            decision=decision,
+            sealed=sealed,
+        )
+
+    def _planned(self, seen: Seen, *, now: datetime) -> Generator["int | _Rest", None, Plan]:
+        plan = self._plan(seen, now=now)
+        while plan.seal:
+            for assessment in plan.seal:
+                yield from self._seal(assessment)
+            for index, decision in self._decisions.items():
+                self._follow(index, decision, seen.pods)
+            plan = self._plan(seen, now=now)
+        return plan
+
+    def _plan(self, seen: Seen, *, now: datetime) -> Plan:
+        observation = self._observation(seen, now=now)
+        plan = plan_run(observation)
+        self._checks.planned(self._operator.name, observation, plan)
+        return plan
+
+    # act
+
+    def _seal(self, assessment: Assessment) -> Generator["int | _Rest", None, None]:
+        decision, outcome = assessment.attempt.decision, assessment.outcome
+        assert decision is not None
+        assert outcome is not None
+        index = decision.index
+        sealed = Sealed(
+            outcome=outcome,
+            state=assessment.state,
+            ended_at=self._world.now,
+            gone=assessment.gone,
+            started=assessment.attempt.started,
+        )
+        self._say(f"seals {decision.name}: {outcome.phase} {outcome.reason}{'' if sealed.gone else ', not known gone'}")
+        follower = self._followers.get(decision.name)
+        version = self._versions[index]
+        process, position = (follower.pod.process, follower.position) if follower is not None else (None, 0)
+
+        def seal() -> bool:
+            done = self._cluster.seal(index, sealed, version=version)
+            if done:
+                self._checks.oracle.sealed(sealed, decision, process, position)
+            return done
+
+        done = yield from self._call("seal", seal)
+        stored = self._cluster.records[index].sealed  # by another one, if it was not us
+        if stored is not None:
+            self._sealed[index] = sealed if done else stored
+
+    def _act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+        over = seen.status.ended is not None and plan.phase.terminal
+        if plan.start:
+            self.wake()
+            yield from self._call("start", lambda: self._mark_started(seen.version, now))
+            return
+        if not over:
+            yield from self._record(plan)
+            for name in plan.create:
+                yield from self._create(name)
+        yield from self._note_handled(plan, over=over)
+        if not over:
+            yield from self._show(plan, seen, now=now)
+        for job in plan.stop:
+            self._say(f"stops {job}")
+            self.wake()
+            yield from self._call("stop", partial(self._cluster.delete_job, job))
+        if plan.expire:
+            yield from self._call("expire", self._expire)
+
+    def _mark_started(self, version: int, now: datetime) -> None:
+        cluster = self._cluster
+        if cluster.version == version:
+            cluster.version += 1
+            cluster.status = replace(cluster.status, start_time=now)
+            cluster.changed("status")
+
+    def _expire(self) -> None:
+        self._cluster.exists = False
+        self.wake()
+
+    def _record(self, plan: Plan) -> Steps:
+        for decision in plan.record:
+            self.wake()
+            nodes = "all" if decision.nodes is None else " ".join(sorted(decision.nodes))
+            self._say(f"decides {decision.index} {decision.name}: {nodes} {decision.requests or ''}")
+            record = yield from self._call("record", partial(self._cluster.create_record, decision))
+            if record is None:
+                self._say("another one has decided")
+                return
+            self._decisions[decision.index], self._versions[decision.index] = record.decision, record.version
+
+    def _create(self, name: str) -> Steps:
+        decision = next(one for one in self._decisions.values() if one.name == name)
+        before = self._refusals.get(name)
+        try:
+            yield from self._call("create", partial(self._cluster.create_job, decision))
+        except Refused as error:
+            self._refusals[name] = Refusal(error.reason, str(error))
+            if before != self._refusals[name]:
+                self._say(f"{name} refused: {error}")
+                self.wake()
+            return
+        self._created.add(name)
+        self._refusals.pop(name, None)
+        self.wake()
+
+    def _note_handled(self, plan: Plan, *, over: bool) -> Steps:
+        for request in plan.handled:
+            self._say(f"handled {request}")
+            if request.unique_id is None:
+                self._handled = request.token
+                if over:
+                    yield from self._call("handled", partial(self._store_handled, request.token))
+            else:
+                self._handled_nodes[request.unique_id] = request.token
+                yield from self._call(
+                    "handled", partial(self._cluster.handled.__setitem__, request.unique_id, request.token)
+                )
+
+    def _store_handled(self, token: str) -> None:
+        self._cluster.status = replace(self._cluster.status, handled=token)
+
+    def _show(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+        if not plan.phase.terminal and not all(follower.caught_up for follower in self._followers.values()):
+            return
+        attempts = {
+            each.attempt.name: each.attempt.started or seen.status.attempts.get(each.attempt.name)
+            for each in plan.assessments
+            if each.attempt.job is not None or each.attempt.created or each.stage is Stage.ENDED
+        }
+        what = (plan.phase, plan.reason, plan.message, attempts, self._handled)
+        if self._written == what and seen.status.phase is plan.phase:
+            return
+        status = Status(
+            start_time=seen.status.start_time,
+            phase=plan.phase,
+            reason=plan.reason,
+            message=plan.message,
+            ended_at=(seen.status.ended_at or now) if plan.phase.terminal else None,
+            attempts=attempts,
+            handled=self._handled,
+        )
+        self._say(f"shows {plan.phase} {plan.reason}: {plan.message}")
+        yield from self._call("status", partial(self._write, status, plan))
+        self._written = what
+
+    def _write(self, status: Status, plan: Plan) -> None:
+        self._cluster.status = status
+        self._cluster.version += 1
+        self._checks.shown(status, plan)
+        if status.phase is not None and status.phase.terminal:
+            self._cluster.changed("status")

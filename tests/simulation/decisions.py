@@ -1,0 +1,108 @@
+"""What has to be true of a decision at the moment at which it is made."""
+
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.run import Observation, Plan
+from tests.simulation.oracle import KINDS, Heard, Oracle
+from tests.simulation.project import TESTS, Project
+from tests.simulation.scenario import Scenario
+from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
+from tests.simulation.world import World, broken
+
+
+class DecisionChecks:
+    """Checks decisions against what is known, and against the rules of the run."""
+
+    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse, oracle: Oracle) -> None:
+        self._world, self._scenario, self._warehouse, self._oracle = world, scenario, warehouse, oracle
+        self._project: Project = scenario.project
+
+    def check(self, observation: Observation, plan: Plan, decision: Decision) -> None:
+        """A decision is about to be recorded."""
+        self._restarts(decision)
+        if decision.nodes is None:
+            whole = [told for told in self._oracle.told.values() if told.decision.nodes is None]
+            if decision.index > 1 and any(told.words for told in whole):
+                broken("nothing again", f"{decision.name} is to execute everything although results are known")
+            return
+        if not decision.nodes:
+            broken("something to do", f"{decision.name} has no nodes")
+        heard = self._oracle.heard(plan)
+        for one in sorted(decision.nodes):
+            self._again(decision, one, heard)
+            self._ready(decision, one, heard)
+            self._alone(plan, decision, one)
+        if decision.kind is AttemptKind.RETRY and not decision.requests:
+            self._retried(observation, decision, heard)
+
+    def _restarts(self, decision: Decision) -> None:
+        """Lost pods are made up for as often as the rules say, unless a person asks for more."""
+        lost = self._oracle.losses
+        if lost > self._scenario.retry.max_restarts and not decision.requests:
+            broken("restarts by the rules", f"{decision.name} is decided on after {lost} losses")
+
+    def _alone(self, plan: Plan, decision: Decision, one: str) -> None:
+        if one.startswith("unit_test.") and self._project.nodes[one].parents[0] not in (decision.nodes or ()):
+            broken("what dbt can execute", f"{decision.name} has {one} without its model")
+        for each in plan.assessments:
+            node = each.state.nodes.get(one) if each.live else None
+            if node is not None and node.cancelled and node.status == "error":
+                broken("one answer to one loss", f"{decision.name} has {one}, which {each.attempt.name} stops")
+
+    def _ready(self, decision: Decision, one: str, heard: Heard) -> None:
+        """What a node needs is executed before it, or has succeeded: tests hold back what is built from their node."""
+        project = self._project
+        if project.nodes[one].kind == "unit_test":
+            return
+        needs = {*project.parents[one], *project.unit_tests.get(one, ())}
+        if project.nodes[one].kind not in TESTS:
+            tests = (test for test in project.executables if test.startswith("test."))
+            needs |= {test for test in tests if len(project.parents[test]) == 1 and needs & set(project.parents[test])}
+        for need in sorted(needs - (decision.nodes or frozenset())):
+            if need in project.executables and heard.last(need)[1] not in GOOD:
+                broken("nothing before its time", f"{decision.name} has {one}, and {need} has not succeeded")
+
+    def _again(self, decision: Decision, one: str, heard: Heard) -> None:
+        """A node that dbt reported as successful is executed again for a reason only."""
+        index, word = heard.last(one)
+        if word not in GOOD:
+            return
+        project = self._project
+        if project.nodes[one].kind in TESTS:
+            tested = project.tested(one)
+            excused = not (decision.nodes or frozenset()).isdisjoint(tested) or heard.last_begun(tested) > index
+        else:
+            tests = [node for node in project.executables if node.startswith(("test.", "unit_test."))]
+            excused = any(heard.last(test)[1] not in ("", *GOOD) for test in tests if one in project.tested(test))
+        if not excused:
+            broken("nothing again", f"{decision.name} is to execute {one}, which succeeded in attempt {index}")
+
+    def _retried(self, observation: Observation, decision: Decision, heard: Heard) -> None:
+        """A retry has a node that failed, not too often, in a way that is retried, and its backoff is over."""
+        rules, excuses = self._scenario.retry, []
+        for one in sorted(decision.nodes or ()):
+            failed_in = [index for index, words in heard.words.items() if words.get(one) in (*BAD, "bad")]
+            count = sum(index >= self._oracle.since for index in failed_in)
+            if not count and failed_in:
+                return  # it failed before a person asked for a retry
+            failed = self._failed(one, failed_in)
+            if not count or failed is None:
+                continue
+            if count > rules.limit or KINDS[failed.word] not in rules.on:
+                excuses.append(f"{one} failed {count} times, {failed.word} at last")
+                continue
+            earliest = self._world.moment(failed.ended or 0) + rules.wait(count)
+            if self._scenario.skews != (0,) or observation.now >= earliest:
+                return
+            excuses.append(f"{one} has to wait until {earliest}")
+        broken("retries by the rules", f"{decision.name} retries {sorted(decision.nodes or ())}: {excuses}")
+
+    def _failed(self, one: str, failed_in: list[int]) -> Execution | None:
+        """The last failure of a node that was heard of, as it really happened."""
+        jobs = {self._oracle.cluster.records[index].decision.name for index in failed_in}
+        failed = [
+            each
+            for each in self._warehouse.executions
+            if each.node == one and each.word in BAD and each.process.job in jobs
+        ]
+        return failed[-1] if failed else None

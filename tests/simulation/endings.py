@@ -1,0 +1,106 @@
+"""What has to be true when a run is said to have ended."""
+
+from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.view import node_views
+from dbt_operator.plan.run import Plan
+from tests.simulation.cluster import Status
+from tests.simulation.oracle import KINDS, LOST, Oracle
+from tests.simulation.project import Project
+from tests.simulation.scenario import Scenario
+from tests.simulation.warehouse import BAD, GOOD, Warehouse
+from tests.simulation.world import broken
+
+# Ends that another attempt would come to as well, and hooks of which it is not known whether they have run.
+_FATAL = frozenset(
+    {
+        RunReason.HOOK_FAILED,
+        RunReason.PARSE_ERROR,
+        RunReason.SELECTOR_ERROR,
+        RunReason.DBT_ERROR,
+        RunReason.ADMISSION_DENIED,
+        RunReason.CONNECTION_FAILED,
+        RunReason.RUNNER_FAILED,
+    }
+)
+
+
+class EndingChecks:
+    """Checks terminal phases against what really happened, and against what was left undone."""
+
+    def __init__(self, *, scenario: Scenario, warehouse: Warehouse, oracle: Oracle) -> None:
+        self._scenario, self._warehouse, self._oracle = scenario, warehouse, oracle
+        self._project: Project = scenario.project
+
+    def check(self, status: Status, plan: Plan, *, wished: set[str], one_operator: bool) -> None:
+        """The run is said to have ended. `wished`: what people have asked for at any time."""
+        if status.phase is RunPhase.SUCCEEDED:
+            self._all_succeeded()
+        if status.phase is RunPhase.CANCELLED and "cancel" not in wished:
+            broken("the right phase", "the run is Cancelled and nobody has asked for it")
+        if not one_operator:
+            return  # of two operators each may know what the other one does not
+        for one, view in node_views(state=plan.history).items():
+            if not view.phase.terminal:
+                broken("nodes end with the run", f"{one} is {view.phase} although the run is {status.phase}")
+        words = {one: self._oracle.word(one) for one in self._project.executables}
+        if status.phase is RunPhase.SUCCEEDED:
+            self._success(words)
+        elif not self._explained(status, wished):
+            self._failure(words, status)
+
+    def _all_succeeded(self) -> None:
+        """Each node's last execution, whoever made it and whoever heard of it, was a success."""
+        project = self._project
+        last = {execution.node: execution for execution in self._warehouse.executions}
+        for one in project.executables:
+            word = (last[one].word or "running") if one in last else "not executed"
+            if word not in GOOD:
+                broken("success of every node", f"the run Succeeded, and {one} was last {word}")
+        for one in project.executables:
+            for tested in project.tested(one) if one.startswith("test.") else ():
+                if tested in last and last[one].began < (last[tested].ended or 0):
+                    broken("success of every node", f"{tested} was built after its test {one} had passed")
+
+    def _success(self, words: dict[str, str]) -> None:
+        if not _done(words):
+            broken("the right phase", f"the run Succeeded, but {words}")
+        last = max(self._oracle.recent, key=lambda told: told.sealed.ended_at)
+        finished = last.sealed.state.finished
+        if self._project.end_hooks and (finished is None or finished.cancelled):
+            broken("the right phase", "the run Succeeded, and nobody knows whether its last hooks have run")
+
+    def _explained(self, status: Status, wished: set[str]) -> bool:
+        """Whether the run may have ended without success for another reason than its nodes."""
+        asked = wished & {"cancel", "suspend"} or self._scenario.active_deadline is not None
+        reasons = {told.sealed.outcome.reason for told in self._oracle.recent}
+        # Killed between dbt's last word and its exit: of two facts that disagree the worse one is believed.
+        killed = "its process ended with exit code" in status.message
+        # What is skipped for the sake of a hook is skipped again and again.
+        hooks = not all(self._project.start_hook)
+        return bool(asked or killed or hooks or reasons & _FATAL or status.reason in _FATAL)
+
+    def _failure(self, words: dict[str, str], status: Status) -> None:
+        recent = self._oracle.recent
+        if not _done(words):
+            self._nothing_left(words, status)
+        elif not (self._project.end_hooks and recent and recent[-1].sealed.outcome.reason in LOST):
+            broken("the right phase", f"all nodes succeeded, yet the run is {status.phase}: {status.message}")
+
+    def _nothing_left(self, words: dict[str, str], status: Status) -> None:
+        """A run does not give up while its rules allow another attempt."""
+        rules, recent = self._scenario.retry, self._oracle.recent
+        if self._oracle.losses > rules.max_restarts or self._project.fail_fast or self._oracle.rooted:
+            return
+        for one, word in words.items():
+            if any(words[need] not in GOOD for need in self._project.needs[one]):
+                continue
+            count = self._oracle.failures(one)
+            if word in BAD and KINDS[word] in rules.on and count <= rules.limit:
+                broken("retried as often as allowed", f"{one} failed {count} times ({word}), and the run is over")
+            if word in ("", "skipped") and not any(told.in_vain(one) for told in recent):
+                broken("nothing is left", f"{one} could be executed, and the run is over: {status.message}")
+
+
+def _done(words: dict[str, str]) -> bool:
+    return all(word in GOOD for word in words.values())

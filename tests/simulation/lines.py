@@ -1,0 +1,115 @@
+"""The lines that our runner prints, as bytes."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tests.simulation.project import Node, Project
+
+_encode = msgspec.json.Encoder().encode
+
+STATUS = {"compile": "error", "partial": "partial success", "lost": "error"}
+_MESSAGES = {
+    "error": "Database Error in model\n  relation does not exist",
+    "compile": "Compilation Error in model\n  'nothing' is undefined",
+    "partial": "PARTIAL SUCCESS (2/3)",
+    "lost": 'Database Error\n  connection to server at "db" failed: Connection refused',
+    "fail": "Got 3 results, configured to fail if != 0",
+    "cancelled": "Runtime Error\n  INTERRUPT Error: Interrupted!",
+}
+_LOG_NAMES = {
+    "test": "LogTestResult",
+    "unit_test": "LogTestResult",
+    "seed": "LogSeedResult",
+    "snapshot": "LogSnapshotResult",
+}
+
+
+def event(seq: int, ts: datetime, name: str, data: Mapping[str, Any], *, level: str = "info", who: str = "i") -> bytes:
+    """One event in dbt's envelope."""
+    info = {"name": name, "level": level, "ts": ts, "invocation_id": who, "code": "", "msg": "", "thread": "MainThread"}
+    return _encode({"seq": seq, "info": info, "data": data})
+
+
+def described(node: Node, *, selected: bool = True) -> dict[str, Any]:
+    """A node as SelectedNodes lists it."""
+    return {
+        "unique_id": node.unique_id,
+        "name": node.name.partition(".")[0],
+        "resource_type": node.kind,
+        "package": "p",
+        "path": f"{node.name}.sql",
+        "materialized": node.materialized,
+        "relation": None,
+        "tags": [],
+        "depends_on": list(node.parents),
+        "fqn": ["p", node.name],
+        "attached_node": node.attached,
+        "selected": selected,
+    }
+
+
+def listed(project: Project, chosen: Iterable[str], *, able: frozenset[str]) -> list[dict[str, Any]]:
+    """The nodes of SelectedNodes: the chosen ones, and the ephemeral models and sources above them."""
+    chosen = set(chosen)
+    found = set(chosen)
+    waiting = sorted(chosen)
+    while waiting:
+        for parent in project.nodes[waiting.pop()].parents:
+            if parent not in found and parent not in able:
+                found.add(parent)
+                waiting.append(parent)
+    return [described(node, selected=one in chosen) for one, node in project.nodes.items() if one in found]
+
+
+def node_info(node: Node, status: str) -> dict[str, Any]:
+    """dbt's node_info."""
+    return {
+        "unique_id": node.unique_id,
+        "node_name": node.name,
+        "resource_type": node.kind,
+        "node_status": status,
+        "materialized": node.materialized,
+    }
+
+
+def started(node: Node) -> tuple[str, dict[str, Any]]:
+    """dbt begins with a node."""
+    return "LogStartLine", {"node_info": node_info(node, "started"), "index": 1, "total": 1}
+
+
+def logged(node: Node, word: str) -> tuple[str, dict[str, Any], str]:
+    """dbt's own line about the end of a node."""
+    status = STATUS.get(word, word)
+    level = "error" if status in ("error", "fail") else "info"
+    if node.kind in ("test", "unit_test"):
+        data = {
+            "node_info": node_info(node, status),
+            "status": status,
+            "attached_node": node.attached,
+            "num_failures": 0,
+        }
+        return "LogTestResult", data, level
+    said = "OK" if status == "success" else status
+    return _LOG_NAMES.get(node.kind, "LogModelResult"), {"node_info": node_info(node, status), "status": said}, level
+
+
+def result(node: Node, word: str, *, began: datetime | None, ended: datetime) -> tuple[str, dict[str, Any]]:
+    """The runner's NodeResult."""
+    return "NodeResult", {
+        "unique_id": node.unique_id,
+        "resource_type": node.kind,
+        "name": node.name,
+        "status": STATUS.get(word, word),
+        "message": message(word),
+        "execution_time": 0.5,
+        "started_at": began,
+        "completed_at": ended,
+    }
+
+
+def message(word: str) -> str:
+    """dbt's text about such a result."""
+    return _MESSAGES.get(word, "OK" if word == "success" else "")

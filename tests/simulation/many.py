@@ -1,0 +1,39 @@
+"""Many seeds, on several processes."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.story import Report, Story
+
+_BATCH = 100
+
+
+def play(seeds: Sequence[int], *, processes: int) -> Iterator[list[Report]]:
+    """The reports, in batches, in the order of the seeds."""
+    batches = [seeds[at : at + _BATCH] for at in range(0, len(seeds), _BATCH)]
+    if processes == 1 or len(batches) == 1:
+        yield from map(play_batch, batches)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = [pool.submit(play_batch, batch) for batch in batches[: 4 * processes]]
+        rest = iter(batches[4 * processes :])
+        while waiting:
+            yield waiting.pop(0).result()
+            batch = next(rest, None)
+            if batch is not None:
+                waiting.append(pool.submit(play_batch, batch))
+
+
+def play_batch(seeds: Sequence[int]) -> list[Report]:
+    """The reports of these seeds, without their traces."""
+    return [Story(seed=seed).run() for seed in seeds]
+
+
+def tell(seed: int) -> int:
+    """Print the story of a seed; 1 when an invariant is broken."""
+    report = Story(seed=seed, tracing=True).run()
+    sys.stdout.write("".join(f"{line}\n" for line in report.trace))
+    end = f"{report.phase}, {report.attempts} attempts, {report.turns} turns"
+    sys.stdout.write(f"seed {seed}: {report.message or 'all is well'} ({end})\n")
+    return 0 if report.broken is None else 1

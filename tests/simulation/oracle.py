@@ -1,0 +1,169 @@
+"""What can be known of a run, worked out anew from the lines that were really read, in the simulation's own words."""
+
+from dataclasses import dataclass, field
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import RetryOn
+from dbt_operator.plan.attempt import Decision, Sealed
+from dbt_operator.plan.run import Plan
+from tests.simulation.cluster import Cluster
+from tests.simulation.process import Process
+from tests.simulation.project import Project
+from tests.simulation.warehouse import BAD, GOOD
+from tests.simulation.world import broken
+
+# Reasons that say nothing about the nodes: the work is taken up again, as often as the run's restarts allow.
+LOST = frozenset(
+    {
+        RunReason.OOM_KILLED,
+        RunReason.EVICTED,
+        RunReason.POD_LOST,
+        RunReason.LOG_UNREADABLE,
+        RunReason.IMAGE_PULL_FAILED,
+        RunReason.START_DEADLINE_EXCEEDED,
+    }
+)
+KINDS = {
+    "fail": RetryOn.TESTS_FAILED,
+    "compile": RetryOn.COMPILE_ERROR,
+    "partial": RetryOn.PARTIAL_SUCCESS,
+    "error": RetryOn.ERROR,
+    "lost": RetryOn.ERROR,
+}
+_WORDS = {
+    NodePhase.SUCCEEDED: "success",
+    NodePhase.FAILED: "bad",
+    NodePhase.SKIPPED: "skipped",
+    NodePhase.CANCELLED: "cancelled",
+}
+
+
+@dataclass
+class Told:
+    """What is known of an ended attempt by its log: the part of it that was read."""
+
+    decision: Decision
+    sealed: Sealed
+    words: dict[str, str] = field(default_factory=dict)  # how nodes ended, in the words of the simulated dbt
+    begun: frozenset[str] = frozenset()
+
+    @property
+    def lost(self) -> bool:
+        """Whether its pod was lost before dbt had come to its own end."""
+        finished = self.sealed.state.finished
+        return self.sealed.outcome.reason in LOST and (finished is None or finished.cancelled)
+
+    def in_vain(self, one: str) -> bool:
+        """Whether dbt ended by itself and without a word about the end of this node: it would do so again."""
+        interrupted = self.lost or self.sealed.outcome.reason is RunReason.SUSPENDED
+        mine = self.decision.nodes is None or one in self.decision.nodes
+        return mine and not interrupted and one not in self.words
+
+
+@dataclass
+class Heard:
+    """What is known at the moment of a decision, by the index of the attempt; of live ones as far as they were read."""
+
+    words: dict[int, dict[str, str]]
+    begun: dict[int, frozenset[str]]
+
+    def last(self, one: str) -> tuple[int, str]:
+        """The last word about a node and the attempt that said it; 0 and "" when there is none."""
+        index = max((index for index, words in self.words.items() if one in words), default=0)
+        return index, self.words[index][one] if index else ""
+
+    def last_begun(self, nodes: tuple[str, ...]) -> int:
+        """The last attempt that has begun with one of these nodes."""
+        return max((index for index, begun in self.begun.items() if begun.intersection(nodes)), default=0)
+
+
+class Oracle:
+    """Knows what was sealed, and what of it stands."""
+
+    def __init__(self, *, project: Project, cluster: Cluster) -> None:
+        self.project, self.cluster = project, cluster
+        self.told: dict[int, Told] = {}
+
+    def sealed(self, sealed: Sealed, decision: Decision, process: Process | None, position: int) -> None:
+        """The end of an attempt was stored, when so many lines of its log had been read."""
+        if decision.index in self.told:
+            broken("sealed once", f"{decision.name} is sealed again")
+        told = Told(decision, sealed)
+        self.told[decision.index] = told
+        if process is None:
+            return
+        told.begun = frozenset(node for line, node in process.starts if line <= position)
+        told.words = {node: word for line, node, word in process.reports if line <= position}
+        for one, word in told.words.items():
+            node = sealed.state.nodes.get(one)
+            other = NodePhase.SKIPPED if word == "skipped" else NodePhase.FAILED
+            if node is None or node.phase is not (NodePhase.SUCCEEDED if word in GOOD else other):
+                broken("the log is understood", f"{one} ended with {word} and is stored as {node and node.phase}")
+
+    @property
+    def since(self) -> int:
+        """The first attempt of the present episode: a person has asked for it, after the run had ended."""
+        made = {index: record.decision for index, record in self.cluster.records.items() if record.decision.requests}
+        began = (
+            index
+            for index, decision in made.items()
+            if decision.roots is not None or any(one.unique_id is None for one in decision.requests)
+        )
+        return max(began, default=1)
+
+    @property
+    def rooted(self) -> bool:
+        """Whether the episode is limited to some nodes and what is below them."""
+        record = self.cluster.records.get(self.since)
+        return record is not None and record.decision.roots is not None
+
+    @property
+    def recent(self) -> list[Told]:
+        """The ended attempts of the episode."""
+        return [told for index, told in sorted(self.told.items()) if index >= self.since]
+
+    @property
+    def losses(self) -> int:
+        """How often pods were lost in this episode; those that were alive when another one went count with it."""
+        lost = sorted((told for told in self.recent if told.lost), key=lambda told: told.sealed.ended_at)
+        groups: list[Told] = []
+        for told in lost:
+            started = told.sealed.started
+            if not groups or started is None or started >= groups[-1].sealed.ended_at:
+                groups.append(told)
+        return len(groups)
+
+    def word(self, one: str) -> str:
+        """How the last execution of a node ended that was heard of; "" when nothing stands for it."""
+        since = 0
+        if one.startswith("test."):
+            tested = [node for node in self.project.tested(one) if node in self.project.executables]
+            since = max((index for index, told in self.told.items() if told.begun.intersection(tested)), default=0)
+        for index in sorted((index for index in self.told if index >= since), reverse=True):
+            told = self.told[index]
+            if one in told.words and told.words[one] != "cancelled":
+                return told.words[one]
+            if one in told.begun or one in told.words:
+                return ""
+        return ""
+
+    def failures(self, one: str) -> int:
+        """How often the node failed in this episode, as far as was heard, or was executed in vain."""
+        return sum(told.words.get(one) in BAD or told.in_vain(one) for told in self.recent)
+
+    def heard(self, plan: Plan) -> Heard:
+        """What is known when this plan is made."""
+        heard = Heard(
+            words={index: told.words for index, told in self.told.items()},
+            begun={index: told.begun for index, told in self.told.items()},
+        )
+        for each in plan.assessments:
+            made = each.attempt.decision
+            if each.live and made is not None:
+                said = each.state.nodes.items()
+                heard.words[made.index] = {one: _WORDS[node.phase] for one, node in said if node.phase.terminal}
+                heard.begun[made.index] = frozenset(
+                    one for one, node in said if node.phase not in (NodePhase.PENDING, NodePhase.SKIPPED)
+                )
+        return heard

@@ -1,0 +1,392 @@
+"""A dbt process in a pod: it lists its nodes, executes them as `dbt build` does, and prints what our runner prints."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from random import Random
+from typing import Any
+
+from tests.simulation import lines
+from tests.simulation.project import TESTS
+from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
+from tests.simulation.world import World
+
+
+class Process:
+    """One process, from its start to its end. `log`: complete lines; a kill may leave a piece of one after them."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        chance: Random,
+        warehouse: Warehouse,
+        job: str,
+        number: int,
+        nodes: frozenset[str] | None,
+        exited: Callable[[int], None],
+        hang_until: int,
+        skew: int = 0,
+    ) -> None:
+        self.world, self._chance, self._warehouse, self.job = world, chance, warehouse, job
+        self._project = warehouse.project
+        self._exited = exited
+        self._hang_until = hang_until
+        self._skew = timedelta(milliseconds=skew)
+        self._number = number
+        self.nodes = nodes
+        self.alive = True
+        self.log: list[bytes] = []
+        self.piece = b""  # the beginning of a line that was never ended
+        self.reports: list[tuple[int, str, str]] = []  # line, node, word: what was printed about ends of nodes
+        self.starts: list[tuple[int, str]] = []  # line, node: what was printed about beginnings
+        self.graph_line: int | None = None
+        self.finished_line: int | None = None
+        self.todo: dict[str, None] = {}  # what it has not ended yet and may still execute
+        self.running: dict[str, Execution] = {}
+        self._skipped: set[str] = set()
+        self._results: dict[str, str] = {}
+        self._cancelling = False
+        self._ending = False
+        warehouse.processes.append(self)
+        self._later(chance.randint(200, 1500), self._boot)
+
+    # printing
+
+    def _print(self, name: str, data: dict[str, Any], *, level: str = "info") -> int:
+        ts = self.world.now + self._skew
+        self.log.append(lines.event(len(self.log) + 1, ts, name, data, level=level))
+        return len(self.log)
+
+    def _later(self, delay: int, action: Callable[[], None]) -> None:
+        def act() -> None:
+            if self.alive:
+                action()
+
+        self.world.later(delay, act)
+
+    # the beginning
+
+    def _boot(self) -> None:
+        if self._ending:
+            return
+        self._print("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "attempt": "a", "run_uid": "u"})
+        self._print("MainReportVersion", {"version": "=1.11.16", "log_version": 3})
+        self._later(self._chance.randint(200, 2500), self._parse)
+
+    def _parse(self) -> None:
+        if self._ending or self._cancelling:
+            return
+        project = self._project
+        self._print("AdapterRegistered", {"adapter_name": project.adapter, "adapter_version": "=1.0.0"})
+        if project.fatal:
+            self._finish(code=2, error={"kind": project.fatal, "message": "it does not work"}, phase="parse")
+            return
+        chosen = self._chosen()
+        able = frozenset(project.executables)
+        entries = lines.listed(project, chosen, able=able)
+        # In several parts, now and then, of which some may be read and others be lost.
+        cut = self._chance.randint(1, len(entries)) if self._chance.random() < 0.3 else len(entries)
+        pages = [page for page in (entries[:cut], entries[cut:]) if page]
+        for part, page in enumerate(pages, start=1):
+            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page}
+            self.graph_line = self._print("SelectedNodes", data)
+        self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
+        self.todo = {one: None for one in project.nodes if one in chosen}
+        self._later(self._chance.randint(50, 800), self._execute)
+
+    def _chosen(self) -> frozenset[str]:
+        project = self._project
+        if self.nodes is None:
+            return frozenset(one for one, node in project.nodes.items() if node.kind != "source")
+        along = (test for one in self.nodes for test in project.unit_tests.get(one, ()))
+        return self.nodes.union(along)
+
+    def _execute(self) -> None:
+        if self._ending or self._cancelling:
+            return
+        project = self._project
+        if not self._warehouse.reachable(self.world.ms):
+            self.todo.clear()
+            text = "Database Error\n  could not connect to server: Connection refused"
+            self._finish(code=2, error={"kind": "connection", "message": text}, phase="execute")
+            return
+        self._print(
+            "ConcurrencyLine", {"num_threads": project.threads, "target_name": "dev", "node_count": len(self.todo)}
+        )
+        if not _nth(project.start_hook, self._number):
+            self._hook("on-run-start", "error")
+            for one in list(self.todo):
+                self._skip(one)
+            self._end_of_nodes(failed=True)
+            return
+        self._fill()
+
+    # executing
+
+    def _fill(self) -> None:
+        """Take from the queue what may run, and skip what must not, as long as a thread is free."""
+        if self._ending or self._cancelling:
+            return
+        while any(self._take(one) for one in list(self.todo) if self._ready(one)):
+            pass
+        if not self.running and not self._ending and not any(self._queued(one) for one in self.todo):
+            self._end_of_nodes(failed=any(word in BAD for word in self._results.values()))
+
+    def _ready(self, one: str) -> bool:
+        """Whether dbt's queue gives the node out: all that is ahead of it has ended."""
+        project = self._project
+        if one not in self.todo or one in self.running or project.nodes[one].kind == "unit_test":
+            return False
+        return not any(other in self.todo for other in project.ahead[one] if project.nodes[other].kind != "unit_test")
+
+    def _take(self, one: str) -> bool:
+        """Skip the node, or begin with it if a thread is free; whether something came to its end."""
+        if one in self._skipped:
+            for test in self._project.unit_tests.get(one, ()):
+                if test in self.todo:
+                    self._skip(test)
+            self._skip(one)
+            return True
+        return len(self.running) < self._project.threads and self._begin(one)
+
+    def _queued(self, one: str) -> bool:
+        """Whether dbt comes to the node; a unit test is executed with its model only."""
+        node = self._project.nodes[one]
+        return node.kind != "unit_test" or node.parents[0] in self.todo
+
+    def _begin(self, one: str) -> bool:
+        """Begin with a node, its unit tests before it; whether something came to its end at once."""
+        tests = [test for test in self._project.unit_tests.get(one, ()) if test in self.todo]
+        if any(test in self.running for test in tests):
+            return False
+        if tests:
+            self._start(tests[0])
+            return False
+        if self._project.nodes[one].materialized == "ephemeral":
+            self._report(one, "success")
+            return True
+        self._start(one)
+        return False
+
+    def _start(self, one: str) -> None:
+        self._warehouse.on_start(self, one)
+        name, data = lines.started(self._project.nodes[one])
+        line = self._print(name, data)
+        self.starts.append((line, one))
+        execution = Execution(one, self, self.world.ms)
+        self.running[one] = execution
+        self._warehouse.executions.append(execution)
+        length = self._chance.choice((150, 400, 900, 2000, 5000, 12000))
+        if self._chance.random() < 0.01:
+            length = max(length, self._hang_until - self.world.ms)
+        self._later(length, partial(self._end, one, execution))
+
+    def _end(self, one: str, execution: Execution) -> None:
+        if self.running.get(one) is not execution or self._ending:
+            return
+        word = self._project.result(one)
+        if self._cancelling and word in BAD:
+            word = "cancelled"  # nobody can tell such an error from how a cancelled query comes back
+        if word in GOOD and not self._warehouse.reachable(self.world.ms):
+            word = "lost" if self._project.nodes[one].kind not in TESTS else "error"
+        self._close(one, word)
+        if self._cancelling:
+            return
+        if word == "silent":
+            self._fill()
+            return
+        if word in BAD and self._project.fail_fast:
+            self._fail_fast()
+            return
+        self._fill()
+
+    def _close(self, one: str, word: str) -> None:
+        execution = self.running.pop(one)
+        execution.ended, execution.word = self.world.ms, word
+        if word != "cancelled":
+            self._project.executed[one] = self._project.executed.get(one, 0) + 1
+        self._report(one, word, began=self.world.moment(execution.began) + self._skew)
+
+    def _report(self, one: str, word: str, *, began: datetime | None = None) -> None:
+        if word == "silent":  # dbt never says how it ended, nor does anything wait for it in vain
+            self.todo.pop(one, None)
+            return
+        node = self._project.nodes[one]
+        said = "error" if word == "cancelled" else word
+        if self._chance.random() < 0.5:
+            name, data, level = lines.logged(node, said)
+            self._print(name, data, level=level)
+            self.reports.append((len(self.log), one, word))
+        name, data = lines.result(node, said, began=began, ended=self.world.now + self._skew)
+        data["message"] = lines.message(word)
+        self._print(name, data)
+        self.reports.append((len(self.log), one, word))
+        self._results[one] = word
+        self.todo.pop(one, None)
+        if word in BAD:
+            self._hold_back(one)
+
+    def crash(self) -> None:
+        """The process ends by itself, without its record."""
+        self.kill()
+        self._exited(1)
+
+    def _skip(self, one: str) -> None:
+        node = self._project.nodes[one]
+        self._print("SkippingDetails", {"node_info": lines.node_info(node, "skipped"), "resource_type": node.kind})
+        self.reports.append((len(self.log), one, "skipped"))
+        self._results[one] = "skipped"
+        self.todo.pop(one, None)
+        self._hold_back(one)
+
+    def _hold_back(self, one: str) -> None:
+        project = self._project
+        if project.nodes[one].kind == "unit_test":
+            self._skipped.update(project.nodes[one].parents[:1])
+            self._skipped.update(test for test in project.unit_tests[project.nodes[one].parents[0]])
+            for test in project.unit_tests[project.nodes[one].parents[0]]:
+                if test in self.todo and test not in self.running:
+                    self._skip_quietly(test)
+            return
+        self._skipped.update(other for other in project.nodes if one in project.ahead[other])
+
+    def _skip_quietly(self, test: str) -> None:
+        """A unit test after one that failed: marked as skipped without holding back anything more."""
+        node = self._project.nodes[test]
+        self.todo.pop(test, None)
+        self._print("SkippingDetails", {"node_info": lines.node_info(node, "skipped"), "resource_type": node.kind})
+        self.reports.append((len(self.log), test, "skipped"))
+        self._results[test] = "skipped"
+
+    def _hook(self, which: str, status: str) -> None:
+        one = f"operation.p.p-{which}-0"
+        data = {
+            "unique_id": one,
+            "resource_type": "operation",
+            "name": f"p-{which}-0",
+            "status": status,
+            "message": "boom",
+        }
+        self._print("NodeResult", data)
+        self._results[one] = "error" if status == "error" else "success"
+
+    # the end
+
+    def _fail_fast(self) -> None:
+        self._cancelling = True
+        for one in self.running:
+            self._print("LogCancelLine", {"conn_name": one}, level="error")
+        self._later(self._chance.randint(50, 800), self._failed_fast)
+
+    def _failed_fast(self) -> None:
+        if self._ending:
+            return
+        for one in list(self.running):
+            self._close(one, "cancelled")
+        left = [one for one in self.todo if self._project.nodes[one].kind != "unit_test"]
+        self.todo.clear()
+        self._end_of_nodes(failed=True, never_begun=left)
+
+    def _end_of_nodes(self, *, failed: bool, never_begun: list[str] | None = None) -> None:
+        self.todo.clear()
+        if self._project.end_hooks:
+            good = _nth(self._project.end_hook, self._number)
+            self._hook("on-run-end", "success" if good else "error")
+            failed = failed or not good
+        for one in never_begun or ():
+            self._results[one] = "skipped fast"
+        self._finish(code=1 if failed else 0)
+
+    def _finish(
+        self, *, code: int, error: dict[str, str] | None = None, phase: str = "execute", cancelled: bool = False
+    ) -> None:
+        self._ending = True
+        able = [
+            one
+            for one in self._results
+            if one.startswith("operation.") or self._project.nodes[one].materialized != "ephemeral"
+        ]
+        entries = [
+            {
+                "unique_id": one,
+                "status": "skipped"
+                if word == "skipped fast"
+                else "error"
+                if word == "cancelled"
+                else lines.STATUS.get(word, word),
+                "execution_time": 0.5,
+                "failures": None,
+                "message": "Skipping due to fail_fast" if word == "skipped fast" else lines.message(word),
+            }
+            for one in able
+            for word in (self._results[one],)
+        ]
+        self._print("RunResults", {"part": 1, "parts": 1, "total": len(entries), "results": entries})
+        self.finished_line = self._print(
+            "RunFinished",
+            {
+                "exit_code": code,
+                "success": code == 0,
+                "cancelled": cancelled,
+                "invocation_id": "i",
+                "error": error,
+                "phase": phase,
+                "results": len(entries),
+                "peak_memory_bytes": 1,
+            },
+        )
+        self.todo.clear()
+        self._later(self._chance.choice((5, 100, 1500)), partial(self._exit, code))
+
+    def _exit(self, code: int) -> None:
+        self.alive = False
+        self._exited(code)
+
+    @property
+    def working(self) -> bool:
+        """Whether it has the database open."""
+        return self.alive and self.graph_line is not None and not self._ending
+
+    def may_execute(self, one: str) -> bool:
+        """Whether it is going to come to this node."""
+        return one in self.todo and one not in self._skipped and not self._cancelling
+
+    def terminate(self) -> None:
+        """SIGTERM: dbt cancels its queries and ends; how long that takes the warehouse decides."""
+        if not self.alive or self._ending or self._cancelling:
+            return
+        self._cancelling = True
+        if not self.log:
+            self._print("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "attempt": "a", "run_uid": "u"})
+        self._print("CancelRequested", {"signal": "SIGTERM"})
+        for one in self.running:
+            self._print("LogCancelLine", {"conn_name": one}, level="error")
+        self._later(self._chance.choice((100, 900, 3000, 20000)), self._cancelled)
+
+    def _cancelled(self) -> None:
+        if self._ending:
+            return
+        for one in list(self.running):
+            self._close(one, "cancelled")
+        self.todo.clear()
+        self._print("EndOfRunSummary", {"keyboard_interrupt": True, "num_errors": 0, "num_partial_success": 0})
+        error = {"kind": "interrupted", "message": "dbt was interrupted"}
+        self._finish(code=2, error=error, phase="execute" if self.graph_line else "parse", cancelled=True)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing more is printed, and the line that was being printed is cut."""
+        if not self.alive:
+            return
+        self.alive = False
+        for execution in self.running.values():
+            execution.ended, execution.word = self.world.ms, "killed"
+        self.running.clear()
+        self.todo.clear()
+        if self.log and self._chance.random() < 0.3:
+            line = self.log[-1]
+            self.piece = line[: self._chance.randint(1, len(line) - 1)]
+
+
+def _nth(values: tuple[bool, ...], number: int) -> bool:
+    return values[min(number, len(values) - 1)]

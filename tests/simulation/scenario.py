@@ -1,0 +1,123 @@
+"""What one seed is about: the project, the rules, and what people and the cluster do to the run."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+
+from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.plan.repair import RetryRules
+from tests.simulation.project import Project, draw_project
+from tests.simulation.world import World
+
+FATES = (
+    "kill",
+    "oom",
+    "evict",
+    "evict away",
+    "delete",
+    "force",
+    "node lost",
+    "crash",
+    "drain",
+    "job",
+    "job foreground",
+    "job orphan",
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All that is drawn before the story begins. Times are in milliseconds from the beginning."""
+
+    project: Project
+    retry: RetryRules
+    start_deadline: timedelta
+    active_deadline: timedelta | None
+    ttl: timedelta | None
+    grace_ms: int
+    calm: int  # from then on nothing goes wrong any more, and nobody asks for anything
+    wishes: tuple[tuple[int, str], ...]  # what people do, and when
+    down: tuple[tuple[int, int], ...]  # when the warehouse cannot be reached
+    fates: float  # how likely a pod comes to harm
+    api_errors: float  # how likely a call fails
+    crashes: float  # how likely the operator dies at a call
+    stalls: float  # how likely the operator is held up between two steps
+    obstacles: float  # how likely a Job waits for a quota or a queue, or a pod for its image
+    lost_watches: float
+    skews: tuple[int, ...] = field(default=(0,))  # of the clocks of pods
+
+
+def draw_scenario(world: World) -> Scenario:
+    """The scenario of a seed."""
+    chance = world.chance("scenario")
+    calm = chance.choice((20, 60, 60, 150, 300)) * 1000
+    project = draw_project(world.chance("project"))
+    quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
+    grace_ms = chance.choice((5, 30, 60)) * 1000
+    return Scenario(
+        project=project,
+        retry=_draw_rules(chance, project, grace_ms),
+        start_deadline=timedelta(seconds=chance.choice((20, 60, 300))),
+        active_deadline=timedelta(seconds=chance.choice((15, 60, 600))) if chance.random() < 0.12 else None,
+        ttl=timedelta(seconds=chance.choice((0, 30))) if chance.random() < 0.1 else None,
+        grace_ms=grace_ms,
+        calm=calm,
+        wishes=_draw_wishes(chance, project, calm),
+        down=_draw_down(chance, calm),
+        fates=0.0 if quiet else chance.choice((0.0, 0.2, 0.5, 0.8)),
+        api_errors=0.0 if quiet else chance.choice((0.0, 0.0, 0.03, 0.15)),
+        crashes=0.0 if quiet else chance.choice((0.0, 0.0, 0.01, 0.05)),
+        stalls=0.0 if quiet else chance.choice((0.0, 0.0, 0.05)),
+        obstacles=0.0 if quiet else chance.choice((0.0, 0.1, 0.4)),
+        lost_watches=0.0 if quiet else chance.choice((0.0, 0.1)),
+        skews=(0,) if quiet or chance.random() < 0.8 else (0, -40_000, 30_000, 600_000, -3_600_000),
+    )
+
+
+def _draw_rules(chance: Random, project: Project, grace_ms: int) -> RetryRules:
+    on = frozenset(one for one in RetryOn if chance.random() < 0.65)
+    return RetryRules(
+        limit=chance.choice((0, 1, 1, 2, 3)),
+        on=on,
+        first_wait=timedelta(seconds=chance.choice((0, 1, 5, 20))),
+        factor=chance.choice((1.0, 2.0, 10.0)),
+        longest_wait=timedelta(seconds=chance.choice((0, 10, 60))),
+        per_node=chance.random() < 0.3,
+        parallelism=chance.choice((1, 2, 5)),
+        together=chance.choice((1, 2, 20)),
+        concurrency=chance.choice((*ConcurrencyPolicy, ConcurrencyPolicy.AUTO)),
+        max_restarts=chance.choice((0, 1, 3, 3, 10)),
+        fail_fast=project.fail_fast,
+        grace=timedelta(milliseconds=grace_ms),
+    )
+
+
+def _draw_down(chance: Random, calm: int) -> tuple[tuple[int, int], ...]:
+    if chance.random() >= 0.12:
+        return ()
+    since = chance.randint(0, calm)
+    return ((since, min(calm, since + chance.choice((3000, 15000, 60000)))),)
+
+
+def _draw_wishes(chance: Random, project: Project, calm: int) -> tuple[tuple[int, str], ...]:
+    """Cancel, suspend, unsuspend, and retries of nodes or of the run, at any time."""
+    found: list[tuple[int, str]] = []
+    if chance.random() < 0.3:
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            one = chance.choice(("retry run", "retry run", "retry node", "retry node", "retry unknown"))
+            if one == "retry node":
+                one = f"retry {chance.choice(project.executables)}"
+            found.append((chance.randint(0, calm), one))
+    if chance.random() < 0.25:
+        at = chance.randint(0, calm // 2)
+        for _ in range(chance.choice((1, 1, 2))):
+            found.append((at, "suspend"))
+            at += chance.choice((100, 1500, 10_000, 40_000))
+            if chance.random() < 0.95:
+                found.append((at, "unsuspend"))
+            at += chance.choice((100, 1500, 10_000))
+    if chance.random() < 0.12:
+        found.append((chance.randint(0, calm), "cancel"))
+        if chance.random() < 0.3:
+            found.append((chance.randint(0, calm), "uncancel"))
+    return tuple(sorted(found))

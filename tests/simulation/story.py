@@ -1,0 +1,179 @@
+"""One seed from its beginning to its end."""
+
+import traceback
+from dataclasses import dataclass, field
+from functools import partial
+
+from dbt_operator.api.phases import RunPhase
+from tests.simulation.checks import Checks
+from tests.simulation.cluster import Cluster
+from tests.simulation.controller import Operator
+from tests.simulation.scenario import Scenario, draw_scenario
+from tests.simulation.warehouse import Warehouse
+from tests.simulation.world import Violation, World, broken
+
+_STEPS = 200_000
+
+
+@dataclass
+class Report:
+    """How a seed went."""
+
+    seed: int
+    broken: str | None = None  # the invariant that does not hold
+    message: str = ""
+    trace: list[str] = field(default_factory=list)
+    attempts: int = 0
+    turns: int = 0
+    phase: str = ""
+
+
+class Story:
+    """The world of one seed, with its people."""
+
+    def __init__(self, *, seed: int, tracing: bool = False, scenario: Scenario | None = None) -> None:
+        self.world = World(seed=seed, tracing=tracing)
+        self.scenario = scenario if scenario is not None else draw_scenario(self.world)
+        self.warehouse = Warehouse(self.scenario.project, down=list(self.scenario.down))
+        self.cluster = Cluster(world=self.world, scenario=self.scenario, warehouse=self.warehouse)
+        self.checks = Checks(world=self.world, scenario=self.scenario, warehouse=self.warehouse, cluster=self.cluster)
+        self._chance = self.world.chance("people")
+        self._operators: list[Operator] = []
+        self._wishes = 0
+        self._born = 0
+
+    def run(self) -> Report:
+        """Play it to the end. Raises nothing: what goes wrong is in the report."""
+        report = Report(self.world.seed)
+        try:
+            self._play()
+        except Violation as violation:
+            report.broken, report.message = violation.rule, str(violation)
+        except Exception as error:  # noqa: BLE001 - whatever the planner raises is a finding
+            report.broken, report.message = "no exceptions", f"{type(error).__name__}: {error}"
+            if self.world.tracing:
+                self.world.say(traceback.format_exc())
+        report.trace = self.world.lines
+        report.attempts, report.turns = len(self.cluster.records), self.checks.turns
+        report.phase = str(self.cluster.status.phase)
+        return report
+
+    def _play(self) -> None:
+        if self.world.tracing:
+            self._introduce()
+        for at, wish in self.scenario.wishes:
+            self.world.later(at, partial(self._wish, wish))
+        self._tend()
+        limit = self._limit()
+        for _ in range(_STEPS):
+            if self._over() or not self.world.step(until=limit):
+                break
+        else:
+            broken("no hot loop", f"more than {_STEPS} steps")
+        if not self._over():
+            status = self.cluster.status
+            said = f"{status.phase} {status.reason}: {status.message}"
+            broken("it comes to an end", f"after {limit / 1000:.0f} s the run is {said}")
+        if self.cluster.exists and not self._resting():
+            self._check_end()
+
+    def _introduce(self) -> None:
+        say, project, scenario = self.world.say, self.scenario.project, self.scenario
+        say(f"seed {self.world.seed}")
+        for node in project.nodes.values():
+            tests = f" on {node.attached}" if node.attached else ""
+            say(f"  {node.unique_id} <- {' '.join(node.parents)} [{node.materialized}] {node.results}{tests}")
+        say(f"  {project.adapter}, {project.threads} threads, fail-fast {project.fail_fast}, fatal {project.fatal!r}")
+        say(f"  hooks: start {project.start_hook}, {project.end_hooks} at the end {project.end_hook}")
+        say(f"  {scenario.retry}")
+        say(f"  deadlines: start {scenario.start_deadline}, active {scenario.active_deadline}; ttl {scenario.ttl}")
+        say(f"  calm at {scenario.calm}, warehouse down {scenario.down}, wishes {scenario.wishes}")
+
+    def _limit(self) -> int:
+        """By when the run has to have ended, in milliseconds: all that it may wait for, one after the other."""
+        scenario, rules = self.scenario, self.scenario.retry
+        start = int(scenario.start_deadline.total_seconds() * 1000)
+        wait = int(rules.longest_wait.total_seconds() * 1000)
+        once = wait + scenario.grace_ms + start + 30_000 + 15_000 * len(scenario.project.nodes)
+        skewed = 60_000 if scenario.skews != (0,) else 0
+        return scenario.calm + 120_000 + (once + skewed) * self.checks.attempts_allowed
+
+    def _over(self) -> bool:
+        if self.world.ms < self.scenario.calm:
+            return not self.cluster.exists
+        if not self.cluster.exists:
+            return True
+        if any(process.alive for process in self.warehouse.processes):
+            return False
+        idle = bool(self._operators) and all(one.idle for one in self._operators if not one.dead)
+        return (idle and any(not one.dead for one in self._operators)) or self._resting()
+
+    def _resting(self) -> bool:
+        plan = self.checks.plan
+        suspended = self.cluster.suspend and self.cluster.status.phase is RunPhase.SUSPENDED
+        return suspended and plan is not None and not any(each.live for each in plan.assessments)
+
+    def _check_end(self) -> None:
+        status = self.cluster.status
+        if status.phase is None or not status.phase.terminal:
+            broken("it comes to an end", f"the operator rests and the run is {status.phase}")
+        for job in self.cluster.jobs.values():
+            over = job.pod is not None and (job.pod.removed or job.pod.terminated is not None)
+            if not (job.complete or job.failed or over):
+                broken("nothing lives on", f"Job {job.name} is alive although the run has ended")
+        record = self.cluster.records.get(max(self.cluster.records, default=0))
+        if record is not None and record.sealed is None:
+            broken("sealed at the end", f"{record.decision.name} is not sealed")
+
+    # people
+
+    def _wish(self, wish: str) -> None:
+        if self.world.tracing:
+            self.world.say(f"** {wish}")
+        cluster = self.cluster
+        self.checks.wished.add(wish)
+        match wish:
+            case "cancel" | "uncancel":
+                cluster.cancel = wish == "cancel"
+            case "suspend" | "unsuspend":
+                cluster.suspend = wish == "suspend"
+            case _:
+                self._wishes += 1
+                node = wish.removeprefix("retry ")
+                if node == "run":
+                    cluster.token = f"t{self._wishes}"
+                else:
+                    cluster.node_tokens["model.p.nowhere" if node == "unknown" else node] = f"t{self._wishes}"
+        cluster.version += 1
+        cluster.changed("run")
+
+    # operators
+
+    def _tend(self) -> None:
+        """Keep an operator alive; now and then two for a while; and let one die at a moment of no account."""
+        alive = [one for one in self._operators if not one.dead]
+        calm = self.cluster.calm
+        if calm:
+            for one in alive[1:]:
+                one.die()
+        if not alive:
+            self._start()
+        elif not calm and self.scenario.crashes:
+            throw = self._chance.random()
+            if throw < 0.1:
+                alive[0].die()
+            elif throw < 0.15 and len(alive) == 1:
+                self.checks.operators_at_once = True
+                self._start()
+            elif throw < 0.3 and len(alive) > 1:
+                alive[0].die()
+        if not calm or not alive:
+            self.world.later(self._chance.choice((1000, 3000, 8000)), self._tend)
+        if calm and alive:
+            # What was missed by a watch that broke is found by the list with which the next one begins.
+            alive[0].wake()
+
+    def _start(self) -> None:
+        self._born += 1
+        operator = Operator(name=f"{self._born}", world=self.world, cluster=self.cluster, checks=self.checks)
+        self._operators.append(operator)
