@@ -123,9 +123,11 @@ class RunLoop:
         plan = await self._planned(self._cluster, now=now)
         self._look_again = plan.wake_at
         await self._act(plan, cluster=self._cluster, now=now)
-        if plan.phase.terminal:
-            await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
+        stored = plan.phase.terminal and await self._writer.flush(run=self._key.uid, within=_FLUSH_SECONDS)
         if plan.done and not self._stale:
+            if stored:
+                # What the writer remembers it would restore, should anybody write to an ended run: a retry asked for.
+                self._writer.forget(run=self._key.uid)
             return False
         due = [plan.wake_at]
         if self._status_due is not None:
