@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from dev.chaos.evidence import Evidence, Execution, Try
-from dev.chaos.faults import RETRY_ANNOTATION
+from dev.chaos.evidence import Evidence, Execution, Try, unhandled
 from dev.chaos.plan import Plan
 from dev.chaos.project import NODES
 
 TERMINAL = ("Succeeded", "Failed", "Skipped", "Cancelled")
+READ_WITHIN = timedelta(seconds=1)
+"""How soon an undisturbed operator has read, and stored, what dbt says."""
+RECOVERY = timedelta(seconds=25)
+"""How long after a disturbance the operator may still be on its way back: the kubelet waits before it restarts it."""
 GOOD = ("success", "pass", "warn", "no-op")
 
 
@@ -26,7 +30,7 @@ class Findings:
 
     wrong: what is shown is not what is; lost: shown as done and not in the warehouse; doubled: executed again although
     it was known to be done; overlapped: by two processes at once; repeated: committed, and then the pod was lost before
-    dbt could say so; unread: said, but the pod and its log were lost before the operator could read it.
+    dbt could say so; unread: said while the operator was disturbed, and then the log was lost with its pod.
     """
 
     wrong: tuple[str, ...] = ()
@@ -101,9 +105,9 @@ def _run(evidence: Evidence, plan: Plan) -> Iterator[str]:
     reason = "NodesFailed" if plan.broken else "AllSucceeded"
     if (status["phase"], status["reason"]) != (phase, reason):
         yield f"the run is {status['phase']} ({_why(status)}), and should be {phase}"
-    token = evidence.run["metadata"].get("annotations", {}).get(RETRY_ANNOTATION)
-    if token is not None and status.get("handledRetry") != token:
-        yield f"the retry {token} was asked for and not handled"
+    for document in (evidence.run, *evidence.models):
+        if unhandled(document) is not None:
+            yield f"the retry {unhandled(document)} of {document['metadata']['name']} was asked for and not handled"
     counts = Counter(_phase(model).lower() for model in evidence.models)
     shown = status.get("nodes", {})
     if any(shown.get(key, 0) != counts.get(key, 0) for key in ("succeeded", "failed", "skipped", "cancelled")):
@@ -157,7 +161,7 @@ def _executed_again(evidence: Evidence, plan: Plan) -> Iterator[tuple[str, str]]
 
     A model whose test fails is built again: that is what was asked for.
     """
-    said = {(report.name, report.invocation) for report in evidence.reports if report.status in GOOD}
+    said = {(report.name, report.invocation): report.at for report in evidence.reports if report.status in GOOD}
     committed: dict[str, Execution] = {}
     done = iter(evidence.executions)
     following = next(done, None)
@@ -167,17 +171,22 @@ def _executed_again(evidence: Evidence, plan: Plan) -> Iterator[tuple[str, str]]
             following = next(done, None)
         before = committed.get(one.node)
         if before is not None and one.node not in plan.nulls:
-            yield _judge(evidence, one, before, said=(one.node, before.invocation) in said)
+            yield _judge(evidence, one, before, said=said.get((one.node, before.invocation)))
 
 
-def _judge(evidence: Evidence, again: Try, before: Execution, *, said: bool) -> tuple[str, str]:
+def _judge(evidence: Evidence, again: Try, before: Execution, *, said: datetime | None) -> tuple[str, str]:
     sentence = f"{again.node} was executed at {before.at:%X.%f} and begun again at {again.at:%X.%f}"
     since = evidence.stored.since.get(again.node)
     if since is not None and since < again.at:
         return "doubled", f"{sentence}, and shown as Succeeded since {since:%X.%f}"
-    if said:
-        kind = "unread" if before.invocation in evidence.gone else "doubled"
-        return kind, f"{sentence}, and dbt had said that it was done"
+    if said is not None:
+        excused = before.invocation in evidence.gone and _disturbed(evidence, said)
+        return "unread" if excused else "doubled", f"{sentence}, and dbt had said at {said:%X.%f} that it was done"
     if before.invocation in evidence.finished:
         return "doubled", f"{sentence}, and the dbt process in between came to its end without a word of it"
     return "repeated", sentence
+
+
+def _disturbed(evidence: Evidence, moment: datetime) -> bool:
+    """Whether the operator could perhaps not read at once what was said at the moment."""
+    return any(since <= moment + READ_WITHIN and moment <= until + RECOVERY for since, until in evidence.disturbed)

@@ -6,7 +6,10 @@ import json
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dev.cluster import components, local, runtime
@@ -16,6 +19,7 @@ from dev.install import NAMESPACE
 PATIENCE = 30.0
 """How long the API server may be away before a command is given up: another fault may have stopped it."""
 _PAUSE = 0.5
+_LONG = timedelta(hours=1)
 _AWAY = (
     "connection refused", "connection reset", "use of closed network connection", "i/o timeout", "context deadline",
     "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced", "unable to handle the request",
@@ -28,10 +32,24 @@ class ChaosError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ChaosCluster:
-    """The local cluster. `turns` lets one fault after the other touch what all runs share."""
+    """The local cluster. `turns` lets one fault after the other touch what all runs share.
+
+    disturbed: since when, and until when, something was wrong with what all runs share, such as the operator.
+    """
 
     settings: Settings
     turns: threading.Lock = field(default_factory=threading.Lock)
+    disturbed: dict[datetime, datetime] = field(default_factory=dict)
+
+    @contextmanager
+    def disturbance(self) -> Iterator[None]:
+        """Note from when until when something is wrong."""
+        since = datetime.now(UTC)
+        self.disturbed[since] = since + _LONG  # until it is over
+        try:
+            yield
+        finally:
+            self.disturbed[since] = datetime.now(UTC)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = PATIENCE) -> str:
         """The output of kubectl, tried again while the API server is away. Raises: ChaosError with kubectl's words."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+RETRY_ANNOTATION = "dbt-operator.io/retry"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,8 @@ class Evidence:
     """All that the check looks at.
 
     run, models: as the API shows them at the end; finished: invocations that came to an end of their own;
-    gone: invocations whose pod does not exist any more; live: pods that still have a process.
+    gone: invocations whose pod does not exist any more; live: pods that still have a process;
+    disturbed: from when until when something was wrong with the operator, or with what it reads logs through.
     """
 
     run: Mapping[str, Any]
@@ -62,4 +65,11 @@ class Evidence:
     stored: Stored
     finished: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
-    live: Sequence[str] = field(default=())
+    live: Sequence[str] = ()
+    disturbed: Sequence[tuple[datetime, datetime]] = ()
+
+
+def unhandled(document: Mapping[str, Any]) -> str | None:
+    """The retry that was asked for on a DbtRun or DbtModel and not handled yet."""
+    token: str | None = document["metadata"].get("annotations", {}).get(RETRY_ANNOTATION)
+    return None if token == document.get("status", {}).get("handledRetry") else token

@@ -18,13 +18,13 @@ from typing import Any
 
 from dev.chaos import clock, memory
 from dev.chaos.cluster import ChaosCluster
+from dev.chaos.evidence import RETRY_ANNOTATION
 from dev.cluster import network
 from dev.cluster.commands import succeeds
 from dev.cluster.components import ETCD_URL
 from dev.cluster.settings import NODE_NAME
 from dev.install import NAMESPACE as SYSTEM
 
-RETRY_ANNOTATION = "dbt-operator.io/retry"
 RESTARTS_OF_A_POD = 2
 """After so many the kubelet waits ever longer before it starts a container again: then the pod is replaced."""
 CORDONED_SECONDS = 1.5
@@ -58,10 +58,15 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """`everywhere`: it disturbs all runs of the cluster, so that only one of these happens at a time."""
+    """What a fault does, and to whom.
+
+    everywhere: it disturbs all runs of the cluster; waits: such a fault takes its turn, so that only one of these
+    happens at a time.
+    """
 
     act: Callable[[Target], bool]
     everywhere: bool = False
+    waits: bool = True
 
 
 def _kill(pid: int | None) -> bool:
@@ -276,12 +281,21 @@ def suspend(target: Target) -> bool:
     return True
 
 
+def _failed_model(target: Target) -> str | None:
+    path = f"/apis/dbt-operator.io/v1alpha1/namespaces/{target.namespace}/dbtmodels"
+    models = (target.cluster.read(path) or {}).get("items", ())
+    failed = sorted(one["metadata"]["name"] for one in models if one.get("status", {}).get("phase") == "Failed")
+    return failed[target.choice % len(failed)] if failed else None
+
+
 def ask_for_retry(target: Target) -> bool:
-    """A person asks for a retry of all that is not successful, in the middle of the run."""
+    """A person asks for a retry in the middle of the run: of a node that has failed, else of all that is left."""
     if not _is_live(target):
         return False
-    token = f"{RETRY_ANNOTATION}=asked-{target.choice}-{time.monotonic_ns()}"
-    target.cluster.kubectl("annotate", "dbtrun", target.run, "-n", target.namespace, "--overwrite", token)
+    model = _failed_model(target)
+    asked = ("dbtmodel", model) if model is not None else ("dbtrun", target.run)
+    token = f"{RETRY_ANNOTATION}=asked-{time.monotonic_ns()}"
+    target.cluster.kubectl("annotate", *asked, "-n", target.namespace, "--overwrite", token)
     return True
 
 
@@ -290,8 +304,8 @@ FAULTS: dict[str, Fault] = {
     "operator-delete": Fault(act=delete_operator, everywhere=True),
     "operator-force-delete": Fault(act=force_delete_operator, everywhere=True),
     "operator-connections": Fault(act=cut_operator_connections, everywhere=True),
-    "clock-ahead": Fault(act=clock_ahead),
-    "clock-behind": Fault(act=clock_behind),
+    "clock-ahead": Fault(act=clock_ahead, everywhere=True, waits=False),
+    "clock-behind": Fault(act=clock_behind, everywhere=True, waits=False),
     "attempt-kill": Fault(act=kill_attempt),
     "attempt-delete": Fault(act=delete_attempt),
     "attempt-force-delete": Fault(act=force_delete_attempt),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dev.chaos.cluster import ChaosCluster
-from dev.chaos.evidence import Stored
+from dev.chaos.evidence import Stored, unhandled
 from dev.chaos.logs import Logs
 from dev.chaos.project import NODES, RUN
 
@@ -27,6 +27,7 @@ class Observer:
     namespace: str
     logs: Logs = field(init=False)
     run: Mapping[str, Any] = field(default_factory=dict)
+    _asked: bool = False
     _since: dict[str, datetime] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _lost_again: dict[str, str] = field(default_factory=dict)
@@ -53,6 +54,11 @@ class Observer:
         return min(NODES, sum(not name.startswith(("test.", "operation.")) for name in done))
 
     @property
+    def ended(self) -> bool:
+        """Whether the run has ended, and nothing that somebody asked of it or of its nodes is left to be done."""
+        return "completionTime" in self.run.get("status", {}) and unhandled(self.run) is None and not self._asked
+
+    @property
     def stored(self) -> Stored:
         """What was seen of the nodes' objects."""
         return Stored(since=dict(self._since), lost_again=dict(self._lost_again))
@@ -71,6 +77,7 @@ class Observer:
         self.run = self.cluster.read(f"{_GROUP}/{self.namespace}/dbtruns/{RUN}") or self.run
         listed = self.cluster.read(f"{_GROUP}/{self.namespace}/dbtmodels")
         now = datetime.now(UTC)
+        self._asked = any(unhandled(model) is not None for model in (listed or {}).get("items", ()))
         for model in (listed or {}).get("items", ()):
             self._see(model["spec"]["name"], model.get("status", {}), now)
 

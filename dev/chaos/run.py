@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from dev.chaos.check import Findings, examine
 from dev.chaos.cluster import ChaosCluster, ChaosError, dump
 from dev.chaos.evidence import Evidence
-from dev.chaos.faults import FAULTS, RETRY_ANNOTATION, Target
+from dev.chaos.faults import FAULTS, Target
 from dev.chaos.observer import Observer
 from dev.chaos.plan import Moment, Plan
 from dev.chaos.project import RUN, manifest
@@ -89,33 +89,26 @@ def _execute(cluster: ChaosCluster, plan: Plan, namespace: str) -> Outcome:
     )
 
 
-def _ended(run: Any) -> bool:
-    """Whether the run has ended, and nothing that somebody asked of it is left to be looked at."""
-    asked = run.get("metadata", {}).get("annotations", {}).get(RETRY_ANNOTATION)
-    status = run.get("status", {})
-    return "completionTime" in status and asked in (None, status.get("handledRetry"))
-
-
 def _disturb(observer: Observer, moment: Moment, *, began: float) -> Happened:
     """Wait for the moment, unless the run ends before it, and let the fault happen."""
     target = Target(cluster=observer.cluster, namespace=observer.namespace, run=RUN, choice=moment.choice)
     fault = FAULTS[moment.fault]
-    while observer.reported < moment.after and not _ended(observer.run):
+    while observer.reported < moment.after and not observer.ended:
         time.sleep(_POLL)
     time.sleep(moment.delay)
-    if _ended(observer.run):
+    if observer.ended:
         return Happened(moment=moment, reported=observer.reported, second=time.monotonic() - began, done=False,
                         note="the run had ended")  # fmt: skip
-    second, reported, note = time.monotonic() - began, observer.reported, ""
-    try:
+    with ExitStack() as turn:
+        if fault.everywhere and fault.waits:
+            turn.enter_context(observer.cluster.turns)
         if fault.everywhere:
-            with observer.cluster.turns:
-                second, reported = time.monotonic() - began, observer.reported
-                done = fault.act(target)
-        else:
+            turn.enter_context(observer.cluster.disturbance())
+        second, reported, note = time.monotonic() - began, observer.reported, ""
+        try:
             done = fault.act(target)
-    except (ChaosError, ClusterError, OSError) as error:
-        done, note = False, str(error)
+        except (ChaosError, ClusterError, OSError) as error:
+            done, note = False, str(error)
     return Happened(moment=moment, reported=reported, second=second, done=done, note=note)
 
 
@@ -125,7 +118,7 @@ def _wait_for_end(observer: Observer) -> None:
     since = time.monotonic()
     while time.monotonic() < deadline and time.monotonic() - since < QUIET_SECONDS:
         time.sleep(_POLL)
-        if not _ended(observer.run):
+        if not observer.ended:
             since = time.monotonic()
 
 
@@ -142,5 +135,6 @@ def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) ->
         stored=observer.stored,
         finished=frozenset(observer.logs.finished),
         gone=frozenset(invocation for invocation, pod in observer.logs.pods.items() if pod not in left),
+        disturbed=tuple(cluster.disturbed.copy().items()),
         live=[pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") in ("Pending", "Running")],
     )

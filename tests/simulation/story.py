@@ -1,7 +1,7 @@
 """One seed from its beginning to its end."""
 
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 from dbt_operator.api.phases import RunPhase
@@ -85,7 +85,8 @@ class Story:
             say(f"  {node.unique_id} <- {' '.join(node.parents)} [{node.materialized}] {node.results}{tests}")
         say(f"  {project.adapter}, {project.threads} threads, fail-fast {project.fail_fast}, fatal {project.fatal!r}")
         say(f"  hooks: start {project.start_hook}, {project.end_hooks} at the end {project.end_hook}")
-        say(f"  {scenario.retry}")
+        rules = {one.name: getattr(scenario.retry, one.name) for one in fields(scenario.retry)}
+        say(f"  {rules | {'on': sorted(scenario.retry.on)}}")
         say(f"  deadlines: start {scenario.start_deadline}, active {scenario.active_deadline}; ttl {scenario.ttl}")
         say(f"  calm at {scenario.calm}, warehouse down {scenario.down}, wishes {scenario.wishes}")
 

@@ -12,7 +12,7 @@ from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.attempt import Assessment, history_of_run
 from dbt_operator.plan.ledger import LOST, STOPPED, Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
-from dbt_operator.plan.repair import Situation
+from dbt_operator.plan.situation import Situation
 
 # dbt came to its end, and what it did is told by its nodes.
 _BY_NODES = frozenset(

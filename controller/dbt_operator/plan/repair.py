@@ -6,56 +6,20 @@ end whatever happens to its attempts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dbt_operator.api import names
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
-from dbt_operator.plan.attempt import Assessment, Decision
-from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt, was_lost
+from dbt_operator.api.spec import RetryOn
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt
+from dbt_operator.plan.situation import RetryRules, Situation, after
 
-# One process at a time may have the database file of these open.
-_SINGLE_PROCESS = frozenset({"duckdb", "sqlite"})
-# A failure that is further in the future than this was stamped by a clock that is wrong: it is not waited for.
-_CLOCK_TOLERANCE = timedelta(minutes=1)
-# How soon to look again at what has ended for us and is not gone yet; watches tell it sooner.
-_LOOK = timedelta(seconds=5)
+__all__ = ["SEVERAL", "Next", "RetryRules", "decision", "next_attempts", "producer", "room"]
+
 SEVERAL = "nodes"  # in the name of a retry of more than one node
-
-
-@dataclass(frozen=True, slots=True)
-class RetryRules:
-    """`spec.retry` and what else decides about another attempt."""
-
-    limit: int = 1
-    on: frozenset[RetryOn] = frozenset({RetryOn.ERROR})
-    first_wait: timedelta = timedelta(seconds=10)
-    factor: float = 2.0
-    longest_wait: timedelta = timedelta(minutes=5)
-    per_node: bool = False
-    parallelism: int = 5
-    together: int = 20
-    concurrency: ConcurrencyPolicy = ConcurrencyPolicy.AUTO
-    max_restarts: int = 3
-    fail_fast: bool = False
-    # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
-    grace: timedelta = timedelta(seconds=60)
-
-    def wait(self, count: int) -> timedelta:
-        """The pause before the retry number `count`, from 1."""
-        seconds = self.longest_wait.total_seconds()
-        grown = self.first_wait.total_seconds() * min(self.factor ** (count - 1), 1e9)
-        return timedelta(seconds=min(grown, seconds))
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """What the run does since its start, or since a person asked for a retry after its end."""
-
-    since: int  # its first attempt, from 0
-    roots: frozenset[str] | None = None  # it is limited to these nodes and what is below them; None: it is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,88 +47,6 @@ class _Wanted:
     connection: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What the decisions are made from."""
-
-    run: str
-    now: datetime
-    assessments: tuple[Assessment, ...]
-    ledger: Ledger | None
-    episode: Episode
-    rules: RetryRules
-    adapter: str
-    lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `lingering_of`
-
-    @property
-    def last_index(self) -> int:
-        """The index of the newest attempt; one in between may have been taken away by somebody."""
-        return max((each.attempt.decision.index for each in self.assessments if each.attempt.decision), default=0)
-
-    @property
-    def live(self) -> list[Assessment]:
-        """The attempts that have not ended."""
-        return [each for each in self.assessments if each.live]
-
-    @property
-    def recent(self) -> tuple[Assessment, ...]:
-        """The attempts of the episode."""
-        return self.assessments[self.episode.since :]
-
-    @property
-    def last_whole(self) -> Assessment | None:
-        """The last attempt of the episode at all that the run selects."""
-        whole = (each for each in reversed(self.recent) if each.attempt.whole)
-        return next(whole, None)
-
-    @property
-    def lost(self) -> list[Assessment]:
-        """Those of the episode whose pod was lost, or never came up."""
-        return [each for each in self.recent if was_lost(each)]
-
-    @property
-    def losses(self) -> int:
-        """How often pods were lost. Those that went together, with a drained node, count once.
-
-        Together are those whose container had started when the loss before was noted. As clocks may differ, no more
-        are believed to have been so than can live at the same time: otherwise a run might be taken up for ever.
-        """
-        count, noted = 0, None
-        for each in sorted(self.lost, key=lambda one: one.ended_at or self.now):
-            started = each.attempt.started
-            if noted is None or started is None or started >= noted:
-                count, noted = count + 1, each.ended_at
-        return max(count, -(-len(self.lost) // (self.rules.parallelism + 1)))
-
-    @property
-    def restarts_used_up(self) -> bool:
-        """Whether pods were lost more often than the run may take up the work again."""
-        return self.losses > self.rules.max_restarts
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether only one attempt may be live at a time."""
-        policy = self.rules.concurrency
-        return policy is ConcurrencyPolicy.FORBID or (
-            policy is ConcurrencyPolicy.AUTO and self.adapter in _SINGLE_PROCESS
-        )
-
-
-def lingering_of(assessments: Sequence[Assessment], *, now: datetime, grace: timedelta) -> Mapping[int, datetime]:
-    """The attempts, from 0, that have ended for us and whose process may be alive; until when that is to be assumed.
-
-    What the cluster still shows is waited for, however long it takes. A process whose pod was taken away by force has
-    its grace period left at most.
-    """
-    ended = [(index, each) for index, each in enumerate(assessments) if not each.live]
-    until = {
-        index: now + _LOOK if each.left_over else _after(each.ended_at, grace, now=now)
-        for index, each in ended
-        if each.left_over or not each.gone
-    }
-    return {index: moment for index, moment in until.items() if moment > now}
-
-
 def next_attempts(situation: Situation) -> Next:
     """What the run needs next, given that none of its ended attempts is unsealed."""
     to_come = _wished(situation)
@@ -178,7 +60,7 @@ def _after_losses(situation: Situation) -> datetime:
     """When work may be taken up again after a pod was lost: at once the first time, then after a growing pause."""
     if situation.losses <= 1:
         return situation.now
-    return _after(situation.lost[-1].ended_at, situation.rules.wait(situation.losses - 1), now=situation.now)
+    return after(situation.lost[-1].ended_at, situation.rules.wait(situation.losses - 1), now=situation.now)
 
 
 def _wished(situation: Situation) -> Next:
@@ -205,7 +87,7 @@ def _again_from_the_start(situation: Situation) -> Next:
     if last is not None and outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED:
         count = sum(e.outcome is not None and e.outcome.reason is outcome.reason for e in situation.recent)
         allowed = RetryOn.CONNECTION_FAILED in situation.rules.on and count <= situation.rules.limit
-        due = _after(last.ended_at, situation.rules.wait(count), now=situation.now)
+        due = after(last.ended_at, situation.rules.wait(count), now=situation.now)
     else:
         allowed = outcome is None or outcome.reason in LOST or outcome.reason is RunReason.SUSPENDED
         due = situation.now
@@ -233,7 +115,7 @@ def _wanted(situation: Situation, ledger: Ledger) -> dict[str, _Wanted]:
         if not _may_be_retried(situation, unique_id, failure):
             continue
         key, nodes = rebuilt(ledger, unique_id)
-        due = _after(failure.at, _wait(situation.rules, failure), now=situation.now)
+        due = after(failure.at, _wait(situation.rules, failure), now=situation.now)
         wanted = _Wanted(key=key, nodes=nodes, due=due, connection=failure.connection)
         found[key] = _merged(found[key], wanted, ledger) if key in found else wanted
     return found
@@ -378,13 +260,7 @@ def _left_due(situation: Situation) -> datetime:
     """When what is left may be executed: after a pause when the last attempt did not reach the warehouse."""
     if _last_reason(situation) is not RunReason.CONNECTION_FAILED:
         return situation.now
-    return _after(situation.recent[-1].ended_at, situation.rules.wait(1), now=situation.now)
-
-
-def _after(moment: datetime | None, wait: timedelta, *, now: datetime) -> datetime:
-    if moment is None or moment > now + _CLOCK_TOLERANCE:
-        return now
-    return moment + wait
+    return after(situation.recent[-1].ended_at, situation.rules.wait(1), now=situation.now)
 
 
 def _resumes(

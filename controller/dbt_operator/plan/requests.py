@@ -7,7 +7,8 @@ from datetime import datetime
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Assessment, Decision, Request
 from dbt_operator.plan.ledger import Ledger, Standing, rebuilt
-from dbt_operator.plan.repair import SEVERAL, Episode, Situation, decision, producer, room
+from dbt_operator.plan.repair import SEVERAL, decision, producer, room
+from dbt_operator.plan.situation import Episode, Situation
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, St
 from dbt_operator.plan.conclusion import conclude_run
 from dbt_operator.plan.ledger import Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.repair import Next, RetryRules, Situation, lingering_of, next_attempts
+from dbt_operator.plan.repair import Next, next_attempts
 from dbt_operator.plan.requests import NO_ANSWER, Answer, answer, episode_of
+from dbt_operator.plan.situation import RetryRules, Situation, lingering_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import node_counts, node_views
 from dbt_operator.plan.attempt import Assessment, Decision, history_of_run
-from dbt_operator.plan.repair import Next, Situation
+from dbt_operator.plan.repair import Next
+from dbt_operator.plan.situation import Situation
 
 _NAMED = 3
 

@@ -3,6 +3,8 @@
 A short form of `make chaos`, with faults that are the same each time.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
 from dev.chaos import report
@@ -11,12 +13,24 @@ from dev.chaos.faults import FAULTS
 from dev.chaos.run import Outcome
 from dev.chaos.session import Session, execute
 from dev.cluster.settings import load
+from tests.conftest import CLUSTER
+from tests.e2e.turns import Turns
 
 RUNS = 10
 FAULTS_PER_RUN = 2
 
 
-@pytest.mark.timeout(600)
+@pytest.fixture
+def cluster_for_oneself() -> Iterator[None]:
+    """Other tests than those of this folder use the API server as well, and wait."""
+    turns = Turns(CLUSTER / "cluster-turns")
+    turns.take(alone=True)
+    yield
+    turns.give_back()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("cluster_for_oneself")
 def test_disturbed_runs_end_right() -> None:
     settings = load()
     if settings.kind_file.read_text().strip() != "local":

@@ -18,7 +18,9 @@ class TestWithoutTheOperator:
     """With a warehouse of the module."""
 
     def test_a_lost_pod_is_followed_by_one_other(self, runs: Runs) -> None:
-        runs.start("orphan", *MODELS, threads=2, vars={"sleep_ms": 400}, retry=QUICK)
+        # Nobody sees the pod end, so it is given its grace period before another one begins.
+        grace = {"spec": {"terminationGracePeriodSeconds": 5}}
+        runs.start("orphan", *MODELS, threads=2, vars={"sleep_ms": 400}, retry=QUICK, podTemplate=grace)
         runs.wait_for_work("orphan", "orphan-producer-1")
         pod = runs.pod("orphan-producer-1")
         runs.cluster.kubectl("delete", "pod", pod, "-n", runs.cluster.namespace, "--wait=false")

@@ -26,7 +26,11 @@ def _at(second: float) -> datetime:
 
 def _model(name: str, **status: Any) -> dict[str, Any]:
     spec = {"name": name, "uniqueId": f"model.chaos.{name}", "dependsOn": [], "tests": []}
-    return {"spec": spec, "status": {"phase": "Succeeded", "tests": {"total": 0, "passed": 0}, **status}}
+    return {
+        "metadata": {"name": name},
+        "spec": spec,
+        "status": {"phase": "Succeeded", "tests": {"total": 0, "passed": 0}, **status},
+    }
 
 
 def _report(name: str, *, invocation: str = FIRST, status: str = "success") -> Report:
@@ -124,10 +128,12 @@ def test_a_wrong_state_is_found(*, evidence: Evidence, sentence: str) -> None:
 
 
 def test_a_retry_that_was_not_handled_is_wrong() -> None:
-    metadata = {"annotations": {"dbt-operator.io/retry": "now"}}
+    metadata = {"name": "chaos", "annotations": {"dbt-operator.io/retry": "now"}}
     asked = replace(_good(), run={**_good().run, "metadata": metadata})
     assert "not handled" in examine(asked, PLAN).wrong[0]
     assert examine(_with_status(asked, handledRetry="now"), PLAN).clean
+    model = {**_model(NODE), "metadata": metadata}
+    assert "not handled" in examine(_with_model(_good(), model), PLAN).wrong[0]
 
 
 def test_shown_as_done_and_never_executed_is_lost() -> None:
@@ -153,12 +159,23 @@ def test_not_said_by_a_process_that_came_to_its_end_is_doubled() -> None:
 
 
 def test_said_in_a_log_that_went_with_its_pod_is_unread() -> None:
-    gone = replace(_unseen(_begun_again(_good())), gone=frozenset({FIRST}))
+    disturbed = [(_at(2), _at(2.5))]
+    gone = replace(_unseen(_begun_again(_good())), gone=frozenset({FIRST}), disturbed=disturbed)
     findings = examine(gone, PLAN)
     assert len(findings.unread) == 1
     assert findings.clean
-    readable = replace(gone, gone=frozenset())
-    assert len(examine(readable, PLAN).doubled) == 1
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        replace(_unseen(_begun_again(_good())), disturbed=[(_at(2), _at(2.5))]),
+        replace(_unseen(_begun_again(_good())), gone=frozenset({FIRST}), disturbed=[(_at(8), _at(9))]),
+    ],
+    ids=["the log is there", "nothing hindered the operator when it was said"],
+)
+def test_said_in_a_log_that_could_be_read_is_doubled(evidence: Evidence) -> None:
+    assert len(examine(evidence, PLAN).doubled) == 1
 
 
 def test_a_model_whose_test_fails_is_built_again_rightly() -> None:

@@ -1,0 +1,137 @@
+"""What the decisions about further attempts are made from: the rules, and where the run stands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.plan.attempt import Assessment
+from dbt_operator.plan.ledger import Ledger, was_lost
+
+# One process at a time may have the database file of these open.
+_SINGLE_PROCESS = frozenset({"duckdb", "sqlite"})
+# A time that is further in the future than this was stamped by a clock that is wrong: it is not waited for.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+# How soon to look again at what has ended for us and is not gone yet; watches tell it sooner.
+_LOOK = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """`spec.retry` and what else decides about another attempt."""
+
+    limit: int = 1
+    on: frozenset[RetryOn] = frozenset({RetryOn.ERROR})
+    first_wait: timedelta = timedelta(seconds=10)
+    factor: float = 2.0
+    longest_wait: timedelta = timedelta(minutes=5)
+    per_node: bool = False
+    parallelism: int = 5
+    together: int = 20
+    concurrency: ConcurrencyPolicy = ConcurrencyPolicy.AUTO
+    max_restarts: int = 3
+    fail_fast: bool = False
+    # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
+    grace: timedelta = timedelta(seconds=60)
+
+    def wait(self, count: int) -> timedelta:
+        """The pause before the retry number `count`, from 1."""
+        seconds = self.longest_wait.total_seconds()
+        grown = self.first_wait.total_seconds() * min(self.factor ** (count - 1), 1e9)
+        return timedelta(seconds=min(grown, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What the run does since its start, or since a person asked for a retry after its end."""
+
+    since: int  # its first attempt, from 0
+    roots: frozenset[str] | None = None  # it is limited to these nodes and what is below them; None: it is not
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the decisions are made from."""
+
+    run: str
+    now: datetime
+    assessments: tuple[Assessment, ...]
+    ledger: Ledger | None
+    episode: Episode
+    rules: RetryRules
+    adapter: str
+    lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `lingering_of`
+
+    @property
+    def last_index(self) -> int:
+        """The index of the newest attempt; one in between may have been taken away by somebody."""
+        return max((each.attempt.decision.index for each in self.assessments if each.attempt.decision), default=0)
+
+    @property
+    def live(self) -> list[Assessment]:
+        """The attempts that have not ended."""
+        return [each for each in self.assessments if each.live]
+
+    @property
+    def recent(self) -> tuple[Assessment, ...]:
+        """The attempts of the episode."""
+        return self.assessments[self.episode.since :]
+
+    @property
+    def last_whole(self) -> Assessment | None:
+        """The last attempt of the episode at all that the run selects."""
+        whole = (each for each in reversed(self.recent) if each.attempt.whole)
+        return next(whole, None)
+
+    @property
+    def lost(self) -> list[Assessment]:
+        """Those of the episode whose pod was lost, or never came up."""
+        return [each for each in self.recent if was_lost(each)]
+
+    @property
+    def losses(self) -> int:
+        """How often pods were lost. Those that went together, with a drained node, count once.
+
+        Together are those whose container had started when the loss before was noted. As clocks may differ, no more
+        are believed to have been so than can live at the same time: otherwise a run might be taken up for ever.
+        """
+        count, noted = 0, None
+        for each in sorted(self.lost, key=lambda one: one.ended_at or self.now):
+            started = each.attempt.started
+            if noted is None or started is None or started >= noted:
+                count, noted = count + 1, each.ended_at
+        return max(count, -(-len(self.lost) // (self.rules.parallelism + 1)))
+
+    @property
+    def restarts_used_up(self) -> bool:
+        """Whether pods were lost more often than the run may take up the work again."""
+        return self.losses > self.rules.max_restarts
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether only one attempt may be live at a time."""
+        policy = self.rules.concurrency
+        return policy is ConcurrencyPolicy.FORBID or (
+            policy is ConcurrencyPolicy.AUTO and self.adapter in _SINGLE_PROCESS
+        )
+
+
+def lingering_of(assessments: Sequence[Assessment], *, now: datetime, grace: timedelta) -> Mapping[int, datetime]:
+    """The attempts, from 0, that have ended for us and whose process may be alive; until when that is to be assumed.
+
+    What the cluster still shows is waited for, however long it takes. A process whose pod was taken away by force has
+    its grace period left at most.
+    """
+    ended = [(index, each) for index, each in enumerate(assessments) if not each.live]
+    until = {
+        index: now + _LOOK if each.left_over else after(each.ended_at, grace, now=now)
+        for index, each in ended
+        if each.left_over or not each.gone
+    }
+    return {index: moment for index, moment in until.items() if moment > now}
+
+
+def after(moment: datetime | None, wait: timedelta, *, now: datetime) -> datetime:
+    if moment is None or moment > now + _CLOCK_TOLERANCE:
+        return now
+    return moment + wait
