@@ -132,6 +132,7 @@ def lingering_of(assessments: Sequence[Assessment], *, now: datetime, grace: tim
 
 
 def after(moment: datetime | None, wait: timedelta, *, now: datetime) -> datetime:
+    """The moment so long after another one; now, where that one is unknown or was stamped by a clock that is wrong."""
     if moment is None or moment > now + _CLOCK_TOLERANCE:
         return now
     return moment + wait
