@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from dev.cluster import processes
 
 CGROUPS = Path("/sys/fs/cgroup")
 HEADROOM = 8 * 1024 * 1024
 HOG_SECONDS = 10
+PATIENCE = 3.0
 
 # Joins the container's group, and then takes more than is left there. Which of the two processes is killed is the
 # kernel's choice: it prefers those that Kubernetes has marked, which a pod without guarantees is.
@@ -51,4 +55,14 @@ def exhaust(pid: int) -> bool:
         subprocess.run(program, check=False, capture_output=True, timeout=HOG_SECONDS * 2)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return not Path(f"/proc/{pid}").exists()
+    return _gone(pid)
+
+
+def _gone(pid: int) -> bool:
+    """Whether the process has ended, or does so now: it takes a moment to give back its memory."""
+    deadline = time.monotonic() + PATIENCE
+    while (now := processes.facts(pid)) is not None and not now.zombie:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

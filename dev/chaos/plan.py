@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LONGEST_DELAY = 1.5
-MOST_FLAKY = 2
-MOST_FAILURES = 2
+MOST_FAILING = 2
 NULLS_PART = 0.5
 """In this part of the runs the test of a model fails the first time."""
 BROKEN_EVERY = 4
@@ -49,11 +48,12 @@ def make_plan(
     nodes: int,
     models: Sequence[str],
     tested: Sequence[str],
+    failing: int = MOST_FAILING,
 ) -> Plan:
     """The plan of a run. Over the runs of a seed every kind comes equally often, in an order of the seed's own.
 
     number: which run of the seed it is, from 0; kinds: names of faults; nodes: how many there are, seeds included;
-    tested: those of the models that have a test.
+    tested: those of the models that have a test; failing: how many models fail by themselves at most, and how often.
     """
     order = random.Random(seed).sample(list(kinds), k=len(kinds))  # noqa: S311 - not for secrets, here and below
     chance = random.Random(f"{seed}/{number}")  # noqa: S311
@@ -67,8 +67,8 @@ def make_plan(
         )
         for index in range(faults)
     )
-    flaky_models = chance.sample(list(models), k=chance.randint(0, MOST_FLAKY))
-    flaky = {name: chance.randint(1, MOST_FAILURES) for name in flaky_models}
+    flaky_models = chance.sample(list(models), k=chance.randint(0, failing))
+    flaky = {name: chance.randint(1, failing) for name in flaky_models}
     null = chance.choice([name for name in tested if name not in flaky])
     nulls = {null: 1} if chance.random() < NULLS_PART else {}
     broken = chance.choice([name for name in models[len(models) // 2 :] if name not in {*flaky, null}])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dev.chaos import clock
 from dev.chaos.cluster import ChaosCluster
 from dev.chaos.faults import FAULTS
-from dev.chaos.plan import make_plan
+from dev.chaos.plan import MOST_FAILING, make_plan
 from dev.chaos.project import MODELS, NODES, TESTED
 from dev.chaos.run import Outcome, disturbed_run
 
@@ -26,6 +26,7 @@ class Session:
     first: int = 0
     together: int = 3
     kinds: tuple[str, ...] = tuple(FAULTS)
+    failing: int = MOST_FAILING
     keep: bool = False
 
 
@@ -74,6 +75,7 @@ def execute(cluster: ChaosCluster, session: Session, *, seen: Callable[[Outcome]
                 nodes=NODES,
                 models=MODELS,
                 tested=TESTED,
+                failing=session.failing,
             )
             outcome = disturbed_run(cluster, plan, keep=session.keep)
             progress.ended(outcome)

@@ -35,7 +35,7 @@ def test_disturbed_runs_end_right() -> None:
     settings = load()
     if settings.kind_file.read_text().strip() != "local":
         pytest.skip("kubelet and API server can be restarted on the local cluster only")
-    session = Session(seed=1, runs=RUNS, faults=RUNS * FAULTS_PER_RUN, per_run=FAULTS_PER_RUN)
+    session = Session(seed=1, runs=RUNS, faults=RUNS * FAULTS_PER_RUN, per_run=FAULTS_PER_RUN, failing=1)
 
     def seen(outcome: Outcome) -> None:
         # Shown when the test fails, with the place where all is kept that is known of a wrong run.
