@@ -95,6 +95,7 @@ class Attempt:
     name: str  # of its Job
     job: JobFacts | None = None
     pod: PodFacts | None = None  # the newest
+    last_pod: PodFacts | None = None  # what the watch showed of the pod at last, when it is gone
     log: LogFacts = LogFacts()
     refusal: Refusal | None = None
     created: bool = False  # status.attempts says that its Job was created
@@ -164,6 +165,8 @@ class Assessment:
             return attempt.sealed.gone
         if attempt.pod is not None:
             return attempt.pod.over or not attempt.pod.has_started
+        if attempt.last_pod is not None and attempt.last_pod.over:
+            return True
         awaited = self.left_over and attempt.started is None and not attempt.log.ended
         return awaited or not attempt.existed or attempt.log.state.finished is not None
 
@@ -344,7 +347,11 @@ def _progress(state: AttemptState) -> str:
 
 
 def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
-    return _concluded(attempt, pod_end=PodEnd(kind="Lost", message=message), asked=asked)
+    """The pod is gone, and perhaps nobody has looked while its status said why: then the watch knows."""
+    told = _pod_end(attempt.last_pod) if attempt.last_pod is not None else None
+    if told is None or told.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
+        told = PodEnd(kind="Lost", message=message)
+    return _concluded(attempt, pod_end=told, asked=asked)
 
 
 def _draining(attempt: Attempt) -> Assessment:

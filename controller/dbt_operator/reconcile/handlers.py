@@ -39,8 +39,7 @@ def registry(manager: Manager) -> kopf.OperatorRegistry:
 
     @kopf.on.event(PODS.version, PODS.plural, labels=_OURS, registry=found)
     async def pod_event(event: Mapping[str, Any], **_: Any) -> None:
-        labels = event["object"]["metadata"].get("labels") or {}
-        manager.wake_by_uid(labels.get(names.LABEL_RUN_UID, ""))
+        manager.pod_changed(event["object"], gone=event["type"] == "DELETED")
 
     @kopf.on.event(
         *(DBT_MODELS.group, DBT_MODELS.version, DBT_MODELS.plural),

@@ -45,6 +45,9 @@ class Loop(Protocol):
     def wake(self) -> None:
         """Look again at what the cluster shows."""
 
+    def pod_gone(self, pod: Mapping[str, Any]) -> None:
+        """A pod of the run is gone, and was like this at last."""
+
     def problem(self, problem: Problem) -> None:
         """The status writer could not store something of the run."""
 
@@ -112,10 +115,13 @@ class Manager:
             if live is not None:
                 live.loop.asked(unique_id=model["spec"]["uniqueId"], token=token)
 
-    def wake_by_uid(self, uid: str) -> None:
-        """Something that names its run by uid only has changed."""
+    def pod_changed(self, pod: Mapping[str, Any], *, gone: bool) -> None:
+        """A pod of a run has changed, or is gone and was like this at last."""
+        uid = (pod["metadata"].get("labels") or {}).get(names.LABEL_RUN_UID)
         for key, live in self._live.items():
             if key.uid == uid:
+                if gone:
+                    live.loop.pod_gone(pod)
                 live.loop.wake()
 
     def problem(self, problem: Problem) -> None:

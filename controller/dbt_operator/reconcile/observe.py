@@ -16,7 +16,7 @@ from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.manager import RunKey
 from dbt_operator.reconcile.run_status import RunRecord, run_record
 
-_JOB_NAME = "batch.kubernetes.io/job-name"
+LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ async def observe(*, client: Client, key: RunKey) -> Cluster | None:
 
 def _newest(pods: Iterable[Object]) -> dict[str, Object]:
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-    return {pod["metadata"]["labels"].get(_JOB_NAME, ""): pod for pod in ordered}
+    return {pod["metadata"]["labels"].get(LABEL_JOB_NAME, ""): pod for pod in ordered}
 
 
 def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:

@@ -10,8 +10,10 @@ is created, and the end of the run is stored last.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -25,6 +27,7 @@ from dbt_operator.kube.client import ApiError, Client, NameConflictError
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS
 from dbt_operator.kube.writer import Problem, StatusWriter
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Refusal, Request, Sealed
+from dbt_operator.plan.facts import PodFacts, pod_facts
 from dbt_operator.plan.run import Observation, Plan, plan_run
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.creation import create_attempt, refusal_of
@@ -32,7 +35,7 @@ from dbt_operator.reconcile.follower import Follower
 from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.manager import RunKey
 from dbt_operator.reconcile.models import Models
-from dbt_operator.reconcile.observe import Cluster, observe
+from dbt_operator.reconcile.observe import LABEL_JOB_NAME, Cluster, observe
 from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.run_status import run_status
 
@@ -59,6 +62,7 @@ class RunLoop:
         self._models: Models | None = None
         self._keeper: Keeper | None = None
         self._followers: dict[str, Follower] = {}  # of the attempts that have not been sealed, by their Job
+        self._gone_pods: dict[str, PodFacts] = {}  # as the watch showed them at last, by their Job
         self._refusals: dict[str, Refusal] = {}
         self._created: set[str] = set()  # Jobs that we have created, in case the status does not say so yet
         self._not_before = datetime.min.replace(tzinfo=UTC)  # when the next decision may be recorded
@@ -75,6 +79,12 @@ class RunLoop:
         """Look again at what the cluster shows."""
         self._stale = True
         self._changed.set()
+
+    def pod_gone(self, pod: Mapping[str, Any]) -> None:
+        """A pod of the run is gone. Its last state may never have been there when the loop looked."""
+        job = pod["metadata"]["labels"].get(LABEL_JOB_NAME)
+        if job is not None:
+            self._gone_pods[job] = pod_facts(pod)
 
     def problem(self, problem: Problem) -> None:
         """The status writer could not store something of this run."""
@@ -241,6 +251,7 @@ class RunLoop:
             name=name,
             job=cluster.jobs.get(name),
             pod=cluster.pods.get(name),
+            last_pod=self._gone_pods.get(name),
             log=LogFacts() if sealed is not None else self._log(decision, cluster=cluster),
             refusal=self._refusals.get(name),
             created=before is not None or name in self._created,

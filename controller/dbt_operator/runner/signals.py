@@ -35,6 +35,7 @@ class Cancellation:
         self._cancel_queries: Callable[[], None] | None = None
         self._announced = threading.Lock()
         self._ended = False
+        self._in_handler = False
         self._interruptible = False
         self._interrupts = 0
         self._grace_seconds = grace_seconds
@@ -83,10 +84,16 @@ class Cancellation:
         self._over.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._ended:
+        # A second signal that comes while the first one is announced must not interrupt that: it would be lost. The
+        # first one interrupts dbt in a moment, for both.
+        if self._ended or self._in_handler:
             return
-        self.requested = self.requested or signal.Signals(number).name
-        self._announce_once()
+        self._in_handler = True
+        try:
+            self.requested = self.requested or signal.Signals(number).name
+            self._announce_once()
+        finally:
+            self._in_handler = False
         # An interrupt on top of one that dbt is already handling would break off the cancelling of its queries.
         if self._interruptible and self._interrupts < MOST_INTERRUPTS and not _handling_interrupt():
             self._interrupts += 1

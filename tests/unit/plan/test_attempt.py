@@ -157,6 +157,26 @@ def test_a_lost_pod_is_named_as_what_it_was_and_its_open_nodes_are_lost(loss: st
     assert all(node.phase is not NodePhase.SUCCEEDED for node in found.state.nodes.values())
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_pod_that_was_gone_before_anybody_looked_is_named_as_what_the_watch_showed(loss: str) -> None:
+    pod, reason = LOSSES[loss]
+    job = replace(JOB, failed="BackoffLimitExceeded")
+    found = assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, ended=True)))
+    assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
+
+
+def test_what_the_watch_showed_of_a_pod_at_last_does_not_make_an_unread_log_the_fault_of_the_runner() -> None:
+    job = replace(JOB, failed="BackoffLimitExceeded")
+    found = assessed(attempt(job=job, last_pod=ended(exit_code=1)))
+    assert found.reason is RunReason.POD_LOST
+
+
+@pytest.mark.parametrize(("pod", "gone"), [(ended(exit_code=137), True), (RUNNING, False), (None, False)])
+def test_a_process_is_known_to_be_gone_where_the_watch_has_shown_its_end(pod: PodFacts | None, *, gone: bool) -> None:
+    job = replace(JOB, failed="BackoffLimitExceeded")
+    assert assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, ended=True))).gone is gone
+
+
 def test_a_pod_that_vanished_is_not_judged_before_its_job_says_so() -> None:
     # The Job controller may still be creating another pod, or the pod's last lines may be on their way.
     found = assessed(attempt(job=JOB, log=log(*lines.EXECUTING, ended=True)))

@@ -18,6 +18,7 @@ class Loop:
     woken: int = 0
     failures: int = 0
     requests: list[tuple[str, str | None]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -28,6 +29,9 @@ class Loop:
 
     def wake(self) -> None:
         self.woken += 1
+
+    def pod_gone(self, pod: Any) -> None:
+        self.gone.append(pod["metadata"]["name"])
 
     def problem(self, problem: Any) -> None:
         raise AssertionError(problem)
@@ -144,6 +148,19 @@ async def test_a_job_that_lives_on_starts_the_loop_even_of_an_ended_run() -> Non
     assert given.loops == []
     given.manager.child_changed(job(), alive=True)
     assert len(given.loops) == 1
+
+
+async def test_a_pod_wakes_the_loop_of_its_run_and_its_last_state_is_handed_over_when_it_is_gone() -> None:
+    given = Given()
+    given.manager.observed(run())
+    (loop,) = given.loops
+    pod = {"metadata": {"name": "nightly-producer-1-abcde", "labels": {"dbt-operator.io/run-uid": "u1"}}}
+    given.manager.pod_changed(pod, gone=False)
+    assert (loop.woken, loop.gone) == (1, [])
+    given.manager.pod_changed(pod, gone=True)
+    assert (loop.woken, loop.gone) == (2, ["nightly-producer-1-abcde"])
+    given.manager.pod_changed({"metadata": {"name": "another", "labels": {}}}, gone=True)
+    assert loop.woken == 2
 
 
 async def test_a_run_of_the_same_name_is_another_run() -> None:

@@ -96,3 +96,30 @@ def test_a_query_that_keeps_the_main_thread_in_its_driver_is_cancelled_too() -> 
     assert process.returncode == 0
     assert said.index("SIGTERM") < said.index("queries cancelled") < said.index("stopped")
     assert said.count("SIGTERM") == 1
+
+
+# Kubernetes and a person may both tell it to stop at the same moment.
+HURRIED = """
+import os, signal
+from dbt_operator.runner.signals import Cancellation
+
+def announce(name):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+    os.write(1, f"{name} announced\\n".encode())
+
+cancellation = Cancellation(grace_seconds=60, help_seconds=60)
+cancellation.install()
+cancellation.start(announce=announce, cancel_queries=lambda: None, give_up=lambda: None)
+try:
+    with cancellation.interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    os.write(1, b"interrupted\\n")
+"""
+
+
+def test_a_signal_that_comes_while_another_one_is_announced_does_not_swallow_the_announcement() -> None:
+    done = subprocess.run([sys.executable, "-c", HURRIED], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["SIGTERM announced", "interrupted"]
