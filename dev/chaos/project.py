@@ -40,7 +40,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
             "vars": variables,
             "retry": {
                 "limit": 3,
-                # A kubelet that restarts takes its pods for not ready at first: no connection reaches the warehouse then.
+                # A kubelet that restarts takes its pods for not ready at first: nothing reaches the warehouse then.
                 "on": ["Error", "TestsFailed", "ConnectionFailed"],
                 "backoff": {"duration": "1s", "factor": 1, "max": "2s"},
             },
