@@ -130,8 +130,9 @@ class Record:
 class Cluster:
     """The objects of one run. Whoever changes one wakes those who watch."""
 
-    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse) -> None:
+    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse, heard: float) -> None:
         self.world, self.scenario, self.warehouse = world, scenario, warehouse
+        self._gone, self._heard = world.chance("pods that are gone"), heard
         self._chance = world.chance("cluster")
         self._processes = world.chance("processes")
         self.exists = True
@@ -147,6 +148,7 @@ class Cluster:
         self.pods: dict[str, Pod] = {}  # those that the API shows, by their name
         self.job_count = 0
         self.watchers: list[Callable[[str], None]] = []
+        self.mourners: list[Callable[[str, PodFacts], None]] = []  # who watches how pods were at last
 
     @property
     def calm(self) -> bool:
@@ -328,6 +330,10 @@ class Cluster:
         pod.removed = True
         del self.pods[pod.name]
         self._say(f"pod {pod.name} is gone")
+        for mourner in list(self.mourners):
+            if self._gone.random() < self._heard:
+                delay = self._gone.choice((0, 1, 20, 300))
+                self.world.later(delay, partial(mourner, pod.job.name, pod.facts(self.world)))
         if not (pod.job.complete or pod.job.failed):
             self._after_pod(pod.job, good=pod.phase == "Succeeded")
         self.changed("pod")

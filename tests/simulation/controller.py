@@ -59,6 +59,7 @@ class Operator:
         self.dead = False
         self.loop: Loop | None = None
         cluster.watchers.append(self._heard)
+        cluster.mourners.append(self._pod_gone)
         self.wake()
 
     @property
@@ -75,12 +76,17 @@ class Operator:
         if not self.dead:
             self.dead = True
             self.cluster.watchers.remove(self._heard)
+            self.cluster.mourners.remove(self._pod_gone)
             if self.world.tracing:
                 self.say("dies")
 
     def _heard(self, what: str) -> None:
         if not self.dead and (self.loop is not None or what == "run"):
             self.wake()
+
+    def _pod_gone(self, job: str, facts: PodFacts) -> None:
+        if not self.dead and self.loop is not None:
+            self.loop.pod_gone(job, facts)
 
     def wake(self) -> None:
         """A watch says that something has changed."""
@@ -114,6 +120,7 @@ class Loop:
         self._sealed: dict[int, Sealed] = {}
         self._versions: dict[int, int] = {}
         self._followers: dict[str, Follower] = {}
+        self._gone_pods: dict[str, PodFacts] = {}
         self._refusals: dict[str, Refusal] = {}
         self._created: set[str] = set()
         self._first = True
@@ -155,6 +162,10 @@ class Loop:
         """Look again at what the cluster shows."""
         self._stale = True
         self.poke()
+
+    def pod_gone(self, job: str, facts: PodFacts) -> None:
+        """The watch shows in what state a pod was when it went."""
+        self._gone_pods[job] = facts
 
     def poke(self) -> None:
         """Take a turn."""
@@ -300,6 +311,7 @@ class Loop:
             name=name,
             job=seen.jobs.get(name),
             pod=pod[1] if pod is not None else None,
+            last_pod=self._gone_pods.get(name),
             log=follower.facts if follower is not None and sealed is None else LogFacts(),
             refusal=self._refusals.get(name),
             created=name in seen.status.attempts or name in self._created,

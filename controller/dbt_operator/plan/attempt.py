@@ -157,15 +157,16 @@ class Assessment:
     def gone(self) -> bool:
         """Whether the process of an ended attempt is known to be gone.
 
-        A pod object can be taken away by force while its process lives on. That it is gone is known where the pod was
-        seen to have ended, where dbt has said its last word, and where there never was a process.
+        A pod object can be taken away by force while its process lives on, and the control plane calls a pod Failed
+        whose node it has not heard of for long. That the process is gone is known where the kubelet was seen to say
+        so, where dbt has said its last word, and where there never was a process.
         """
         attempt = self.attempt
         if attempt.sealed is not None:
             return attempt.sealed.gone
         if attempt.pod is not None:
-            return attempt.pod.over or not attempt.pod.has_started
-        if attempt.last_pod is not None and attempt.last_pod.over:
+            return not attempt.pod.running
+        if attempt.last_pod is not None and attempt.last_pod.terminated is not None:
             return True
         awaited = self.left_over and attempt.started is None and not attempt.log.ended
         return awaited or not attempt.existed or attempt.log.state.finished is not None

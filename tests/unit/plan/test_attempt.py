@@ -171,7 +171,17 @@ def test_what_the_watch_showed_of_a_pod_at_last_does_not_make_an_unread_log_the_
     assert found.reason is RunReason.POD_LOST
 
 
-@pytest.mark.parametrize(("pod", "gone"), [(ended(exit_code=137), True), (RUNNING, False), (None, False)])
+ABANDONED = replace(RUNNING, phase="Failed", disruption="the node is gone")  # by the control plane, not by its kubelet
+
+
+def test_a_pod_that_was_given_up_with_its_node_may_live_on() -> None:
+    found = assessed(attempt(job=JOB, pod=ABANDONED, log=log(*lines.EXECUTING, ended=True)))
+    assert (found.stage, found.gone) == (Stage.ENDED, False)
+
+
+@pytest.mark.parametrize(
+    ("pod", "gone"), [(ended(exit_code=137), True), (RUNNING, False), (ABANDONED, False), (None, False)]
+)
 def test_a_process_is_known_to_be_gone_where_the_watch_has_shown_its_end(pod: PodFacts | None, *, gone: bool) -> None:
     job = replace(JOB, failed="BackoffLimitExceeded")
     assert assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, ended=True))).gone is gone
