@@ -56,6 +56,11 @@ class Checks:
                 continue
             if node in other.running or other.may_execute(node):
                 broken("one process for a node", f"{node} is begun by {process.job} while {other.job} has it")
+            for one in other.running:
+                if one in self._project.needs[node] or node in self._project.needs[one]:
+                    broken(
+                        "nothing is built while it is read", f"{process.job} begins {node} while {other.job} has {one}"
+                    )
             if self._exclusive() and other.working:
                 broken("one process for a database file", f"{process.job} works while {other.job} does")
 

@@ -2,6 +2,7 @@
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.view import node_views
 from dbt_operator.plan.run import Plan
 from tests.simulation.cluster import Status
@@ -78,7 +79,14 @@ class EndingChecks:
         killed = "its process ended with exit code" in status.message
         # What is skipped for the sake of a hook is skipped again and again.
         hooks = not all(self._project.start_hook)
-        return bool(asked or killed or hooks or reasons & _FATAL or status.reason in _FATAL)
+        fatal = _FATAL - {RunReason.CONNECTION_FAILED} if self._reachable() else _FATAL
+        return bool(asked or killed or hooks or reasons & fatal or status.reason in fatal)
+
+    def _reachable(self) -> bool:
+        """Whether the rules allow another attempt to reach the warehouse."""
+        rules, recent = self._scenario.retry, self._oracle.recent
+        failures = sum(told.sealed.outcome.reason is RunReason.CONNECTION_FAILED for told in recent)
+        return RetryOn.CONNECTION_FAILED in rules.on and failures <= rules.limit
 
     def _failure(self, words: dict[str, str], status: Status) -> None:
         recent = self._oracle.recent
@@ -98,7 +106,9 @@ class EndingChecks:
             count = self._oracle.failures(one)
             if word in BAD and KINDS[word] in rules.on and count <= rules.limit:
                 broken("retried as often as allowed", f"{one} failed {count} times ({word}), and the run is over")
-            if word in ("", "skipped") and not any(told.in_vain(one) for told in recent):
+            others = [told for told in recent if told.sealed.outcome.reason is not RunReason.CONNECTION_FAILED]
+            in_vain = others if self._reachable() else recent
+            if word in ("", "skipped") and not any(told.in_vain(one) for told in in_vain):
                 broken("nothing is left", f"{one} could be executed, and the run is over: {status.message}")
 
 

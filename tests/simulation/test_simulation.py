@@ -35,6 +35,7 @@ SHOWN = {
     "a process that may live on is waited for": 398,
     "a pod that starts at its deadline is waited for": 486,
     "a node that dbt never ends is not executed for ever": 494,
+    "a pod that is lost after the warehouse was out of reach is followed by another one": 901,
     "what is being executed is not executed by a retry as well": 1178,
     "a run that was suspended after its last node is not Cancelled": 1388,
     "an ended run seals before it answers a request": 1475,

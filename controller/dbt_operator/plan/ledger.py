@@ -71,7 +71,8 @@ class Ledger:
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
     lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
-    idle: Mapping[str, int]  # how many attempts had the node in vain: they ended by themselves without its end
+    idle: frozenset[str]  # nodes that an attempt had in vain: dbt ended by itself, and not with them
+    unreached: Mapping[str, int]  # … and how many attempts had a node in vain because the warehouse was not reached
 
     def all(self, standing: Standing) -> list[str]:
         """The nodes that stand so, in the order of the graph."""
@@ -148,12 +149,16 @@ def ledger_of(
     }
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
+    idle, unreached = _in_vain(
+        episode, unique_ids=[one for one, each in standings.items() if each is not Standing.DONE]
+    )
     return Ledger(
         graph=graph,
         standings=standings,
         failures={one: _failure(one, history=history, episode=episode) for one in failed},
         lingering=not left <= ahead,
-        idle=_idle(episode, open_nodes=[one for one, standing in standings.items() if standing is not Standing.DONE]),
+        idle=idle,
+        unreached=unreached,
     )
 
 
@@ -224,10 +229,15 @@ def failure_kind(node: NodeState) -> RetryOn:
     return RetryOn.ERROR
 
 
-def _idle(episode: Sequence[Assessment], *, open_nodes: Sequence[str]) -> dict[str, int]:
-    suspects = [each for each in episode if not each.live]
-    counts = {one: sum(_ended_in_vain(each, one) for each in suspects) for one in open_nodes}
-    return {one: count for one, count in counts.items() if count}
+def _in_vain(episode: Sequence[Assessment], *, unique_ids: Sequence[str]) -> tuple[frozenset[str], Mapping[str, int]]:
+    ended = [each for each in episode if each.outcome is not None]
+    cut_off = [each for each in ended if each.reason is RunReason.CONNECTION_FAILED]
+    others = [each for each in ended if each.reason is not RunReason.CONNECTION_FAILED]
+    counts = {one: sum(_ended_in_vain(each, one) for each in cut_off) for one in unique_ids} if cut_off else {}
+    return (
+        frozenset(one for one in unique_ids if any(_ended_in_vain(each, one) for each in others)),
+        {one: count for one, count in counts.items() if count},
+    )
 
 
 def _ended_in_vain(assessment: Assessment, unique_id: str) -> bool:

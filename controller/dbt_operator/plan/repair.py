@@ -201,14 +201,11 @@ def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
 
 def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
     """Whether another attempt may do what those before it did not: come to the node at all."""
-    in_vain = ledger.idle.get(unique_id, 0)
-    connected = RetryOn.CONNECTION_FAILED in situation.rules.on and in_vain <= situation.rules.limit
-    return in_vain == 0 or (connected and _last_reason(situation) is RunReason.CONNECTION_FAILED)
-
-
-def _last_reason(situation: Situation) -> RunReason | None:
-    ended = [each.outcome.reason for each in situation.recent if each.outcome is not None]
-    return ended[-1] if ended else None
+    if unique_id in ledger.idle:
+        return False
+    unreached = ledger.unreached.get(unique_id, 0)
+    rules = situation.rules
+    return unreached == 0 or (RetryOn.CONNECTION_FAILED in rules.on and unreached <= rules.limit)
 
 
 def _free(nodes: frozenset[str], ledger: Ledger) -> bool:
@@ -258,9 +255,11 @@ def _resuming(situation: Situation) -> bool:
 
 def _left_due(situation: Situation) -> datetime:
     """When what is left may be executed: after a pause when the last attempt did not reach the warehouse."""
-    if _last_reason(situation) is not RunReason.CONNECTION_FAILED:
+    reasons = [each.outcome.reason for each in situation.recent if each.outcome is not None]
+    if not reasons or reasons[-1] is not RunReason.CONNECTION_FAILED:
         return situation.now
-    return after(situation.recent[-1].ended_at, situation.rules.wait(1), now=situation.now)
+    wait = situation.rules.wait(reasons.count(RunReason.CONNECTION_FAILED))
+    return after(situation.recent[-1].ended_at, wait, now=situation.now)
 
 
 def _resumes(

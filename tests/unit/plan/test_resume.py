@@ -276,6 +276,29 @@ def test_a_warehouse_that_is_gone_once_the_project_is_loaded_is_tried_again_for_
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.CONNECTION_FAILED)
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_pod_that_is_lost_after_the_warehouse_could_not_be_reached_is_followed_by_another_one(
+    *, loaded: bool
+) -> None:
+    run = Story(model("orders"), model("other"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=1)
+    run["Producer"].starts(loaded=loaded).gives_up("connection", "Connection refused")
+    again = "Resume orders other" if loaded else "Producer"
+    assert run.later(seconds=10) == [again]
+    run[again].starts().reports(orders="success", other="running").is_evicted()
+    assert run.next() == ["Resume other"]
+    run["Resume other"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=600) == []
+
+
+def test_the_pause_grows_with_each_time_that_the_warehouse_could_not_be_reached() -> None:
+    run = Story(model("orders"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=2)
+    run["Producer"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=10) == ["Resume orders"]
+    run["Resume orders"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=19) == []
+    assert run.later(seconds=1) == ["Resume orders"]
+
+
 # no endless loop
 
 
