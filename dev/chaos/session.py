@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from dev.chaos import clock
@@ -38,11 +38,16 @@ class _Progress:
     lock: threading.Lock = field(default_factory=threading.Lock)
     taken: int = 0
     expected: int = 0
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Begin no more runs."""
+        self.stopped = True
 
     def next(self) -> int | None:
         with self.lock:
             session = self.session
-            if self._enough():
+            if self.stopped or self._enough():
                 return None
             self.taken += 1
             self.expected += session.per_run
@@ -85,6 +90,10 @@ def execute(cluster: ChaosCluster, session: Session, *, seen: Callable[[Outcome]
 
     with clock.adjustable(cluster), ThreadPoolExecutor(max_workers=session.together) as pool:
         workers = [pool.submit(worker) for _ in range(session.together)]
+        try:
+            wait(workers, return_when=FIRST_EXCEPTION)
+        finally:  # also when it is interrupted: what has begun is brought to its end, and cleaned up
+            progress.stop()
     for one in workers:
         one.result()
     return sorted(outcomes, key=lambda outcome: outcome.plan.number)
