@@ -1,0 +1,53 @@
+"""A DuckDB file on a volume: one process at a time may have it open, and what it holds outlives the pod."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import PROJECTS_IMAGE, Cluster, phases, project
+
+
+@pytest.fixture
+def volume(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """A pod template with a folder of the node at /data, which any user of the pod may write to."""
+    folder = Path("/var/tmp") / f"dbt-operator-{cluster.namespace}"  # noqa: S108 - a name that nobody else has
+    mount = {"name": "data", "mountPath": "/data"}
+    open_to_all = {
+        "name": "open-to-all",
+        "image": PROJECTS_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["chmod", "1777", "/data"],
+        "securityContext": {"runAsUser": 0, "runAsNonRoot": False},
+        "volumeMounts": [mount],
+    }
+    yield {
+        "spec": {
+            "volumes": [{"name": "data", "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"}}],
+            "initContainers": [open_to_all],
+            "containers": [{"name": "dbt", "volumeMounts": [mount]}],
+        }
+    }
+    # Where the node is a container it takes the folder along.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_retry_waits_for_the_process_that_has_the_file_and_finds_what_it_has_built(
+    cluster: Cluster, volume: dict[str, Any]
+) -> None:
+    retry = {"backoff": {"duration": "1s", "factor": 1}}
+    cluster.create_run(**project("recovering"), single_attempt=False, retry=retry, podTemplate=volume)
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+    assert [attempt["kind"] for attempt in status["attempts"]] == ["Producer", "Retry", "Resume"]
+    producer, retried, resumed = status["attempts"]
+    assert producer["completionTime"] <= retried["startTime"]
+    assert retried["completionTime"] <= resumed["startTime"]
+    models = cluster.models()
+    assert phases(models) == {"flaky": "Succeeded", "below": "Succeeded", "slow": "Succeeded"}
+    assert {name: model["status"]["tries"] for name, model in models.items()} == {"flaky": 2, "below": 1, "slow": 1}
+    first, second = models["flaky"]["status"]["attempts"]
+    assert "flaky fails the first time" in first["message"]
+    assert second["phase"] == "Succeeded"
