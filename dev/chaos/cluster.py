@@ -21,8 +21,9 @@ PATIENCE = 30.0
 _PAUSE = 0.5
 _LONG = timedelta(hours=1)
 _AWAY = (
-    "connection refused", "connection reset", "use of closed network connection", "i/o timeout", "context deadline",
-    "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced", "unable to handle the request",
+    "connection refused", "was refused", "connection reset", "use of closed network connection", "i/o timeout",
+    "context deadline", "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced",
+    "unable to handle the request",
 )  # fmt: skip
 
 
@@ -55,10 +56,12 @@ class ChaosCluster:
         """The output of kubectl, tried again while the API server is away. Raises: ChaosError with kubectl's words."""
         program = str(self.settings.client_binaries / "kubectl")
         argv = [program, "--kubeconfig", str(self.settings.kubeconfig), "--request-timeout=20s", *arguments]
-        deadline = time.monotonic() + seconds
+        deadline, tries = time.monotonic() + seconds, 0
         while True:
             done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+            tries += 1
+            # What was created the first time, without an answer that came through, is there the second time.
+            if done.returncode == 0 or (tries > 1 and "AlreadyExists" in done.stderr):
                 return done.stdout
             if time.monotonic() > deadline or not any(sign in done.stderr for sign in _AWAY):
                 raise ChaosError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")

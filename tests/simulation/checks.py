@@ -57,7 +57,7 @@ class Checks:
             if node in other.running or other.may_execute(node):
                 broken("one process for a node", f"{node} is begun by {process.job} while {other.job} has it")
             for one in other.running:
-                if one in self._project.needs[node] or node in self._project.needs[one]:
+                if self._project.reads(one, node) or self._project.reads(node, one):
                     broken(
                         "nothing is built while it is read", f"{process.job} begins {node} while {other.job} has {one}"
                     )

@@ -69,11 +69,15 @@ class DecisionChecks:
             return
         project = self._project
         if project.nodes[one].kind in TESTS:
-            tested = project.tested(one)
+            tested = project.subjects(one)
             excused = not (decision.nodes or frozenset()).isdisjoint(tested) or heard.last_begun(tested) > index
         else:
             tests = [node for node in project.executables if node.startswith(("test.", "unit_test."))]
             excused = any(heard.last(test)[1] not in ("", *GOOD) for test in tests if one in project.tested(test))
+            # The word about something that it reads was lost, and that is executed again.
+            excused = excused or any(
+                heard.last(each)[1] not in GOOD for each in project.executables if project.reads(one, each)
+            )
         if not excused:
             broken("nothing again", f"{decision.name} is to execute {one}, which succeeded in attempt {index}")
 

@@ -59,9 +59,9 @@ class EndingChecks:
             if word not in GOOD:
                 broken("success of every node", f"the run Succeeded, and {one} was last {word}")
         for one in project.executables:
-            for tested in project.tested(one) if one.startswith("test.") else ():
-                if tested in last and last[one].began < (last[tested].ended or 0):
-                    broken("success of every node", f"{tested} was built after its test {one} had passed")
+            for need in project.upstream[one]:
+                if need in last and project.reads(one, need) and last[one].began < (last[need].ended or 0):
+                    broken("success of every node", f"{need} was built after {one}, which reads it")
 
     def _success(self, words: dict[str, str]) -> None:
         if not _done(words):

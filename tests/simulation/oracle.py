@@ -138,7 +138,7 @@ class Oracle:
         """How the last execution of a node ended that was heard of; "" when nothing stands for it."""
         since = 0
         if one.startswith("test."):
-            tested = [node for node in self.project.tested(one) if node in self.project.executables]
+            tested = [node for node in self.project.subjects(one) if node in self.project.executables]
             since = max((index for index, told in self.told.items() if told.begun.intersection(tested)), default=0)
         for index in sorted((index for index in self.told if index >= since), reverse=True):
             told = self.told[index]

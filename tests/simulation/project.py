@@ -74,6 +74,10 @@ class Project:
             return node.parents[:1]
         return (node.attached,) if node.attached else self.parents[test]
 
+    def subjects(self, test: str) -> tuple[str, ...]:
+        """The nodes of which one build is what a test is about: all that it reads. A unit test reads no data."""
+        return self.tested(test) if self.nodes[test].kind == "unit_test" else self.parents[test]
+
     @cached_property
     def unit_tests(self) -> dict[str, list[str]]:
         """The unit tests of each model."""
@@ -84,7 +88,8 @@ class Project:
         return found
 
     @cached_property
-    def _upstream(self) -> dict[str, frozenset[str]]:
+    def upstream(self) -> dict[str, frozenset[str]]:
+        """All that a node reads, directly or not."""
         found: dict[str, frozenset[str]] = {}
 
         def upstream(one: str) -> frozenset[str]:
@@ -96,6 +101,11 @@ class Project:
         for one in self.nodes:
             upstream(one)
         return found
+
+    def reads(self, one: str, other: str) -> bool:
+        """Whether a node reads what another one builds, directly or through what was built from it."""
+        by_data = self.nodes[one].kind != "unit_test" and self.nodes[other].kind not in TESTS
+        return by_data and other in self.upstream[one]
 
     @cached_property
     def ahead(self) -> dict[str, frozenset[str]]:
@@ -111,7 +121,7 @@ class Project:
                 for test in data_tests
                 if node.kind not in TESTS
                 and self.nodes[test].parents
-                and set(self.nodes[test].parents) <= self._upstream[one]
+                and set(self.nodes[test].parents) <= self.upstream[one]
             }
             for one, node in self.nodes.items()
         }

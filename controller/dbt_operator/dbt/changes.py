@@ -24,8 +24,8 @@ def affected(*, before: AttemptState | History, after: AttemptState | History) -
     if graph is None:
         return found
     # A node that is built again takes the word from its tests, and a test that waits again changes what it tests.
-    tests = (test.unique_id for one in found for test in graph.tests_of(one))
-    return found.union(tests, (tested for one in found for tested in graph.tested_nodes(one)))
+    found = found.union(test for one in found for test in graph.tests_about(one))
+    return found.union(tested for one in found for tested in graph.tested_nodes(one))
 
 
 def _listed(history: History) -> frozenset[str]:

@@ -74,7 +74,7 @@ class Graph:
 
     def ancestors(self, unique_id: str) -> frozenset[str]:
         """Everything the node needs, directly or not."""
-        return self._closure(unique_id, self._parents)
+        return self._closure((unique_id,), self._parents)
 
     def executables(self) -> tuple[str, ...]:
         """The selected nodes that dbt executes, tests included."""
@@ -88,9 +88,9 @@ class Graph:
         """
         return self._needs.get(unique_id, ())
 
-    def descendants(self, unique_id: str) -> frozenset[str]:
-        """Everything that depends on the node, directly or not, tests included."""
-        return self._closure(unique_id, self._children)
+    def descendants(self, *unique_ids: str) -> frozenset[str]:
+        """Everything that depends on one of these nodes, directly or not, tests included, without the nodes."""
+        return self._closure(unique_ids, self._children)
 
     def tested_nodes(self, unique_id: str) -> tuple[str, ...]:
         """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads."""
@@ -106,6 +106,16 @@ class Graph:
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
         """The selected tests that are listed on the node."""
         return self._tests.get(unique_id, ())
+
+    def subjects(self, test: str) -> tuple[str, ...]:
+        """The nodes of which one build is what the test is about: all that it reads. A unit test reads no data."""
+        return self.tested_nodes(test) if test.startswith("unit_test.") else self.parents(test)
+
+    def tests_about(self, unique_id: str) -> Iterator[str]:
+        """The selected tests that are about a build of the node."""
+        for child in self.children(unique_id):
+            if self.nodes[child].test and self.nodes[child].selected and unique_id in self.subjects(child):
+                yield child
 
     def model_nodes(self) -> tuple[GraphNode, ...]:
         """The nodes that become objects of their own."""
@@ -237,15 +247,15 @@ class Graph:
             joined |= self._bits[parent] | above.get(parent, 0)
         return joined
 
-    def _closure(self, unique_id: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    def _closure(self, unique_ids: Iterable[str], edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
         found: set[str] = set()
-        stack = list(edges.get(unique_id, ()))
+        stack = [other for unique_id in unique_ids for other in edges.get(unique_id, ())]
         while stack:
             other = stack.pop()
             if other not in found:
                 found.add(other)
                 stack.extend(edges.get(other, ()))
-        return frozenset(found - {unique_id})
+        return frozenset(found.difference(unique_ids))
 
 
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

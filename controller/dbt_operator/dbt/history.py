@@ -1,7 +1,7 @@
 """What all attempts of a run have said, oldest first, and whose word stands for which node.
 
 A later attempt replaces an earlier one for the nodes that it has begun or skipped, and says nothing of those that it
-never came to. A test speaks about one build of the node that it tests: once that node is built again, what was found
+never came to. A test speaks about one build of the nodes that it reads: once one of them is built again, what was found
 before is no longer about what is there.
 """
 
@@ -83,8 +83,8 @@ class History:
 
     def _built(self, unique_id: str) -> int:
         """Index of the attempt that built what the test is about last."""
-        tested = self.graph.tested_nodes(unique_id) if self.graph is not None else ()
-        builds = (next(self._words(node, phases=_BEGUN), None) for node in tested)
+        subjects = self.graph.subjects(unique_id) if self.graph is not None else ()
+        builds = (next(self._words(node, phases=_BEGUN), None) for node in subjects)
         return max((word.attempt for word in builds if word is not None), default=0)
 
     def _words(self, unique_id: str, *, phases: frozenset[NodePhase] | None = None, since: int = 0) -> Iterator[Word]:

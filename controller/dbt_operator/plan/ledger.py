@@ -71,6 +71,7 @@ class Ledger:
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
     lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
+    unsure: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
     idle: frozenset[str]  # nodes that an attempt had in vain: dbt ended by itself, and not with them
     unreached: Mapping[str, int]  # … and how many attempts had a node in vain because the warehouse was not reached
 
@@ -99,16 +100,27 @@ class Ledger:
     def build(self, unique_ids: Sequence[str]) -> frozenset[str]:
         """The nodes, their unit tests, and those of their tests that can run after them: what one retry executes.
 
-        Tests that passed run again as well: what they had found is about the build before.
+        Tests that passed run again as well: what they had found is about the build before. So do nodes below that are
+        unsure of what they were built from.
         """
         built = {one for one in unique_ids if one in self.standings}
-        tests = [test for one in unique_ids for test in self.graph.tests_of(one)]
-        cover = built | {test.unique_id for test in tests if test.resource_type == "unit_test"}
-        below = (child for one in unique_ids for child in self.graph.children(one) if self._unfinished_test(child))
-        for test_id in (*(test.unique_id for test in tests), *below):
-            if test_id in self.standings and self.satisfied(test_id, within=cover):
-                cover.add(test_id)
+        if self.unsure:
+            below = self.unsure & self.graph.descendants(*unique_ids)
+            built |= self.ready(built | below)
+        tests = [test for one in built for test in self.graph.tests_about(one)]
+        cover = built | {test for test in tests if test.startswith("unit_test.")}
+        for test in tests:
+            if test in self.standings and self.satisfied(test, within=cover):
+                cover.add(test)
         return frozenset(one for one in cover if one in self.standings)
+
+    def built_upon(self, unique_ids: Iterable[str]) -> bool:
+        """Whether something else that was built from these nodes is done, or at work.
+
+        To build them again would leave that behind: on some warehouses the views among it are dropped with the table.
+        """
+        below = self.graph.descendants(*unique_ids)
+        return any(self.standings.get(one) in (Standing.DONE, Standing.BUSY) for one in below if not _is_test(one))
 
     def held_back(self, unique_id: str) -> bool:
         """Whether something that the node needs has failed."""
@@ -122,9 +134,9 @@ class Ledger:
             not others.isdisjoint(self.graph.needs(one)) for one in nodes
         )
 
-    def _unfinished_test(self, unique_id: str) -> bool:
-        standing = self.standings.get(unique_id)
-        return unique_id.partition(".")[0] in TEST_TYPES and standing not in (None, Standing.DONE)
+
+def _is_test(unique_id: str) -> bool:
+    return unique_id.partition(".")[0] in TEST_TYPES
 
 
 def ledger_of(
@@ -147,6 +159,8 @@ def ledger_of(
         one: Standing.BUSY if one in ahead or one in left else _standing(one, history=history, assessments=assessments)
         for one in graph.executables()
     }
+    unsure = _built_on_sand(graph, standings)
+    standings |= dict.fromkeys(unsure, Standing.BLOCKED)
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
     idle, unreached = _in_vain(
@@ -157,9 +171,24 @@ def ledger_of(
         standings=standings,
         failures={one: _failure(one, history=history, episode=episode) for one in failed},
         lingering=not left <= ahead,
+        unsure=unsure,
         idle=idle,
         unreached=unreached,
     )
+
+
+# A node that has to be executed before what was built from it can be relied upon.
+_UNDONE = frozenset({Standing.OPEN, Standing.UNHEARD, Standing.FAILED, Standing.BLOCKED})
+
+
+def _built_on_sand(graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
+    """The nodes that are done although something that they read is not: to be executed again after that.
+
+    It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
+    """
+    undone = (one for one, standing in standings.items() if standing in _UNDONE and not _is_test(one))
+    below = graph.descendants(*undone)
+    return frozenset(one for one in below if standings.get(one) is Standing.DONE and not _is_test(one))
 
 
 def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessment]) -> Standing:
@@ -256,7 +285,8 @@ def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
     """What to execute so that a failed node is tried again, and the node by which that is called.
 
     A test that found rows would find them again: the nodes that it tests are built again before it. One that did not
-    come to a result (an error) is only run again.
+    come to a result (an error) is only run again; so is one whose nodes others were built from, which happens where a
+    test reads what is below the node that it is listed on.
     """
     node = ledger.graph.nodes[unique_id]
     if not node.test:
@@ -264,7 +294,7 @@ def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
     failure = ledger.failures.get(unique_id)
     again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryOn.TESTS_FAILED)
     tested = [one for one in ledger.graph.tested_nodes(unique_id) if one in ledger.standings] if again else []
-    if not tested:
+    if not tested or ledger.built_upon(tested):
         return unique_id, frozenset({unique_id})
     return tested[0], ledger.build(tested) | {unique_id}
 

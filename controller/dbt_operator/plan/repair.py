@@ -194,7 +194,7 @@ def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
     ]
     roots = situation.episode.roots
     if roots is not None:
-        below = roots.union(*(ledger.graph.descendants(root) for root in roots))
+        below = roots | ledger.graph.descendants(*roots)
         candidates = [one for one in candidates if one in below]
     return ledger.ready(candidates)
 

@@ -153,3 +153,45 @@ def test_a_retry_waits_until_the_producer_has_let_go_of_all_that_it_executes() -
     assert run.later(seconds=600) == []  # dbt has not said yet that it skips the test
     run["Producer"].reports(positive="skipped")
     assert run.next() == ["Retry orders positive"]
+
+
+def test_a_node_that_others_were_built_from_is_not_built_again_for_its_test() -> None:
+    # Where the report is a view, building the table below it again would drop it.
+    relationship = data_test("complete", "orders", "report", attached_node="model.shop.orders")
+    run = Story(model("orders"), model("report", "orders"), relationship, on=TESTS)
+    run["Producer"].builds(complete="fail")
+    assert run.later(seconds=10) == ["Retry complete"]
+    run["Retry complete"].builds()
+    assert run.next() == []
+    assert run.phase() is RunPhase.SUCCEEDED
+
+
+def test_nodes_that_only_their_common_test_has_held_back_others_from_are_both_built_again() -> None:
+    run = Story(
+        model("orders"),
+        model("report", "orders"),
+        data_test("match", "orders", "report"),
+        model("end", "report"),
+        on=TESTS,
+    )
+    run["Producer"].builds(match="fail", end="skipped")
+    assert run.later(seconds=10) == ["Retry orders report match"]
+
+
+def test_a_test_is_run_again_when_any_node_that_it_reads_is_built_again() -> None:
+    relationship = data_test("relates", "orders", "stock", attached_node="model.shop.orders")
+    own = data_test("positive", "stock")
+    run = Story(model("orders"), model("stock"), relationship, own, on=TESTS)
+    run["Producer"].builds(positive="fail")
+    assert run.later(seconds=10) == ["Retry stock relates positive"]
+
+
+def test_what_was_built_from_a_node_whose_word_was_lost_is_built_again_with_it() -> None:
+    # On some warehouses building a table again drops the views that read it, whatever dbt has said of them.
+    run = Story(model("orders"), model("report", "orders"), model("end", "report"))
+    run["Producer"].starts().reports(report="success", end="running").is_evicted()
+    assert run.next() == ["Resume orders report end"]
+    assert run.shows("report") is NodePhase.SUCCEEDED  # it is what dbt has said, until it says something else
+    run["Resume orders report end"].builds()
+    assert run.next() == []
+    assert run.phase() is RunPhase.SUCCEEDED
