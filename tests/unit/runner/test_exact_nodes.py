@@ -160,7 +160,12 @@ def test_damaged_parse_cache_costs_a_parse_only(attempted: Attempted) -> None:
     assert _parsed_files(run) > 0
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not compressed", gzip.compress(b"cut off" * 1000)[:-9]])
+# Named, as what is compressed has the present time in it: each worker would see other tests.
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"not compressed", gzip.compress(b"cut off" * 1000)[:-9]],
+    ids=["missing", "empty", "not compressed", "cut off"],
+)
 def test_parse_cache_that_cannot_be_unpacked_leaves_what_is_there(tmp_path: Path, content: bytes | None) -> None:
     source, target = tmp_path / "cache.gz", tmp_path / "target"
     if content is not None:
@@ -172,7 +177,9 @@ def test_parse_cache_that_cannot_be_unpacked_leaves_what_is_there(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"[]", gzip.compress(b"{"), gzip.compress(b'["model.a.b"]'), gzip.compress(b"[]")[:-2]]
+    "content",
+    [None, b"[]", gzip.compress(b"{"), gzip.compress(b'["model.a.b"]'), gzip.compress(b"[]")[:-2]],
+    ids=["missing", "not compressed", "no json", "no nodes", "cut off"],
 )
 def test_list_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "nodes.json.gz"
