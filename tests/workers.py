@@ -25,11 +25,17 @@ def together(nodeid: str) -> str:
 
 
 def place(nodeid: str) -> int:
-    """Where in the order a test stands. Beside the tests that are alone with the operator run those without one."""
+    """Where in the order a test stands.
+
+    Beside the tests that are alone with the cluster or its operator run those without one, what takes long first: a
+    worker that waits for its turn does nothing.
+    """
     parts = PurePosixPath(nodeid.partition("::")[0]).parts
     if parts[1] == "e2e":
-        return 0 if "alone" in parts else 3
-    return 1 if parts[1] == "contract" or "runner" in parts else 2
+        return 0 if "alone" in parts else 4
+    if parts[1] == "contract":
+        return 3
+    return 1 if parts[1] == "simulation" or "runner" in parts else 2
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above
