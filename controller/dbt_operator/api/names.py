@@ -21,6 +21,7 @@ LABEL_ATTEMPT_INDEX = f"{GROUP}/attempt-index"
 LABEL_RESOURCE_TYPE = f"{GROUP}/resource-type"
 LABEL_PACKAGE = f"{GROUP}/package"
 ANNOTATION_RETRY = f"{GROUP}/retry"
+ANNOTATION_NODES = f"{GROUP}/nodes-of-run"  # on each DbtModel: how many of them the graph of its run asks for
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "dbt-operator"
 

@@ -19,6 +19,7 @@ from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.objects import (
     MODEL_TYPES,
     Tried,
+    all_stored,
     model_manifest,
     model_spec,
     model_status,
@@ -51,7 +52,9 @@ class Models:
         selector = {names.LABEL_RUN_UID: self.run.uid}
         found = await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector)
         specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
-        self._remembered = stored_graph(spec for spec in specs.values() if spec is not None) if found else None
+        # A part of the graph may never stand for the graph: the run would look finished with a part of its nodes.
+        known = [spec for spec in specs.values() if spec is not None]
+        self._remembered = stored_graph(known) if len(known) == len(found) and all_stored(found) else None
         for model in found:
             name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]
             stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
@@ -116,11 +119,11 @@ class Models:
         for node in nodes:
             if node.unique_id not in self._names:
                 spec = model_spec(run=self.run, node=node, graph=graph)
-                self._submit_create(name=announced[node.unique_id], spec=spec)
+                self._submit_create(name=announced[node.unique_id], spec=spec, nodes_of_run=len(nodes))
 
-    def _submit_create(self, *, name: str, spec: status.DbtModelSpec) -> None:
+    def _submit_create(self, *, name: str, spec: status.DbtModelSpec, nodes_of_run: int | None = None) -> None:
         self._names[spec.unique_id] = name
-        manifest = model_manifest(run=self.run, name=name, spec=spec)
+        manifest = model_manifest(run=self.run, name=name, spec=spec, nodes_of_run=nodes_of_run)
         self.writer.submit_create(run=self.run.uid, resource=DBT_MODELS, manifest=manifest, owner_uid=self.run.uid)
 
     def _write(self, view: NodeView) -> None:

@@ -3,7 +3,7 @@
 Pure: values in, values out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dbt_operator.api import names, status
@@ -15,11 +15,12 @@ from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
 
 
-def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec) -> dict[str, Any]:
-    """A DbtModel, owned by its run."""
+def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec, nodes_of_run: int | None) -> dict[str, Any]:
+    """A DbtModel, owned by its run. `nodes_of_run`: how many there are to be; None for one that no graph asks for."""
     labels = run_labels(run) | {names.LABEL_RESOURCE_TYPE: names.label_value(spec.resource_type)}
     if spec.package:
         labels[names.LABEL_PACKAGE] = names.label_value(spec.package)
+    annotations = {} if nodes_of_run is None else {names.ANNOTATION_NODES: str(nodes_of_run)}
     return {
         "apiVersion": names.API_VERSION,
         "kind": "DbtModel",
@@ -27,6 +28,7 @@ def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec) -> dict
             "name": name,
             "namespace": run.namespace,
             "labels": labels,
+            "annotations": annotations,
             "ownerReferences": [owner_reference(run)],
         },
         "spec": spec.to_dict(),
@@ -66,6 +68,13 @@ def unannounced_model_spec(*, run: RunRef, view: NodeView) -> status.DbtModelSpe
         materialized=view.materialized or None,
         relation=view.relation or None,
     )
+
+
+def all_stored(models: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these are all DbtModels of a run. A controller may have died while it created them."""
+    said = [(model["metadata"].get("annotations") or {}).get(names.ANNOTATION_NODES) for model in models]
+    asked_for = [number for number in said if number is not None]
+    return bool(asked_for) and all(number == str(len(asked_for)) for number in asked_for)
 
 
 def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:

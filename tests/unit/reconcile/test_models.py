@@ -79,7 +79,9 @@ def folded(*log: bytes) -> AttemptState:
 def stored_model(unique_id: str, *parents: str, **status: Any) -> dict[str, Any]:
     kind, _, name = unique_id.split(".")
     spec = {"runName": "nightly", "uniqueId": unique_id, "name": name, "resourceType": kind, "dependsOn": list(parents)}
-    return {"metadata": {"name": f"nightly.{name}", "uid": name}, "spec": spec, "status": status}
+    annotations = {"dbt-operator.io/nodes-of-run": "2"}  # as those of the lines' graph
+    metadata = {"name": f"nightly.{name}", "uid": name, "annotations": annotations}
+    return {"metadata": metadata, "spec": spec, "status": status}
 
 
 def test_the_graph_becomes_models_before_anything_runs() -> None:
@@ -130,6 +132,30 @@ async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> No
     without_graph = [line for line in lines.RED_LOG if b"SelectedNodes" not in line]
     given.show(close(state=folded(*without_graph), ending=Ending.COMPLETED))
     assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED
+
+
+def test_each_model_says_how_many_there_are_to_be() -> None:
+    given = Given()
+    given.show(folded(*lines.GRAPH))
+    said = [model["metadata"]["annotations"] for model in given.writes.created.values()]
+    assert said == [{"dbt-operator.io/nodes-of-run": "2"}] * 2
+
+
+async def test_a_part_of_the_models_is_not_taken_for_the_graph() -> None:
+    # The controller died while it created them, and the pod's log is gone: the run would end without the other node.
+    given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
+    await given.models.load(first_job=JOBS[0])
+    state = given.models.remembered(EMPTY, job=JOBS[0], first=True)
+    assert state.graph is None
+    assert [node.phase for node in state.nodes.values()] == ["Succeeded"]
+
+
+async def test_models_of_nodes_that_no_graph_announced_do_not_make_up_for_missing_ones() -> None:
+    unannounced = stored_model("model.shop.late")
+    del unannounced["metadata"]["annotations"]
+    given = Given(stored=[stored_model(SEED), unannounced])
+    await given.models.load(first_job=JOBS[0])
+    assert given.models.remembered(EMPTY, job=JOBS[0], first=True).graph is None
 
 
 def test_a_node_that_the_graph_did_not_announce_gets_a_model_when_dbt_begins_with_it() -> None:
