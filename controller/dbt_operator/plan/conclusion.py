@@ -3,6 +3,7 @@
 One attempt speaks for itself; several are concluded from the word that stands last for each node.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dbt_operator.api.phases import NodePhase, RunPhase
@@ -54,13 +55,15 @@ def _unfinished(situation: Situation) -> Outcome | None:
         ledger is None or any(one is not Standing.DONE for one in ledger.standings.values())
     ):
         return _after_restarts(situation.lost[-1], situation)
+    later: list[Assessment] = []
     for each in reversed(situation.recent):
         outcome = each.outcome
         if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
             continue
         unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each)
-        if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, situation.ledger)):
+        if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, ledger, later=later)):
             return outcome
+        later.append(each)
     return None
 
 
@@ -82,11 +85,14 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
     return replace(outcome, message=f"{wording.stopped(times, situation)} The last one: {outcome.message}")
 
 
-def _left_something(assessment: Assessment, ledger: Ledger | None) -> bool:
+def _left_something(assessment: Assessment, ledger: Ledger | None, *, later: Sequence[Assessment]) -> bool:
+    """Whether something is not done because of this attempt, and not because of one that had it after that."""
     if ledger is None:
         return True
     return any(
-        standing is not Standing.DONE and assessment.attempt.covers(unique_id)
+        standing is not Standing.DONE
+        and assessment.attempt.covers(unique_id)
+        and not any(other.attempt.covers(unique_id) for other in later)
         for unique_id, standing in ledger.standings.items()
     )
 

@@ -7,6 +7,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import RetryOn
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Dbt, Story
 
@@ -92,6 +93,24 @@ def test_a_resume_that_cannot_do_its_work_says_why() -> None:
     assert run.later(seconds=600) == []
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.SELECTOR_ERROR)
     assert "not in the project any more" in run.message()
+
+
+def test_a_warehouse_that_was_reached_after_all_is_not_what_the_run_failed_for() -> None:
+    run = Story(
+        model("orders"),
+        model("other"),
+        on=frozenset({RetryOn.CONNECTION_FAILED, RetryOn.ERROR}),
+        limit=1,
+        max_restarts=5,
+    )
+    run["Producer"].starts().reports(other="running").is_evicted()
+    run.next()
+    run["Resume orders other"].starts(loaded=False).gives_up("connection", "Connection refused")
+    assert run.later(seconds=10) == ["Resume orders other"]
+    run["Resume orders other"].builds(orders="error: boom")
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+    assert "boom" in run.message()
 
 
 def test_a_failure_that_no_node_explains_is_not_forgotten_because_of_a_later_success() -> None:
