@@ -74,10 +74,10 @@ class DecisionChecks:
         else:
             tests = [node for node in project.executables if node.startswith(("test.", "unit_test."))]
             excused = any(heard.last(test)[1] not in ("", *GOOD) for test in tests if one in project.tested(test))
-            # The word about something that it reads was lost, and that is executed again.
-            excused = excused or any(
-                heard.last(each)[1] not in GOOD for each in project.executables if project.reads(one, each)
-            )
+            # The word about something that it reads was lost, and that is, or was, executed again.
+            above = tuple(each for each in project.executables if project.reads(one, each))
+            unsure = any(heard.last(each)[1] not in GOOD for each in above) or heard.last_begun(above) > index
+            excused = excused or unsure
         if not excused:
             broken("nothing again", f"{decision.name} is to execute {one}, which succeeded in attempt {index}")
 

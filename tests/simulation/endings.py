@@ -107,7 +107,7 @@ class EndingChecks:
             if word in BAD and KINDS[word] in rules.on and count <= rules.limit:
                 broken("retried as often as allowed", f"{one} failed {count} times ({word}), and the run is over")
             others = [told for told in recent if told.sealed.outcome.reason is not RunReason.CONNECTION_FAILED]
-            in_vain = others if self._reachable() else recent
+            in_vain = others if self._reachable() and count <= rules.limit else recent
             if word in ("", "skipped") and not any(told.in_vain(one) for told in in_vain):
                 broken("nothing is left", f"{one} could be executed, and the run is over: {status.message}")
 

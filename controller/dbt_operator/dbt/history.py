@@ -14,7 +14,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import TEST_TYPES, Graph
 from dbt_operator.dbt.state import AttemptState, NodeState
 
-_BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
+BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
 
 
 class Word(NamedTuple):
@@ -84,7 +84,7 @@ class History:
     def _built(self, unique_id: str) -> int:
         """Index of the attempt that built what the test is about last."""
         subjects = self.graph.subjects(unique_id) if self.graph is not None else ()
-        builds = (next(self._words(node, phases=_BEGUN), None) for node in subjects)
+        builds = (next(self._words(node, phases=BEGUN), None) for node in subjects)
         return max((word.attempt for word in builds if word is not None), default=0)
 
     def _words(self, unique_id: str, *, phases: frozenset[NodePhase] | None = None, since: int = 0) -> Iterator[Word]:

@@ -14,7 +14,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.errors import lost_connection
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph
-from dbt_operator.dbt.history import History
+from dbt_operator.dbt.history import BEGUN, History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment, history_of_run
 
@@ -159,7 +159,7 @@ def ledger_of(
         one: Standing.BUSY if one in ahead or one in left else _standing(one, history=history, assessments=assessments)
         for one in graph.executables()
     }
-    unsure = _built_on_sand(graph, standings)
+    unsure = _built_on_sand(history, graph, standings)
     standings |= dict.fromkeys(unsure, Standing.BLOCKED)
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
@@ -181,14 +181,18 @@ def ledger_of(
 _UNDONE = frozenset({Standing.OPEN, Standing.UNHEARD, Standing.FAILED, Standing.BLOCKED})
 
 
-def _built_on_sand(graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
-    """The nodes that are done although something that they read is not: to be executed again after that.
+def _built_on_sand(history: History, graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
+    """The nodes that are done although something that they read is not, or was built after them: to be executed again.
 
     It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
     """
     undone = (one for one, standing in standings.items() if standing in _UNDONE and not _is_test(one))
-    below = graph.descendants(*undone)
-    return frozenset(one for one in below if standings.get(one) is Standing.DONE and not _is_test(one))
+    found = set(graph.descendants(*undone))
+    for index, state in enumerate(history.attempts[1:], start=1):
+        begun = (one for one, node in state.nodes.items() if node.phase in BEGUN and not _is_test(one))
+        below = (one for one in graph.descendants(*begun) if standings.get(one) is Standing.DONE)
+        found.update(one for one in below if (word := history.word(one)) is not None and word.attempt < index)
+    return frozenset(one for one in found if standings.get(one) is Standing.DONE and not _is_test(one))
 
 
 def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessment]) -> Standing:

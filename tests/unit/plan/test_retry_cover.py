@@ -195,3 +195,11 @@ def test_what_was_built_from_a_node_whose_word_was_lost_is_built_again_with_it()
     run["Resume orders report end"].builds()
     assert run.next() == []
     assert run.phase() is RunPhase.SUCCEEDED
+
+
+def test_what_was_built_before_that_node_is_built_again_also_when_a_pod_was_lost_in_between() -> None:
+    run = Story(model("orders"), model("report", "orders"), model("end", "report"))
+    run["Producer"].starts().reports(report="success", end="running").is_evicted()
+    run.next()
+    run["Resume orders report end"].starts().reports(orders="success").is_evicted()
+    assert run.later(seconds=60) == ["Resume report end"]
