@@ -7,7 +7,7 @@ it, the next attempt executes the node again, rightly. Such repetitions are coun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,11 +26,12 @@ GOOD = ("success", "pass", "warn", "no-op")
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Sentences about one run. Only `repeated` and `unread` are as they should be.
+    """Sentences about one run. Only `repeated`, `unread` and `renewed` are as they should be.
 
     wrong: what is shown is not what is; lost: shown as done and not in the warehouse; doubled: executed again although
     it was known to be done; overlapped: by two processes at once; repeated: committed, and then the pod was lost before
-    dbt could say so; unread: said while the operator was disturbed, and then the log was lost with its pod.
+    dbt could say so; unread: said while the operator was disturbed, and then the log was lost with its pod, or rotated;
+    renewed: something that the node reads was executed again, and so it was, too.
     """
 
     wrong: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Findings:
     overlapped: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -49,17 +51,23 @@ class Findings:
 def examine(evidence: Evidence, plan: Plan) -> Findings:
     """All that can be said of a run that has come to its end."""
     again = list(_executed_again(evidence, plan))
+
+    def called(wanted: str) -> tuple[str, ...]:
+        return tuple(sentence for kind, _, sentence in again if kind == wanted)
+
+    again_rightly = {node for kind, node, _ in again if kind == "renewed"} | plan.nulls.keys()
     return Findings(
-        wrong=(*_run(evidence, plan), *_nodes(evidence, plan), *_reports(evidence)),
+        wrong=(*_run(evidence, plan), *_nodes(evidence, plan, again=again_rightly), *_reports(evidence)),
         lost=tuple(_lost(evidence)),
-        doubled=tuple(sentence for kind, sentence in again if kind == "doubled"),
+        doubled=called("doubled"),
         overlapped=tuple(
             f"{one.node} was begun at {one.at:%X.%f} while somebody else had it"
             for one in evidence.tries
             if not one.alone
         ),
-        repeated=tuple(sentence for kind, sentence in again if kind == "repeated"),
-        unread=tuple(sentence for kind, sentence in again if kind == "unread"),
+        repeated=called("repeated"),
+        unread=called("unread"),
+        renewed=called("renewed"),
     )
 
 
@@ -116,8 +124,8 @@ def _run(evidence: Evidence, plan: Plan) -> Iterator[str]:
         yield f"pod {pod} is alive after the end of the run"
 
 
-def _nodes(evidence: Evidence, plan: Plan) -> Iterator[str]:
-    """Each node, against how it has to end and how it was shown before."""
+def _nodes(evidence: Evidence, plan: Plan, *, again: Set[str]) -> Iterator[str]:
+    """Each node, against how it has to end and how it was shown before; again: those that rightly began once more."""
     if len(evidence.models) != NODES:
         yield f"there are {len(evidence.models)} DbtModels for {NODES} nodes"
     models = {model["spec"]["uniqueId"]: model for model in evidence.models}
@@ -129,7 +137,7 @@ def _nodes(evidence: Evidence, plan: Plan) -> Iterator[str]:
         elif _phase(model) != expected:
             yield f"{model['spec']['name']} is {_phase(model)} ({_why(status)}), and should be {expected}"
     for name, phase in evidence.stored.lost_again.items():
-        if name not in plan.nulls:
+        if name not in again:
             yield f"{name} was shown as Succeeded, and then as {phase}"
 
 
@@ -156,8 +164,8 @@ def _lost(evidence: Evidence) -> Iterator[str]:
         yield f"{name} is Succeeded and was never executed"
 
 
-def _executed_again(evidence: Evidence, plan: Plan) -> Iterator[tuple[str, str]]:
-    """What was begun again after the warehouse had committed it: (doubled, repeated or unread; sentence).
+def _executed_again(evidence: Evidence, plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """What was begun again after the warehouse had committed it: (the kind of finding, name of the node, sentence).
 
     A model whose test fails is built again: that is what was asked for.
     """
@@ -171,11 +179,27 @@ def _executed_again(evidence: Evidence, plan: Plan) -> Iterator[tuple[str, str]]
             following = next(done, None)
         before = committed.get(one.node)
         if before is not None and one.node not in plan.nulls:
-            yield _judge(evidence, one, before, said=said.get((one.node, before.invocation)))
+            kind, sentence = _judge(evidence, one, before, said=said.get((one.node, before.invocation)))
+            yield kind, one.node, sentence
+
+
+def _read_by(evidence: Evidence, name: str) -> frozenset[str]:
+    """Names of all nodes that a node reads, directly or not."""
+    models = {model["spec"]["uniqueId"]: model["spec"] for model in evidence.models}
+    found: set[str] = set()
+    wanted = [one for one, spec in models.items() if spec["name"] == name]
+    while wanted:
+        above = [one for one in models.get(wanted.pop(), {}).get("dependsOn", ()) if one in models and one not in found]
+        found.update(above)
+        wanted += above
+    return frozenset(models[one]["name"] for one in found)
 
 
 def _judge(evidence: Evidence, again: Try, before: Execution, *, said: datetime | None) -> tuple[str, str]:
     sentence = f"{again.node} was executed at {before.at:%X.%f} and begun again at {again.at:%X.%f}"
+    read = _read_by(evidence, again.node)
+    if any(one.node in read and before.at < one.at <= again.at for one in evidence.tries):
+        return "renewed", f"{sentence}, as something that it reads was"
     since = evidence.stored.since.get(again.node)
     if since is not None and since < again.at:
         return "doubled", f"{sentence}, and shown as Succeeded since {since:%X.%f}"

@@ -53,7 +53,7 @@ class Evidence:
     """All that the check looks at.
 
     run, models: as the API shows them at the end; finished: invocations that came to an end of their own;
-    gone: invocations whose pod does not exist any more; live: pods that still have a process;
+    gone: invocations whose pod does not exist any more, or whose log was rotated; live: pods that still have a process;
     disturbed: from when until when something was wrong with the operator, or with what it reads logs through.
     """
 

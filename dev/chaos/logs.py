@@ -43,7 +43,8 @@ class Logs:
     """The logs of all pods of a namespace. Not for more than one thread.
 
     finished: invocations that came to an end of their own; a cancelled one may have lost its connection, and so the
-    answer of the warehouse, after the commit.
+    answer of the warehouse, after the commit; pods: those of the invocations; rotated: pods with more than one file, of
+    which the kubelet hands out the newest only.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Logs:
     reports: list[Report] = field(default_factory=list)
     finished: set[str] = field(default_factory=set)
     pods: dict[str, str] = field(default_factory=dict)
+    rotated: set[str] = field(default_factory=set)
     _files: dict[int, _File] = field(default_factory=dict)
 
     def read(self) -> None:
@@ -78,7 +80,10 @@ class Logs:
         if not inode or inode in self._files:
             stream.close()
             return
-        self._files[inode] = _File(stream=stream, pod=path.parts[-3].split("_")[1])
+        pod = path.parts[-3].split("_")[1]
+        if any(file.pod == pod for file in self._files.values()):
+            self.rotated.add(pod)
+        self._files[inode] = _File(stream=stream, pod=pod)
 
     def _take(self, text: bytes, *, pod: str) -> None:
         try:

@@ -13,7 +13,7 @@ from dev.chaos.session import Session
 
 FOLDER = Path("build/chaos")
 """Of the checkout: where what is known of wrong runs is kept."""
-KINDS = ("wrong", "lost", "doubled", "overlapped", "repeated", "unread")
+KINDS = ("wrong", "lost", "doubled", "overlapped", "repeated", "unread", "renewed")
 
 
 def line(outcome: Outcome) -> str:
@@ -49,8 +49,9 @@ def summary(outcomes: Sequence[Outcome], session: Session, *, seconds: float) ->
         f"executions lost            {sums['lost']:>4}",
         f"executions doubled         {sums['doubled']:>4}",
         f"executions overlapped      {sums['overlapped']:>4}",
-        f"repeated after a loss      {sums['repeated'] + sums['unread']:>4}   as it has to be: "
-        f"{sums['repeated']} committed and not reported, {sums['unread']} reported and the report lost with its pod",
+        f"repeated after a loss      {sums['repeated'] + sums['unread'] + sums['renewed']:>4}   as it has to be: "
+        f"{sums['repeated']} committed and not reported, {sums['unread']} reported and the report lost with its pod "
+        f"or log, {sums['renewed']} below one of these",
         f"seed {session.seed}; again: python -m dev.chaos --seed {session.seed} --per-run {session.per_run} "
         f"--faults {session.faults}" + _selection(session),
     ]

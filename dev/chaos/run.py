@@ -125,7 +125,7 @@ def _wait_for_end(observer: Observer) -> None:
 def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) -> Evidence:
     namespace = observer.namespace
     pods = cluster.pods(namespace, f"dbt-operator.io/run={RUN}")
-    left = {pod["metadata"]["name"] for pod in pods}
+    left, logs = {pod["metadata"]["name"] for pod in pods}, observer.logs
     return Evidence(
         run=json.loads(cluster.kubectl("get", "dbtrun", RUN, "-n", namespace, "-o", "json")),
         models=json.loads(cluster.kubectl("get", "dbtmodels", "-n", namespace, "-o", "json"))["items"],
@@ -134,7 +134,7 @@ def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) ->
         reports=tuple(observer.logs.reports),
         stored=observer.stored,
         finished=frozenset(observer.logs.finished),
-        gone=frozenset(invocation for invocation, pod in observer.logs.pods.items() if pod not in left),
+        gone=frozenset(one for one, pod in logs.pods.items() if pod not in left or pod in logs.rotated),
         disturbed=tuple(cluster.disturbed.copy().items()),
         live=[pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") in ("Pending", "Running")],
     )

@@ -178,6 +178,29 @@ def test_said_in_a_log_that_could_be_read_is_doubled(evidence: Evidence) -> None
     assert len(examine(evidence, PLAN).doubled) == 1
 
 
+def _reading(evidence: Evidence, *above: str) -> Evidence:
+    """The node reads others."""
+    model = _model(NODE)
+    model["spec"]["dependsOn"] = [f"model.chaos.{name}" for name in above]
+    return _with_model(evidence, model)
+
+
+def test_begun_again_after_something_that_it_reads_is_right_and_may_be_shown() -> None:
+    begun = _reading(_begun_again(_good()), "seed_1")
+    above = Try(node="seed_1", at=_at(9), invocation=SECOND, alone=True)
+    shown = Stored(since=begun.stored.since, lost_again={NODE: "Running (None)"})
+    findings = examine(replace(begun, tries=[*_good().tries, above, begun.tries[-1]], stored=shown), PLAN)
+    assert len(findings.renewed) == 1
+    assert findings.wrong == ()
+    assert len(findings.doubled) == 1, "what is above has no such excuse"
+
+
+def test_begun_again_after_something_that_it_does_not_read_is_doubled() -> None:
+    begun = _reading(_begun_again(_good()), "seed_2")
+    above = Try(node="seed_1", at=_at(9), invocation=SECOND, alone=True)
+    assert len(examine(replace(begun, tries=[*_good().tries, above, begun.tries[-1]]), PLAN).doubled) == 2
+
+
 def test_a_model_whose_test_fails_is_built_again_rightly() -> None:
     assert examine(_begun_again(_good()), replace(PLAN, nulls={NODE: 1})).clean
 

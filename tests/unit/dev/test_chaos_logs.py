@@ -93,3 +93,14 @@ def test_pods_of_other_namespaces_and_other_lines_do_not_count(logs: Logs, tmp_p
     (other / "0.log").write_text(_line("other"))
     (tmp_path / FOLDER / "0.log").write_text('2026-01-01T00:00:00Z stdout F a model prints "NodeResult"\n')
     assert _names(logs) == []
+
+
+def test_a_pod_with_a_second_file_had_its_log_rotated(logs: Logs, tmp_path: Path) -> None:
+    log = tmp_path / FOLDER / "0.log"
+    log.write_text(_line("a"))
+    assert _names(logs) == ["a"]
+    assert logs.rotated == set()
+    log.rename(log.with_name("0.log.20260101-000000"))
+    log.write_text(_line("b"))
+    assert _names(logs) == ["a", "b"]
+    assert logs.rotated == {"chaos-producer-1-abcde"}
