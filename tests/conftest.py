@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.api import Api
 from tests.workers import Scheduling, place
+
+# How long an example takes depends on what else the machine does, and is no property of the code.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CLUSTER = CHECKOUT / ".cluster"

@@ -103,7 +103,7 @@ def test_an_endless_line_needs_no_memory_and_hides_nothing_after_it() -> None:
     assert (node["phase"], last["run"]["phase"]) == ("Succeeded", "Succeeded")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=2000), st.integers(min_value=0, max_value=70_000))
 def test_no_bytes_end_in_anything_but_a_run(noise: bytes, at: int) -> None:
     log = (LOGS / "failure.jsonl").read_bytes()

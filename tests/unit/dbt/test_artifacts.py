@@ -62,7 +62,7 @@ def test_a_line_may_have_the_time_of_its_arrival_before_it() -> None:
 _SHUFFLED = st.randoms(use_true_random=False)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_SHUFFLED, st.integers(min_value=3, max_value=700))
 def test_pieces_in_any_order_repeated_and_among_other_lines(shuffled: random.Random, piece: int) -> None:
     files = {MANIFEST: _content(1, 1000), CACHE: _content(2, 1500)}
@@ -75,7 +75,7 @@ def test_pieces_in_any_order_repeated_and_among_other_lines(shuffled: random.Ran
     assert {artifact.name: artifact.content for artifact in found} == files
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_gap_is_waited_for(data: st.DataObject) -> None:
     content = _content(1)
@@ -85,7 +85,7 @@ def test_a_gap_is_waited_for(data: st.DataObject) -> None:
     assert collector.take(lines) == [Artifact(name=MANIFEST, content=content)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_line_costs_nothing_but_itself(data: st.DataObject) -> None:
     content = _content(1)

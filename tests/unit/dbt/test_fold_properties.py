@@ -4,7 +4,7 @@ import random
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbt_operator.api.phases import NodePhase
@@ -59,7 +59,7 @@ def _whole(name: str) -> AttemptState:
 
 
 _LOGS = st.sampled_from([*RECORDED, "runner", "cancelled"])
-_quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_quick = settings(max_examples=60)
 
 
 def _not_beyond(state: AttemptState, whole: AttemptState) -> None:
@@ -173,7 +173,7 @@ def test_phases_only_move_forward_and_changed_views_are_announced(name: str) -> 
     assert views == node_views(state=ended)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(["runner", "cancelled", "runner_unit_test_fail.jsonl", "unit_test_fail.jsonl"]), st.data())
 def test_changed_views_are_announced_in_any_order(name: str, data: st.DataObject) -> None:
     lines = data.draw(st.permutations(_log(name)))

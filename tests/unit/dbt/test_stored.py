@@ -63,7 +63,7 @@ def test_an_ended_attempt_is_what_it_was(name: str) -> None:
     assert encode(restored) == encode(state)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(RECORDED), st.data())
 def test_an_attempt_that_goes_on_goes_on_where_it_was(name: str, data: st.DataObject) -> None:
     lines = recorded(name)

@@ -3,7 +3,7 @@
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from dbt_operator.api.phases import RunPhase
@@ -148,7 +148,7 @@ def check_nothing_is_left(world: World) -> None:
             assert world.failed[one] > rules.limit, f"{one} was not retried"
 
 
-_SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+_SETTINGS = settings(max_examples=60)
 
 
 @_SETTINGS
