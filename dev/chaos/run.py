@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from dev.chaos.check import Findings, examine
 from dev.chaos.cluster import ChaosCluster, ChaosError, dump
@@ -122,6 +124,12 @@ def _wait_for_end(observer: Observer) -> None:
             since = time.monotonic()
 
 
+def _lives(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod has a process, or will have one: its phase may lag behind the end of its only container."""
+    states = [one.get("state", {}) for one in pod["status"].get("containerStatuses", ())]
+    return pod["status"].get("phase") in ("Pending", "Running") and not any("terminated" in state for state in states)
+
+
 def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) -> Evidence:
     namespace = observer.namespace
     pods = cluster.pods(namespace, f"dbt-operator.io/run={RUN}")
@@ -136,5 +144,5 @@ def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) ->
         finished=frozenset(observer.logs.finished),
         gone=frozenset(one for one, pod in logs.pods.items() if pod not in left or pod in logs.rotated),
         disturbed=tuple(cluster.disturbed.copy().items()),
-        live=[pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") in ("Pending", "Running")],
+        live=[pod["metadata"]["name"] for pod in pods if _lives(pod)],
     )
