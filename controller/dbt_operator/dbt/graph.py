@@ -12,6 +12,11 @@ MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
 EXECUTED_TYPES = MODEL_TYPES | TEST_TYPES | {"function"}
 
 
+def is_test(unique_id: str) -> bool:
+    """Whether the node is a test, by the id alone: dbt's ids begin with the resource type."""
+    return unique_id.partition(".")[0] in TEST_TYPES
+
+
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     """One node, in dbt's terms."""
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt.graph import TEST_TYPES, Graph
+from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.state import AttemptState, NodeState
 
 BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
@@ -49,7 +49,7 @@ class History:
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)
             return None if node is None else Word(self.attempts[0], node, 0)
-        if unique_id.partition(".")[0] in TEST_TYPES:
+        if is_test(unique_id):
             return self._word_of_test(unique_id)
         return next(self._words(unique_id, phases=_SPOKEN), None) or next(self._words(unique_id), None)
 

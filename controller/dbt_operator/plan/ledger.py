@@ -13,7 +13,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.errors import lost_connection
-from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph
+from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
 from dbt_operator.dbt.history import BEGUN, History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment, history_of_run
@@ -120,7 +120,7 @@ class Ledger:
         To build them again would leave that behind: on some warehouses the views among it are dropped with the table.
         """
         below = self.graph.descendants(*unique_ids)
-        return any(self.standings.get(one) in (Standing.DONE, Standing.BUSY) for one in below if not _is_test(one))
+        return any(self.standings.get(one) in (Standing.DONE, Standing.BUSY) for one in below if not is_test(one))
 
     def held_back(self, unique_id: str) -> bool:
         """Whether something that the node needs has failed."""
@@ -133,10 +133,6 @@ class Ledger:
         return any(not nodes.isdisjoint(self.graph.needs(one)) for one in others) or any(
             not others.isdisjoint(self.graph.needs(one)) for one in nodes
         )
-
-
-def _is_test(unique_id: str) -> bool:
-    return unique_id.partition(".")[0] in TEST_TYPES
 
 
 def ledger_of(
@@ -186,13 +182,14 @@ def _built_on_sand(history: History, graph: Graph, standings: Mapping[str, Stand
 
     It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
     """
-    undone = (one for one, standing in standings.items() if standing in _UNDONE and not _is_test(one))
-    found = set(graph.descendants(*undone))
+    done = {one for one, standing in standings.items() if standing is Standing.DONE and not is_test(one)}
+    undone = (one for one, standing in standings.items() if standing in _UNDONE and not is_test(one))
+    found = done & graph.descendants(*undone)
     for index, state in enumerate(history.attempts[1:], start=1):
-        begun = (one for one, node in state.nodes.items() if node.phase in BEGUN and not _is_test(one))
-        below = (one for one in graph.descendants(*begun) if standings.get(one) is Standing.DONE)
+        begun = (one for one, node in state.nodes.items() if node.phase in BEGUN and not is_test(one))
+        below = done & graph.descendants(*begun)
         found.update(one for one in below if (word := history.word(one)) is not None and word.attempt < index)
-    return frozenset(one for one in found if standings.get(one) is Standing.DONE and not _is_test(one))
+    return frozenset(found)
 
 
 def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessment]) -> Standing:

@@ -7,7 +7,7 @@ import msgspec
 
 from dbt_operator.api import names, status
 from dbt_operator.api.phases import AttemptKind, NodePhase
-from dbt_operator.dbt.graph import Graph
+from dbt_operator.dbt.graph import MODEL_TYPES, Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, NodeState
 from dbt_operator.dbt.view import NodeView, affected, node_view, node_views, views_of
@@ -17,7 +17,6 @@ from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Attempt, Request
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.objects import (
-    MODEL_TYPES,
     Tried,
     all_stored,
     model_manifest,

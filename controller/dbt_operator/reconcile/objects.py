@@ -12,8 +12,6 @@ from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.view import NodeView, TestCounts
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 
-MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
-
 
 def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec, nodes_of_run: int | None) -> dict[str, Any]:
     """A DbtModel, owned by its run. `nodes_of_run`: how many there are to be; None for one that no graph asks for."""
