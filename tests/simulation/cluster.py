@@ -130,9 +130,9 @@ class Record:
 class Cluster:
     """The objects of one run. Whoever changes one wakes those who watch."""
 
-    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse, heard: float) -> None:
+    def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse) -> None:
         self.world, self.scenario, self.warehouse = world, scenario, warehouse
-        self._gone, self._heard = world.chance("pods that are gone"), heard
+        self._gone = world.chance("pods that are gone")
         self._chance = world.chance("cluster")
         self._processes = world.chance("processes")
         self.exists = True
@@ -331,7 +331,7 @@ class Cluster:
         del self.pods[pod.name]
         self._say(f"pod {pod.name} is gone")
         for mourner in list(self.mourners):
-            if self._gone.random() < self._heard:
+            if self._gone.random() < self.world.odds.heard:
                 delay = self._gone.choice((0, 1, 20, 300))
                 self.world.later(delay, partial(mourner, pod.job.name, pod.facts(self.world)))
         if not (pod.job.complete or pod.job.failed):

@@ -48,6 +48,7 @@ class Process:
         self._results: dict[str, str] = {}
         self._cancelling = False
         self._ending = False
+        self._early = world.chance(f"queries that come back early in {job}")
         warehouse.processes.append(self)
         self._later(chance.randint(200, 1500), self._boot)
 
@@ -360,9 +361,24 @@ class Process:
         if not self.log:
             self._print("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "attempt": "a", "run_uid": "u"})
         self._print("CancelRequested", {"signal": "SIGTERM"})
-        for one in self.running:
-            self._print("LogCancelLine", {"conn_name": one}, level="error")
+        early = [one for one in self.running if self._early.random() < self.world.odds.early]
+        for one in early:
+            self._later(1, partial(self._come_back, one))
+        unnamed = [one for one in early if self._early.random() < 0.5]  # the connection has an earlier node's name
+        named = [one for one in self.running if one not in unnamed]
+        if early:
+            self._later(2, partial(self._name, named))
+        else:
+            self._name(named)
         self._later(self._chance.choice((100, 900, 3000, 20000)), self._cancelled)
+
+    def _come_back(self, one: str) -> None:
+        if one in self.running and not self._ending:
+            self._close(one, "cancelled")
+
+    def _name(self, cancelled: list[str]) -> None:
+        for one in cancelled:
+            self._print("LogCancelLine", {"conn_name": one}, level="error")
 
     def _cancelled(self) -> None:
         if self._ending:

@@ -10,9 +10,8 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.controller import Operator
 from tests.simulation.scenario import Scenario, draw_scenario
 from tests.simulation.warehouse import Warehouse
-from tests.simulation.world import Violation, World, broken
+from tests.simulation.world import Odds, Violation, World, broken
 
-HEARD = 0.7
 _STEPS = 200_000
 
 
@@ -33,13 +32,12 @@ class Story:
     """The world of one seed, with its people."""
 
     def __init__(
-        self, *, seed: int, tracing: bool = False, scenario: Scenario | None = None, heard: float = HEARD
+        self, *, seed: int, tracing: bool = False, scenario: Scenario | None = None, odds: Odds | None = None
     ) -> None:
-        """heard: in this part of the cases the watch shows an operator in what state a pod was when it went."""
-        self.world = World(seed=seed, tracing=tracing)
+        self.world = World(seed=seed, tracing=tracing, odds=odds or Odds())
         self.scenario = scenario if scenario is not None else draw_scenario(self.world)
         self.warehouse = Warehouse(self.scenario.project, down=list(self.scenario.down))
-        self.cluster = Cluster(world=self.world, scenario=self.scenario, warehouse=self.warehouse, heard=heard)
+        self.cluster = Cluster(world=self.world, scenario=self.scenario, warehouse=self.warehouse)
         self.checks = Checks(world=self.world, scenario=self.scenario, warehouse=self.warehouse, cluster=self.cluster)
         self._chance = self.world.chance("people")
         self._operators: list[Operator] = []

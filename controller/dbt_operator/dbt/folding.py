@@ -106,6 +106,7 @@ class Folding:
 
     def _put(self, node: NodeState) -> None:
         known = self._node(node.unique_id)
+        node = self._cut_off(node)
         if node is known:
             return
         if self._nodes is None:
@@ -115,6 +116,19 @@ class Folding:
             self._set("failures", self._get("failures") | {node.unique_id})
         if node.attached_node and (known is None or known.attached_node != node.attached_node):
             self._attach(node)
+
+    def _cut_off(self, node: NodeState) -> NodeState:
+        """The node, marked as cancelled where it failed after the process was told to stop.
+
+        dbt names the queries that it cancels only after it has cancelled all of them, and by the node that used the
+        connection before; and it cancels once, so that what begins at that moment fails in some other way. Nobody can
+        tell such an error from a node's own. To call it cancelled is the safe mistake: the node is executed again.
+        """
+        since = self._get("cancel_ts")
+        late = since is not None and node.ended_ts is not None and node.ended_ts > since
+        if not late or node.status != "error" or node.resource_type == "operation":
+            return node
+        return node_folding.cancelled(node, since)
 
     def _attach(self, node: NodeState) -> None:
         attached: Mapping[str, tuple[str, ...]] = self._get("attached")
@@ -191,6 +205,13 @@ class Folding:
 
     def cancel(self, event: Event, body: bodies.CancelRequested) -> None:  # noqa: ARG002 - handlers look the same
         self._set("cancel_requested", True)
+        known = self._get("cancel_ts")
+        if event.ts is not None and (known is None or event.ts < known):
+            self._set("cancel_ts", event.ts)
+            for unique_id in self._get("failures"):
+                failed = self._node(unique_id)
+                if failed is not None:
+                    self._put(failed)
 
     def summary(self, event: Event, body: bodies.Summary) -> None:  # noqa: ARG002 - handlers look the same
         if body.interrupted:

@@ -45,7 +45,7 @@ def _succeeded(node: NodeState) -> Verdict:
 
 def _failed(state: AttemptState, node: NodeState) -> Verdict:
     phase, reason = statuses.verdict(node.status, resource_type=node.resource_type)
-    if node.cancelled and node.status == "error":
+    if node.stopped:
         # The error is only how the cancelled query came back. Without a failure there is nothing to fail fast at.
         if state.cancel_requested or all(state.nodes[one].cancelled for one in state.failures):
             return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=_CANCELLED_RUNNING)

@@ -59,6 +59,11 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return self.ended_ts is None or self.cancelled_ts is None or self.cancelled_ts <= self.ended_ts
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it failed, and that is only how its cancelled query came back."""
+        return self.cancelled and self.status == "error"
+
 
 class RunError(msgspec.Struct, frozen=True, kw_only=True):
     """An error that ended the whole invocation."""
@@ -104,6 +109,7 @@ class AttemptState:
     failures: frozenset[str] = frozenset()  # nodes that ended badly themselves
     executing: bool = False
     cancel_requested: bool = False
+    cancel_ts: datetime | None = None  # when the runner was told to stop
     query_cancelled: bool = False
     nothing_selected: bool = False
     unmatched: tuple[str, ...] = ()

@@ -36,8 +36,8 @@ def conclude_run(situation: Situation) -> Outcome:
     finished = _finished_although_lost(situation, history)
     if finished is not None:
         return finished
-    if len(situation.assessments) == 1:
-        return last.outcome
+    if len(situation.assessments) == 1 and last.outcome.reason is not RunReason.SUSPENDED:
+        return last.outcome  # a suspension is how an attempt ends, and never a run: what failed before it is its end
     unfinished = _unfinished(situation)
     if unfinished is not None:
         return unfinished

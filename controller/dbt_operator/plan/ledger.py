@@ -200,7 +200,7 @@ def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessm
         case NodePhase.SUCCEEDED:
             return Standing.DONE
         case NodePhase.FAILED:
-            return Standing.OPEN if _stopped(word.node) else Standing.FAILED
+            return Standing.OPEN if word.node.stopped else Standing.FAILED
         case NodePhase.RUNNING:
             return Standing.OPEN
         case NodePhase.SKIPPED:
@@ -221,12 +221,7 @@ def _has(assessment: Assessment, unique_id: str) -> bool:
         return True
     # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far. And
     # what kind of failure it is says the runner's line only, which comes after dbt's own.
-    return _stopped(node) or (node.phase is NodePhase.FAILED and not node.message)
-
-
-def _stopped(node: NodeState) -> bool:
-    """Whether the failure is only how its cancelled query came back."""
-    return node.cancelled and node.status == "error"
+    return node.stopped or (node.phase is NodePhase.FAILED and not node.message)
 
 
 def _completed(state: AttemptState) -> bool:
@@ -235,7 +230,7 @@ def _completed(state: AttemptState) -> bool:
 
 def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
     own = [each.state.nodes.get(unique_id) for each in episode]
-    failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not _stopped(node)]
+    failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
     in_vain = [each for each in episode if _ended_in_vain(each, unique_id)]
     word = history.word(unique_id)
     assert word is not None  # noqa: S101 - a node that failed was mentioned

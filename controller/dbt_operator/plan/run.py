@@ -338,7 +338,7 @@ def _unsaid(word: Word | None, situation: Situation) -> bool:
         return True
     if situation.assessments[word.attempt].live:
         return False
-    return word.node.phase is NodePhase.RUNNING or word.node.cancelled
+    return word.node.phase is NodePhase.RUNNING or word.node.stopped
 
 
 def _to_stop(assessments: tuple[Assessment, ...]) -> tuple[str, ...]:

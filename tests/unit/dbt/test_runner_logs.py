@@ -307,6 +307,22 @@ def test_a_cancelled_query_is_cancelled_when_somebody_asked_for_it() -> None:
     assert _said(_view(log, C)) == (NodePhase.CANCELLED, NodeReason.CANCELLED, None)
 
 
+def test_a_query_may_come_back_before_dbt_says_that_it_was_cancelled() -> None:
+    log = RunnerLog().select(model("a"), model("b")).start(A, B).add("CancelRequested", {"signal": "SIGTERM"})
+    log.end(A, "error", message="terminating connection due to administrator command")
+    log.add("LogCancelLine", {"conn_name": A}, level="error")
+    log.end(B, "error", message="connection already closed")  # it had another name when dbt looked
+    log.finish(2, cancelled=True, success=False)
+    assert _said(_view(log, A)) == (NodePhase.CANCELLED, NodeReason.CANCELLED, None)
+    assert _said(_view(log, B)) == (NodePhase.CANCELLED, NodeReason.CANCELLED, None)
+
+
+def test_an_error_before_the_wish_to_stop_is_the_nodes_own() -> None:
+    log = RunnerLog().select(model("a"), model("b")).start(A).end(A, "error", message="real")
+    log.add("CancelRequested", {"signal": "SIGTERM"}).finish(2, cancelled=True)
+    assert _said(_view(log, A)) == (NodePhase.FAILED, NodeReason.ERROR, None)
+
+
 def test_an_idle_connection_has_the_name_of_a_node_that_had_ended() -> None:
     log = RunnerLog().select(model("a"), model("b")).run(A, "error", message="real").start(B)
     log.add("CancelRequested", {"signal": "SIGTERM"}).add("LogCancelLine", {"conn_name": A}, level="error")

@@ -77,6 +77,11 @@ def test_a_query_that_was_cancelled_is_no_failure() -> None:
     assert standings(ended(log, ending=Ending.CANCELLED))["a"] is Standing.OPEN
 
 
+def test_what_fails_after_the_wish_to_stop_is_taken_up_again() -> None:
+    log = chain().start(A).add("CancelRequested", {"signal": "SIGTERM"}).end(A, "error")
+    assert standings(ended(log, ending=Ending.CANCELLED))["a"] is Standing.OPEN
+
+
 def test_ephemeral_models_and_unselected_nodes_have_no_standing() -> None:
     log = RunnerLog().select(model("a"), model("e", materialized="ephemeral"), model("u", selected=False))
     assert standings(live(log)) == {"a": Standing.BUSY}
