@@ -150,7 +150,9 @@ class Oracle:
 
     def failures(self, one: str) -> int:
         """How often the node failed in this episode, as far as was heard, or was executed in vain."""
-        return sum(told.words.get(one) in BAD or told.in_vain(one) for told in self.recent)
+        failed = [told.words.get(one) in BAD for told in self.recent]
+        since = failed.index(True) if True in failed else 0  # before that it was not a retry
+        return sum(bad or told.in_vain(one) for bad, told in list(zip(failed, self.recent, strict=True))[since:])
 
     def heard(self, plan: Plan) -> Heard:
         """What is known when this plan is made."""

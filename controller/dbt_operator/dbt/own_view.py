@@ -70,7 +70,7 @@ def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
     hook = start_hook(state)
     culprit = blame.of(node.unique_id) if node.resource_type != "operation" else None
     if culprit is not None:
-        return Verdict(phase=phase, reason=NodeReason.UPSTREAM_FAILED, blocked_by=culprit, message=f"{culprit} failed.")
+        return held_back(culprit)
     if hook is not None:
         return _behind_hook(hook)
     if node.from_digest and state.query_cancelled and not state.cancel_requested:
@@ -79,6 +79,12 @@ def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
         # dbt skips a node for no other reason than a failure above it; without the graph it is not known which one.
         return Verdict(phase=phase, reason=NodeReason.UPSTREAM_FAILED, message="A node that it needs failed.")
     return Verdict(phase=phase, reason=NodeReason.SKIPPED, message=node.message or "dbt skipped it without saying why.")
+
+
+def held_back(culprit: str) -> Verdict:
+    """About a node that is not executed because of another one."""
+    reason = NodeReason.UPSTREAM_FAILED
+    return Verdict(phase=NodePhase.SKIPPED, reason=reason, blocked_by=culprit, message=f"{culprit} failed.")
 
 
 def _behind_hook(hook: str) -> Verdict:
@@ -96,7 +102,7 @@ def _open(state: AttemptState, node: NodeState) -> Verdict:
     match state.closed.ending:
         case Ending.CANCELLED:
             message = "It was running" if node.phase is NodePhase.RUNNING else "It had not started"
-            message += " when the run was cancelled."
+            message += " when dbt was told to stop."
             return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=message)
         case Ending.LOST:
             return _lost(node, running=_LOST_RUNNING, pending=_LOST_PENDING)

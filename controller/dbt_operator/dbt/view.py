@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 
@@ -13,7 +14,7 @@ from dbt_operator.dbt.changes import affected
 from dbt_operator.dbt.graph import TEST_TYPES, GraphNode
 from dbt_operator.dbt.history import History, Word, history_of
 from dbt_operator.dbt.node_folding import announced
-from dbt_operator.dbt.own_view import Verdict, own_verdict
+from dbt_operator.dbt.own_view import Verdict, held_back, own_verdict
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.dbt.values import headline, shorten
 
@@ -177,8 +178,28 @@ class _Reader:
         return announced(self._history.graph.nodes[unique_id], None)
 
     def _verdict(self, word: Word) -> Verdict:
+        if word.node.phase is NodePhase.PENDING and word.state.closed is not None and word.state.closed.ending in _CUT:
+            culprit = self._blame_of_run.of(word.node.unique_id)
+            if culprit is not None:
+                return held_back(culprit)
         blame = self._blames.setdefault(word.attempt, Blame(word.state))
         return own_verdict(state=word.state, node=word.node, blame=blame)
+
+    @cached_property
+    def _blame_of_run(self) -> Blame:
+        """What keeps those from being executed that no dbt came to before it was stopped, or lost with its pod.
+
+        Such a dbt had no time to call them skipped, and those after it were not asked to execute them.
+        """
+        words = {one: word.node for one in self._history.unique_ids() if (word := self._history.word(one)) is not None}
+        nodes = {
+            one: msgspec.structs.replace(node, phase=NodePhase.SKIPPED)
+            if node.stopped or node.phase is NodePhase.PENDING
+            else node
+            for one, node in words.items()
+        }
+        failures = frozenset(one for one, node in nodes.items() if node.phase is NodePhase.FAILED)
+        return Blame(AttemptState(graph=self._history.graph, nodes=nodes, failures=failures))
 
     def _unexecuted(self, node: NodeState, tests: TestCounts | None) -> Verdict:
         """A source on which tests or freshness criteria are listed and which this command does not execute itself."""
@@ -221,6 +242,7 @@ class _Reader:
 
 
 _NO_TESTS = TestCounts()
+_CUT = frozenset({Ending.CANCELLED, Ending.LOST})
 
 
 def _fresh(node: NodeState) -> NodeState:

@@ -58,11 +58,11 @@ def _unfinished(situation: Situation) -> Outcome | None:
     later: list[Assessment] = []
     for each in reversed(situation.recent):
         outcome = each.outcome
-        if outcome is None or outcome.reason in LOST or outcome.reason in STOPPED:
-            continue
-        unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each)
-        if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, ledger, later=later)):
-            return outcome
+        if outcome is not None and outcome.reason not in LOST | STOPPED:
+            unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each)
+            if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, ledger, later=later)):
+                said = wording.said_at_the_end(each.attempt.name, outcome.message, situation)
+                return replace(outcome, message=said)
         later.append(each)
     return None
 

@@ -231,7 +231,9 @@ def _completed(state: AttemptState) -> bool:
 def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
     own = [each.state.nodes.get(unique_id) for each in episode]
     failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
-    in_vain = [each for each in episode if _ended_in_vain(each, unique_id)]
+    # What did not come to the node before it ever failed was no retry of it.
+    since = own.index(failed[0]) if failed else 0
+    in_vain = [each for each in episode[since:] if _ended_in_vain(each, unique_id)]
     word = history.word(unique_id)
     assert word is not None  # noqa: S101 - a node that failed was mentioned
     times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in in_vain]

@@ -23,13 +23,23 @@ def suspended(history: History) -> str:
 
 def stopped(message: str, situation: Situation) -> str:
     """About a run that was stopped between two attempts."""
+    progress = _progress(situation)
+    return f"{message} {progress}." if progress else f"{message} dbt had not executed any node."
+
+
+def said_at_the_end(name: str, message: str, situation: Situation) -> str:
+    """What one of several attempts said, as the reason why the run ended: its counts are those of its own part."""
+    progress = _progress(situation)
+    return message if progress in message else f"{name}: {message} In the run as a whole {progress}."
+
+
+def _progress(situation: Situation) -> str:
     history = history_of_run(situation.assessments)
     counts = node_counts(views=node_views(state=history)) if history.attempts else None
     if counts is None or not counts.total:
-        return f"{message} dbt had not executed any node."
-    done = counts.succeeded + counts.warned
+        return ""
     failed = f", {counts.failed} had failed" if counts.failed else ""
-    return f"{message} {done} of {counts.total} nodes had succeeded{failed}."
+    return f"{counts.succeeded + counts.warned} of {counts.total} nodes had succeeded{failed}"
 
 
 def waiting(to_come: Next, situation: Situation) -> str:

@@ -185,7 +185,7 @@ def test_what_became_of_a_node_is_unknown_or_it_was_cancelled_is_an_error_that_s
     cancelled.add("LogCancelLine", {"conn_name": "model.shop.a"})
     results = _of(cancelled.end("model.shop.a", "error", message="INTERRUPT Error").finish(2, cancelled=True))
     assert results["model.shop.a"]["message"] == "Its query was cancelled."
-    assert results["model.shop.b"]["message"] == "It had not started when the run was cancelled."
+    assert results["model.shop.b"]["message"] == "It had not started when dbt was told to stop."
     assert {result["status"] for result in results.values()} == {"error"}
 
 

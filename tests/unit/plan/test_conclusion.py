@@ -108,9 +108,33 @@ def test_a_warehouse_that_was_reached_after_all_is_not_what_the_run_failed_for()
     run["Resume orders other"].starts(loaded=False).gives_up("connection", "Connection refused")
     assert run.later(seconds=10) == ["Resume orders other"]
     run["Resume orders other"].builds(orders="error: boom")
+    assert run.later(seconds=10) == ["Retry orders"]
+    run["Retry orders"].builds(orders="error: boom")
     assert run.later(seconds=600) == []
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
     assert "boom" in run.message()
+
+
+def test_nor_where_the_attempt_that_reached_it_was_lost() -> None:
+    run = Story(model("orders"), model("list", "orders"), model("z"), on=frozenset({RetryOn.CONNECTION_FAILED}))
+    run["Producer"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=10) == ["Resume orders list z"]
+    run["Resume orders list z"].starts().reports(orders="error: boom", list="skipped", z="running").is_evicted()
+    assert run.next() == ["Resume z"]
+    run["Resume z"].builds()
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+
+
+def test_what_the_last_attempt_says_of_its_part_is_not_said_of_the_run() -> None:
+    run = Story(model("orders"), model("other"))
+    run["Producer"].starts().reports(orders="success", other="running").is_evicted()
+    assert run.next() == ["Resume other"]
+    run["Resume other"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.CONNECTION_FAILED)
+    assert run.message().startswith("nightly-resume-1: dbt could not reach the warehouse")
+    assert run.message().endswith("In the run as a whole 1 of 2 nodes had succeeded, 1 had failed.")
 
 
 def test_a_failure_that_no_node_explains_is_not_forgotten_because_of_a_later_success() -> None:

@@ -72,6 +72,16 @@ def test_a_node_is_retried_as_often_as_the_limit_says_and_no_more(limit: int) ->
     assert "deadlock" in run.message()
 
 
+def test_attempts_that_came_to_nothing_before_the_node_failed_were_no_retries_of_it() -> None:
+    run = Story(model("orders"), on=frozenset({RetryOn.ERROR, RetryOn.CONNECTION_FAILED}), limit=1)
+    run["Producer"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=10) == ["Resume orders"]
+    run["Resume orders"].builds(orders="error: deadlock")
+    assert run.later(seconds=10) == ["Retry orders"]
+    run["Retry orders"].starts().gives_up("connection", "Connection refused")
+    assert run.later(seconds=600) == []
+
+
 def test_each_retry_has_a_job_of_its_own() -> None:
     run = Story(model("orders"), limit=2)
     run["Producer"].builds(orders="error: deadlock")

@@ -51,6 +51,23 @@ def test_what_was_lost_shows_so_when_the_run_ends_with_it() -> None:
     assert (run.node("report").phase, run.node("report").reason) == (NodePhase.SKIPPED, NodeReason.LOST)
 
 
+def test_what_no_dbt_had_time_to_skip_shows_what_held_it_back() -> None:
+    run = Story(model("orders"), model("report", "orders"), model("page", "report"), model("other"), limit=0)
+    run["Producer"].starts().reports(orders="error: boom", other="running").is_deleted()
+    run["Producer"].stops()
+    assert run.later(seconds=10) == ["Resume other"]
+    assert run.shows("report") is NodePhase.PENDING
+    run["Resume other"].builds()
+    run.next()
+    for name in ("report", "page"):
+        node = run.node(name)
+        assert (node.phase, node.reason, node.blocked_by) == (
+            NodePhase.SKIPPED,
+            NodeReason.UPSTREAM_FAILED,
+            "model.shop.orders",
+        )
+
+
 def test_a_green_node_stays_green_while_others_are_repaired() -> None:
     run = Story(model("orders"), data_test("positive", "orders"), model("stock"), model("list", "stock"))
     run["Producer"].builds(stock="error: deadlock", list="skipped")
