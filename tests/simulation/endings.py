@@ -1,6 +1,6 @@
 """What has to be true when a run is said to have ended."""
 
-from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.view import node_views
@@ -41,14 +41,28 @@ class EndingChecks:
             broken("the right phase", "the run is Cancelled and nobody has asked for it")
         if not one_operator:
             return  # of two operators each may know what the other one does not
+        words = {one: self._oracle.word(one) for one in self._project.executables}
         for one, view in node_views(state=plan.history).items():
             if not view.phase.terminal:
                 broken("nodes end with the run", f"{one} is {view.phase} although the run is {status.phase}")
-        words = {one: self._oracle.word(one) for one in self._project.executables}
+            failed = [need for need in self._project.upstream.get(one, ()) if words.get(need) in BAD]
+            if failed and view.phase is NodePhase.CANCELLED and words[one] == "" and view.started_at is None:
+                broken("what is held back says by what", f"{one} is {view.phase}, and {failed} had failed")
+        if status.reason is RunReason.CONNECTION_FAILED:
+            self._unreached(words)
         if status.phase is RunPhase.SUCCEEDED:
             self._success(words)
         elif not self._explained(status, wished):
             self._failure(words, status)
+
+    def _unreached(self, words: dict[str, str]) -> None:
+        """That the warehouse was not reached is the reason only where something was left undone for that."""
+        for one, word in words.items():
+            had = [told for told in self._oracle.recent if told.decision.nodes is None or one in told.decision.nodes]
+            if word not in GOOD and had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED:
+                return
+        if words:
+            broken("the right reason", "the run is ConnectionFailed, and later attempts had all that it left undone")
 
     def _all_succeeded(self) -> None:
         """Each node's last execution, whoever made it and whoever heard of it, was a success."""

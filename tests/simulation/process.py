@@ -187,10 +187,10 @@ class Process:
         if self.running.get(one) is not execution or self._ending:
             return
         word = self._project.result(one)
-        if self._cancelling and word in BAD:
-            word = "cancelled"  # nobody can tell such an error from how a cancelled query comes back
         if word in GOOD and not self._warehouse.reachable(self.world.ms):
             word = "lost" if self._project.nodes[one].kind not in TESTS else "error"
+        if self._cancelling and word in BAD:
+            word = "cancelled"  # nobody can tell such an error from how a cancelled query comes back
         self._close(one, word)
         if self._cancelling:
             return
