@@ -72,7 +72,7 @@ class Patience:
     first: float = 0.1  # between attempts, growing …
     longest: float = 1.5  # … to this, while the stream ends early without a reason
     share: float = 0.1  # while the container has not started: this part of the time waited so far, within these two
-    longest_after_error: float = 10.0
+    longest_after_error: float = 5.0
     ask: float = 2.0  # while the container has not started: between questions to the pod
     give_up: float = 30.0  # of failing to read the log of a container that has ended
 

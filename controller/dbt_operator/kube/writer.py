@@ -45,7 +45,7 @@ class Backoff:
     """Seconds between attempts."""
 
     first: float = 0.25
-    longest: float = 30.0
+    longest: float = 5.0  # what a dead operator had not stored yet may be executed again: do not sleep past an outage
     slow: float = 30.0  # after an answer that only a person can change: missing rights, a full quota
     overload: float = 1.0  # after a 429 that does not say how long
 

@@ -45,7 +45,8 @@ _log = structlog.get_logger(__name__)
 _STATUS_INTERVAL = timedelta(milliseconds=200)
 _FLUSH_SECONDS = 60.0
 _RECORD_PAUSE = timedelta(seconds=1)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # between turns that the API server did not allow
+# Between turns that the API server did not allow. A short outage must not be slept past; a right has to be given first.
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_REFUSED = 0.5, 5.0, 30.0
 
 
 class RunLoop:
@@ -110,7 +111,7 @@ class RunLoop:
                     _log.warning("the API server could not be used", error=str(error), pause=pause)
                     await self._tell_obstacle(error)
                     await asyncio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    pause = min(2 * pause, _LONGEST_PAUSE if error.transient else _LONGEST_REFUSED)
                     self.wake()
         finally:
             for follower in self._followers.values():
