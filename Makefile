@@ -51,8 +51,8 @@ uninstall: $(READY) ## Remove the chart from the cluster
 demo: install ## See it work: a green run, then one with a broken model
 	@$(PYTHON) -m dev.demo
 
-test: install test-images ## Format, lint, types, import contracts, unit, contract and e2e tests
-	@$(MAKE) --no-print-directory check
+test: $(READY) ## Format, lint, types, import contracts, unit, contract and e2e tests
+	@$(MAKE) --no-print-directory check & check=$$!; $(MAKE) --no-print-directory install test-images && wait $$check
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD)
 
 check: $(READY) ## Format, lint, types and import contracts only

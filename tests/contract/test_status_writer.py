@@ -274,8 +274,8 @@ async def test_an_object_of_a_deleted_run_of_the_same_name_is_waited_for(tmp_pat
 
 
 async def test_a_forgotten_run_sends_nothing_more(tmp_path: Path) -> None:
-    async with faulty(tmp_path, max_per_second=0.001) as (server, writer):
-        for number in range(200):
+    async with faulty(tmp_path, max_per_second=100.0) as (server, writer):
+        for number in range(1000):
             submit(writer, "n", f"n{number}", phase="Running")
         waiting = asyncio.create_task(
             writer.ensure(
@@ -285,15 +285,14 @@ async def test_a_forgotten_run_sends_nothing_more(tmp_path: Path) -> None:
                 owner_uid=RUN,
             )
         )
-        await asyncio.sleep(0.3)
         assert not await writer.flush(run=RUN, within=0.1)
         writer.forget(run=RUN)
         with pytest.raises(ForgottenError):
             await waiting
         assert writer.pending(run=RUN) == 0
         sent = len(server.requests)
-        await asyncio.sleep(0.1)
-        assert len(server.requests) == sent
+        await asyncio.sleep(1)  # in which it would have sent a hundred
+        assert len(server.requests) <= sent + 16  # what was on its way already: so many at once, and no more
 
 
 async def test_an_answer_that_never_comes_does_not_hold_up_the_others(tmp_path: Path) -> None:
