@@ -143,13 +143,13 @@ class _Reader:
         word = self._history.word(unique_id)
         own = word.node if word is not None else self._announced(unique_id)
         tests, lost = (None, 0) if own.resource_type in TEST_TYPES else self._tests(unique_id)
-        verdict = self._verdict(word) if word is not None else self._unexecuted(own, tests)
-        waits = unique_id in self._history.pending
-        if waits:
+        if unique_id in self._history.pending:
             # What an attempt left of it before is not what it is now; its attempts are listed on the object.
             own, verdict = _fresh(own), Verdict(phase=NodePhase.PENDING)
-        elif tests is not None and tests.total:
-            verdict = _with_tests(verdict, tests, lost)
+        else:
+            verdict = self._verdict(word) if word is not None else self._unexecuted(own, tests)
+            if tests is not None and tests.total:
+                verdict = _with_tests(verdict, tests, lost)
         return NodeView(
             unique_id=unique_id,
             name=own.name,
