@@ -136,6 +136,22 @@ async def test_real_refusals_are_understood(
     kubectl("create", "namespace", namespace)  # the fixture deletes it
 
 
+async def test_the_proxy_that_the_environment_names_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fault_server(tmp_path) as (server, path):
+        config = yaml.safe_load(path.read_bytes())
+        monkeypatch.setenv("http_proxy", config["clusters"][0]["cluster"]["server"])
+        config["clusters"][0]["cluster"]["server"] = "http://kubernetes.invalid"  # nobody but the proxy can find it
+        path.write_text(yaml.safe_dump(config))
+        server.objects["/api/v1/namespaces/n/configmaps/x"] = {"metadata": {"name": "x"}}
+        async with await Client.connect(kubeconfig=str(path), retry=QUICK) as client:
+            assert await client.get(resource=CONFIG_MAPS, namespace="n", name="x") == {"metadata": {"name": "x"}}
+        monkeypatch.setenv("no_proxy", "kubernetes.invalid")
+        async with await Client.connect(kubeconfig=str(path), retry=QUICK) as client:
+            with pytest.raises(ApiError, match=r"kubernetes\.invalid"):
+                await client.get(resource=CONFIG_MAPS, namespace="n", name="x")
+        assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("fault", [refusal(503), refusal(429, Retry_After="1"), "cut", "lost", "hang"])
 async def test_what_may_pass_is_tried_again(faults: tuple[FaultServer, Client], fault: web.Response | str) -> None:
     server, client = faults

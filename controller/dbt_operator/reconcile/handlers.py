@@ -77,6 +77,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 1.0
     settings.watching.chunk_size = 500
     settings.networking.request_timeout = 30
+    settings.networking.trust_env = True  # a proxy before the API server is for watches as well
     selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
     settings.watching.label_selectors[JOBS.group, JOBS.version, JOBS.plural] = selector
     settings.watching.label_selectors[PODS.version, PODS.plural] = selector
