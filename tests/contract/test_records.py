@@ -76,6 +76,20 @@ async def test_what_was_decided_and_sealed_is_known_to_the_next_controller(run: 
     assert node_views(state=sealed.state) == node_views(state=ended(PRODUCER, FAILED).state)
 
 
+async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_has_stored(
+    run: RunRef, client: Client
+) -> None:
+    late = await read(run, client)
+    assert await late.record(PRODUCER)
+    await (await read(run, client)).seal(ended(PRODUCER, FAILED))
+    await late.refresh()
+    assert late.all() == [(PRODUCER, None)]
+    await late.refresh(ended=True)
+    ((_, sealed),) = late.all()
+    assert sealed is not None
+    assert sealed.outcome == FAILED
+
+
 async def test_of_two_controllers_only_one_decides(run: RunRef, client: Client) -> None:
     resume = replace(RETRY, index=1, kind=AttemptKind.RESUME, name="nightly-resume-1", requests=())
     both = [await read(run, client), await read(run, client)]

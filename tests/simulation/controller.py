@@ -250,17 +250,23 @@ class Loop:
         asked = tuple(Request(token=value, unique_id=one) for one, value in cluster.node_tokens.items())
         jobs = yield from self._call("list jobs", lambda: {n: job.facts(world) for n, job in cluster.jobs.items()})
         pods = yield from self._call("list pods", self._pods)
-        while True:
-            index = len(self._decisions) + 1
-            record = yield from self._call("read record", partial(cluster.records.get, index))
-            if record is None:
-                break
-            self._decisions[index], self._versions[index] = record.decision, record.version
-            if record.sealed is not None:
-                self._sealed[index] = record.sealed
+        if status.ended is not None:
+            for index in sorted(self._decisions.keys() - self._sealed.keys()):
+                yield from self._read(index)
+        while (yield from self._read(len(self._decisions) + 1)):
+            pass
         for index, decision in self._decisions.items():
             self._follow(index, decision, pods)
         return Seen(version, status, cancel, suspend, token, asked, jobs, pods)
+
+    def _read(self, index: int) -> Generator["int | _Rest", None, bool]:
+        record = yield from self._call("read record", partial(self._cluster.records.get, index))
+        if record is None:
+            return False
+        self._decisions[index], self._versions[index] = record.decision, record.version
+        if record.sealed is not None:
+            self._sealed[index] = record.sealed
+        return True
 
     def _pods(self) -> dict[str, tuple[Pod, PodFacts]]:
         newest = sorted(self._cluster.pods.values(), key=lambda pod: (pod.created, pod.name))

@@ -6,7 +6,7 @@ from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.view import node_views
 from dbt_operator.plan.run import Plan
 from tests.simulation.cluster import Status
-from tests.simulation.oracle import KINDS, LOST, Oracle
+from tests.simulation.oracle import KINDS, LOST, Oracle, Told
 from tests.simulation.project import Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import BAD, GOOD, Warehouse
@@ -80,10 +80,13 @@ class EndingChecks:
     def _success(self, words: dict[str, str]) -> None:
         if not _done(words):
             broken("the right phase", f"the run Succeeded, but {words}")
-        last = max(self._oracle.recent, key=lambda told: told.sealed.ended_at)
-        finished = last.sealed.state.finished
+        finished = self._last_ended().sealed.state.finished
         if self._project.end_hooks and (finished is None or finished.cancelled):
             broken("the right phase", "the run Succeeded, and nobody knows whether its last hooks have run")
+
+    def _last_ended(self) -> Told:
+        """The attempt that ended last: which need not be the one that was decided on last."""
+        return max(self._oracle.recent, key=lambda told: told.sealed.ended_at)
 
     def _explained(self, status: Status, wished: set[str]) -> bool:
         """Whether the run may have ended without success for another reason than its nodes."""
@@ -103,10 +106,9 @@ class EndingChecks:
         return RetryOn.CONNECTION_FAILED in rules.on and failures <= rules.limit
 
     def _failure(self, words: dict[str, str], status: Status) -> None:
-        recent = self._oracle.recent
         if not _done(words):
             self._nothing_left(words, status)
-        elif not (self._project.end_hooks and recent and recent[-1].sealed.outcome.reason in LOST):
+        elif not (self._project.end_hooks and self._oracle.recent and self._last_ended().sealed.outcome.reason in LOST):
             broken("the right phase", f"all nodes succeeded, yet the run is {status.phase}: {status.message}")
 
     def _nothing_left(self, words: dict[str, str], status: Status) -> None:

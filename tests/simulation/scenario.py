@@ -106,7 +106,7 @@ def _draw_wishes(chance: Random, project: Project, calm: int) -> tuple[tuple[int
         for _ in range(chance.choice((1, 1, 2, 4))):
             one = chance.choice(("retry run", "retry run", "retry node", "retry node", "retry unknown"))
             if one == "retry node":
-                one = f"retry {chance.choice(project.executables)}"
+                one = f"retry {chance.choice(project.executables or ('unknown',))}"
             found.append((chance.randint(0, calm), one))
     if chance.random() < 0.25:
         at = chance.randint(0, calm // 2)

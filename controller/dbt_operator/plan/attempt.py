@@ -234,13 +234,13 @@ def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     refusal = attempt.refusal
     if attempt.log.state.events and not attempt.log.ended:
         return _draining(attempt)
+    if attempt.existed:  # what was refused before is history
+        return _lost(attempt, message="its Job was deleted", asked=asked)
     if refusal is not None and refusal.reason in (RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN):
         # Both pass without a change of the run: a quota gets room, an administrator grants the right.
         return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
     if refusal is not None:
         return _failed(attempt, reason=refusal.reason, message=refusal.message)
-    if attempt.existed:
-        return _lost(attempt, message="its Job was deleted", asked=asked)
     return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
 
 

@@ -127,6 +127,10 @@ class Ledger:
         stand = (self.standings.get(need) for need in self.graph.needs(unique_id))
         return any(one in (Standing.FAILED, Standing.BLOCKED) for one in stand)
 
+    def at_work(self) -> frozenset[str]:
+        """The nodes that a live attempt executes, or will. Those that a failure holds back its dbt will skip."""
+        return frozenset(one for one in self.all(Standing.BUSY) if not self.held_back(one))
+
     def disturbs(self, nodes: Iterable[str], others: Iterable[str]) -> bool:
         """Whether executing these nodes and the others at the same time would build what one of them reads."""
         nodes, others = frozenset(nodes), frozenset(others)

@@ -212,9 +212,7 @@ def _free(nodes: frozenset[str], ledger: Ledger) -> bool:
     """Whether the nodes can be executed: all that they need is done, and no live attempt has or reads one of them."""
     if any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=nodes) for one in nodes):
         return False
-    # Those that a failure holds back are still in the hands of their dbt, which will skip them.
-    busy = (one for one in ledger.all(Standing.BUSY) if not ledger.held_back(one))
-    return not any(ledger.disturbs(nodes, (one,)) for one in busy)
+    return not ledger.disturbs(nodes, ledger.at_work())
 
 
 def _in_one(retries: Sequence[_Wanted], *, rules: RetryRules) -> bool:
@@ -272,7 +270,9 @@ def _resumes(
     whole: bool,
 ) -> list[Decision]:
     taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
-    left = ledger.ready(one for one in left - taken if not ledger.disturbs((one,), taken))
+    # A live attempt may read what is left: it was done, until the word about it was lost with the end of a log.
+    busy = taken | ledger.at_work()
+    left = ledger.ready(one for one in left - taken if not ledger.disturbs((one,), busy))
     if not left:
         return []
     if whole or not situation.rules.per_node:

@@ -21,8 +21,15 @@ class Records:
     _sealed: dict[int, Sealed] = field(default_factory=dict)
     _versions: dict[int, str] = field(default_factory=dict)  # resource versions, as last seen
 
-    async def refresh(self) -> None:
-        """Read those that are new here. They are asked for by their names, so that no right to list is needed."""
+    async def refresh(self, *, ended: bool = False) -> None:
+        """Read those that are new here. They are asked for by their names, so that no right to list is needed.
+
+        ended: so the run's status says. What is not sealed here was sealed by another controller then: an attempt that
+            this one has created a moment too late is over, and its Job to be stopped.
+        """
+        if ended:
+            for index in sorted(self._decisions.keys() - self._sealed.keys()):
+                await self._read(index)
         while await self._read(max(self._decisions, default=0) + 1):
             pass
 

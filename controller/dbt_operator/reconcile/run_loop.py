@@ -164,7 +164,7 @@ class RunLoop:
         self._announcer.look(cluster.run)
         if self._records is None:
             self._records = Records(run=cluster.ref, client=self._client)
-        await self._records.refresh()
+        await self._records.refresh(ended=cluster.record.ended is not None)
         self._announcer.unreadable_record(self._records.unreadable)
         if self._models is None:
             await self._remember(cluster)

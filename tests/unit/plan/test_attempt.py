@@ -26,6 +26,13 @@ def test_a_created_attempt_whose_job_is_gone_is_lost_and_not_created_again() -> 
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
 
 
+def test_a_job_that_was_refused_and_then_existed_is_lost_when_it_is_gone() -> None:
+    refusal = Refusal(RunReason.QUOTA_EXCEEDED, "exceeded quota")
+    found = assessed(attempt(refusal=refusal, log=log(*lines.GREEN_LOG[:5], ended=True)))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
+    assert found.state.events
+
+
 @pytest.mark.parametrize("reason", [RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN])
 def test_refusals_that_pass_by_themselves_queue(reason: RunReason) -> None:
     assert assessed(attempt(refusal=Refusal(reason, "no")), later=timedelta(days=1)).stage is Stage.QUEUED
