@@ -285,7 +285,8 @@ def small(dbt_python: str, archive: Path, tmp_path: Path) -> Project:
 
 
 def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
-    run = small.run("build")
+    database = {"DBT_DUCK": str(small.scratch / "small.duckdb")}
+    run = small.run("build", environment=database)
     first = closed(run.lines)
     real = {result["unique_id"]: result for result in run.run_results()["results"]}
     ours = _results(_written(_outcomes(first)))
@@ -304,7 +305,7 @@ def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
     (state / "run_results.json").write_bytes(merged)
     process = subprocess.run(
         [small.python, "-c", _AFTER, str(state), str(small.path), str(small.path)],
-        env=small.environment(),
+        env=small.environment(database),
         capture_output=True,
         text=True,
         check=False,

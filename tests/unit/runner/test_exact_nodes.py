@@ -85,7 +85,7 @@ def retry(attempted: Attempted) -> Run:
 
 
 def _audited(attempted: Attempted) -> list[str]:
-    database = attempted.project.environment()["DBT_DUCK"]
+    database = attempted.project.path / attempted.project.environment()["DBT_DUCK"]
     done = subprocess.run(
         [attempted.project.python, "-c", AUDITED, database], check=True, capture_output=True, text=True
     )
