@@ -115,7 +115,7 @@ class Cluster:
             if time.monotonic() > deadline:
                 shown = self.kubectl.run("get", "dbtruns,dbtmodels,pods", "-n", self.namespace, "-o", "wide").stdout
                 pytest.fail(f"waited {seconds:.0f} s for: {what}\n{shown}", pytrace=False)
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     def wait_for_end(self, name: str = "shop", *, seconds: float = 180) -> dict[str, Any]:
         """Wait until the run has ended; returns its status."""

@@ -151,6 +151,16 @@ def test_command_without_nodes_cannot_execute_a_list(attempted: Attempted) -> No
     assert (run.code, run.finished["error"]["kind"]) == (2, "usage")
 
 
+def test_parse_cache_that_the_image_brings_is_used(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "partial_parse.msgpack").write_bytes(b"parsed when the image was built")
+    environ = {"HOME": str(tmp_path)}
+    assert environment.prepare(environ=environ, project_dir=tmp_path, profiles_dir="", attempt_kind="producer") == []
+    target = Path(environ["DBT_TARGET_PATH"])
+    assert target != tmp_path / "target"  # which may be read-only
+    assert (target / "partial_parse.msgpack").read_bytes() == b"parsed when the image was built"
+
+
 def test_damaged_parse_cache_costs_a_parse_only(attempted: Attempted) -> None:
     cache = attempted.project.scratch / "damaged.gz"
     cache.write_bytes(gzip.compress(b"\xc1 no msgpack"))
