@@ -103,6 +103,7 @@ class Project:
         own = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.scratch),
+            "TMPDIR": str(self.scratch),
             "DBT_DUCK": "torture.duckdb",  # in the project's folder; not by its whole path, as that is part of a parse
             "DBT_TARGET_PATH": str(self.scratch / "target"),
         }

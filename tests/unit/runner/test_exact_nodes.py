@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,8 @@ def test_command_without_nodes_cannot_execute_a_list(attempted: Attempted) -> No
     assert (run.code, run.finished["error"]["kind"]) == (2, "usage")
 
 
-def test_parse_cache_that_the_image_brings_is_used(tmp_path: Path) -> None:
+def test_parse_cache_that_the_image_brings_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "partial_parse.msgpack").write_bytes(b"parsed when the image was built")
     environ = {"HOME": str(tmp_path)}
