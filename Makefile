@@ -15,6 +15,9 @@ READY   := $(VENV)/.ready
 WORKERS ?= 4
 SPREAD  := --numprocesses $(WORKERS)
 
+# Where it is set, every process would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv cluster cluster-down images test-images install uninstall demo test check unit simulation soak contract e2e chaos format lock clean
 
