@@ -159,14 +159,16 @@ class Assessment:
 
         A pod object can be taken away by force while its process lives on, and the control plane calls a pod Failed
         whose node it has not heard of for long. That the process is gone is known where the kubelet was seen to say
-        so, where dbt has said its last word, and where there never was a process.
+        so, where dbt has said its last word, and where there never was, nor will be, a process.
         """
-        attempt = self.attempt
+        attempt, last = self.attempt, self.attempt.last_pod
         if attempt.sealed is not None:
-            return attempt.sealed.gone
+            # One that did not start in time may have started all the same, and have been taken away by force then.
+            return attempt.sealed.gone and not (last is not None and last.running)
         if attempt.pod is not None:
-            return not attempt.pod.running
-        if attempt.last_pod is not None and attempt.last_pod.terminated is not None:
+            # One that a kubelet has may start until it is deleted, and nobody may see it start.
+            return not attempt.pod.running and (attempt.pod.over or attempt.pod.node is None)
+        if last is not None and last.terminated is not None:
             return True
         awaited = self.left_over and attempt.started is None and not attempt.log.ended
         return awaited or not attempt.existed or attempt.log.state.finished is not None

@@ -31,7 +31,7 @@ _POD_WORDS = {
     RunReason.EVICTED: "The pod was evicted",
     RunReason.POD_LOST: "The pod ended before dbt did",
     RunReason.RUNNER_FAILED: "The process in the pod ended without its record",
-    RunReason.LOG_UNREADABLE: "The pod's log cannot be read",
+    RunReason.LOG_UNREADABLE: "The process in the pod ended, and a part of its log was rotated away before it was read",
 }
 _CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
 _SIGNALLED = 128  # by the shell's convention, exit codes from here on are signals
@@ -205,7 +205,9 @@ def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
     if pod.kind in _CLEAN_ENDS:
         # The process exited by itself and left no record; a signal (128 and more) is a kill.
         killed = pod.exit_code is not None and pod.exit_code >= _SIGNALLED
-        return RunReason.POD_LOST if killed and state.source is not None else RunReason.RUNNER_FAILED
+        if killed and state.source is not None:
+            return RunReason.POD_LOST
+        return RunReason.LOG_UNREADABLE if state.cut else RunReason.RUNNER_FAILED
     try:
         return RunReason(pod.kind)
     except ValueError:

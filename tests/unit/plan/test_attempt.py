@@ -181,6 +181,14 @@ def test_what_the_watch_showed_of_a_pod_at_last_does_not_make_an_unread_log_the_
 ABANDONED = replace(RUNNING, phase="Failed", disruption="the node is gone")  # by the control plane, not by its kubelet
 
 
+def test_a_pod_that_did_not_start_in_time_may_start_yet_where_a_kubelet_has_it() -> None:
+    late = {"later": DEADLINE + timedelta(seconds=1)}
+    there = assessed(attempt(job=JOB, pod=replace(POD, waiting=("ImagePullBackOff", "no such image"))), **late)
+    assert (there.stage, there.gone) == (Stage.ENDED, False)
+    nowhere = assessed(attempt(job=JOB, pod=replace(POD, node=None, unschedulable="no room")), **late)
+    assert (nowhere.stage, nowhere.gone) == (Stage.ENDED, True)
+
+
 def test_a_pod_that_was_given_up_with_its_node_may_live_on() -> None:
     found = assessed(attempt(job=JOB, pod=ABANDONED, log=log(*lines.EXECUTING, ended=True)))
     assert (found.stage, found.gone) == (Stage.ENDED, False)

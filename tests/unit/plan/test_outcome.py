@@ -1,5 +1,7 @@
 """What a run is once its attempt has ended."""
 
+from dataclasses import replace
+
 import pytest
 
 from dbt_operator.api.phases import RunPhase
@@ -245,6 +247,21 @@ def test_errors_that_ended_the_invocation(kind: str, reason: RunReason) -> None:
 def test_errors_of_a_plain_dbt_are_told_by_their_text(text: str, reason: RunReason) -> None:
     lines = [core_line("MainReportVersion", {"version": "=1.12.6"}), core_line("MainEncounteredError", {"exc": text})]
     assert _said(folded(lines), PodEnd(kind="Error", exit_code=2)) == (RunPhase.FAILED, reason)
+
+
+@pytest.mark.parametrize("read", [0, 2])
+def test_a_record_that_may_have_been_rotated_away_is_not_missed(read: int) -> None:
+    """What is left of the log are its last lines, or none: the nodes are known from the DbtModels then."""
+    log = RunnerLog().select(model("a"), model("b")).run(A).start(B)
+    left = folded(log.lines[-read:] if read else [])
+    state = replace(left, nodes=log.state.nodes)
+    outcome = _outcome(state, PodEnd(kind="Error", exit_code=1))
+    assert (outcome.phase, outcome.reason) == (RunPhase.FAILED, RunReason.LOG_UNREADABLE)
+    assert outcome.message == (
+        "The process in the pod ended, and a part of its log was rotated away before it was read (exit code 1);"
+        " 1 of 2 nodes had succeeded, 1 was running."
+    )
+    assert _said(log, PodEnd(kind="Error", exit_code=1)) == (RunPhase.FAILED, RunReason.RUNNER_FAILED)
 
 
 def test_a_cancelled_run() -> None:
