@@ -90,6 +90,17 @@ async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_h
     assert sealed.outcome == FAILED
 
 
+async def test_a_decision_that_another_controller_has_stored_is_known_with_its_end(run: RunRef, client: Client) -> None:
+    late = await read(run, client)
+    first = await read(run, client)
+    assert await first.record(PRODUCER)
+    await first.seal(ended(PRODUCER, FAILED))
+    assert await late.record(PRODUCER)
+    ((_, sealed),) = late.all()
+    assert sealed is not None  # or else it would be sealed a second time, in other words
+    assert sealed.outcome == FAILED
+
+
 async def test_of_two_controllers_only_one_decides(run: RunRef, client: Client) -> None:
     resume = replace(RETRY, index=1, kind=AttemptKind.RESUME, name="nightly-resume-1", requests=())
     both = [await read(run, client), await read(run, client)]

@@ -14,7 +14,7 @@ from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, R
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.simulation.checks import Checks
-from tests.simulation.cluster import Cluster, Pod, Refused, Status
+from tests.simulation.cluster import Cluster, Pod, Record, Refused, Status
 from tests.simulation.follower import Follower
 from tests.simulation.world import World
 
@@ -261,12 +261,15 @@ class Loop:
 
     def _read(self, index: int) -> Generator["int | _Rest", None, bool]:
         record = yield from self._call("read record", partial(self._cluster.records.get, index))
-        if record is None:
-            return False
+        if record is not None:
+            self._take(record)
+        return record is not None
+
+    def _take(self, record: Record) -> None:
+        index = record.decision.index
         self._decisions[index], self._versions[index] = record.decision, record.version
         if record.sealed is not None:
             self._sealed[index] = record.sealed
-        return True
 
     def _pods(self) -> dict[str, tuple[Pod, PodFacts]]:
         newest = sorted(self._cluster.pods.values(), key=lambda pod: (pod.created, pod.name))
@@ -412,7 +415,7 @@ class Loop:
             if record is None:
                 self._say("another one has decided")
                 return
-            self._decisions[decision.index], self._versions[decision.index] = record.decision, record.version
+            self._take(record)
 
     def _create(self, name: str) -> Steps:
         decision = next(one for one in self._decisions.values() if one.name == name)

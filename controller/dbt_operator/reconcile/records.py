@@ -1,6 +1,8 @@
 """The records of a run's attempts: read once, written when something is decided and when an attempt has ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from dbt_operator.api.names import attempt_record_name
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
@@ -37,8 +39,10 @@ class Records:
         """Read one record; whether there is one that is ours."""
         name = attempt_record_name(self.run.name, index=index)
         record = await self.client.find(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name)
-        if record is None or self.run.uid not in owner_uids(record):
-            return False
+        return record is not None and self.run.uid in owner_uids(record) and self._take(record)
+
+    def _take(self, record: Mapping[str, Any]) -> bool:
+        """Remember what a record says; whether it can be read."""
         try:
             decision, sealed = parse_record(record)
         except ValueError as error:
@@ -72,9 +76,8 @@ class Records:
             raise
         if not (new or same_decision(found, manifest)):
             return False
-        self._decisions[decision.index] = decision
-        self._versions[decision.index] = found["metadata"]["resourceVersion"]
-        return True
+        # One that another controller has recorded may have ended since: its end must not be stored a second time.
+        return self._take(found)
 
     async def seal(self, assessment: Assessment) -> None:
         """Store how an attempt ended. From then on nothing else is needed to know it."""
