@@ -250,6 +250,9 @@ class Loop:
         asked = tuple(Request(token=value, unique_id=one) for one, value in cluster.node_tokens.items())
         jobs = yield from self._call("list jobs", lambda: {n: job.facts(world) for n, job in cluster.jobs.items()})
         pods = yield from self._call("list pods", self._pods)
+        for name, (_, facts) in (self._seen.pods if self._seen is not None else {}).items():
+            if name not in pods:
+                self._gone_pods.setdefault(name, facts)
         if status.ended is not None:
             for index in sorted(self._decisions.keys() - self._sealed.keys()):
                 yield from self._read(index)

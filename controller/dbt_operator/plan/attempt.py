@@ -95,7 +95,7 @@ class Attempt:
     name: str  # of its Job
     job: JobFacts | None = None
     pod: PodFacts | None = None  # the newest
-    last_pod: PodFacts | None = None  # what the watch showed of the pod at last, when it is gone
+    last_pod: PodFacts | None = None  # what was seen of the pod at last, when it is gone
     log: LogFacts = LogFacts()
     refusal: Refusal | None = None
     created: bool = False  # status.attempts says that its Job was created
@@ -164,13 +164,14 @@ class Assessment:
         attempt, last = self.attempt, self.attempt.last_pod
         if attempt.sealed is not None:
             # One that did not start in time may have started all the same, and have been taken away by force then.
-            return attempt.sealed.gone and not (last is not None and last.running)
+            began = attempt.sealed.started is None and last is not None and last.running
+            return attempt.sealed.gone and not began
         if attempt.pod is not None:
             # One that a kubelet has may start until it is deleted, and nobody may see it start.
             return not attempt.pod.running and (attempt.pod.over or attempt.pod.node is None)
         if last is not None and last.terminated is not None:
             return True
-        awaited = self.left_over and attempt.started is None and not attempt.log.ended
+        awaited = last is None and self.left_over and attempt.started is None and not attempt.log.ended
         return awaited or not attempt.existed or attempt.log.state.finished is not None
 
     @property

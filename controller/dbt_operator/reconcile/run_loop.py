@@ -63,7 +63,7 @@ class RunLoop:
         self._models: Models | None = None
         self._keeper: Keeper | None = None
         self._followers: dict[str, Follower] = {}  # of the attempts that have not been sealed, by their Job
-        self._gone_pods: dict[str, PodFacts] = {}  # as the watch showed them at last, by their Job
+        self._gone_pods: dict[str, PodFacts] = {}  # as they were seen at last, by their Job
         self._refusals: dict[str, Refusal] = {}
         self._created: set[str] = set()  # Jobs that we have created, in case the status does not say so yet
         self._not_before = datetime.min.replace(tzinfo=UTC)  # when the next decision may be recorded
@@ -124,8 +124,9 @@ class RunLoop:
         now = self._client.now()
         if self._stale or now >= self._look_again:
             self._stale = False
-            self._cluster = await observe(client=self._client, key=self._key)
+            before, self._cluster = self._cluster, await observe(client=self._client, key=self._key)
             if self._cluster is not None:
+                self._miss(before, self._cluster)
                 await self._prepare(self._cluster)
                 self._cluster = self._reopened(self._cluster)
         if self._cluster is None:
@@ -170,6 +171,12 @@ class RunLoop:
             await self._remember(cluster)
         for decision, sealed in self._records.all():
             await self._follow(decision, sealed, cluster=cluster)
+
+    def _miss(self, before: Cluster | None, after: Cluster) -> None:
+        """Remember the pods that are gone since the last look, where the watch has not told in what state they went."""
+        for job, pod in (before.pods if before is not None else {}).items():
+            if job not in after.pods:
+                self._gone_pods.setdefault(job, pod)
 
     def _reopened(self, cluster: Cluster) -> Cluster:
         """The cluster with a run that lives again, where a retry was decided on after its status said that it ended."""
