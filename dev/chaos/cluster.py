@@ -23,7 +23,7 @@ _LONG = timedelta(hours=1)
 _AWAY = (
     "connection refused", "was refused", "connection reset", "use of closed network connection", "i/o timeout",
     "context deadline", "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced",
-    "unable to handle the request",
+    "unable to handle the request", "unable to upgrade connection",
 )  # fmt: skip
 
 

@@ -120,7 +120,11 @@ class Project:
         """Run to the end; send SIGTERM at the first event that `stop_at` is true of."""
         command = [*prefix, *self.command(*dbt, options=options)]
         with subprocess.Popen(
-            command, env=self.environment(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            env=self.environment(environment),
+            cwd=self.scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         ) as process:
             assert process.stdout is not None
             lines = []
