@@ -42,6 +42,7 @@ class Story:
         self._chance = self.world.chance("people")
         self._operators: list[Operator] = []
         self._wishes = 0
+        self._listed = False  # an operator that nothing disturbs any more has seen how things are
         self._born = 0
 
     def run(self) -> Report:
@@ -102,7 +103,7 @@ class Story:
         return scenario.calm + 120_000 + (once + skewed) * self.checks.attempts_allowed
 
     def _over(self) -> bool:
-        if self.world.ms < self.scenario.calm:
+        if not self._listed:
             return not self.cluster.exists
         if not self.cluster.exists:
             return True
@@ -178,6 +179,7 @@ class Story:
         if calm and alive:
             # What was missed by a watch that broke is found by the list with which the next one begins.
             alive[0].wake()
+            self._listed = True
 
     def _start(self) -> None:
         self._born += 1
