@@ -457,7 +457,7 @@ class Loop:
         attempts = {
             each.attempt.name: each.attempt.started or seen.status.attempts.get(each.attempt.name)
             for each in plan.assessments
-            if each.attempt.job is not None or each.attempt.created or each.stage is Stage.ENDED
+            if each.attempt.existed or each.stage is Stage.ENDED
         }
         what = (plan.phase, plan.reason, plan.message, attempts, self._handled)
         if self._written == what and seen.status.phase is plan.phase:

@@ -54,6 +54,7 @@ SHOWN = {
     "what is left is not built while a retry reads it": 116179,
     "a pod that did not start in time may start all the same": 140974,
     "a pod that was seen and is gone may have started": 237843,
+    "a pod whose Job is gone tells that there was one": 268547,
 }
 _STORIES = [(OLD, *item) for item in SHOWN_WITHOUT_WATCH.items()] + [(Odds(), *item) for item in SHOWN.items()]
 

@@ -136,11 +136,7 @@ def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[
     Listed here means that its Job was created: after a restart, a listed attempt without a Job is a lost one. So where
     not all can be kept it is the oldest of those that have ended that go.
     """
-    listed = [
-        each
-        for each in assessments
-        if each.attempt.job is not None or each.attempt.created or each.stage is Stage.ENDED
-    ]
+    listed = [each for each in assessments if each.attempt.existed or each.stage is Stage.ENDED]
     # Stable: within those that ended, and within those that live, the newest are last.
     kept = {each.attempt.name for each in sorted(listed, key=lambda each: each.live)[-_MOST_ATTEMPTS:]}
     shown = (each for each in listed if each.attempt.name in kept)

@@ -16,11 +16,11 @@ from tests.unit.plan import given
 FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
 
 
-def attempt(index: int, *, live: bool, **facts: Any) -> Assessment:
+def attempt(index: int, *, live: bool, created: bool = True, **facts: Any) -> Assessment:
     kind = AttemptKind.PRODUCER if index == 1 else AttemptKind.RETRY
     decision = Decision(index=index, kind=kind, name=f"nightly-{index}", nodes=None if index == 1 else frozenset("a"))
     if live:
-        known = Attempt(name=decision.name, decision=decision, created=True, **facts)
+        known = Attempt(name=decision.name, decision=decision, created=created, **facts)
         return Assessment(known, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
     sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=given.NOW, gone=True)
     known = Attempt(name=decision.name, decision=decision, created=True, sealed=sealed, **facts)
@@ -68,6 +68,13 @@ def test_an_attempt_that_lives_is_never_dropped_from_a_long_list() -> None:
     assert len(listed) == 50
     assert [each["name"] for each in listed][:2] == ["nightly-1", "nightly-41"]
     assert listed[-1]["name"] == "nightly-89"
+
+
+def test_an_attempt_is_listed_by_its_pod_also_when_its_job_is_gone() -> None:
+    """An attempt that is not listed, and of which nothing is left, would be created a second time."""
+    assert "attempts" not in status(attempt(1, live=True, created=False))
+    (listed,) = status(attempt(1, live=True, created=False, pod=given.RUNNING))["attempts"]
+    assert listed["name"] == "nightly-1"
 
 
 def test_what_was_seen_of_a_pod_stays_when_it_is_gone() -> None:
