@@ -147,6 +147,8 @@ class Cluster:
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, Pod] = {}  # those that the API shows, by their name
         self.job_count = 0
+        self._names: set[str] = set()
+        self.made_anew: set[str] = set()  # Jobs that were created once more after they had been deleted
         self.watchers: list[Callable[[str], None]] = []
         self.mourners: list[Callable[[str, PodFacts], None]] = []  # who watches how pods were at last
 
@@ -200,6 +202,9 @@ class Cluster:
         if kind == "policy" and self._chance.random() < 0.1:
             raise Refused(RunReason.ADMISSION_DENIED, "a webhook denied the request")
         self.job_count += 1
+        if decision.name in self._names:
+            self.made_anew.add(decision.name)
+        self._names.add(decision.name)
         job = Job(decision.name, self.job_count, decision, self.world.ms)
         self.jobs[job.name] = job
         self._say(f"Job {job.name} created{f' ({kind})' if kind else ''}")

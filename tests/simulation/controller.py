@@ -280,11 +280,12 @@ class Loop:
 
     def _follow(self, index: int, decision: Decision, pods: dict[str, tuple[Pod, PodFacts]]) -> None:
         follower = self._followers.get(decision.name)
-        if index in self._sealed:
-            if follower is not None:
-                follower.stopped = True
-                del self._followers[decision.name]
-        elif follower is None and decision.name in pods:
+        another = follower is not None and decision.name in pods and pods[decision.name][0] is not follower.pod
+        if follower is not None and (index in self._sealed or another):
+            follower.stopped = True
+            del self._followers[decision.name]
+            follower = None
+        if follower is None and index not in self._sealed and decision.name in pods:
             pod, facts = pods[decision.name]
             if facts.has_started or facts.over:
                 self._followers[decision.name] = Follower(operator=self._operator, pod=pod)

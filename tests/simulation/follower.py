@@ -39,7 +39,7 @@ class Follower:
         pod = self.pod
         over = pod.terminated is not None
         if pod.removed or pod.process is None:
-            self._end()
+            self._end(gone=pod.removed)
         elif self._fails():
             self._failures += 1
             if over and self._failures > _PATIENCE:
@@ -79,9 +79,9 @@ class Follower:
         self.caught_up = True
         self.facts = replace(self.facts, state=fold_lines(state=self.facts.state, lines=found))
 
-    def _end(self, *, unreadable: str | None = None) -> None:
+    def _end(self, *, gone: bool = False, unreadable: str | None = None) -> None:
         self.caught_up = True
-        self.facts = replace(self.facts, ended=True, unreadable=unreadable)
+        self.facts = replace(self.facts, ended=True, gone=gone, unreadable=unreadable)
         if self._operator.world.tracing:
             process = self.pod.process
             total = len(process.log) if process is not None else 0

@@ -45,6 +45,7 @@ class LogFacts:
 
     state: AttemptState = EMPTY
     ended: bool = False  # everything there is to read has been read
+    gone: bool = False  # … or its pod was gone before that: what was not read yet is lost
     unreadable: str | None = None  # why reading was given up
     position: datetime | None = None  # the kubelet's time of the last line that was read
 
@@ -318,6 +319,9 @@ def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asse
         )
     if not attempt.log.ended:
         return _draining(attempt)
+    if attempt.log.gone and attempt.log.state.finished is None:
+        # That the process ended by itself is seen, and dbt's last words are among what was lost with the pod.
+        return _lost(attempt, message="it was deleted before its log was read", asked=asked)
     return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
 
 
@@ -352,7 +356,8 @@ def _progress(state: AttemptState) -> str:
 
 def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
     """The pod is gone, and perhaps nobody has looked while its status said why: then the watch knows."""
-    told = _pod_end(attempt.last_pod) if attempt.last_pod is not None else None
+    seen = attempt.pod or attempt.last_pod
+    told = _pod_end(seen) if seen is not None else None
     if told is None or told.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
         told = PodEnd(kind="Lost", message=message)
     return _concluded(attempt, pod_end=told, asked=asked)

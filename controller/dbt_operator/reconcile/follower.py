@@ -32,6 +32,7 @@ class Follower:
     state: AttemptState = EMPTY
     caught_up: bool = False
     ended: bool = False
+    gone: bool = False
     unreadable: str | None = None
     position: datetime | None = None
     artifacts: list[Artifact] = field(default_factory=list)  # files that are complete and wait to be stored
@@ -52,7 +53,13 @@ class Follower:
         """What has been read so far. Raises what ended the follower, if that was a defect."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
-        return LogFacts(state=self.state, ended=self.ended, unreadable=self.unreadable, position=self.position)
+        return LogFacts(
+            state=self.state,
+            ended=self.ended,
+            gone=self.gone,
+            unreadable=self.unreadable,
+            position=self.position,
+        )
 
     async def _run(self) -> None:
         try:
@@ -68,6 +75,7 @@ class Follower:
         finally:
             self.changed()  # also when following failed: the loop then finds the error
         self.caught_up = self.ended = True
+        self.gone = end.reason is EndReason.POD_GONE
         if end.reason is EndReason.UNREADABLE:
             self.unreadable = end.message
         self.changed()

@@ -199,11 +199,12 @@ class RunLoop:
         name = decision.name
         pod = cluster.pods.get(name)
         follower = self._followers.get(name)
-        if sealed is not None:
-            if follower is not None:
-                await follower.stop()
-                del self._followers[name]
-        elif follower is None and pod is not None and (pod.has_started or pod.over):
+        if follower is not None and (sealed is not None or (pod is not None and pod.uid != follower.pod_uid)):
+            # Another pod: the Job was deleted, and made anew by a controller that could not know that it had existed.
+            await follower.stop()
+            del self._followers[name]
+            follower = None
+        if follower is None and sealed is None and pod is not None and (pod.has_started or pod.over):
             self._followers[name] = Follower(
                 client=self._client,
                 namespace=self._key.namespace,
@@ -278,7 +279,7 @@ class RunLoop:
         state = self._models.remembered(
             facts.state, job=decision.name, first=decision.index == 1, dbt=cluster.record.dbt
         )
-        return facts if state is facts.state else LogFacts(state, facts.ended, facts.unreadable, facts.position)
+        return replace(facts, state=state)
 
     # act
 

@@ -181,6 +181,17 @@ def test_what_the_watch_showed_of_a_pod_at_last_does_not_make_an_unread_log_the_
 ABANDONED = replace(RUNNING, phase="Failed", disruption="the node is gone")  # by the control plane, not by its kubelet
 
 
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [(ended(exit_code=2), RunReason.POD_LOST), (ended(exit_code=137, reason="OOMKilled"), RunReason.OOM_KILLED)],
+)
+def test_last_words_that_were_lost_with_their_pod_are_not_missed(pod: PodFacts, reason: RunReason) -> None:
+    """A pod that is deleted by force ends by itself, with its exit code to see, and its log goes at once."""
+    read = log(*lines.EXECUTING, ended=True)
+    assert assessed(attempt(job=JOB, pod=pod, log=replace(read, gone=True))).reason is reason
+    assert assessed(attempt(job=JOB, pod=ended(exit_code=2), log=read)).reason is RunReason.RUNNER_FAILED
+
+
 def test_a_pod_that_did_not_start_in_time_may_start_yet_where_a_kubelet_has_it() -> None:
     late = {"later": DEADLINE + timedelta(seconds=1)}
     there = assessed(attempt(job=JOB, pod=replace(POD, waiting=("ImagePullBackOff", "no such image"))), **late)
