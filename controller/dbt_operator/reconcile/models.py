@@ -45,9 +45,11 @@ class Models:
     _graph: Graph | None = None
     _remembered: Graph | None = None  # what the stored DbtModels know of it
     _restored: dict[str, dict[str, NodeState]] = field(default_factory=dict)  # … and of each attempt, by its Job
+    _first_job: str = ""
 
     async def load(self, *, first_job: str) -> None:
         """Read what a controller before this one has written. Nodes that were never tried are the first Job's."""
+        self._first_job = first_job
         selector = {names.LABEL_RUN_UID: self.run.uid}
         found = await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector)
         specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
@@ -81,11 +83,15 @@ class Models:
         return [Request(token=token, unique_id=one) for one, token in asked if self._handled.get(one) != token]
 
     def remembered(
-        self, state: AttemptState, *, job: str, first: bool, dbt: status.DbtInfo | None = None
+        self, state: AttemptState, *, job: str, whole: bool, dbt: status.DbtInfo | None = None
     ) -> AttemptState:
-        """The state of the attempt of a Job, completed by what the stored DbtModels remember of it."""
+        """The state of the attempt of a Job, completed by what the stored DbtModels remember of it.
+
+        whole: it is to execute all that the run selects. Then the DbtModels are its graph, if some of them are known to
+            have begun in it: an attempt before it may have been lost without having said a graph.
+        """
         nodes = self._restored.get(job)
-        graph = self._remembered if first else None
+        graph = self._remembered if whole and (nodes or job == self._first_job) else None
         return filled(state, nodes=nodes or {}, graph=graph, dbt=dbt) if nodes or graph is not None else state
 
     def show(self, *, history: History, attempts: Sequence[Attempt]) -> None:

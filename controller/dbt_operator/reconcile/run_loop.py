@@ -277,7 +277,7 @@ class RunLoop:
         if follower is None and decision.name not in cluster.record.attempts:
             return facts
         state = self._models.remembered(
-            facts.state, job=decision.name, first=decision.index == 1, dbt=cluster.record.dbt
+            facts.state, job=decision.name, whole=decision.nodes is None, dbt=cluster.record.dbt
         )
         return replace(facts, state=state)
 

@@ -66,7 +66,7 @@ class Given:
 
     def show(self, *states: AttemptState) -> None:
         remembered = [
-            self.models.remembered(state, job=JOBS[index], first=index == 0) for index, state in enumerate(states)
+            self.models.remembered(state, job=JOBS[index], whole=index == 0) for index, state in enumerate(states)
         ]
         attempts = [Attempt(name=name) for name in JOBS[: len(states)]]
         self.models.show(history=History(attempts=tuple(remembered)), attempts=attempts)
@@ -134,6 +134,20 @@ async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> No
     assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED
 
 
+async def test_the_graph_is_remembered_for_the_attempt_that_the_first_pod_did_not_live_to_make() -> None:
+    again = "nightly-producer-2"
+    begun = [{"job": again, "kind": "Producer", "phase": "Succeeded"}]
+    seed = stored_model(SEED, phase="Succeeded", reason="Success", attempts=begun)
+    given = Given(stored=[seed, stored_model(MODEL, SEED)])
+    await given.models.load(first_job=JOBS[0])
+    state = given.models.remembered(EMPTY, job=again, whole=True)
+    assert state.graph is not None
+    assert {one: node.phase for one, node in state.nodes.items()} == {SEED: "Succeeded", MODEL: "Pending"}
+    # One of which nothing is known may have to make the graph yet; and a part of the run is not the run.
+    assert given.models.remembered(EMPTY, job="nightly-producer-3", whole=True).graph is None
+    assert given.models.remembered(EMPTY, job=again, whole=False).graph is None
+
+
 def test_each_model_says_how_many_there_are_to_be() -> None:
     given = Given()
     given.show(folded(*lines.GRAPH))
@@ -145,7 +159,7 @@ async def test_a_part_of_the_models_is_not_taken_for_the_graph() -> None:
     # The controller died while it created them, and the pod's log is gone: the run would end without the other node.
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
     await given.models.load(first_job=JOBS[0])
-    state = given.models.remembered(EMPTY, job=JOBS[0], first=True)
+    state = given.models.remembered(EMPTY, job=JOBS[0], whole=True)
     assert state.graph is None
     assert [node.phase for node in state.nodes.values()] == ["Succeeded"]
 
@@ -155,7 +169,7 @@ async def test_models_of_nodes_that_no_graph_announced_do_not_make_up_for_missin
     del unannounced["metadata"]["annotations"]
     given = Given(stored=[stored_model(SEED), unannounced])
     await given.models.load(first_job=JOBS[0])
-    assert given.models.remembered(EMPTY, job=JOBS[0], first=True).graph is None
+    assert given.models.remembered(EMPTY, job=JOBS[0], whole=True).graph is None
 
 
 def test_a_node_that_the_graph_did_not_announce_gets_a_model_when_dbt_begins_with_it() -> None:
