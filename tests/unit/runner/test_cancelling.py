@@ -10,6 +10,13 @@ from tests.unit.runner.conftest import Event, Project, Run
 SLOW = ("build", "--select", "slow_a", "slow_b", "--vars", "{slow: true}")
 
 
+SLOW_HOOK = "create or replace table t as select sum(sin(i) * cos(i)) as x from range(4000000000) t(i)"
+
+
+def _begin_slowly(project: Project) -> None:
+    project.edit("dbt_project.yml", "on-run-start:", f'on-run-start:\n  - "{SLOW_HOOK}"')
+
+
 def _at(name: str) -> Callable[[Event], bool]:
     return lambda event: event["info"]["name"] == name
 
@@ -26,6 +33,7 @@ def _assert_cancelled(run: Run) -> None:
     ("event", "phase"), [("RunnerStarted", "start"), ("MainReportVersion", "parse"), ("SelectedNodes", "execute")]
 )
 def test_before_any_node_runs(project: Project, event: str, phase: str) -> None:
+    _begin_slowly(project)  # or else a node may have run before the signal is there
     run = project.run("build", stop_at=_at(event))
     _assert_cancelled(run)
     # The listing may have ended before the signal was there.
@@ -44,8 +52,7 @@ def test_while_nodes_run_their_queries_are_cancelled(project: Project) -> None:
 
 
 def test_while_a_hook_runs_in_the_main_thread(project: Project) -> None:
-    slow = "create or replace table t as select sum(sin(i) * cos(i)) as x from range(4000000000) t(i)"
-    project.edit("dbt_project.yml", "on-run-start:", f'on-run-start:\n  - "{slow}"')
+    _begin_slowly(project)
     run = project.run("build", "--select", "s_users", stop_at=_at("LogHookStartLine"))
     _assert_cancelled(run)
 
@@ -68,7 +75,8 @@ def test_a_second_time_does_no_harm(project: Project) -> None:
     import signal
     import subprocess
 
-    with subprocess.Popen(project.command(*SLOW), env=project.environment(), stdout=subprocess.PIPE) as process:
+    command, environment = project.command(*SLOW), project.environment()
+    with subprocess.Popen(command, env=environment, cwd=project.scratch, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
