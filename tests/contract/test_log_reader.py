@@ -139,7 +139,8 @@ async def test_every_line_arrives_exactly_through_a_connection_that_breaks(
     client: Client, namespace: str, kubeconfig: Path, tmp_path: Path
 ) -> None:
     size = 6_000_000
-    await start_printer(client, namespace, size=size, pause=2.0)
+    # Long enough for a slow reader to follow, and to be cut, while there is more to come.
+    await start_printer(client, namespace, size=size, pause=8.0)
     async with (
         cutting_proxy(kubeconfig=kubeconfig, folder=tmp_path, cut_after=700_000, cuts=8) as (path, proxy),
         await Client.connect(kubeconfig=str(path)) as through,
@@ -149,6 +150,7 @@ async def test_every_line_arrives_exactly_through_a_connection_that_breaks(
         assert proxy.cuts < 8
     assert_exactly(sink, 7, size)
     assert end.reason is EndReason.TERMINATED
+    assert end.reconnects >= 1
 
 
 async def test_a_silent_container_is_followed_on(client: Client, namespace: str) -> None:

@@ -143,7 +143,7 @@ def _proxy_for(host: str) -> str | None:
     """The proxy that the environment names for the API server (HTTPS_PROXY, NO_PROXY).
 
     Looked up once: aiohttp's own way (trust_env) reads all of the environment and the netrc file for each request, in
-    two threads, which was half of the operator's CPU time.
+    two threads, which was two thirds of the operator's CPU time.
     """
     address = urlsplit(host)
     return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)

@@ -133,10 +133,13 @@ class Ledger:
 
     def disturbs(self, nodes: Iterable[str], others: Iterable[str]) -> bool:
         """Whether executing these nodes and the others at the same time would build what one of them reads."""
-        nodes, others = frozenset(nodes), frozenset(others)
-        return any(not nodes.isdisjoint(self.graph.needs(one)) for one in others) or any(
-            not others.isdisjoint(self.graph.needs(one)) for one in nodes
-        )
+        nodes = frozenset(nodes)
+        return self.apart(nodes, frozenset(others)) != nodes
+
+    def apart(self, nodes: frozenset[str], others: frozenset[str]) -> frozenset[str]:
+        """Those of the nodes that neither read one of the others nor are read by one."""
+        read = frozenset(need for one in others for need in self.graph.needs(one))
+        return frozenset(one for one in nodes - read if others.isdisjoint(self.graph.needs(one)))
 
 
 def ledger_of(

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from dbt_operator.dbt.artifacts import Artifact, Collector
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.kube.client import Client
-from dbt_operator.kube.logs import EndReason, follow
+from dbt_operator.kube.logs import Ended, EndReason, follow
 from dbt_operator.metrics import LOG_LINES
 from dbt_operator.plan.attempt import LogFacts
 from dbt_operator.plan.facts import CONTAINER
@@ -31,12 +31,10 @@ class Follower:
     changed: Callable[[], None]
     state: AttemptState = EMPTY
     caught_up: bool = False
-    ended: bool = False
-    gone: bool = False
-    unreadable: str | None = None
     position: datetime | None = None
     artifacts: list[Artifact] = field(default_factory=list)  # files that are complete and wait to be stored
     _collector: Collector = field(default_factory=Collector)
+    _end: Ended | None = None
     _task: asyncio.Task[None] | None = field(default=None)
 
     def start(self) -> None:
@@ -53,17 +51,15 @@ class Follower:
         """What has been read so far. Raises what ended the follower, if that was a defect."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
-        return LogFacts(
-            state=self.state,
-            ended=self.ended,
-            gone=self.gone,
-            unreadable=self.unreadable,
-            position=self.position,
-        )
+        end, facts = self._end, LogFacts(state=self.state, position=self.position)
+        if end is None:
+            return facts
+        unreadable = end.message if end.reason is EndReason.UNREADABLE else None
+        return replace(facts, ended=True, gone=end.reason is EndReason.POD_GONE, unreadable=unreadable)
 
     async def _run(self) -> None:
         try:
-            end = await follow(
+            self._end = await follow(
                 client=self.client,
                 namespace=self.namespace,
                 pod=self.pod,
@@ -74,10 +70,7 @@ class Follower:
             )
         finally:
             self.changed()  # also when following failed: the loop then finds the error
-        self.caught_up = self.ended = True
-        self.gone = end.reason is EndReason.POD_GONE
-        if end.reason is EndReason.UNREADABLE:
-            self.unreadable = end.message
+        self.caught_up = True
         self.changed()
 
     def _read(self, lines: Sequence[bytes], position: datetime | None) -> None:
