@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +129,26 @@ async def test_an_attempt_is_sealed_once(run: RunRef, client: Client) -> None:
         ((_, sealed),) = records.all()
         assert sealed is not None
         assert sealed.outcome == FAILED
+
+
+async def test_an_end_whose_answer_was_lost_is_known_before_anything_else_is_planned(
+    run: RunRef, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = await read(run, client)
+    await records.record(PRODUCER)
+    patch = client.patch
+
+    async def unanswered(**request: Any) -> None:
+        await patch(**request)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(client, "patch", unanswered)
+    with pytest.raises(ConnectionResetError):
+        await records.seal(ended(PRODUCER, FAILED))
+    await records.refresh()
+    ((_, sealed),) = records.all()
+    assert sealed is not None  # or else it would be planned as if the attempt were still alive
+    assert sealed.outcome == FAILED
 
 
 async def test_a_record_that_somebody_has_deleted_is_written_again(run: RunRef, client: Client) -> None:

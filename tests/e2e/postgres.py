@@ -114,9 +114,10 @@ class Postgres:
         self.wait_until_ready()
 
     @contextmanager
-    def locked(self, table: str) -> Iterator[None]:
-        """Hold a table so that nobody else can read or write it."""
-        script = f"begin;\nlock table {SCHEMA}.{table} in access exclusive mode;\n\\echo {_LOCKED}\n"
+    def locked(self, table: str, *, readable: bool = False) -> Iterator[None]:
+        """Hold a table so that nobody else can write it, nor read it unless it is to stay readable."""
+        mode = "exclusive" if readable else "access exclusive"
+        script = f"begin;\nlock table {SCHEMA}.{table} in {mode} mode;\n\\echo {_LOCKED}\n"
         kubectl = self.cluster.kubectl
         target = ("exec", "-i", "-n", self.cluster.namespace, _SERVER, "--")
         with subprocess.Popen(

@@ -118,6 +118,7 @@ class Loop:
         self._seen: Seen | None = None
         self._decisions: dict[int, Decision] = {}
         self._sealed: dict[int, Sealed] = {}
+        self._in_doubt: set[int] = set()
         self._versions: dict[int, int] = {}
         self._followers: dict[str, Follower] = {}
         self._gone_pods: dict[str, PodFacts] = {}
@@ -253,9 +254,9 @@ class Loop:
         for name, (_, facts) in (self._seen.pods if self._seen is not None else {}).items():
             if name not in pods:
                 self._gone_pods.setdefault(name, facts)
-        if status.ended is not None:
-            for index in sorted(self._decisions.keys() - self._sealed.keys()):
-                yield from self._read(index)
+        unsealed = self._decisions.keys() - self._sealed.keys()
+        for index in sorted(unsealed if status.ended is not None else unsealed & self._in_doubt):
+            yield from self._read(index)
         while (yield from self._read(len(self._decisions) + 1)):
             pass
         for index, decision in self._decisions.items():
@@ -271,6 +272,7 @@ class Loop:
     def _take(self, record: Record) -> None:
         index = record.decision.index
         self._decisions[index], self._versions[index] = record.decision, record.version
+        self._in_doubt.discard(index)
         if record.sealed is not None:
             self._sealed[index] = record.sealed
 
@@ -374,7 +376,9 @@ class Loop:
                 self._checks.oracle.sealed(sealed, decision, process, position)
             return done
 
+        self._in_doubt.add(index)
         done = yield from self._call("seal", seal)
+        self._in_doubt.discard(index)
         stored = self._cluster.records[index].sealed  # by another one, if it was not us
         if stored is not None:
             self._sealed[index] = sealed if done else stored

@@ -56,6 +56,8 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
     message = node.message
     if not message and reason is NodeReason.STALE:
         message = "The newest row is older than the source's freshness criteria allow."
+    if node.untold and state.closed is not None and state.closed.ending is Ending.LOST:
+        message = "dbt said that it failed; what it said of the failure was lost with its pod."
     return Verdict(phase=phase, reason=reason, message=message)
 
 

@@ -64,6 +64,11 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it failed, and that is only how its cancelled query came back."""
         return self.cancelled and self.status == "error"
 
+    @property
+    def untold(self) -> bool:
+        """Whether it failed, and not yet said is how: dbt's own line has no text, the runner's comes after it."""
+        return self.phase is NodePhase.FAILED and self.status == "error" and not self.message
+
 
 class RunError(msgspec.Struct, frozen=True, kw_only=True):
     """An error that ended the whole invocation."""

@@ -48,7 +48,7 @@ class Standing(StrEnum):
     DONE = "Done"  # dbt reported its success, and nothing has to be done for it
     BUSY = "Busy"  # an attempt that lives, or may yet, has it and has not come to its end
     FAILED = "Failed"  # dbt reported that it failed
-    OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end
+    OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end, or in which way it failed
     BLOCKED = "Blocked"  # dbt skipped it because of a failure, or what it tests was built again since it ran
     UNHEARD = "Unheard"  # dbt came to its own end without executing it: another attempt would do the same
 
@@ -207,7 +207,7 @@ def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessm
         case NodePhase.SUCCEEDED:
             return Standing.DONE
         case NodePhase.FAILED:
-            return Standing.OPEN if word.node.stopped else Standing.FAILED
+            return Standing.FAILED if _failed(assessments[word.attempt], word.node) else Standing.OPEN
         case NodePhase.RUNNING:
             return Standing.OPEN
         case NodePhase.SKIPPED:
@@ -226,9 +226,8 @@ def _has(assessment: Assessment, unique_id: str) -> bool:
     node = assessment.state.nodes.get(unique_id)
     if node is None or not node.phase.terminal:
         return True
-    # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far. And
-    # what kind of failure it is says the runner's line only, which comes after dbt's own.
-    return node.stopped or (node.phase is NodePhase.FAILED and not node.message)
+    # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far.
+    return node.stopped or node.untold
 
 
 def _completed(state: AttemptState) -> bool:
@@ -236,20 +235,30 @@ def _completed(state: AttemptState) -> bool:
 
 
 def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
-    own = [each.state.nodes.get(unique_id) for each in episode]
-    failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
+    said = [(index, each, each.state.nodes.get(unique_id)) for index, each in enumerate(episode)]
+    failed = [(index, node) for index, each, node in said if node is not None and _failed(each, node)]
     # What did not come to the node before it ever failed was no retry of it.
-    since = own.index(failed[0]) if failed else 0
+    since = failed[0][0] if failed else 0
     in_vain = [each for each in episode[since:] if _ended_in_vain(each, unique_id)]
     word = history.word(unique_id)
     assert word is not None  # noqa: S101 - a node that failed was mentioned
-    times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in in_vain]
+    times = [node.finished_at or node.ended_ts for _, node in failed] + [each.ended_at for each in in_vain]
     return Failure(
         kind=failure_kind(word.node),
         count=len(failed) + len(in_vain),
         at=max((moment for moment in times if moment is not None), default=None),
         connection=lost_connection(word.node.message),
     )
+
+
+def _failed(assessment: Assessment, node: NodeState) -> bool:
+    """Whether the attempt says that the node failed, and in which way.
+
+    A cancelled query is no failure. And where the pod was lost before the runner could say what the failure was, the
+    rules for retries have nothing to go by: the node is taken up again like those that were running.
+    """
+    told = not (node.untold and was_lost(assessment))
+    return node.phase is NodePhase.FAILED and not node.stopped and told
 
 
 def failure_kind(node: NodeState) -> RetryOn:

@@ -22,6 +22,7 @@ class Records:
     _decisions: dict[int, Decision] = field(default_factory=dict)
     _sealed: dict[int, Sealed] = field(default_factory=dict)
     _versions: dict[int, str] = field(default_factory=dict)  # resource versions, as last seen
+    _in_doubt: set[int] = field(default_factory=set)  # whose end was sent, and the answer was lost
 
     async def refresh(self, *, ended: bool = False) -> None:
         """Read those that are new here. They are asked for by their names, so that no right to list is needed.
@@ -29,9 +30,9 @@ class Records:
         ended: so the run's status says. What is not sealed here was sealed by another controller then: an attempt that
             this one has created a moment too late is over, and its Job to be stopped.
         """
-        if ended:
-            for index in sorted(self._decisions.keys() - self._sealed.keys()):
-                await self._read(index)
+        unsealed = self._decisions.keys() - self._sealed.keys()
+        for index in sorted(unsealed if ended else unsealed & self._in_doubt):
+            await self._read(index)
         while await self._read(max(self._decisions, default=0) + 1):
             pass
 
@@ -50,6 +51,7 @@ class Records:
             self.unreadable = f"{error}. Delete it: the attempt is then decided on anew."
             return False
         self.unreadable = None
+        self._in_doubt.discard(decision.index)
         self._decisions[decision.index] = decision
         self._versions[decision.index] = record["metadata"]["resourceVersion"]
         if sealed is not None:
@@ -80,12 +82,17 @@ class Records:
         return self._take(found)
 
     async def seal(self, assessment: Assessment) -> None:
-        """Store how an attempt ended. From then on nothing else is needed to know it."""
+        """Store how an attempt ended. From then on nothing else is needed to know it.
+
+        Where the answer is lost, the end may be stored or not. Nothing may be planned before that is known: what the
+        attempt says after its stored end is no longer heard by the controller that comes next.
+        """
         decision = assessment.attempt.decision
         if decision is None:
             raise ValueError(f"{assessment.attempt.name} has no record")
         name = attempt_record_name(self.run.name, index=decision.index)
         patch, sealed = sealing(assessment, now=self.client.now(), version=self._versions[decision.index])
+        self._in_doubt.add(decision.index)
         try:
             await self.client.patch(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=patch)
         except ApiError as error:
@@ -98,3 +105,4 @@ class Records:
             await self.record(decision)
             return
         self._sealed[decision.index] = sealed
+        self._in_doubt.discard(decision.index)

@@ -22,9 +22,13 @@ class TestWithoutTheOperator:
         grace = {"spec": {"terminationGracePeriodSeconds": 5}}
         runs.start("orphan", *MODELS, threads=2, vars={"sleep_ms": 400}, retry=QUICK, podTemplate=grace)
         runs.wait_for_work("orphan", "orphan-producer-1")
-        pod = runs.pod("orphan-producer-1")
-        runs.cluster.kubectl("delete", "pod", pod, "-n", runs.cluster.namespace, "--wait=false")
-        _kill_operator(runs.cluster.kubectl)
+        # No node comes to its end after the operator has stopped listening: what nobody heard is executed once more.
+        with runs.postgres.locked("executions", readable=True):
+            runs.wait_until_all_is_shown("orphan")
+            pod = runs.pod("orphan-producer-1")
+            runs.cluster.kubectl("delete", "pod", pod, "-n", runs.cluster.namespace, "--wait=false")
+            _kill_operator(runs.cluster.kubectl)
+            runs.cluster.until("the pod is gone", lambda: not runs.has_pod("orphan-producer-1"))
         runs.wait_for_work("orphan", "orphan-resume-1")
         _kill_operator(runs.cluster.kubectl)
         status = runs.end("orphan")

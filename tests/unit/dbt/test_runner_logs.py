@@ -349,6 +349,15 @@ def test_what_is_open_when_the_pod_has_ended(
     assert (views[C].phase, views[C].reason) == pending
 
 
+def test_a_failure_whose_text_was_lost_with_the_pod_says_so() -> None:
+    log = RunnerLog().select(model("a")).start(A)
+    log.add("LogModelResult", {"status": "ERROR", "node_info": node_info(A, node_status="error")}, level="error")
+    assert node_view(state=log.state, unique_id=A).message == ""
+    view = node_view(state=close(state=log.state, ending=Ending.LOST), unique_id=A)
+    assert (view.phase, view.reason) == (NodePhase.FAILED, NodeReason.ERROR)
+    assert "lost with its pod" in view.message
+
+
 def test_a_node_with_a_lost_test_is_not_green() -> None:
     log = RunnerLog().select(model("a"), data_test("t", "a", attached_node=A)).run(A).start("test.shop.t")
     view = node_view(state=close(state=log.state, ending=Ending.LOST), unique_id=A)

@@ -62,6 +62,16 @@ def test_a_failed_node_with_tries_left_gets_its_retry_and_what_is_below_it_waits
     assert run.phase() is RunPhase.SUCCEEDED
 
 
+def test_a_failed_node_of_a_lost_pod_is_taken_up_again_where_the_log_ends_before_it_says_what_the_failure_was() -> None:
+    run = Story(model("orders"), model("report", "orders"), limit=0)
+    run["Producer"].starts().reports(orders="error")
+    run["Producer"].is_evicted()
+    assert run.next() == ["Resume orders report"]
+    run["Resume orders report"].builds()
+    run.next()
+    assert run.phase() is RunPhase.SUCCEEDED
+
+
 def test_a_test_whose_node_was_built_before_the_loss_is_run_without_building_it_again() -> None:
     run = Story(model("orders"), data_test("positive", "orders"), model("report", "orders"))
     run["Producer"].starts().reports(orders="success", positive="running")
