@@ -56,6 +56,8 @@ SHOWN = {
     "a pod that was seen and is gone may have started": 237843,
     "a pod whose Job is gone tells that there was one": 268547,
     "a failure of which only half was said is no failure yet": 367857,
+    "a failure of which only half was said uses up a try": 57454,
+    "nothing is built that is read through another node": 56790,
     "whether an end was stored is known before the next plan": 395934,
 }
 _STORIES = [(OLD, *item) for item in SHOWN_WITHOUT_WATCH.items()] + [(Odds(), *item) for item in SHOWN.items()]

@@ -77,9 +77,9 @@ class Graph:
         """The nodes that have this one as a parent, tests included."""
         return self._children.get(unique_id, ())
 
-    def ancestors(self, unique_id: str) -> frozenset[str]:
-        """Everything the node needs, directly or not."""
-        return self._closure((unique_id,), self._parents)
+    def ancestors(self, *unique_ids: str) -> frozenset[str]:
+        """Everything that one of these nodes depends on, directly or not, without the nodes."""
+        return self._closure(unique_ids, self._parents)
 
     def executables(self) -> tuple[str, ...]:
         """The selected nodes that dbt executes, tests included."""
@@ -92,6 +92,10 @@ class Graph:
         back what is built from the tested nodes.
         """
         return self._needs.get(unique_id, ())
+
+    def needing(self, *unique_ids: str) -> frozenset[str]:
+        """What `dbt build` does not execute once one of these nodes has failed: what needs it, directly or not."""
+        return self._closure(unique_ids, self._needed_by)
 
     def descendants(self, *unique_ids: str) -> frozenset[str]:
         """Everything that depends on one of these nodes, directly or not, tests included, without the nodes."""
@@ -163,11 +167,7 @@ class Graph:
 
     @cached_property
     def _children(self) -> dict[str, tuple[str, ...]]:
-        children: dict[str, list[str]] = {}
-        for unique_id, parents in self._parents.items():
-            for parent in parents:
-                children.setdefault(parent, []).append(unique_id)
-        return {unique_id: tuple(found) for unique_id, found in children.items()}
+        return _inverse(self._parents)
 
     @cached_property
     def _tests(self) -> dict[str, tuple[GraphNode, ...]]:
@@ -197,6 +197,10 @@ class Graph:
             unique_id: tuple(dict.fromkeys(one for one in found if one in executables))
             for unique_id, found in needs.items()
         }
+
+    @cached_property
+    def _needed_by(self) -> dict[str, tuple[str, ...]]:
+        return _inverse(self._needs)
 
     def _held_back_by(self, test: GraphNode) -> Iterable[str]:
         """The nodes that are not executed before this test has passed; none for a node that is no test."""
@@ -261,6 +265,14 @@ class Graph:
                 found.add(other)
                 stack.extend(edges.get(other, ()))
         return frozenset(found.difference(unique_ids))
+
+
+def _inverse(edges: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for one, others in edges.items():
+        for other in others:
+            found.setdefault(other, []).append(one)
+    return {other: tuple(ones) for other, ones in found.items()}
 
 
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ A pure function of what the attempts have said. The planner asks it what may be 
 how an earlier attempt bears on a later one.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -70,6 +70,7 @@ class Ledger:
     graph: Graph
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
+    at_work: frozenset[str]  # those of the BUSY ones that are executed, or will be
     lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
     unsure: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
     idle: frozenset[str]  # nodes that an attempt had in vain: dbt ended by itself, and not with them
@@ -122,24 +123,14 @@ class Ledger:
         below = self.graph.descendants(*unique_ids)
         return any(self.standings.get(one) in (Standing.DONE, Standing.BUSY) for one in below if not is_test(one))
 
-    def held_back(self, unique_id: str) -> bool:
-        """Whether something that the node needs has failed."""
-        stand = (self.standings.get(need) for need in self.graph.needs(unique_id))
-        return any(one in (Standing.FAILED, Standing.BLOCKED) for one in stand)
+    def around(self, nodes: Collection[str]) -> frozenset[str]:
+        """The nodes, all that they read and all that reads them, directly or through what was built from it.
 
-    def at_work(self) -> frozenset[str]:
-        """The nodes that a live attempt executes, or will. Those that a failure holds back its dbt will skip."""
-        return frozenset(one for one in self.all(Standing.BUSY) if not self.held_back(one))
-
-    def disturbs(self, nodes: Iterable[str], others: Iterable[str]) -> bool:
-        """Whether executing these nodes and the others at the same time would build what one of them reads."""
-        nodes = frozenset(nodes)
-        return self.apart(nodes, frozenset(others)) != nodes
-
-    def apart(self, nodes: frozenset[str], others: frozenset[str]) -> frozenset[str]:
-        """Those of the nodes that neither read one of the others nor are read by one."""
-        read = frozenset(need for one in others for need in self.graph.needs(one))
-        return frozenset(one for one in nodes - read if others.isdisjoint(self.graph.needs(one)))
+        While they are executed none of these may be: one of the two would read what the other one builds.
+        """
+        graph = self.graph
+        needs = {need for one in nodes for need in graph.needs(one)}
+        return graph.ancestors(*nodes).union(nodes, needs, graph.needing(*nodes), graph.descendants(*nodes))
 
 
 def ledger_of(
@@ -156,8 +147,8 @@ def ledger_of(
         return None
     live = [each for each in assessments if each.live]
     dying = [each for index, each in enumerate(assessments) if index in lingering]
-    ahead = {one for one in graph.executables() if any(_has(each, one) for each in live)}
-    left = {one for one in graph.executables() if any(_has(each, one) for each in dying)}
+    ahead = frozenset[str]().union(*(_ahead(each, graph) for each in live))
+    left = frozenset[str]().union(*(_ahead(each, graph) for each in dying))
     standings = {
         one: Standing.BUSY if one in ahead or one in left else _standing(one, history=history, assessments=assessments)
         for one in graph.executables()
@@ -173,6 +164,7 @@ def ledger_of(
         graph=graph,
         standings=standings,
         failures={one: _failure(one, history=history, episode=episode) for one in failed},
+        at_work=frozenset[str]().union(*(_at_work(each, graph) for each in (*live, *dying))),
         lingering=not left <= ahead,
         unsure=unsure,
         idle=idle,
@@ -207,7 +199,10 @@ def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessm
         case NodePhase.SUCCEEDED:
             return Standing.DONE
         case NodePhase.FAILED:
-            return Standing.FAILED if _failed(assessments[word.attempt], word.node) else Standing.OPEN
+            # Where the pod was lost before the runner could say what the failure was, the rules for retries have
+            # nothing to go by: the node is taken up again like those that were running.
+            unclear = word.node.untold and was_lost(assessments[word.attempt])
+            return Standing.OPEN if word.node.stopped or unclear else Standing.FAILED
         case NodePhase.RUNNING:
             return Standing.OPEN
         case NodePhase.SKIPPED:
@@ -217,6 +212,18 @@ def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessm
             return Standing.BLOCKED  # a test: that attempt has built what it tests, and was not asked for the test
         case _:
             return Standing.UNHEARD if _completed(word.state) else Standing.OPEN
+
+
+def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
+    """The nodes that an attempt, which is or may be alive, has not brought to an end."""
+    return frozenset(one for one in graph.executables() if _has(assessment, one))
+
+
+def _at_work(assessment: Assessment, graph: Graph) -> frozenset[str]:
+    """Those of them that it executes, or will. What has failed in it holds others back: its dbt will skip these."""
+    nodes = assessment.state.nodes.items()
+    bad = (one for one, node in nodes if node.phase in (NodePhase.FAILED, NodePhase.SKIPPED))
+    return _ahead(assessment, graph) - graph.needing(*bad)
 
 
 def _has(assessment: Assessment, unique_id: str) -> bool:
@@ -235,30 +242,20 @@ def _completed(state: AttemptState) -> bool:
 
 
 def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
-    said = [(index, each, each.state.nodes.get(unique_id)) for index, each in enumerate(episode)]
-    failed = [(index, node) for index, each, node in said if node is not None and _failed(each, node)]
+    own = [each.state.nodes.get(unique_id) for each in episode]
+    failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
     # What did not come to the node before it ever failed was no retry of it.
-    since = failed[0][0] if failed else 0
+    since = own.index(failed[0]) if failed else 0
     in_vain = [each for each in episode[since:] if _ended_in_vain(each, unique_id)]
     word = history.word(unique_id)
     assert word is not None  # noqa: S101 - a node that failed was mentioned
-    times = [node.finished_at or node.ended_ts for _, node in failed] + [each.ended_at for each in in_vain]
+    times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in in_vain]
     return Failure(
         kind=failure_kind(word.node),
         count=len(failed) + len(in_vain),
         at=max((moment for moment in times if moment is not None), default=None),
         connection=lost_connection(word.node.message),
     )
-
-
-def _failed(assessment: Assessment, node: NodeState) -> bool:
-    """Whether the attempt says that the node failed, and in which way.
-
-    A cancelled query is no failure. And where the pod was lost before the runner could say what the failure was, the
-    rules for retries have nothing to go by: the node is taken up again like those that were running.
-    """
-    told = not (node.untold and was_lost(assessment))
-    return node.phase is NodePhase.FAILED and not node.stopped and told
 
 
 def failure_kind(node: NodeState) -> RetryOn:

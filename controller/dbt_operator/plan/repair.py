@@ -158,8 +158,8 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
     left = _left(situation, ledger)
     lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
     retries = list(wanted.values())
-    at_work = ledger.at_work()
-    free = [each for each in retries if _free(each.nodes, ledger, at_work)]
+    taken = ledger.around(ledger.at_work)
+    free = [each for each in retries if _free(each.nodes, ledger, taken)]
     places = room(situation)
     decisions: list[Decision] = []
     dues: list[datetime] = []
@@ -175,9 +175,8 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
         if due > situation.now:
             dues.append(due)
         elif not _resuming(situation) and places > len(decisions):
-            decisions += _resumes(
-                situation, ledger, left, at_work=at_work, ahead=decisions, places=places, whole=lost_work
-            )
+            # It may be read by what is at work: it was done, until the word about it was lost with the end of a log.
+            decisions += _resumes(situation, ledger, left - taken, ahead=decisions, places=places, whole=lost_work)
     if ledger.lingering or (situation.exclusive and (retries or left)):
         dues += situation.lingering.values()
     return Next(
@@ -211,11 +210,11 @@ def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
     return unreached == 0 or (RetryOn.CONNECTION_FAILED in rules.on and unreached <= rules.limit)
 
 
-def _free(nodes: frozenset[str], ledger: Ledger, at_work: frozenset[str]) -> bool:
-    """Whether the nodes can be executed: all that they need is done, and no live attempt has or reads one of them."""
+def _free(nodes: frozenset[str], ledger: Ledger, taken: frozenset[str]) -> bool:
+    """Whether the nodes can be executed: all that they need is done, and they are not around what is at work."""
     if any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=nodes) for one in nodes):
         return False
-    return not ledger.disturbs(nodes, at_work)
+    return taken.isdisjoint(nodes)
 
 
 def _in_one(retries: Sequence[_Wanted], *, rules: RetryRules) -> bool:
@@ -230,9 +229,9 @@ def _batches(free: Sequence[_Wanted], ledger: Ledger, *, together: bool) -> list
     batches: list[tuple[frozenset[str], str, datetime]] = []
     taken: set[str] = set()
     for each in free:
-        if taken.isdisjoint(each.nodes) and not ledger.disturbs(each.nodes, taken):  # the others wait for their turn
+        if taken.isdisjoint(each.nodes):  # the others wait for their turn
             batches.append((each.nodes, each.key, each.due))
-            taken |= each.nodes
+            taken |= ledger.around(each.nodes)
     return batches
 
 
@@ -268,14 +267,12 @@ def _resumes(
     ledger: Ledger,
     left: frozenset[str],
     *,
-    at_work: frozenset[str],
     ahead: Sequence[Decision],
     places: int,
     whole: bool,
 ) -> list[Decision]:
     taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
-    # A live attempt may read what is left: it was done, until the word about it was lost with the end of a log.
-    left = ledger.ready(ledger.apart(left - taken, taken | at_work))
+    left = ledger.ready(left - ledger.around(taken))
     if not left:
         return []
     if whole or not situation.rules.per_node:
