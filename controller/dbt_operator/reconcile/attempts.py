@@ -1,0 +1,187 @@
+"""The attempts of one run: their records, the logs that are followed, and what became of their pods."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.kube.client import Client, NameConflictError
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Request, Sealed
+from dbt_operator.plan.facts import PodFacts
+from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.announce import Announcer
+from dbt_operator.reconcile.creation import create_attempt
+from dbt_operator.reconcile.follower import Follower
+from dbt_operator.reconcile.keep import Keeper
+from dbt_operator.reconcile.models import Models
+from dbt_operator.reconcile.observe import Cluster
+from dbt_operator.reconcile.records import Records
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = datetime.min.replace(tzinfo=UTC)
+_RECORD_PAUSE = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """Knows the attempts of a run, records what is decided and how they end, and creates their Jobs.
+
+    `gone_pods`: pods that are gone, by their Job, as they were seen at last. The watch adds to it.
+    `changed` is called when a log has said something, `wake` when the cluster's facts have to be read again.
+    """
+
+    run: RunRef
+    client: Client
+    announcer: Announcer
+    gone_pods: dict[str, PodFacts]
+    changed: Callable[[], None]
+    wake: Callable[[], None]
+    records: Records
+    not_before: datetime = _AT_ONCE  # when the next decision may be recorded
+    conflict: str | None = None  # the name of a record is taken by somebody else's object
+    _pods: Mapping[str, PodFacts] = field(default_factory=dict)  # as the last look showed them
+    _followers: dict[str, Follower] = field(default_factory=dict)  # of those that have not been sealed, by their Job
+    _refusals: dict[str, Refusal] = field(default_factory=dict)
+    _created: set[str] = field(default_factory=set)  # Jobs that we have created, in case the status does not say so yet
+
+    # observe
+
+    async def look(self, cluster: Cluster) -> Cluster:
+        """Read what was decided since the last look.
+
+        Returns the cluster with a run that lives again, where a retry was decided on after its status said that it
+        ended.
+        """
+        for job, pod in self._pods.items():
+            if job not in cluster.pods:  # the watch has not told in what state it went, or will do so later
+                self.gone_pods.setdefault(job, pod)
+        self._pods = cluster.pods
+        await self.records.refresh(ended=cluster.record.ended is not None)
+        self.announcer.unreadable_record(self.records.unreadable)
+        known = self.records.all()
+        if cluster.record.ended is None or not known or known[-1][0].name in cluster.record.attempts:
+            return cluster
+        return replace(cluster, record=replace(cluster.record, ended=None, completion_time=None))
+
+    async def follow(self, cluster: Cluster) -> None:
+        """Follow the logs of the pods that are there, of attempts that have not been sealed."""
+        for decision, sealed in self.records.all():
+            pod = cluster.pods.get(decision.name)
+            follower = self._followers.get(decision.name)
+            if follower is not None and (sealed is not None or (pod is not None and pod.uid != follower.pod_uid)):
+                # Another pod: the Job was deleted, and made anew by a controller that did not know that it had existed.
+                await follower.stop()
+                del self._followers[decision.name]
+                follower = None
+            if follower is None and sealed is None and pod is not None and (pod.has_started or pod.over):
+                self._followers[decision.name] = self._begin(pod)
+
+    def _begin(self, pod: PodFacts) -> Follower:
+        follower = Follower(
+            client=self.client,
+            namespace=self.run.namespace,
+            pod=pod.name,
+            pod_uid=pod.uid,
+            changed=self.changed,
+        )
+        follower.start()
+        return follower
+
+    @property
+    def live(self) -> bool:
+        """Whether what is known is of the present, not of a moment that the logs are only read up to."""
+        return all(follower.caught_up for follower in self._followers.values())
+
+    def all(self, cluster: Cluster, *, models: Models) -> tuple[Attempt, ...]:
+        """What is known of each attempt, in the order of their decisions."""
+        known = self.records.all()
+        return tuple(self._attempt(decision, sealed, cluster=cluster, models=models) for decision, sealed in known)
+
+    def _attempt(self, decision: Decision, sealed: Sealed | None, *, cluster: Cluster, models: Models) -> Attempt:
+        name = decision.name
+        before = cluster.record.attempts.get(name)
+        return Attempt(
+            name=name,
+            job=cluster.jobs.get(name),
+            pod=cluster.pods.get(name),
+            last_pod=self.gone_pods.get(name),
+            log=LogFacts() if sealed is not None else self._log_facts(decision, cluster=cluster, models=models),
+            refusal=self._refusals.get(name),
+            created=before is not None or name in self._created,
+            began=before.start_time if before is not None else None,
+            decision=decision,
+            sealed=sealed,
+        )
+
+    def _log_facts(self, decision: Decision, *, cluster: Cluster, models: Models) -> LogFacts:
+        """What has been read of the attempt's log, completed by what its DbtModels remember."""
+        follower = self._followers.get(decision.name)
+        facts = follower.facts() if follower is not None else LogFacts()
+        if follower is None and decision.name not in cluster.record.attempts:
+            return facts
+        dbt = cluster.record.dbt
+        state = models.remembered(facts.state, job=decision.name, whole=decision.nodes is None, dbt=dbt)
+        return replace(facts, state=state)
+
+    def answered(self) -> set[Request]:
+        """The retries that recorded decisions answer."""
+        return {request for decision, _ in self.records.all() for request in decision.requests}
+
+    # act
+
+    async def seal(self, assessments: Sequence[Assessment]) -> None:
+        """Store how attempts ended."""
+        for assessment in assessments:
+            await self.records.seal(assessment)
+            _log.info("an attempt has ended", job=assessment.attempt.name, reason=assessment.reason.value)
+
+    async def record(self, decisions: Sequence[Decision]) -> None:
+        """Store what was decided, in its order: an attempt that another controller has decided on ends it."""
+        if not self.live or self.client.now() < self.not_before:
+            return  # what there is to decide on is better known when the logs are read up to the present
+        for decision in decisions:
+            try:
+                recorded = await self.records.record(decision)
+            except NameConflictError as error:
+                self.conflict = f"{error}: delete or rename it, and create the run anew."
+                self.wake()
+                return
+            if not recorded:
+                # Another controller was faster, an earlier run of this name is not yet gone, or somebody has changed
+                # the record so that nobody can read it: none of them passes by looking again at once.
+                self.not_before = self.client.now() + _RECORD_PAUSE
+                return
+            self.wake()
+            self.announcer.decided(decision)
+
+    async def create(self, name: str, *, spec: DbtRunSpec) -> None:
+        """Create the Job of an attempt that was decided on, or remember why that was refused."""
+        decision = next(decision for decision, _ in self.records.all() if decision.name == name)
+        done = await create_attempt(client=self.client, run=self.run, spec=spec, decision=decision)
+        before = self._refusals.get(name)
+        if done.created:
+            self._created.add(name)
+            _log.info("created an attempt", job=name)
+        if done.refusal is not None and done.refusal != before:
+            _log.warning("an attempt was refused", job=name, message=done.refusal.message)
+        if done.created or done.refusal != before:
+            self.wake()  # the same refusal as before is tried again when the plan says so
+        if done.refusal is not None:
+            self._refusals[name] = done.refusal
+        else:
+            self._refusals.pop(name, None)
+
+    async def keep_artifacts(self, keeper: Keeper) -> None:
+        """Store the files that the logs have brought."""
+        for follower in self._followers.values():
+            while follower.artifacts:
+                await keeper.keep(follower.artifacts[0])
+                del follower.artifacts[0]
+
+    async def stop(self) -> None:
+        """Follow the logs no longer."""
+        for follower in self._followers.values():
+            await follower.stop()

@@ -1,0 +1,290 @@
+"""One run, from the first look at it: what is known, what is to be done, and doing it.
+
+The order of the actions is what makes a crash between any two of them harmless: the spec is closed before anything is
+made from it, how an attempt ended is stored before anything follows from that, a decision is recorded before its Job
+is created, and the end of the run is stored last.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from dbt_operator.api import names, status
+from dbt_operator.api.conditions import Condition, run_conditions
+from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.values import format_time
+from dbt_operator.kube.client import ApiError, Client
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Resource
+from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.plan.attempt import Request
+from dbt_operator.plan.facts import PodFacts
+from dbt_operator.plan.run import Observation, Plan, plan_run
+from dbt_operator.reconcile.announce import Announcer
+from dbt_operator.reconcile.attempts import Attempts
+from dbt_operator.reconcile.creation import refusal_of
+from dbt_operator.reconcile.keep import Keeper
+from dbt_operator.reconcile.models import Models
+from dbt_operator.reconcile.observe import Cluster
+from dbt_operator.reconcile.records import Records
+from dbt_operator.reconcile.run_status import run_status
+
+_log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS = 60.0
+# Between looks at all nodes for the run's counts; how often they are sent is the writer's.
+_STATUS_INTERVAL = timedelta(milliseconds=200)
+
+
+class Reconciler:
+    """Looks, plans and acts for one run.
+
+    `gone_pods`: pods that are gone, by their Job, as they were seen at last; the watch adds to it. `changed` asks for
+    another turn, `wake` for one that reads the cluster's facts again.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        client: Client,
+        writer: StatusWriter,
+        announcer: Announcer,
+        start_deadline: timedelta,
+        gone_pods: dict[str, PodFacts],
+        changed: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._cluster, self._run = cluster, cluster.ref
+        self._client, self._writer, self._announcer = client, writer, announcer
+        self._start_deadline, self._wake = start_deadline, wake
+        self._models = Models(run=self._run, client=client, writer=writer, failed=announcer.node_failed)
+        self._keeper = Keeper(run=self._run, client=client)
+        self._attempts = Attempts(
+            run=self._run,
+            client=client,
+            announcer=announcer,
+            records=Records(run=self._run, client=client),
+            gone_pods=gone_pods,
+            changed=changed,
+            wake=wake,
+        )
+        self._remembers = False  # whether what a controller before this one has left was read
+        self._handled: str | None = None  # the token of the last retry of the whole run that was handled
+        self._artifacts: status.RunArtifacts | None = None
+        self._conditions: tuple[Condition, ...] | None = None  # as last written
+        self._status_written = datetime.min.replace(tzinfo=UTC)
+
+    # look
+
+    async def look(self, cluster: Cluster) -> None:
+        """Take what a look at the cluster has shown."""
+        self._cluster = await self._attempts.look(cluster)
+        if not self._remembers:
+            await self._remember()
+        await self._attempts.follow(self._cluster)
+
+    async def _remember(self) -> None:
+        await self._models.load(first_job=names.producer_job_name(self._run.name, number=1))
+        self._writer.known(run=self._run.uid, resource=DBT_RUNS, obj=self._cluster.run)
+        self._handled = self._cluster.record.handled_retry
+        self._remembers = True
+
+    async def stop(self) -> None:
+        """Nothing is to be read or done any more."""
+        await self._attempts.stop()
+
+    @property
+    def not_before(self) -> datetime:
+        """When the next decision may be recorded. It is planned on what the cluster shows then."""
+        return self._attempts.not_before
+
+    # plan
+
+    async def plan(self, *, asked: Mapping[str, str | None], now: datetime) -> Plan:
+        """The plan, once the end of every attempt that has ended is stored.
+
+        asked: retries of nodes that people ask for since the last plan, or do not any more (None), by unique_id.
+        """
+        for unique_id, token in asked.items():
+            self._models.asked(unique_id=unique_id, token=token)
+        plan = plan_run(self._observation(now=now))
+        while plan.seal:
+            await self._attempts.keep_artifacts(self._keeper)
+            await self._attempts.seal(plan.seal)
+            await self._attempts.follow(self._cluster)
+            plan = plan_run(self._observation(now=now))
+        return plan
+
+    def _observation(self, *, now: datetime) -> Observation:
+        cluster, conflict = self._cluster, self._attempts.conflict
+        return Observation(
+            run=self._run.name,
+            now=now,
+            attempts=self._attempts.all(cluster, models=self._models),
+            started=cluster.record.start_time is not None,
+            rules=cluster.rules(start_deadline=self._start_deadline),
+            requests=self._requests(),
+            invalid=cluster.invalid or conflict,
+            invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
+            ended=cluster.record.ended,
+            ended_at=cluster.record.completion_time,
+        )
+
+    def _requests(self) -> tuple[Request, ...]:
+        run = self._cluster.token
+        whole = [Request(token=run)] if run is not None and run != self._handled else []
+        return (*whole, *self._models.open_requests())
+
+    # act
+
+    async def act(self, plan: Plan, *, now: datetime) -> list[datetime]:
+        """Do what the plan says. Returns when there is more to do by the clock alone."""
+        await self._attempts.keep_artifacts(self._keeper)
+        over = self._cluster.record.ended is not None and plan.phase.terminal
+        if plan.start:
+            await self._mark_started(now=now)
+            return []
+        if not over:
+            await self._attempts.record(plan.record)
+            await self._create(plan)
+        await self._note_handled(plan, over=over)
+        due = [] if over else await self._show(plan, now=now)
+        await self._stop_jobs(plan)
+        if plan.expire:
+            _log.info("the run has expired")
+            run = self._run
+            await self._client.delete(resource=DBT_RUNS, namespace=run.namespace, name=run.name, uid=run.uid)
+            self._wake()
+        return due
+
+    async def _mark_started(self, *, now: datetime) -> None:
+        """Close the spec against changes, before anything is made from it.
+
+        The resource version makes the server refuse when somebody has changed the run since we have read it. Either
+        way the next turn reads the run again, and goes on with the spec that is closed.
+        """
+        metadata = {"resourceVersion": self._cluster.run["metadata"]["resourceVersion"]}
+        started = {"startTime": format_time(now), "observedGeneration": self._cluster.generation}
+        self._wake()
+        try:
+            await self._patch_status(DBT_RUNS, self._run.name, {"metadata": metadata, "status": started})
+        except ApiError as error:
+            if not error.conflict:
+                raise
+
+    async def _create(self, plan: Plan) -> None:
+        for name in plan.create:
+            spec = self._cluster.spec
+            assert spec is not None  # noqa: S101 - nothing is made of an invalid spec
+            await self._attempts.create(name, spec=spec)
+
+    async def _stop_jobs(self, plan: Plan) -> None:
+        for job in plan.stop:
+            await self._writer.flush(run=self._run.uid, within=FLUSH_SECONDS)
+            await self._client.delete(resource=JOBS, namespace=self._run.namespace, name=job)
+            self._wake()
+
+    async def _note_handled(self, plan: Plan, *, over: bool) -> None:
+        """Say on the objects which retries are answered: by an attempt, or because there is nothing to be done."""
+        answered = self._attempts.answered()
+        promised = {request for decision in plan.record for request in decision.requests}
+        # What was to be answered by a decision that could not be recorded is still open.
+        handled = [request for request in plan.handled if request in answered or request not in promised]
+        handled += [request for request in self._requests() if request in answered and request not in handled]
+        for request in handled:
+            name: str | None = self._run.name
+            resource = DBT_RUNS
+            if request.unique_id is None:
+                self._handled = request.token
+            else:
+                name, resource = self._models.handled(request), DBT_MODELS
+            if over and name is not None:  # nothing else is written any more
+                await self._patch_status(resource, name, {"status": {"handledRetry": request.token}})
+            if request not in answered:
+                self._announcer.nothing_to_retry(request)
+
+    # show
+
+    async def _show(self, plan: Plan, *, now: datetime) -> list[datetime]:
+        """Bring the DbtModels and the run's status to the plan. Returns when the status is due where it has to wait."""
+        live, terminal = self._attempts.live, plan.phase.terminal
+        if live or terminal:
+            self._models.show(history=plan.history, attempts=[each.attempt for each in plan.assessments])
+        told = (plan.phase, plan.reason)
+        if self._announcer.told == told and now - self._status_written < _STATUS_INTERVAL:
+            return [self._status_written + _STATUS_INTERVAL]
+        if not live and not terminal:
+            return []  # what is known is of a moment in the past
+        if terminal:
+            await self._keep_results(plan, now=now)
+        if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
+            # Whoever waits for the run's end, or for its rest, reads the nodes next.
+            await self._writer.flush(run=self._run.uid, within=FLUSH_SECONDS)
+        self._write_status(plan, now=now)
+        return []
+
+    async def _keep_results(self, plan: Plan, *, now: datetime) -> None:
+        if self._cluster.spec is not None and plan.history.attempts:
+            self._artifacts = await self._keeper.keep_results(
+                history=plan.history,
+                views=self._models.views,
+                spec=self._cluster.spec,
+                started_at=self._cluster.record.start_time or now,
+            )
+
+    def _write_status(self, plan: Plan, *, now: datetime) -> None:
+        record = self._cluster.record
+        shown = run_status(
+            plan=plan,
+            record=record,
+            conditions=record.conditions if self._conditions is None else self._conditions,
+            views=self._models.views,
+            artifacts=self._artifacts,
+            handled_retry=self._handled,
+            generation=self._cluster.generation,
+            now=now,
+        )
+        self._status_written, self._conditions = now, shown.conditions
+        live = [each.state.last_ts for each in plan.assessments if each.live and each.state.last_ts is not None]
+        self._writer.submit(
+            run=self._run.uid,
+            resource=DBT_RUNS,
+            namespace=self._run.namespace,
+            name=self._run.name,
+            status=shown.to_dict(),
+            terminal=plan.phase.terminal,
+            event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None,
+        )
+        self._announcer.moved(plan, since=record.start_time or now, now=now)
+
+    async def tell_obstacle(self, error: ApiError) -> None:
+        """Say on the run what only a person can change: the operator's own rights, or a quota, do not suffice."""
+        refusal = refusal_of(error)
+        if not (error.forbidden or error.quota_exceeded) or refusal is None:
+            return
+        conditions = run_conditions(
+            phase=RunPhase.PENDING,
+            reason=refusal.reason,
+            message=refusal.message,
+            now=self._client.now(),
+            generation=self._cluster.generation,
+            previous=self._conditions or self._cluster.record.conditions,
+        )
+        self._announcer.told = None
+        shown = {
+            "reason": refusal.reason.value,
+            "message": refusal.message,
+            "conditions": [condition.to_dict() for condition in conditions],
+        }
+        try:
+            await self._patch_status(DBT_RUNS, self._run.name, {"status": shown})
+        except ApiError as second:
+            _log.warning("could not say so on the run", error=str(second))
+
+    async def _patch_status(self, resource: Resource, name: str, patch: Mapping[str, Any]) -> None:
+        await self._client.patch(
+            resource=resource, namespace=self._run.namespace, name=name, patch=patch, subresource="status"
+        )
