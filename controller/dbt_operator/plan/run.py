@@ -18,7 +18,8 @@ from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History, Word
 from dbt_operator.plan import run_text as wording
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, assess, history_of_run
+from dbt_operator.plan.assess import assess
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, history_of_run
 from dbt_operator.plan.conclusion import conclude_run
 from dbt_operator.plan.ledger import Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome

@@ -7,7 +7,8 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Stage, assess
+from dbt_operator.plan.assess import assess
+from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Stage
 from dbt_operator.plan.facts import PodFacts, Terminated
 from tests.unit.plan import lines
 from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, RUNNING, attempt, ended, log

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.plan.attempt import Stage, assess
+from dbt_operator.plan.assess import assess
+from dbt_operator.plan.attempt import Stage
 from tests.unit.plan import given, lines
 
 SUSPENDED = replace(given.JOB, suspended=True)

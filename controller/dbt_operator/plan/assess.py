@@ -1,0 +1,272 @@
+"""Where one attempt stands: one function per stage of its life.
+
+    Absent ──► Queued ──► Starting ──► Running ──► Draining ──► Ended
+      │          ▲ │          │           │                       ▲
+      │          └─┘          │           └── pod gone ───────────┤
+      └── refused ────────────┴── never started ──────────────────┘
+
+- Queued: somebody else decides when it may start (a quota, a queueing system). No deadline runs.
+- Starting: the cluster is busy with it (scheduling, pulling, mounting). The start deadline runs.
+- Draining: its process has ended, the rest of its log is still being read. Statuses wait for that, as the log's last
+  lines are what proves a success.
+- Ended: its outcome is known. Jobs and pods may be deleted by anybody at any time, so what is stored in the run's
+  status wins from then on over whatever the cluster shows.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.fold import close
+from dbt_operator.dbt.state import AttemptState, Ending
+from dbt_operator.dbt.view import node_counts, node_views
+from dbt_operator.plan.attempt import Assessment, Attempt, Stage
+from dbt_operator.plan.facts import JobFacts, PodFacts
+from dbt_operator.plan.outcome import Outcome, PodEnd, conclude, ending_of
+
+
+def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked: Outcome | None = None) -> Assessment:
+    """Where the attempt stands at `now`. `asked`: it is to be stopped, and this is then how it ends."""
+    if attempt.sealed is not None:
+        return _ended(attempt, outcome=attempt.sealed.outcome, state=attempt.sealed.state)
+    if attempt.pod is not None and attempt.pod.over:
+        return _pod_over(attempt, attempt.pod, asked=asked)
+    if attempt.pod is not None and attempt.pod.running:
+        return _running(attempt, asked=asked)  # also when its Job is gone: the process still lives
+    if asked is not None and not attempt.log.state.events:
+        return _ended(attempt, outcome=asked, state=close(state=attempt.log.state, ending=Ending.CANCELLED))
+    if attempt.job is None and attempt.pod is None:
+        return _without_job(attempt, asked=asked)
+    if attempt.job is None:
+        return _orphaned(attempt)
+    if attempt.pod is None:
+        return _without_pod(attempt, attempt.job, now=now, start_deadline=start_deadline, asked=asked)
+    return _waiting(attempt, attempt.pod, now=now, start_deadline=start_deadline)
+
+
+def _ended(attempt: Attempt, *, outcome: Outcome, state: AttemptState | None = None) -> Assessment:
+    closed = state if state is not None else close(state=attempt.log.state, ending=Ending.LOST)
+    return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, closed)
+
+
+def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
+    return _ended(attempt, outcome=Outcome(phase=RunPhase.FAILED, reason=reason, message=message))
+
+
+def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
+    refusal = attempt.refusal
+    if attempt.log.state.events and not attempt.log.ended:
+        return _draining(attempt)
+    if attempt.existed:  # what was refused before is history
+        return _lost(attempt, message="its Job was deleted", asked=asked)
+    if refusal is not None and refusal.reason in (RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN):
+        # Both pass without a change of the run: a quota gets room, an administrator grants the right.
+        return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
+    if refusal is not None:
+        return _failed(attempt, reason=refusal.reason, message=refusal.message)
+    return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
+
+
+def _orphaned(attempt: Attempt) -> Assessment:
+    """The Job is gone, its pod is about to be: it may still start, so nothing else may run its nodes meanwhile."""
+    return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, "Its Job was deleted; the pod is about to go.")
+
+
+def _without_pod(
+    attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta, asked: Outcome | None
+) -> Assessment:
+    began = bool(attempt.log.state.events) or attempt.began is not None
+    if job.suspended and not began:
+        return Assessment(
+            attempt,
+            Stage.QUEUED,
+            RunReason.JOB_SUSPENDED,
+            f"Job {job.name} is suspended: its queue has not admitted it.",
+        )
+    # A queue that takes its place back suspends the Job and would later let it begin from the start: what is left is
+    # taken up by another attempt instead, and this Job must not come back.
+    over = job.failed is not None or job.complete or job.deleting or job.suspended
+    if over and (attempt.log.ended or not attempt.log.state.events):
+        return _lost(attempt, message=_how_lost(job), asked=asked)
+    if over or attempt.log.state.events:
+        # There was a pod and it is gone: its last words may still be on their way to us, and the Job's own word too.
+        return _draining(attempt)
+    if job.refusal is not None:
+        return _pod_refused(attempt, job, refusal=job.refusal, now=now, start_deadline=start_deadline)
+    return Assessment(
+        attempt,
+        Stage.STARTING,
+        RunReason.SCHEDULING,
+        f"Job {job.name} has no pod yet.",
+        deadline=job.created + start_deadline,
+    )
+
+
+def _how_lost(job: JobFacts) -> str:
+    if job.deleting:
+        return "its Job was deleted"
+    return "its Job was suspended" if job.suspended else "its pod was deleted"
+
+
+def _pod_refused(
+    attempt: Attempt, job: JobFacts, *, refusal: str, now: datetime, start_deadline: timedelta
+) -> Assessment:
+    """The Job controller keeps trying, so only what can pass by itself is waited for."""
+    if "exceeded quota" in refusal:
+        return Assessment(attempt, Stage.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
+    hopeless = "violates PodSecurity" in refusal or " per Container is " in refusal or " per Pod is " in refusal
+    deadline = job.created + start_deadline
+    message = f"The pod of Job {job.name} is refused: {refusal}"
+    if hopeless or now >= deadline:
+        return _failed(attempt, reason=RunReason.ADMISSION_DENIED, message=message)
+    return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
+
+
+def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
+    if pod.init_failure is not None and pod.terminated is None:
+        return _failed(
+            attempt,
+            reason=RunReason.CONTAINER_START_FAILED,
+            message=f"An init container of pod {pod.name} failed with exit code {pod.init_failure.exit_code}:"
+            f" {pod.init_failure.message or pod.init_failure.reason}",
+        )
+    if pod.terminated is not None and pod.terminated.reason in ("StartError", "ContainerCannotRun"):
+        return _failed(
+            attempt,
+            reason=RunReason.CONTAINER_START_FAILED,
+            message=f"The container of pod {pod.name} could not be started: {pod.terminated.message}",
+        )
+    if not attempt.log.ended:
+        return _draining(attempt)
+    if attempt.log.gone and attempt.log.state.finished is None:
+        # That the process ended by itself is seen, and dbt's last words are among what was lost with the pod.
+        return _lost(attempt, message="it was deleted before its log was read", asked=asked)
+    return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
+
+
+def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> Assessment:
+    log = attempt.log
+    finished = log.state.finished
+    if asked is not None and (finished is None or finished.cancelled):
+        # What dbt has brought to its own end before the wish reached it is judged by what it did.
+        state = close(state=log.state, ending=Ending.CANCELLED)
+        return _ended(attempt, outcome=replace(asked, message=f"{asked.message} {_progress(state)}"), state=state)
+    if log.unreadable is not None and finished is None:
+        message = f"What dbt did is unknown, as the log of its pod could not be read: {log.unreadable}"
+        return _failed(attempt, reason=RunReason.LOG_UNREADABLE, message=message)
+    state = close(state=log.state, ending=ending_of(state=log.state, pod=pod_end))
+    outcome = conclude(state=state, pod=pod_end)
+    if outcome.phase is RunPhase.CANCELLED:
+        # dbt was told to stop and did; nobody has asked that of the *run*, so for the run its pod was lost.
+        reason = RunReason.EVICTED if pod_end.kind == RunReason.EVICTED else RunReason.POD_LOST
+        detail = f" ({pod_end.message})" if pod_end.message else ""
+        message = f"The pod was stopped while dbt was at work{detail}. {_progress(state)}"
+        outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=message)
+    return _ended(attempt, outcome=outcome, state=state)
+
+
+def _progress(state: AttemptState) -> str:
+    counts = node_counts(views=node_views(state=state))
+    if not counts.total:
+        return "dbt had not executed any node."
+    done = counts.succeeded + counts.warned
+    return f"{done} of {counts.total} nodes had succeeded, {counts.cancelled} were cancelled."
+
+
+def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
+    """The pod is gone, and perhaps nobody has looked while its status said why: then the watch knows."""
+    seen = attempt.pod or attempt.last_pod
+    told = _pod_end(seen) if seen is not None else None
+    if told is None or told.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
+        told = PodEnd(kind="Lost", message=message)
+    return _concluded(attempt, pod_end=told, asked=asked)
+
+
+def _draining(attempt: Attempt) -> Assessment:
+    return Assessment(
+        attempt,
+        Stage.DRAINING,
+        RunReason.FINISHING,
+        "dbt has ended; the last of its log is being read.",
+        state=attempt.log.state,
+    )
+
+
+def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
+    state = attempt.log.state
+    if asked is not None:
+        message = "dbt was told to stop and is cancelling its queries."
+        return Assessment(attempt, Stage.RUNNING, RunReason.STOPPING, message, state=state)
+    if state.executing:
+        return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
+    return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)
+
+
+# How a pod that never got further ends the run at the deadline, by the reason its container waits with.
+_IMAGE = (RunReason.PULLING_IMAGE, RunReason.IMAGE_PULL_FAILED)
+_CONFIG = (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_CONFIG_ERROR)
+_WAITING: dict[str, tuple[RunReason, RunReason]] = {
+    "ErrImagePull": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "ErrImageNeverPull": _IMAGE,
+    "InvalidImageName": _IMAGE,
+    "ImageInspectError": _IMAGE,
+    "RegistryUnavailable": _IMAGE,
+    "CreateContainerConfigError": _CONFIG,
+    "CreateContainerError": (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED),
+    "RunContainerError": (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED),
+    "CrashLoopBackOff": (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED),
+}
+
+
+def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
+    live, failure, message = _obstacle(pod)
+    deadline = pod.created + start_deadline
+    if now < deadline:
+        return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
+    return _failed(
+        attempt,
+        reason=failure,
+        message=f"{message.rstrip('.')}; it did not start within {start_deadline.total_seconds():.0f} s.",
+    )
+
+
+def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
+    """What keeps the pod from starting: the reason while it may pass, the reason when it did not, and a sentence."""
+    if pod.unschedulable is not None:
+        return RunReason.SCHEDULING, RunReason.UNSCHEDULABLE, f"Pod {pod.name} cannot be scheduled: {pod.unschedulable}"
+    reason, detail = pod.waiting or ("", "")
+    if reason in _WAITING:
+        live, failure = _WAITING[reason]
+        return live, failure, f"Pod {pod.name} is waiting ({reason}): {detail}"
+    if pod.mount_failure is not None:
+        return (
+            RunReason.CREATING_CONTAINER,
+            RunReason.VOLUME_MOUNT_FAILED,
+            f"A volume of pod {pod.name} cannot be mounted: {pod.mount_failure}",
+        )
+    if pod.node is None:
+        return RunReason.SCHEDULING, RunReason.START_DEADLINE_EXCEEDED, f"Pod {pod.name} waits for a node."
+    return (
+        RunReason.CREATING_CONTAINER,
+        RunReason.START_DEADLINE_EXCEEDED,
+        f"Pod {pod.name} is being started ({reason or pod.phase}).",
+    )
+
+
+# Checked in this order: what the cluster did to the pod explains an exit code, not the other way round.
+_END_KINDS: tuple[tuple[str, Callable[[PodFacts], bool]], ...] = (
+    (RunReason.OOM_KILLED.value, lambda pod: pod.terminated is not None and pod.terminated.reason == "OOMKilled"),
+    (RunReason.EVICTED.value, lambda pod: pod.pod_reason == "Evicted" or pod.disruption is not None),
+    ("Lost", lambda pod: pod.terminated is None or pod.pod_reason in ("NodeLost", "NodeShutdown", "Terminated")),
+)
+
+
+def _pod_end(pod: PodFacts) -> PodEnd:
+    ended = pod.terminated
+    kind = next((kind for kind, holds in _END_KINDS if holds(pod)), ended.reason if ended else "Lost")
+    message = pod.pod_message or pod.disruption or (ended.message if ended else "")
+    exit_code = ended.exit_code if ended else None
+    return PodEnd(kind=kind, exit_code=exit_code, message=message, memory_limit=pod.memory_limit)
