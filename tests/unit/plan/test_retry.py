@@ -23,6 +23,12 @@ def test_a_failed_node_is_retried_after_its_backoff_while_the_producer_still_run
     assert (run.phase(), run.reason()) == (RunPhase.RUNNING, RunReason.EXECUTING)
 
 
+def test_a_retry_does_not_wait_until_dbt_has_come_to_all_that_it_will_skip() -> None:
+    run = Story(model("orders"), model("report", "orders"), model("summary", "report"), model("other"))
+    run["Producer"].starts().reports(orders="error: deadlock", other="running")
+    assert run.later(seconds=10) == ["Retry orders"]
+
+
 def test_a_run_is_successful_when_the_retry_is() -> None:
     run = Story(model("orders"), model("report", "orders"))
     run["Producer"].builds(orders="error: deadlock", report="skipped")
