@@ -91,6 +91,20 @@ async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_h
     assert sealed.outcome == FAILED
 
 
+async def test_before_something_is_decided_the_ends_are_read_that_another_controller_has_stored(
+    run: RunRef, client: Client
+) -> None:
+    late = await read(run, client)
+    assert await late.record(PRODUCER)
+    assert not await late.ended_elsewhere()
+    await (await read(run, client)).seal(ended(PRODUCER, FAILED))
+    assert await late.ended_elsewhere()
+    ((_, sealed),) = late.all()
+    assert sealed is not None
+    assert sealed.outcome == FAILED
+    assert not await late.ended_elsewhere()
+
+
 async def test_a_decision_that_another_controller_has_stored_is_known_with_its_end(run: RunRef, client: Client) -> None:
     late = await read(run, client)
     first = await read(run, client)

@@ -100,6 +100,9 @@ class Checks:
             broken("finitely many attempts", f"{len(observation.attempts)} are more than {self.attempts_allowed}")
         if plan.record or plan.create:
             self._begun(observation, plan)
+
+    def decided(self, observation: Observation, plan: Plan) -> None:
+        """What the plan says is about to be recorded."""
         for decision in plan.record:
             self._decisions.check(observation, plan, decision)
 

@@ -390,7 +390,7 @@ class Loop:
             yield from self._call("start", lambda: self._mark_started(seen.version, now))
             return
         if not over:
-            yield from self._record(plan)
+            yield from self._record(plan, seen, now=now)
             for name in plan.create:
                 yield from self._create(name)
         yield from self._note_handled(plan, over=over)
@@ -414,7 +414,16 @@ class Loop:
         self._cluster.exists = False
         self.wake()
 
-    def _record(self, plan: Plan) -> Steps:
+    def _record(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+        before = len(self._sealed)
+        # Read without a delay or an error, which the call that records has: so that seeds keep their courses.
+        for index in [index for index in self._decisions if index not in self._sealed] if plan.record else ():
+            self._take(self._cluster.records[index])
+        if len(self._sealed) > before:
+            self._say("another one has sealed")
+            self.wake()
+            return
+        self._checks.decided(self._observation(seen, now=now), plan)
         for decision in plan.record:
             self.wake()
             nodes = "all" if decision.nodes is None else " ".join(sorted(decision.nodes))

@@ -65,7 +65,7 @@ class DecisionChecks:
     def _again(self, decision: Decision, one: str, heard: Heard) -> None:
         """A node that dbt reported as successful is executed again for a reason only."""
         index, word = heard.last(one)
-        if word not in GOOD:
+        if word not in GOOD or heard.last_begun((one,)) > index:
             return
         project = self._project
         if project.nodes[one].kind in TESTS:

@@ -65,8 +65,9 @@ class Follower:
         fresh = len(log) - self.position
         until = len(log) if rest or fresh < 2 or chance.random() < 0.6 else self.position + chance.randint(0, fresh)
         data = b"".join(line + b"\n" for line in log[since:until])
-        if until < len(log) and chance.random() < 0.3:  # cut in the middle of a line
+        if until < len(log) and chance.random() < 0.3:  # cut in the middle of a line, or before its end
             data += log[until][: chance.randint(1, len(log[until]))]
+            until += data.endswith(log[until])
         if rest:
             data += process.piece
         splitter = LineSplitter()

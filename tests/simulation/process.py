@@ -55,7 +55,9 @@ class Process:
     # printing
 
     def _print(self, name: str, data: dict[str, Any], *, level: str = "info") -> int:
-        ts = self.world.now + self._skew
+        # Of two lines the later one has the later time, as dbt has microseconds: what failed before the wish to stop, and
+        # what after it, can be told apart.
+        ts = self.world.now + self._skew + timedelta(microseconds=len(self.log))
         self.log.append(lines.event(len(self.log) + 1, ts, name, data, level=level))
         return len(self.log)
 

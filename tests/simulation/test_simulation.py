@@ -58,6 +58,7 @@ SHOWN = {
     "a failure of which only half was said is no failure yet": 367857,
     "a failure of which only half was said uses up a try": 57454,
     "nothing is built that is read through another node": 56790,
+    "what another operator has sealed is read before a decision": 512972,
     "whether an end was stored is known before the next plan": 395934,
 }
 _STORIES = [(OLD, *item) for item in SHOWN_WITHOUT_WATCH.items()] + [(Odds(), *item) for item in SHOWN.items()]

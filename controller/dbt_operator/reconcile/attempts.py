@@ -140,8 +140,13 @@ class Attempts:
 
     async def record(self, decisions: Sequence[Decision]) -> None:
         """Store what was decided, in its order: an attempt that another controller has decided on ends it."""
-        if not self.live or self.client.now() < self.not_before:
+        if not decisions or not self.live or self.client.now() < self.not_before:
             return  # what there is to decide on is better known when the logs are read up to the present
+        if await self.records.ended_elsewhere():
+            # Of two controllers the one that seals has the word on an attempt, although it may have read less of its
+            # log: what was planned on more than that would take another try, or another restart, than is left.
+            self.wake()
+            return
         for decision in decisions:
             try:
                 recorded = await self.records.record(decision)

@@ -36,6 +36,13 @@ class Records:
         while await self._read(max(self._decisions, default=0) + 1):
             pass
 
+    async def ended_elsewhere(self) -> bool:
+        """Read those again that are not sealed here; whether another controller has sealed one since."""
+        before = len(self._sealed)
+        for index in sorted(self._decisions.keys() - self._sealed.keys()):
+            await self._read(index)
+        return len(self._sealed) > before
+
     async def _read(self, index: int) -> bool:
         """Read one record; whether there is one that is ours."""
         name = attempt_record_name(self.run.name, index=index)
