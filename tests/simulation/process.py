@@ -55,8 +55,8 @@ class Process:
     # printing
 
     def _print(self, name: str, data: dict[str, Any], *, level: str = "info") -> int:
-        # Of two lines the later one has the later time, as dbt has microseconds: what failed before the wish to stop, and
-        # what after it, can be told apart.
+        # Of two lines the later one has the later time, as dbt's have microseconds: what failed before the wish to stop
+        # can be told from what failed after it.
         ts = self.world.now + self._skew + timedelta(microseconds=len(self.log))
         self.log.append(lines.event(len(self.log) + 1, ts, name, data, level=level))
         return len(self.log)
