@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Request, Sealed, Stage
 from dbt_operator.plan.facts import JobFacts, PodFacts
+from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster, Pod, Record, Refused, Status
@@ -292,12 +293,16 @@ class Loop:
             if facts.has_started or facts.over:
                 self._followers[decision.name] = Follower(operator=self._operator, pod=pod)
 
+    def _ended(self, status: Status) -> Outcome | None:
+        """How the run has ended, unless a retry was decided on after that, and before its status said so."""
+        last = max(self._decisions, default=0)
+        again = last and self._decisions[last].name not in status.attempts
+        return None if again else status.ended
+
     def _observation(self, seen: Seen, *, now: datetime) -> Observation:
         scenario, status = self._cluster.scenario, seen.status
         known = sorted(self._decisions.items())
-        ended = status.ended
-        if ended is not None and known and known[-1][1].name not in status.attempts:
-            ended = None  # a retry was decided on after the run had ended, and before its status said so
+        ended = self._ended(status)
         whole = (Request(token=seen.token),) if seen.token is not None and seen.token != self._handled else ()
         nodes = tuple(one for one in seen.node_requests if self._handled_nodes.get(one.unique_id or "") != one.token)
         return Observation(
@@ -384,7 +389,7 @@ class Loop:
             self._sealed[index] = sealed if done else stored
 
     def _act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
-        over = seen.status.ended is not None and plan.phase.terminal
+        over = self._ended(seen.status) is not None and plan.phase.terminal
         if plan.start:
             self.wake()
             yield from self._call("start", lambda: self._mark_started(seen.version, now))

@@ -58,6 +58,7 @@ SHOWN = {
     "a failure of which only half was said is no failure yet": 367857,
     "a failure of which only half was said uses up a try": 57454,
     "nothing is built that is read through another node": 56790,
+    "nothing is built that is read because a person asks for it": 872466,
     "what another operator has sealed is read before a decision": 512972,
     "whether an end was stored is known before the next plan": 395934,
 }

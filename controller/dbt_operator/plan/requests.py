@@ -107,6 +107,6 @@ def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | No
     if any(ledger.standings.get(one) is Standing.BUSY for one in nodes):
         return frozenset() if not failing else None
     satisfied = all(ledger.satisfied(one, within=nodes) for one in nodes)
-    if satisfied and (failing or over):
+    if satisfied and (failing or over) and nodes.isdisjoint(ledger.around(ledger.at_work)):
         return nodes
     return frozenset() if over else None

@@ -94,6 +94,17 @@ def test_a_wish_waits_for_a_place_where_only_one_process_is_allowed() -> None:
     assert run.next() == ["Retry orders"]
 
 
+def test_a_wish_waits_while_something_reads_what_it_would_build() -> None:
+    tests = data_test("positive", "orders"), data_test("known", "orders", "stock")
+    run = Story(model("orders"), model("stock"), *tests, limit=0)
+    # The log has lost the line that says how `stock` ended, so that `known` is not among what can be executed anew.
+    run["Producer"].starts().reports(orders="success", stock="running", positive="fail: 3 rows", known="running")
+    assert run.ask("now", "orders") == []
+    assert run.handled == []
+    run["Producer"].reports(known="pass")
+    assert run.next() == ["Retry orders positive"]
+
+
 def test_several_nodes_that_are_asked_for_share_an_attempt() -> None:
     run = ended(model("orders"), model("stock"), results={"orders": "error: deadlock", "stock": "error: deadlock"})
     run.requests = (Request("a", ORDERS), Request("b", "model.shop.stock"))
