@@ -126,6 +126,9 @@ class Invocations:
             self.phase = "execute"
         if result.exception is not None:
             return self._failure(result.exception)
+        if self._cancellation.requested and not result.success:
+            # The interrupt got lost in a driver: dbt has taken the hook whose query was cancelled for one that failed.
+            return INTERRUPTED
         self.phase = "execute"
         return Outcome(exit_code=0 if result.success else 1, results=results_of(result.result))
 
