@@ -145,10 +145,10 @@ def ledger_of(
     graph = history.graph
     if graph is None:
         return None
-    live = [each for each in assessments if each.live]
-    dying = [each for index, each in enumerate(assessments) if index in lingering]
-    ahead = frozenset[str]().union(*(_ahead(each, graph) for each in live))
-    left = frozenset[str]().union(*(_ahead(each, graph) for each in dying))
+    alive = {index: _ahead(each, graph) for index, each in enumerate(assessments) if each.live or index in lingering}
+    none = frozenset[str]()
+    ahead = none.union(*(nodes for index, nodes in alive.items() if assessments[index].live))
+    left = none.union(*(nodes for index, nodes in alive.items() if index in lingering))
     standings = {
         one: Standing.BUSY if one in ahead or one in left else _standing(one, history=history, assessments=assessments)
         for one in graph.executables()
@@ -164,7 +164,7 @@ def ledger_of(
         graph=graph,
         standings=standings,
         failures={one: _failure(one, history=history, episode=episode) for one in failed},
-        at_work=frozenset[str]().union(*(_at_work(each, graph) for each in (*live, *dying))),
+        at_work=none.union(*(nodes - _skipped(assessments[index], graph) for index, nodes in alive.items())),
         lingering=not left <= ahead,
         unsure=unsure,
         idle=idle,
@@ -219,11 +219,11 @@ def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
     return frozenset(one for one in graph.executables() if _has(assessment, one))
 
 
-def _at_work(assessment: Assessment, graph: Graph) -> frozenset[str]:
-    """Those of them that it executes, or will. What has failed in it holds others back: its dbt will skip these."""
+def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:
+    """What its dbt will skip, or has: what has failed in it holds that back."""
     nodes = assessment.state.nodes.items()
     bad = (one for one, node in nodes if node.phase in (NodePhase.FAILED, NodePhase.SKIPPED))
-    return _ahead(assessment, graph) - graph.needing(*bad)
+    return graph.needing(*bad)
 
 
 def _has(assessment: Assessment, unique_id: str) -> bool:

@@ -30,18 +30,23 @@ class Records:
         ended: so the run's status says. What is not sealed here was sealed by another controller then: an attempt that
             this one has created a moment too late is over, and its Job to be stopped.
         """
-        unsealed = self._decisions.keys() - self._sealed.keys()
-        for index in sorted(unsealed if ended else unsealed & self._in_doubt):
-            await self._read(index)
+        await self._read_again(self._unsealed if ended else self._in_doubt)
         while await self._read(max(self._decisions, default=0) + 1):
             pass
 
     async def ended_elsewhere(self) -> bool:
         """Read those again that are not sealed here; whether another controller has sealed one since."""
         before = len(self._sealed)
-        for index in sorted(self._decisions.keys() - self._sealed.keys()):
-            await self._read(index)
+        await self._read_again(self._unsealed)
         return len(self._sealed) > before
+
+    @property
+    def _unsealed(self) -> set[int]:
+        return self._decisions.keys() - self._sealed.keys()
+
+    async def _read_again(self, indexes: set[int]) -> None:
+        for index in sorted(indexes):
+            await self._read(index)
 
     async def _read(self, index: int) -> bool:
         """Read one record; whether there is one that is ours."""
