@@ -16,13 +16,14 @@ from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
 from dbt_operator.kube.client import Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, Request, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.records import Records
 from tests.conftest import Kubectl
 from tests.contract.held_runs import apply_crds, held_run
 from tests.unit.plan import lines
+from tests.unit.plan.given import POD
 from tests.unit.plan.lines import MODEL, SEED
 
 PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
@@ -33,6 +34,7 @@ RETRY = Decision(
     nodes=frozenset({SEED, MODEL}),
     requests=(Request(token="now", unique_id=SEED),),  # noqa: S106 - no secret, but a mark
 )
+ANOTHER = replace(POD, name="nightly-producer-1-fghij", uid="another")
 FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
 LOST = Outcome(phase=RunPhase.FAILED, reason=RunReason.POD_LOST, message="The pod ended before dbt did.")
 
@@ -57,6 +59,11 @@ def ended(decision: Decision, outcome: Outcome) -> Assessment:
     return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
 
 
+def outcome(record: Recorded) -> Outcome | None:
+    """How the attempt ended, if that is stored."""
+    return record.sealed.outcome if record.sealed is not None else None
+
+
 async def read(run: RunRef, client: Client) -> Records:
     """The records as a controller reads them that has just been started."""
     records = Records(run=run, client=client)
@@ -70,11 +77,11 @@ async def test_what_was_decided_and_sealed_is_known_to_the_next_controller(run: 
     assert await before.record(PRODUCER)
     assert await before.record(RETRY)
     await before.seal(ended(PRODUCER, FAILED))
-    (producer, sealed), retry = (await read(run, client)).all()
-    assert (producer, retry) == (PRODUCER, (RETRY, None))
-    assert sealed is not None
-    assert sealed.outcome == FAILED
-    assert node_views(state=sealed.state) == node_views(state=ended(PRODUCER, FAILED).state)
+    producer, retry = (await read(run, client)).all()
+    assert (producer.decision, retry) == (PRODUCER, Recorded(RETRY))
+    assert outcome(producer) == FAILED
+    assert producer.sealed is not None
+    assert node_views(state=producer.sealed.state) == node_views(state=ended(PRODUCER, FAILED).state)
 
 
 async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_has_stored(
@@ -84,11 +91,10 @@ async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_h
     assert await late.record(PRODUCER)
     await (await read(run, client)).seal(ended(PRODUCER, FAILED))
     await late.refresh()
-    assert late.all() == [(PRODUCER, None)]
+    assert late.all() == [Recorded(PRODUCER)]
     await late.refresh(ended=True)
-    ((_, sealed),) = late.all()
-    assert sealed is not None
-    assert sealed.outcome == FAILED
+    (record,) = late.all()
+    assert outcome(record) == FAILED
 
 
 async def test_before_something_is_decided_the_ends_are_read_that_another_controller_has_stored(
@@ -99,9 +105,8 @@ async def test_before_something_is_decided_the_ends_are_read_that_another_contro
     assert not await late.ended_elsewhere()
     await (await read(run, client)).seal(ended(PRODUCER, FAILED))
     assert await late.ended_elsewhere()
-    ((_, sealed),) = late.all()
-    assert sealed is not None
-    assert sealed.outcome == FAILED
+    (record,) = late.all()
+    assert outcome(record) == FAILED
     assert not await late.ended_elsewhere()
 
 
@@ -111,9 +116,8 @@ async def test_a_decision_that_another_controller_has_stored_is_known_with_its_e
     assert await first.record(PRODUCER)
     await first.seal(ended(PRODUCER, FAILED))
     assert await late.record(PRODUCER)
-    ((_, sealed),) = late.all()
-    assert sealed is not None  # or else it would be sealed a second time, in other words
-    assert sealed.outcome == FAILED
+    (record,) = late.all()
+    assert outcome(record) == FAILED  # or else it would be sealed a second time, in other words
 
 
 async def test_of_two_controllers_only_one_decides(run: RunRef, client: Client) -> None:
@@ -123,14 +127,14 @@ async def test_of_two_controllers_only_one_decides(run: RunRef, client: Client) 
     assert sorted(decided) == [False, True]
     for records in both:
         await records.refresh()
-    assert both[0].all() == both[1].all() == [(PRODUCER if decided[0] else resume, None)]
+    assert both[0].all() == both[1].all() == [Recorded(PRODUCER if decided[0] else resume)]
 
 
 async def test_a_decision_whose_answer_was_lost_is_taken_once(run: RunRef, client: Client) -> None:
     assert await (await read(run, client)).record(PRODUCER)
     again = Records(run=run, client=client)  # it has not read what is there
     assert await again.record(PRODUCER)
-    assert again.all() == [(PRODUCER, None)]
+    assert again.all() == [Recorded(PRODUCER)]
 
 
 async def test_an_attempt_is_sealed_once(run: RunRef, client: Client) -> None:
@@ -140,9 +144,51 @@ async def test_an_attempt_is_sealed_once(run: RunRef, client: Client) -> None:
     await first.seal(ended(PRODUCER, FAILED))
     await second.seal(ended(PRODUCER, LOST))  # it has not seen that the first one was quicker
     for records in (first, second, await read(run, client)):
-        ((_, sealed),) = records.all()
-        assert sealed is not None
-        assert sealed.outcome == FAILED
+        (record,) = records.all()
+        assert outcome(record) == FAILED
+
+
+async def test_of_two_controllers_only_one_releases_a_pod(run: RunRef, client: Client) -> None:
+    await (await read(run, client)).record(PRODUCER)
+    both = [await read(run, client), await read(run, client)]
+    released = await asyncio.gather(*(one.release(1, pod) for one, pod in zip(both, (POD, ANOTHER), strict=True)))
+    assert sorted(released) == [False, True]
+    chosen = POD if released[0] else ANOTHER
+    for records in (*both, await read(run, client)):
+        (record,) = records.all()
+        assert record.release is not None
+        assert record.release.pod == chosen.uid
+
+
+async def test_no_pod_is_released_of_an_attempt_that_has_ended(run: RunRef, client: Client) -> None:
+    late = await read(run, client)
+    await late.record(PRODUCER)
+    await (await read(run, client)).seal(ended(PRODUCER, FAILED))
+    assert not await late.release(1, POD)
+    (record,) = late.all()
+    assert (record.release, outcome(record)) == (None, FAILED)
+
+
+async def test_no_attempt_ends_unseen_whose_pod_was_released_meanwhile(run: RunRef, client: Client) -> None:
+    late = await read(run, client)
+    await late.record(PRODUCER)
+    assert await (await read(run, client)).release(1, POD)
+    await late.seal(ended(PRODUCER, LOST))  # as if it had never had a process
+    (record,) = late.all()
+    assert (record.release is not None, outcome(record)) == (True, None)
+    await late.seal(ended(PRODUCER, LOST))
+    assert outcome(late.all()[0]) == LOST
+
+
+async def test_a_record_that_is_written_again_still_tells_which_pod_was_released(run: RunRef, client: Client) -> None:
+    records = await read(run, client)
+    await records.record(PRODUCER)
+    await records.release(1, POD)
+    await client.delete(resource=CONFIG_MAPS, namespace=run.namespace, name=attempt_record_name(run.name, index=1))
+    await records.seal(ended(PRODUCER, FAILED))
+    (record,) = (await read(run, client)).all()
+    assert record.release is not None
+    assert record.release.pod == POD.uid
 
 
 async def test_an_end_whose_answer_was_lost_is_known_before_anything_else_is_planned(
@@ -160,9 +206,8 @@ async def test_an_end_whose_answer_was_lost_is_known_before_anything_else_is_pla
     with pytest.raises(ConnectionResetError):
         await records.seal(ended(PRODUCER, FAILED))
     await records.refresh()
-    ((_, sealed),) = records.all()
-    assert sealed is not None  # or else it would be planned as if the attempt were still alive
-    assert sealed.outcome == FAILED
+    (record,) = records.all()
+    assert outcome(record) == FAILED  # or else it would be planned as if the attempt were still alive
 
 
 async def test_a_record_that_somebody_has_deleted_is_written_again(run: RunRef, client: Client) -> None:
@@ -171,10 +216,10 @@ async def test_a_record_that_somebody_has_deleted_is_written_again(run: RunRef, 
     name = attempt_record_name(run.name, index=1)
     await client.delete(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
     await records.seal(ended(PRODUCER, FAILED))
-    assert (await read(run, client)).all() == [(PRODUCER, None)]
+    assert (await read(run, client)).all() == [Recorded(PRODUCER)]
     await records.seal(ended(PRODUCER, FAILED))
-    ((_, sealed),) = (await read(run, client)).all()
-    assert sealed is not None
+    (record,) = (await read(run, client)).all()
+    assert outcome(record) == FAILED
 
 
 async def test_an_object_of_somebody_elses_is_no_record_and_is_left_alone(run: RunRef, client: Client) -> None:

@@ -104,9 +104,12 @@ class Cluster:
 
     def producer_pod(self) -> str:
         """Name of the only pod in the namespace."""
-        (pod,) = self.objects("pods")
-        name: str = pod["metadata"]["name"]
+        (name,) = self.pods()
         return name
+
+    def pods(self) -> list[str]:
+        """Names of the pods in the namespace."""
+        return [pod["metadata"]["name"] for pod in self.objects("pods")]
 
     def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 180) -> None:
         """Wait until something holds; fail the test, with what the run says, when it takes too long."""

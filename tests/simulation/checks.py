@@ -42,7 +42,6 @@ class Checks:
         self._endings = EndingChecks(scenario=scenario, warehouse=warehouse, oracle=self.oracle)
         self._recent: Counter[tuple[str, int]] = Counter()
         self._states: dict[tuple[str, str], AttemptState] = {}
-        self._made_anew = cluster.made_anew
         self._history: History | None = None
         self._successes: set[str] = set()
         self._chance = world.chance("checks")
@@ -129,8 +128,7 @@ class Checks:
                 continue
             self._states[key] = after
             stored = each.attempt.sealed is not None and each.attempt.sealed.ended_at != observation.now
-            anew = each.attempt.name in self._made_anew  # what its first pod has done may be done again
-            if before is None or stored or anew or self.operators_at_once:  # of two, the one that seals may know less
+            if before is None or stored or self.operators_at_once:  # of two, the one that seals may know less
                 continue
             for one, node in before.nodes.items():
                 now = after.nodes.get(one)

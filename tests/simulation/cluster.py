@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt import stored
-from dbt_operator.plan.attempt import Decision, Sealed
+from dbt_operator.plan.attempt import Decision, Release, Sealed
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
 from dbt_operator.plan.outcome import Outcome
 from tests.simulation.process import Process
@@ -32,6 +33,8 @@ class Pod:
     name: str
     job: "Job"
     created: int
+    held: bool = False
+    start: Callable[[], None] = lambda: None  # what becomes of it when it is released
     process: Process | None = None
     waiting: tuple[str, str] | None = ("ContainerCreating", "")
     started: int | None = None
@@ -45,13 +48,19 @@ class Pod:
     unreachable: bool = False  # its node is gone, which nobody has noticed
     end_reason: str = ""
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it lives; the kubelet tells of a process's end a moment later."""
+        ended = self.process is not None and not self.process.alive
+        return ended or self.removed or self.terminated is not None
+
     def facts(self, world: World) -> PodFacts:
         """What the API shows."""
         return PodFacts(
             name=self.name,
             uid=self.name,
             phase=self.phase,
-            node="node-1",
+            node=None if self.held else "node-1",
             created=world.moment(self.created),
             deleting=self.deleting,
             pod_reason=self.reason,
@@ -65,6 +74,7 @@ class Pod:
             ended_at=None if self.ended is None else world.moment(self.ended),
             init_failure=None,
             mount_failure=None,
+            gates=(GATE,) if self.held else (),
         )
 
 
@@ -82,7 +92,7 @@ class Job:
     failed: bool = False
     complete: bool = False
     refusal: str | None = None
-    pod: Pod | None = None
+    pods: list[Pod] = field(default_factory=list)
 
     def facts(self, world: World) -> JobFacts:
         """What the API shows."""
@@ -123,6 +133,7 @@ class Record:
     """The record of an attempt."""
 
     decision: Decision
+    release: Release | None = None
     sealed: Sealed | None = None
     version: int = 0
 
@@ -135,6 +146,7 @@ class Cluster:
         self._gone = world.chance("pods that are gone")
         self._chance = world.chance("cluster")
         self._processes = world.chance("processes")
+        self._twins = world.chance("twins")
         self.exists = True
         self.version = 0
         self.status = Status()
@@ -147,8 +159,6 @@ class Cluster:
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, Pod] = {}  # those that the API shows, by their name
         self.job_count = 0
-        self._names: set[str] = set()
-        self.made_anew: set[str] = set()  # Jobs that were created once more after they had been deleted
         self.watchers: list[Callable[[str], None]] = []
         self.mourners: list[Callable[[str, PodFacts], None]] = []  # who watches how pods were at last
 
@@ -187,6 +197,24 @@ class Cluster:
         record.version += 1
         return True
 
+    def choose_pod(self, index: int, release: Release, *, version: int) -> bool:
+        """Store which pod is the one of its attempt; False when its record has changed since it was read."""
+        record = self.records[index]
+        if record.version != version:
+            return False
+        record.release = release
+        record.version += 1
+        return True
+
+    def release_pod(self, pod: Pod) -> None:
+        """Let a pod be scheduled."""
+        if pod.removed or not pod.held:
+            return
+        pod.held = False
+        self._say(f"pod {pod.name} is released")
+        pod.start()
+        self.changed("pod")
+
     def create_job(self, decision: Decision) -> None:
         """Create the Job of an attempt, or adopt it. Raises: Refused."""
         if decision.name in self.jobs:
@@ -202,9 +230,6 @@ class Cluster:
         if kind == "policy" and self._chance.random() < 0.1:
             raise Refused(RunReason.ADMISSION_DENIED, "a webhook denied the request")
         self.job_count += 1
-        if decision.name in self._names:
-            self.made_anew.add(decision.name)
-        self._names.add(decision.name)
         job = Job(decision.name, self.job_count, decision, self.world.ms)
         self.jobs[job.name] = job
         self._say(f"Job {job.name} created{f' ({kind})' if kind else ''}")
@@ -224,12 +249,12 @@ class Cluster:
         if job is None or job.deleting:
             return
         self._say(f"Job {name} deleted ({how})")
-        if how == "foreground" and job.pod is not None and not job.pod.removed:
+        if how == "foreground" and not all(pod.removed for pod in job.pods):
             job.deleting = True
         else:
             self._remove_job(job)
-        if job.pod is not None and how != "orphan":
-            self.world.later(self._chance.choice((5, 100, 1500)), partial(self.delete_pod, job.pod))
+        for pod in job.pods if how != "orphan" else ():
+            self.world.later(self._chance.choice((5, 100, 1500)), partial(self.delete_pod, pod))
         self.changed("job")
 
     def _remove_job(self, job: Job) -> None:
@@ -255,10 +280,24 @@ class Cluster:
         self.world.later(5000, partial(self._refuse_pod, job))
 
     def _create_pod(self, job: Job, stuck: bool) -> None:
-        if job.removed or job.deleting or job.pod is not None:
+        if job.removed or job.deleting or job.pods:
             return
-        pod = Pod(f"{job.name}-{job.number}", job, self.world.ms)
-        job.pod, job.refusal = pod, None
+        job.refusal = None
+        self._add_pod(job, f"{job.name}-{job.number}", stuck)
+        if not self.calm and self._twins.random() < 0.02:
+            # What Kubernetes says of itself: a Job may sometimes start its program twice.
+            twin = self._add_pod(job, f"{job.name}-{job.number}-twin", stuck)
+            self.world.later(self._twins.choice((1, 3000, 30_000)), partial(self._remove_surplus, job, twin))
+
+    def _remove_surplus(self, job: Job, twin: Pod) -> None:
+        """The Job controller notices that it has too many pods, and deletes one, of those without a node if it can."""
+        found = [pod for pod in job.pods if not pod.removed and not pod.deleting and pod.terminated is None]
+        if len(found) > 1:
+            self.delete_pod(next((pod for pod in found if pod.held), twin))
+
+    def _add_pod(self, job: Job, name: str, stuck: bool) -> Pod:
+        pod = Pod(name, job, self.world.ms, held=True)
+        job.pods.append(pod)
         self.pods[pod.name] = pod
         self._say(f"pod {pod.name} created")
         if stuck:
@@ -267,8 +306,9 @@ class Cluster:
         deadline = int(self.scenario.start_deadline.total_seconds() * 1000)
         late = (deadline - 300, deadline, deadline + 200, deadline + 2000, 10 * deadline)
         delay = self._chance.choice(late) if stuck else self._chance.choice((300, 1200, 1200, 4000))
-        self.world.later(delay, partial(self._start, pod))
+        pod.start = partial(self.world.later, delay, partial(self._start, pod))
         self.changed("pod")
+        return pod
 
     def _after_pod(self, job: Job, *, good: bool) -> None:
         def act() -> None:
@@ -277,6 +317,9 @@ class Cluster:
             job.complete, job.failed = good, not good
             if job.deleting:
                 self._remove_job(job)
+            for pod in job.pods:
+                if pod.terminated is None:
+                    self.delete_pod(pod)
             self.changed("job")
 
         self.world.later(self._chance.choice((10, 300, 2000)), act)
@@ -339,7 +382,8 @@ class Cluster:
             if self._gone.random() < self.world.odds.heard:
                 delay = self._gone.choice((0, 1, 20, 300))
                 self.world.later(delay, partial(mourner, pod.job.name, pod.facts(self.world)))
-        if not (pod.job.complete or pod.job.failed):
+        over = pod.job.complete or pod.job.failed
+        if not over and all(other.removed or other.held for other in pod.job.pods):
             self._after_pod(pod.job, good=pod.phase == "Succeeded")
         self.changed("pod")
 

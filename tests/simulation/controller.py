@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Request, Sealed, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Release, Request, Sealed, Stage
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
@@ -47,6 +47,7 @@ class Seen:
     suspend: bool
     token: str | None
     node_requests: tuple[Request, ...]
+    released: dict[int, Release]
     jobs: dict[str, JobFacts]
     pods: dict[str, tuple[Pod, PodFacts]]
 
@@ -119,6 +120,7 @@ class Loop:
         self._seen: Seen | None = None
         self._decisions: dict[int, Decision] = {}
         self._sealed: dict[int, Sealed] = {}
+        self._releases: dict[int, Release] = {}
         self._in_doubt: set[int] = set()
         self._versions: dict[int, int] = {}
         self._followers: dict[str, Follower] = {}
@@ -167,7 +169,8 @@ class Loop:
 
     def pod_gone(self, job: str, facts: PodFacts) -> None:
         """The watch shows in what state a pod was when it went."""
-        self._gone_pods[job] = facts
+        if not facts.held:
+            self._gone_pods[job] = facts
 
     def poke(self) -> None:
         """Take a turn."""
@@ -250,19 +253,20 @@ class Loop:
             self._handled, self._first = status.handled, False
             self._handled_nodes = dict(cluster.handled)
         asked = tuple(Request(token=value, unique_id=one) for one, value in cluster.node_tokens.items())
-        jobs = yield from self._call("list jobs", lambda: {n: job.facts(world) for n, job in cluster.jobs.items()})
-        pods = yield from self._call("list pods", self._pods)
-        for name, (_, facts) in (self._seen.pods if self._seen is not None else {}).items():
-            if name not in pods:
-                self._gone_pods.setdefault(name, facts)
         unsealed = self._decisions.keys() - self._sealed.keys()
         for index in sorted(unsealed if status.ended is not None else unsealed & self._in_doubt):
             yield from self._read(index)
         while (yield from self._read(len(self._decisions) + 1)):
             pass
+        released = dict(self._releases)  # as they were recorded before the pods are listed
+        jobs = yield from self._call("list jobs", lambda: {n: job.facts(world) for n, job in cluster.jobs.items()})
+        pods = yield from self._call("list pods", partial(self._pods, released))
+        for name, (_, facts) in (self._seen.pods if self._seen is not None else {}).items():
+            if name not in pods and not facts.held:
+                self._gone_pods.setdefault(name, facts)
         for index, decision in self._decisions.items():
             self._follow(index, decision, pods)
-        return Seen(version, status, cancel, suspend, token, asked, jobs, pods)
+        return Seen(version, status, cancel, suspend, token, asked, released, jobs, pods)
 
     def _read(self, index: int) -> Generator["int | _Rest", None, bool]:
         record = yield from self._call("read record", partial(self._cluster.records.get, index))
@@ -274,20 +278,30 @@ class Loop:
         index = record.decision.index
         self._decisions[index], self._versions[index] = record.decision, record.version
         self._in_doubt.discard(index)
+        if record.release is not None:
+            self._releases[index] = record.release
         if record.sealed is not None:
             self._sealed[index] = record.sealed
 
-    def _pods(self) -> dict[str, tuple[Pod, PodFacts]]:
-        newest = sorted(self._cluster.pods.values(), key=lambda pod: (pod.created, pod.name))
-        return {pod.job.name: (pod, pod.facts(self._world)) for pod in newest}
+    def _pods(self, released: dict[int, Release]) -> dict[str, tuple[Pod, PodFacts]]:
+        """The pod of each attempt, by its Job."""
+        oldest_first = sorted(self._cluster.pods.values(), key=lambda pod: (pod.created, pod.name))
+        found: dict[str, tuple[Pod, PodFacts]] = {}
+        for index, decision in self._decisions.items():
+            pods = [pod for pod in oldest_first if pod.job.name == decision.name]
+            if index in released:
+                chosen = next((pod for pod in pods if pod.name == released[index].pod), None)
+            else:
+                chosen = next((pod for pod in pods if not pod.held), pods[-1] if pods else None)
+            if chosen is not None:
+                found[decision.name] = (chosen, chosen.facts(self._world))
+        return found
 
     def _follow(self, index: int, decision: Decision, pods: dict[str, tuple[Pod, PodFacts]]) -> None:
         follower = self._followers.get(decision.name)
-        another = follower is not None and decision.name in pods and pods[decision.name][0] is not follower.pod
-        if follower is not None and (index in self._sealed or another):
+        if follower is not None and index in self._sealed:
             follower.stopped = True
             del self._followers[decision.name]
-            follower = None
         if follower is None and index not in self._sealed and decision.name in pods:
             pod, facts = pods[decision.name]
             if facts.has_started or facts.over:
@@ -337,6 +351,7 @@ class Loop:
             created=name in seen.status.attempts or name in self._created,
             began=seen.status.attempts.get(name),
             decision=decision,
+            release=seen.released.get(index),
             sealed=sealed,
         )
 
@@ -384,9 +399,9 @@ class Loop:
         self._in_doubt.add(index)
         done = yield from self._call("seal", seal)
         self._in_doubt.discard(index)
-        stored = self._cluster.records[index].sealed  # by another one, if it was not us
-        if stored is not None:
-            self._sealed[index] = sealed if done else stored
+        self._take(self._cluster.records[index])  # as another one has written it, if it was not us
+        if done:
+            self._sealed[index] = sealed
 
     def _act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
         over = self._ended(seen.status) is not None and plan.phase.terminal
@@ -398,6 +413,8 @@ class Loop:
             yield from self._record(plan, seen, now=now)
             for name in plan.create:
                 yield from self._create(name)
+            for name in plan.release:
+                yield from self._release(name, seen)
         yield from self._note_handled(plan, over=over)
         if not over:
             yield from self._show(plan, seen, now=now)
@@ -453,6 +470,20 @@ class Loop:
         self._created.add(name)
         self._refusals.pop(name, None)
         self.wake()
+
+    def _release(self, name: str, seen: Seen) -> Steps:
+        index = next(index for index, one in self._decisions.items() if one.name == name)
+        pod = seen.pods[name][0]
+        self.wake()
+        if index not in self._releases:
+            release = Release(pod=pod.name, at=self._world.now)
+            version = self._versions[index]
+            done = yield from self._call("choose", partial(self._cluster.choose_pod, index, release, version=version))
+            self._take(self._cluster.records[index])
+            if not done:
+                self._say(f"another one has written the record of {name}")
+                return
+        yield from self._call("release", partial(self._cluster.release_pod, pod))
 
     def _note_handled(self, plan: Plan, *, over: bool) -> Steps:
         for request in plan.handled:

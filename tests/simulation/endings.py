@@ -1,9 +1,11 @@
 """What has to be true when a run is said to have ended."""
 
+from collections.abc import Mapping
+
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
-from dbt_operator.dbt.view import node_views
+from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.run import Plan
 from tests.simulation.cluster import Status
 from tests.simulation.oracle import KINDS, LOST, Oracle, Told
@@ -39,12 +41,16 @@ class EndingChecks:
             self._all_succeeded()
         if status.phase is RunPhase.CANCELLED and "cancel" not in wished:
             broken("the right phase", "the run is Cancelled and nobody has asked for it")
-        if not one_operator:
-            return  # of two operators each may know what the other one does not
-        words = {one: self._oracle.word(one) for one in self._project.executables}
-        for one, view in node_views(state=plan.history).items():
+        views = node_views(state=plan.history)
+        for one, view in views.items():
             if not view.phase.terminal:
                 broken("nodes end with the run", f"{one} is {view.phase} although the run is {status.phase}")
+        if one_operator:  # of two operators each may know what the other one does not
+            self._justified(status, views, wished)
+
+    def _justified(self, status: Status, views: Mapping[str, NodeView], wished: set[str]) -> None:
+        words = {one: self._oracle.word(one) for one in self._project.executables}
+        for one, view in views.items():
             failed = [need for need in self._project.upstream.get(one, ()) if words.get(need) in BAD]
             if failed and view.phase is NodePhase.CANCELLED and words[one] == "" and view.started_at is None:
                 broken("what is held back says by what", f"{one} is {view.phase}, and {failed} had failed")

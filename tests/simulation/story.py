@@ -122,11 +122,7 @@ class Story:
         if status.phase is None or not status.phase.terminal:
             broken("it comes to an end", f"the operator rests and the run is {status.phase}")
         for job in self.cluster.jobs.values():
-            pod = job.pod
-            # The kubelet tells of a process's end a moment later.
-            ended = pod is not None and pod.process is not None and not pod.process.alive
-            over = ended or (pod is not None and (pod.removed or pod.terminated is not None))
-            if not (job.complete or job.failed or over):
+            if not (job.complete or job.failed or (job.pods and all(pod.over for pod in job.pods))):
                 broken("nothing lives on", f"Job {job.name} is alive although the run has ended")
         record = self.cluster.records.get(max(self.cluster.records, default=0))
         if record is not None and record.sealed is None:

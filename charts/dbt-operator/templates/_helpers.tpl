@@ -47,7 +47,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch] # patch: a pod is scheduled once it is known to be the only one of its attempt
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]

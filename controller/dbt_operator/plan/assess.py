@@ -77,8 +77,7 @@ def _orphaned(attempt: Attempt) -> Assessment:
 def _without_pod(
     attempt: Attempt, job: JobFacts, *, now: datetime, start_deadline: timedelta, asked: Outcome | None
 ) -> Assessment:
-    began = bool(attempt.log.state.events) or attempt.began is not None
-    if job.suspended and not began:
+    if job.suspended and not attempt.released:
         return Assessment(
             attempt,
             Stage.QUEUED,
@@ -87,7 +86,7 @@ def _without_pod(
         )
     # A queue that takes its place back suspends the Job and would later let it begin from the start: what is left is
     # taken up by another attempt instead, and this Job must not come back.
-    over = job.failed is not None or job.complete or job.deleting or job.suspended
+    over = job.failed is not None or job.complete or job.deleting or job.suspended or attempt.release is not None
     if over and (attempt.log.ended or not attempt.log.state.events):
         return _lost(attempt, message=_how_lost(job), asked=asked)
     if over or attempt.log.state.events:
@@ -223,7 +222,10 @@ _WAITING: dict[str, tuple[RunReason, RunReason]] = {
 
 def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
     live, failure, message = _obstacle(pod)
-    deadline = pod.created + start_deadline
+    if pod.held:
+        return Assessment(attempt, Stage.STARTING, live, message)  # how long that takes is no fault of the cluster's
+    released = attempt.release.at if attempt.release is not None else pod.created
+    deadline = max(pod.created, released) + start_deadline
     if now < deadline:
         return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
     return _failed(
@@ -248,7 +250,8 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
             f"A volume of pod {pod.name} cannot be mounted: {pod.mount_failure}",
         )
     if pod.node is None:
-        return RunReason.SCHEDULING, RunReason.START_DEADLINE_EXCEEDED, f"Pod {pod.name} waits for a node."
+        waits = f"for {', '.join(pod.gates)} to be removed from its scheduling gates" if pod.gates else "for a node"
+        return RunReason.SCHEDULING, RunReason.START_DEADLINE_EXCEEDED, f"Pod {pod.name} waits {waits}."
     return (
         RunReason.CREATING_CONTAINER,
         RunReason.START_DEADLINE_EXCEEDED,

@@ -64,6 +64,18 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Which pod of an attempt may be scheduled. Once it is recorded it is never changed: an attempt has one process.
+
+    Kubernetes promises less: a Job "may sometimes" start its program twice, and a Job that was deleted can be created
+    anew by a request that was under way. Whatever further pods come of that are never released.
+    """
+
+    pod: str  # its uid
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """How an attempt ended, stored for good: from then on its Job, its pod and their log are not needed any more."""
 
@@ -75,18 +87,29 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the record of an attempt says."""
+
+    decision: Decision
+    release: Release | None = None
+    sealed: Sealed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """All that is known of one attempt."""
 
     name: str  # of its Job
     job: JobFacts | None = None
-    pod: PodFacts | None = None  # the newest
+    pod: PodFacts | None = None  # the one that was released; before that the newest
     last_pod: PodFacts | None = None  # what was seen of the pod at last, when it is gone
     log: LogFacts = LogFacts()
     refusal: Refusal | None = None
     created: bool = False  # status.attempts says that its Job was created
     began: datetime | None = None  # when its container started, as status.attempts remembers it
     decision: Decision | None = None
+    # As it was recorded before the cluster was looked at: a released pod that the cluster does not show is gone.
+    release: Release | None = None
     sealed: Sealed | None = None
 
     @property
@@ -105,6 +128,20 @@ class Attempt:
         """Whether its Job is known to have been created, by whatever it has left."""
         seen = self.job is not None or self.pod is not None
         return self.created or seen or self.log.ended or bool(self.log.state.events)
+
+    @property
+    def released(self) -> bool:
+        """Whether a pod of it was released, by whatever tells: only such a pod ever has a process."""
+        seen = any(pod is not None and not pod.held for pod in (self.pod, self.last_pod))
+        heard = self.log.ended or bool(self.log.state.events)
+        return self.release is not None or seen or heard or self.started is not None
+
+    @property
+    def to_release(self) -> bool:
+        """Whether its pod may be scheduled, and nobody has said so to Kubernetes yet."""
+        pod = self.pod
+        waits = pod is not None and pod.held and not pod.deleting
+        return waits and (self.release is None or (pod is not None and pod.uid == self.release.pod))
 
     @property
     def whole(self) -> bool:
@@ -145,32 +182,29 @@ class Assessment:
 
         A pod object can be taken away by force while its process lives on, and the control plane calls a pod Failed
         whose node it has not heard of for long. That the process is gone is known where the kubelet was seen to say
-        so, where dbt has said its last word, and where there never was, nor will be, a process.
+        so, where dbt has said its last word, and where no pod was released: none ever is of an attempt that has ended.
         """
         attempt, last = self.attempt, self.attempt.last_pod
         if attempt.sealed is not None:
             # One that did not start in time may have started all the same, and have been taken away by force then.
             began = attempt.sealed.started is None and last is not None and last.running
             return attempt.sealed.gone and not began
+        if not attempt.released:
+            return True
         if attempt.pod is not None:
             # One that a kubelet has may start until it is deleted, and nobody may see it start.
             return not attempt.pod.running and (attempt.pod.over or attempt.pod.node is None)
-        if last is not None and last.terminated is not None:
-            return True
-        awaited = last is None and self.left_over and attempt.started is None and not attempt.log.ended
-        return awaited or not attempt.existed or attempt.log.state.finished is not None
+        return (last is not None and last.terminated is not None) or attempt.log.state.finished is not None
 
     @property
     def left_over(self) -> bool:
         """Whether the cluster still shows something of an ended attempt that has, or may yet get, a process.
 
         An attempt can end for us before it is gone: when it did not start in time, or was to stop before it had begun.
-        Its pod may start all the same until it is deleted.
+        A pod that was released may start all the same until it is deleted.
         """
-        job, pod = self.attempt.job, self.attempt.pod
-        if pod is not None:
-            return not pod.over
-        return job is not None and not (job.complete or job.deleting or job.failed is not None)
+        pod = self.attempt.pod
+        return pod is not None and not pod.over and self.attempt.released
 
     @property
     def must_stop(self) -> bool:

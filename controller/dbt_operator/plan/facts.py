@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dbt_operator.api.names import GATE
+
 CONTAINER = "dbt"
 
 
@@ -57,11 +59,22 @@ class PodFacts:
     init_failure: Terminated | None
     mount_failure: str | None  # the kubelet's message of a volume that cannot be mounted, from the pod's events
     memory_limit: str | None = None  # of the dbt container, as its spec has it
+    gates: tuple[str, ...] = ()  # that keep it from being scheduled
 
     @property
     def over(self) -> bool:
         """Whether no process of this pod can be alive any more."""
         return self.phase in ("Succeeded", "Failed") or self.terminated is not None
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for the operator: until it is released it gets no node, and so no process."""
+        return GATE in self.gates
+
+    @property
+    def other_gates(self) -> tuple[str, ...]:
+        """What else keeps it from being scheduled, by somebody else's wish."""
+        return tuple(gate for gate in self.gates if gate != GATE)
 
     @property
     def has_started(self) -> bool:
@@ -118,6 +131,7 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         init_failure=next((_terminated(t) for t in failed_inits if t.get("exitCode")), None),
         mount_failure=mounts[-1] if mounts else None,
         memory_limit=_memory_limit(pod),
+        gates=tuple(gate["name"] for gate in (pod.get("spec") or {}).get("schedulingGates") or ()),
     )
 
 

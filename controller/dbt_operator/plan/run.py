@@ -69,6 +69,7 @@ class Plan:
     seal: tuple[Assessment, ...]  # attempts whose end is to be stored; nothing else is decided before that
     record: tuple[Decision, ...]  # new attempts
     create: tuple[str, ...]  # names of attempts whose Job should exist
+    release: tuple[str, ...]  # names of attempts whose pod may be scheduled
     assessments: tuple[Assessment, ...]
     history: History
     phase: RunPhase
@@ -147,7 +148,8 @@ def plan_run(observation: Observation) -> Plan:
         outcome = conclude_run(situation)
         return _ended(observation, assessments=assessments, outcome=outcome, reply=reply)
     shown = _shown(situation, to_come, decisions)
-    return _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
+    plan = _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
+    return replace(plan, release=tuple(each.attempt.name for each in situation.live if each.attempt.to_release))
 
 
 def _with_evidence(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -190,6 +192,7 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
         seal=unsealed,
         record=(),
         create=(),
+        release=(),
         assessments=assessments,
         history=history_of_run(assessments),
         phase=RunPhase.RUNNING,
@@ -276,6 +279,7 @@ def _live(
         seal=(),
         record=decisions if observation.started else (),
         create=tuple(each.attempt.name for each in absent) if observation.started else (),
+        release=(),
         assessments=assessments,
         history=history_of_run(assessments, pending=_pending(situation, to_come)),
         phase=shown.phase,
@@ -368,6 +372,7 @@ def _ended(
         seal=(),
         record=(),
         create=(),
+        release=(),
         assessments=assessments,
         history=history_of_run(assessments),
         phase=outcome.phase,

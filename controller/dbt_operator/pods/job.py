@@ -159,6 +159,8 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
     }
     owned_pod = {
         "restartPolicy": "Never",
+        # Kept from the scheduler until it is recorded that it is the one pod of the attempt (`plan.attempt.Release`).
+        "schedulingGates": [{"name": names.GATE}],
         "automountServiceAccountToken": False,
         "serviceAccountName": spec.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in spec.image_pull_secrets],

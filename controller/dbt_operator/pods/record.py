@@ -1,8 +1,9 @@
 """The ConfigMaps that a run keeps its memory in: one for each attempt, dbt's parse cache, and the artifacts.
 
 An attempt's record is created before its Job. Its name is the attempt's index, so that of two controllers that decide
-at the same moment only one can decide on that index; the other one looks again. Once the attempt has ended, how it
-ended and what it did is stored here too, as its Job, its pod and their log can be taken away by anybody at any time.
+at the same moment only one can decide on that index; the other one looks again. Which of its pods may be scheduled is
+stored here before that pod is released. Once the attempt has ended, how it ended and what it did is stored here too, as
+its Job, its pod and their log can be taken away by anybody at any time; no pod is released any more then.
 """
 
 import base64
@@ -19,7 +20,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.state import EMPTY
-from dbt_operator.plan.attempt import Assessment, Decision, Request, Sealed
+from dbt_operator.plan.attempt import Assessment, Decision, Recorded, Release, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 
@@ -33,6 +34,7 @@ RESULTS_FILE = "run_results.json.gz"
 STATE_LIMIT = 700 * 1024
 FILE_LIMIT = 960 * 1024
 _DECISION = f"{names.GROUP}/decision"
+_RELEASE = f"{names.GROUP}/released-pod"
 _END = f"{names.GROUP}/end"
 
 
@@ -49,6 +51,11 @@ class _Decision(Value, frozen=True, kw_only=True):
     roots: tuple[str, ...] | None = None
 
 
+class _Release(Value, frozen=True, kw_only=True):
+    uid: str
+    at: datetime
+
+
 class _End(Value, frozen=True, kw_only=True):
     phase: RunPhase
     reason: RunReason
@@ -58,7 +65,7 @@ class _End(Value, frozen=True, kw_only=True):
     started_at: datetime | None = None
 
 
-def attempt_record(*, run: RunRef, decision: Decision) -> dict[str, Any]:
+def attempt_record(*, run: RunRef, decision: Decision, release: Release | None = None) -> dict[str, Any]:
     """The record of a decision, with the list of nodes that its pod mounts."""
     said = _Decision(
         kind=decision.kind,
@@ -71,6 +78,8 @@ def attempt_record(*, run: RunRef, decision: Decision) -> dict[str, Any]:
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_KIND] = decision.kind.value.lower()
     manifest["metadata"]["annotations"] = {_DECISION: _json(said.to_dict())}
+    if release is not None:
+        manifest["metadata"]["annotations"] |= _released(release)
     if decision.nodes is not None:
         nodes = [{"unique_id": unique_id} for unique_id in sorted(decision.nodes)]
         manifest["binaryData"] = {NODES_FILE: _packed(msgspec.json.encode(nodes))}
@@ -83,6 +92,15 @@ def same_decision(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> boo
         _annotations(record).get(_DECISION) == _annotations(manifest).get(_DECISION)
         and (record.get("binaryData") or {}).get(NODES_FILE) == (manifest.get("binaryData") or {}).get(NODES_FILE)
     )
+
+
+def releasing(release: Release, *, version: str) -> dict[str, Any]:
+    """The patch that stores in the record, as of this resource version, which pod may be scheduled."""
+    return {"metadata": {"resourceVersion": version, "annotations": _released(release)}}
+
+
+def _released(release: Release) -> dict[str, str]:
+    return {_RELEASE: _json(_Release(uid=release.pod, at=release.at).to_dict())}
 
 
 def sealing(assessment: Assessment, *, now: datetime, version: str) -> tuple[dict[str, Any], Sealed]:
@@ -111,12 +129,13 @@ def sealing(assessment: Assessment, *, now: datetime, version: str) -> tuple[dic
     return patch, sealed
 
 
-def parse_record(record: Mapping[str, Any]) -> tuple[Decision, Sealed | None]:
+def parse_record(record: Mapping[str, Any]) -> Recorded:
     """What a record says. Raises: ValueError where it was changed to something that cannot be read."""
     metadata, files = record["metadata"], record.get("binaryData") or {}
     try:
         said = msgspec.convert(msgspec.json.decode(_annotations(record)[_DECISION]), type=_Decision)
         nodes = None if said.nodes is None else _node_ids(files[NODES_FILE])
+        release = _release(record)
     except (KeyError, msgspec.MsgspecError, OSError, EOFError) as error:
         raise ValueError(f"ConfigMap {metadata['name']} does not hold the record of an attempt: {error}") from error
     decision = Decision(
@@ -127,7 +146,15 @@ def parse_record(record: Mapping[str, Any]) -> tuple[Decision, Sealed | None]:
         requests=tuple(Request(token=one.token, unique_id=one.unique_id) for one in said.requests),
         roots=said.roots,
     )
-    return decision, _sealed(record)
+    return Recorded(decision=decision, release=release, sealed=_sealed(record))
+
+
+def _release(record: Mapping[str, Any]) -> Release | None:
+    text = _annotations(record).get(_RELEASE)
+    if text is None:
+        return None
+    release = msgspec.convert(msgspec.json.decode(text), type=_Release)
+    return Release(pod=release.uid, at=release.at)
 
 
 def _sealed(record: Mapping[str, Any]) -> Sealed | None:

@@ -23,6 +23,7 @@ _LIST_KEYS = {
     "imagePullSecrets": "name",
     "topologySpreadConstraints": "topologyKey",
     "hostAliases": "ip",
+    "schedulingGates": "name",
 }
 
 _OWNED_POD_FIELDS = {
@@ -31,6 +32,7 @@ _OWNED_POD_FIELDS = {
     "serviceAccountName": "set spec.serviceAccountName instead",
     "serviceAccount": "set spec.serviceAccountName instead",
     "imagePullSecrets": "set spec.imagePullSecrets instead",
+    "nodeName": "the pod waits for the operator before it gets a node; use nodeSelector instead",
 }
 _OWNED_CONTAINER_FIELDS = {
     "image": "set spec.image instead",

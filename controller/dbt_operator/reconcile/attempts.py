@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.kube.client import Client, NameConflictError
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Request, Sealed
+from dbt_operator.kube.client import ApiError, Client, NameConflictError
+from dbt_operator.kube.resources import PODS
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Recorded, Refusal, Release, Request
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.announce import Announcer
@@ -27,7 +28,7 @@ _RECORD_PAUSE = timedelta(seconds=1)
 
 @dataclass(slots=True)
 class Attempts:
-    """Knows the attempts of a run, records what is decided and how they end, and creates their Jobs.
+    """Knows the attempts of a run: records what is decided and how they end, creates their Jobs, releases their pods.
 
     `gone_pods`: pods that are gone, by their Job, as they were seen at last. The watch adds to it.
     `changed` is called when a log has said something, `wake` when the cluster's facts have to be read again.
@@ -42,42 +43,58 @@ class Attempts:
     records: Records
     not_before: datetime = _AT_ONCE  # when the next decision may be recorded
     conflict: str | None = None  # the name of a record is taken by somebody else's object
-    _pods: Mapping[str, PodFacts] = field(default_factory=dict)  # as the last look showed them
+    _pods: Mapping[str, PodFacts] = field(default_factory=dict)  # of each Job, as the last look showed it
+    _released: Mapping[str, Release] = field(default_factory=dict)  # by their Job, as recorded before that look
     _followers: dict[str, Follower] = field(default_factory=dict)  # of those that have not been sealed, by their Job
     _refusals: dict[str, Refusal] = field(default_factory=dict)
     _created: set[str] = field(default_factory=set)  # Jobs that we have created, in case the status does not say so yet
 
     # observe
 
-    async def look(self, cluster: Cluster) -> Cluster:
-        """Read what was decided since the last look.
+    async def read_records(self, *, ended: bool) -> None:
+        """Read what was decided since the last look, before the cluster is looked at.
+
+        ended: so the run's status says.
+        """
+        await self.records.refresh(ended=ended)
+        self.announcer.unreadable_record(self.records.unreadable)
+        self._released = {each.decision.name: each.release for each in self.records.all() if each.release is not None}
+
+    def look(self, cluster: Cluster) -> Cluster:
+        """Take what a look at the cluster has shown.
 
         Returns the cluster with a run that lives again, where a retry was decided on after its status said that it
         ended.
         """
-        for job, pod in self._pods.items():
-            if job not in cluster.pods:  # the watch has not told in what state it went, or will do so later
-                self.gone_pods.setdefault(job, pod)
-        self._pods = cluster.pods
-        await self.records.refresh(ended=cluster.record.ended is not None)
-        self.announcer.unreadable_record(self.records.unreadable)
         known = self.records.all()
-        if cluster.record.ended is None or not known or known[-1][0].name in cluster.record.attempts:
+        before, shown = self._pods, {each.decision.name: self._pod_of(each, cluster) for each in known}
+        self._pods = {job: pod for job, pod in shown.items() if pod is not None}
+        for job, pod in before.items():
+            if job not in self._pods and not pod.held:  # the watch has not told how it went, or will do so later
+                self.gone_pods.setdefault(job, pod)
+        if cluster.record.ended is None or not known or known[-1].decision.name in cluster.record.attempts:
             return cluster
         return replace(cluster, record=replace(cluster.record, ended=None, completion_time=None))
 
-    async def follow(self, cluster: Cluster) -> None:
+    def _pod_of(self, record: Recorded, cluster: Cluster) -> PodFacts | None:
+        """The pod of the attempt. There may be more: any but the one that was released never have a process."""
+        release = self._released.get(record.decision.name)
+        pods = cluster.pods.get(record.decision.name, ())
+        if release is not None:
+            return next((pod for pod in pods if pod.uid == release.pod), None)
+        # One that another controller has released since the records were read; else the newest.
+        return next((pod for pod in pods if not pod.held), pods[-1] if pods else None)
+
+    async def follow(self) -> None:
         """Follow the logs of the pods that are there, of attempts that have not been sealed."""
-        for decision, sealed in self.records.all():
-            pod = cluster.pods.get(decision.name)
-            follower = self._followers.get(decision.name)
-            if follower is not None and (sealed is not None or (pod is not None and pod.uid != follower.pod_uid)):
-                # Another pod: the Job was deleted, and made anew by a controller that did not know that it had existed.
+        for record in self.records.all():
+            job, pod = record.decision.name, self._pods.get(record.decision.name)
+            follower = self._followers.get(job)
+            if follower is not None and record.sealed is not None:
                 await follower.stop()
-                del self._followers[decision.name]
-                follower = None
-            if follower is None and sealed is None and pod is not None and (pod.has_started or pod.over):
-                self._followers[decision.name] = self._begin(pod)
+                del self._followers[job]
+            if follower is None and record.sealed is None and pod is not None and (pod.has_started or pod.over):
+                self._followers[job] = self._begin(pod)
 
     def _begin(self, pod: PodFacts) -> Follower:
         follower = Follower(
@@ -97,22 +114,23 @@ class Attempts:
 
     def all(self, cluster: Cluster, *, models: Models) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""
-        known = self.records.all()
-        return tuple(self._attempt(decision, sealed, cluster=cluster, models=models) for decision, sealed in known)
+        return tuple(self._attempt(record, cluster=cluster, models=models) for record in self.records.all())
 
-    def _attempt(self, decision: Decision, sealed: Sealed | None, *, cluster: Cluster, models: Models) -> Attempt:
+    def _attempt(self, record: Recorded, *, cluster: Cluster, models: Models) -> Attempt:
+        decision, sealed = record.decision, record.sealed
         name = decision.name
         before = cluster.record.attempts.get(name)
         return Attempt(
             name=name,
             job=cluster.jobs.get(name),
-            pod=cluster.pods.get(name),
+            pod=self._pods.get(name),
             last_pod=self.gone_pods.get(name),
             log=LogFacts() if sealed is not None else self._log_facts(decision, cluster=cluster, models=models),
             refusal=self._refusals.get(name),
             created=before is not None or name in self._created,
             began=before.start_time if before is not None else None,
             decision=decision,
+            release=self._released.get(name),
             sealed=sealed,
         )
 
@@ -128,7 +146,7 @@ class Attempts:
 
     def answered(self) -> set[Request]:
         """The retries that recorded decisions answer."""
-        return {request for decision, _ in self.records.all() for request in decision.requests}
+        return {request for record in self.records.all() for request in record.decision.requests}
 
     # act
 
@@ -164,7 +182,7 @@ class Attempts:
 
     async def create(self, name: str, *, spec: DbtRunSpec) -> None:
         """Create the Job of an attempt that was decided on, or remember why that was refused."""
-        decision = next(decision for decision, _ in self.records.all() if decision.name == name)
+        decision = self._recorded(name).decision
         done = await create_attempt(client=self.client, run=self.run, spec=spec, decision=decision)
         before = self._refusals.get(name)
         if done.created:
@@ -178,6 +196,25 @@ class Attempts:
             self._refusals[name] = done.refusal
         else:
             self._refusals.pop(name, None)
+
+    async def release(self, name: str) -> None:
+        """Let the pod of an attempt be scheduled, once it is recorded that no other one ever will be."""
+        record, pod = self._recorded(name), self._pods[name]
+        self.wake()
+        if record.release is None and not await self.records.release(record.decision.index, pod):
+            return  # it is another pod, or there is none any more: the next look will show
+        patch = {"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": [{"name": one} for one in pod.other_gates]}}
+        try:
+            await self.client.patch(resource=PODS, namespace=self.run.namespace, name=pod.name, patch=patch)
+        except ApiError as error:
+            # It is gone, or somebody has removed a gate of theirs meanwhile, and no gate can be given back.
+            if not (error.not_found or error.conflict or error.invalid):
+                raise
+            return
+        _log.info("a pod may start", job=name, pod=pod.name)
+
+    def _recorded(self, name: str) -> Recorded:
+        return next(record for record in self.records.all() if record.decision.name == name)
 
     async def keep_artifacts(self, keeper: Keeper) -> None:
         """Store the files that the logs have brought."""

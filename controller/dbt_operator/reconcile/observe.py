@@ -1,7 +1,7 @@
 """One look at the cluster: what it shows of a run, as facts."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbt_operator.api import names
@@ -28,7 +28,7 @@ class Cluster:
     spec: DbtRunSpec | None
     invalid: str | None
     jobs: Mapping[str, JobFacts]  # by name
-    pods: Mapping[str, PodFacts]  # the newest of each Job, by the Job's name
+    pods: Mapping[str, tuple[PodFacts, ...]]  # by the name of their Job, the newest last
 
     @property
     def generation(self) -> int:
@@ -39,13 +39,7 @@ class Cluster:
     @property
     def ref(self) -> RunRef:
         """The run's identity, for its children."""
-        metadata = self.run["metadata"]
-        return RunRef(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            labels=metadata.get("labels") or {},
-        )
+        return run_ref(self.run)
 
     @property
     def token(self) -> str | None:
@@ -89,28 +83,48 @@ def _seconds(number: int | None) -> timedelta | None:
     return None if number is None else timedelta(seconds=number)
 
 
-async def observe(*, client: Client, key: RunKey) -> Cluster | None:
-    """What the cluster shows; None when the run is gone or going: Kubernetes deletes what belongs to it."""
-    run = await client.find(resource=DBT_RUNS, namespace=key.namespace, name=key.name)
-    if run is None or run["metadata"]["uid"] != key.uid or "deletionTimestamp" in run["metadata"]:
-        return None
-    mine = {names.LABEL_RUN_UID: key.uid}
-    jobs = await client.list(resource=JOBS, namespace=key.namespace, labels=mine)
-    pods = _newest(await client.list(resource=PODS, namespace=key.namespace, labels=mine))
-    spec, invalid = _parse(run)
-    return Cluster(
-        run=run,
-        record=run_record(run),
-        spec=spec,
-        invalid=invalid,
-        jobs={job["metadata"]["name"]: await _job_facts(client, job, pods=pods) for job in jobs},
-        pods={name: await _pod_facts(client, pod) for name, pod in pods.items()},
+def run_ref(run: Object) -> RunRef:
+    """The identity of a DbtRun, for its children."""
+    metadata = run["metadata"]
+    return RunRef(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        labels=metadata.get("labels") or {},
     )
 
 
-def _newest(pods: Iterable[Object]) -> dict[str, Object]:
-    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-    return {pod["metadata"]["labels"].get(LABEL_JOB_NAME, ""): pod for pod in ordered}
+async def find_run(*, client: Client, key: RunKey) -> Object | None:
+    """The DbtRun; None when it is gone or going: Kubernetes deletes what belongs to it."""
+    run = await client.find(resource=DBT_RUNS, namespace=key.namespace, name=key.name)
+    if run is None or run["metadata"]["uid"] != key.uid or "deletionTimestamp" in run["metadata"]:
+        return None
+    return run
+
+
+def unlisted(run: Object) -> Cluster:
+    """The DbtRun alone, before its children are looked at."""
+    spec, invalid = _parse(run)
+    return Cluster(run=run, record=run_record(run), spec=spec, invalid=invalid, jobs={}, pods={})
+
+
+async def observe(*, client: Client, run: Object) -> Cluster:
+    """What the cluster shows of a DbtRun."""
+    namespace, mine = run["metadata"]["namespace"], {names.LABEL_RUN_UID: run["metadata"]["uid"]}
+    jobs = await client.list(resource=JOBS, namespace=namespace, labels=mine)
+    pods = _by_job(await client.list(resource=PODS, namespace=namespace, labels=mine))
+    return replace(
+        unlisted(run),
+        jobs={job["metadata"]["name"]: await _job_facts(client, job, pods=pods) for job in jobs},
+        pods={name: tuple([await _pod_facts(client, pod) for pod in several]) for name, several in pods.items()},
+    )
+
+
+def _by_job(pods: Iterable[Object]) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"])):
+        found.setdefault(pod["metadata"]["labels"].get(LABEL_JOB_NAME, ""), []).append(pod)
+    return found
 
 
 def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:
@@ -120,7 +134,7 @@ def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:
         return None, str(error)
 
 
-async def _job_facts(client: Client, job: Object, *, pods: Mapping[str, Object]) -> JobFacts:
+async def _job_facts(client: Client, job: Object, *, pods: Container[str]) -> JobFacts:
     facts = job_facts(job)
     if job["metadata"]["name"] in pods or facts.complete or facts.failed is not None:
         return facts
@@ -129,7 +143,7 @@ async def _job_facts(client: Client, job: Object, *, pods: Mapping[str, Object])
 
 async def _pod_facts(client: Client, pod: Object) -> PodFacts:
     facts = pod_facts(pod)
-    if facts.has_started or facts.over:
+    if facts.has_started or facts.over or facts.held:
         return facts
     return pod_facts(pod, events=await _events_about(client, pod))
 

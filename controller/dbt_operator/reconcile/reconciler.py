@@ -17,7 +17,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import format_time
 from dbt_operator.kube.client import ApiError, Client
-from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Resource
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Object, Resource
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Request
 from dbt_operator.plan.facts import PodFacts
@@ -27,7 +27,7 @@ from dbt_operator.reconcile.attempts import Attempts
 from dbt_operator.reconcile.creation import refusal_of
 from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.models import Models
-from dbt_operator.reconcile.observe import Cluster
+from dbt_operator.reconcile.observe import observe, run_ref, unlisted
 from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.run_status import run_status
 
@@ -48,7 +48,7 @@ class Reconciler:
     def __init__(
         self,
         *,
-        cluster: Cluster,
+        run: Object,
         client: Client,
         writer: StatusWriter,
         announcer: Announcer,
@@ -57,7 +57,7 @@ class Reconciler:
         changed: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
-        self._cluster, self._run = cluster, cluster.ref
+        self._cluster, self._run = unlisted(run), run_ref(run)
         self._client, self._writer, self._announcer = client, writer, announcer
         self._start_deadline, self._wake = start_deadline, wake
         self._models = Models(run=self._run, client=client, writer=writer, failed=announcer.node_failed)
@@ -79,12 +79,14 @@ class Reconciler:
 
     # look
 
-    async def look(self, cluster: Cluster) -> None:
-        """Take what a look at the cluster has shown."""
-        self._cluster = await self._attempts.look(cluster)
+    async def look(self, run: Object) -> None:
+        """Look at what there is of the run."""
+        await self._attempts.read_records(ended=unlisted(run).record.ended is not None)
+        cluster = await observe(client=self._client, run=run)
+        self._cluster = self._attempts.look(cluster)
         if not self._remembers:
             await self._remember()
-        await self._attempts.follow(self._cluster)
+        await self._attempts.follow()
 
     async def _remember(self) -> None:
         await self._models.load(first_job=names.producer_job_name(self._run.name, number=1))
@@ -114,7 +116,7 @@ class Reconciler:
         while plan.seal:
             await self._attempts.keep_artifacts(self._keeper)
             await self._attempts.seal(plan.seal)
-            await self._attempts.follow(self._cluster)
+            await self._attempts.follow()
             plan = plan_run(self._observation(now=now))
         return plan
 
@@ -150,6 +152,8 @@ class Reconciler:
         if not over:
             await self._attempts.record(plan.record)
             await self._create(plan)
+            for name in plan.release:
+                await self._attempts.release(name)
         await self._note_handled(plan, over=over)
         due = [] if over else await self._show(plan, now=now)
         await self._stop_jobs(plan)

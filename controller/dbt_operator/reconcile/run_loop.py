@@ -17,7 +17,7 @@ from dbt_operator.kube.writer import Problem, StatusWriter
 from dbt_operator.plan.facts import PodFacts, pod_facts
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.manager import RunKey
-from dbt_operator.reconcile.observe import LABEL_JOB_NAME, observe
+from dbt_operator.reconcile.observe import LABEL_JOB_NAME, find_run
 from dbt_operator.reconcile.reconciler import FLUSH_SECONDS, Reconciler
 
 _log = structlog.get_logger(__name__)
@@ -47,9 +47,9 @@ class RunLoop:
 
     def pod_gone(self, pod: Mapping[str, Any]) -> None:
         """A pod of the run is gone. Its last state may never have been there when the loop looked."""
-        job = pod["metadata"]["labels"].get(LABEL_JOB_NAME)
-        if job is not None:
-            self._gone_pods[job] = pod_facts(pod)
+        job, facts = pod["metadata"]["labels"].get(LABEL_JOB_NAME), pod_facts(pod)
+        if job is not None and not facts.held:  # one that was never released tells nothing of the one that was
+            self._gone_pods[job] = facts
 
     def problem(self, problem: Problem) -> None:
         """The status writer could not store something of this run."""
@@ -110,13 +110,13 @@ class RunLoop:
 
     async def _look(self) -> bool:
         """Read the cluster's facts; whether the run is still there."""
-        cluster = await observe(client=self._client, key=self._key)
-        if cluster is None:
+        run = await find_run(client=self._client, key=self._key)
+        if run is None:
             return False
-        self._announcer.look(cluster.run)
+        self._announcer.look(run)
         if self._reconciler is None:
             self._reconciler = Reconciler(
-                cluster=cluster,
+                run=run,
                 client=self._client,
                 writer=self._writer,
                 announcer=self._announcer,
@@ -125,7 +125,7 @@ class RunLoop:
                 changed=self._changed.set,
                 wake=self.wake,
             )
-        await self._reconciler.look(cluster)
+        await self._reconciler.look(run)
         return True
 
     async def _rest(self, *, until: datetime) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.fold import fold_lines
@@ -46,6 +47,7 @@ POD = PodFacts(
     init_failure=None,
     mount_failure=None,
 )
+HELD = replace(POD, node=None, waiting=None, gates=(GATE,))
 RUNNING = replace(POD, phase="Running", running=True, waiting=None, started=NOW - timedelta(seconds=20))
 
 

@@ -8,10 +8,13 @@ import pytest
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.assess import assess
-from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Release, Stage
 from dbt_operator.plan.facts import PodFacts, Terminated
+from dbt_operator.plan.outcome import Outcome
 from tests.unit.plan import lines
-from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, RUNNING, attempt, ended, log
+from tests.unit.plan.given import DEADLINE, GREEN, HELD, JOB, NOW, POD, RUNNING, attempt, ended, log
+
+CANCELLED = Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message="The run was cancelled.")
 
 
 def assessed(subject: Attempt, *, later: timedelta = timedelta()) -> Assessment:
@@ -199,6 +202,36 @@ def test_a_pod_that_did_not_start_in_time_may_start_yet_where_a_kubelet_has_it()
     assert (there.stage, there.gone) == (Stage.ENDED, False)
     nowhere = assessed(attempt(job=JOB, pod=replace(POD, node=None, unschedulable="no room")), **late)
     assert (nowhere.stage, nowhere.gone) == (Stage.ENDED, True)
+
+
+def test_a_pod_that_waits_for_its_release_has_no_deadline_before_it() -> None:
+    waits = assessed(attempt(job=JOB, pod=HELD), later=timedelta(days=1))
+    assert (waits.stage, waits.reason, waits.deadline) == (Stage.STARTING, RunReason.SCHEDULING, None)
+    release = Release(pod=POD.uid, at=NOW + timedelta(days=1))
+    found = assessed(attempt(job=JOB, pod=POD, release=release), later=timedelta(days=1, minutes=4))
+    assert (found.stage, found.deadline) == (Stage.STARTING, release.at + DEADLINE)
+
+
+def test_a_pod_that_waits_for_somebody_elses_gate_says_so() -> None:
+    found = assessed(attempt(job=JOB, pod=replace(HELD, gates=("example.com/budget",))))
+    assert (found.stage, "example.com/budget" in found.message) == (Stage.STARTING, True)
+
+
+def test_an_attempt_is_lost_with_its_pod_whatever_else_its_job_has_started() -> None:
+    """The Job was deleted and created anew, or has started its program twice: that pod is never released."""
+    release = Release(pod=POD.uid, at=NOW)
+    found = assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING, ended=True)))
+    assert (found.stage, found.reason, found.must_stop) == (Stage.ENDED, RunReason.POD_LOST, True)
+    assert assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING))).stage is Stage.DRAINING
+
+
+def test_without_a_release_there_was_no_process() -> None:
+    for never in (attempt(created=True), attempt(job=replace(JOB, deleting=True)), attempt(job=JOB, pod=HELD)):
+        found = assess(never, now=NOW, start_deadline=DEADLINE, asked=CANCELLED)
+        assert (found.stage, found.gone, found.left_over) == (Stage.ENDED, True, False)
+    released = attempt(job=JOB, pod=POD, release=Release(pod=POD.uid, at=NOW))
+    found = assess(released, now=NOW, start_deadline=DEADLINE, asked=CANCELLED)
+    assert (found.stage, found.gone, found.left_over) == (Stage.ENDED, False, True)
 
 
 def test_a_pod_that_was_given_up_with_its_node_may_live_on() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dbt_operator.api.names import GATE
 from dbt_operator.plan.facts import job_facts, pod_facts
 
 METADATA = {"name": "x", "uid": "u", "creationTimestamp": "2026-11-20T03:00:00Z"}
@@ -33,6 +34,13 @@ def test_a_waiting_init_container_explains_more_than_pod_initializing() -> None:
         )
     )
     assert facts.waiting == ("ImagePullBackOff", "m")
+
+
+def test_a_pod_is_held_until_the_gate_of_the_operator_is_removed() -> None:
+    gates = [{"name": "example.com/budget"}, {"name": GATE}]
+    facts = pod_facts(pod() | {"spec": {"schedulingGates": gates}})
+    assert (facts.held, facts.other_gates) == (True, ("example.com/budget",))
+    assert not pod_facts(pod() | {"spec": {"schedulingGates": gates[:1]}}).held
 
 
 def test_the_newest_event_tells_why_a_volume_is_not_mounted() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.plan.attempt import Refusal
+from dbt_operator.plan.attempt import Refusal, Release
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.repair import RetryRules
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.unit.plan import lines
-from tests.unit.plan.given import DEADLINE, GREEN, JOB, NOW, POD, PRODUCER, RUNNING, attempt, ended, log, settled
+from tests.unit.plan.given import DEADLINE, GREEN, HELD, JOB, NOW, POD, PRODUCER, RUNNING, attempt, ended, log, settled
 
 SUCCESS = Outcome(phase=RunPhase.SUCCEEDED, reason=RunReason.ALL_SUCCEEDED, message="done")
 
@@ -75,6 +75,20 @@ def test_the_job_is_created_once() -> None:
     assert planned(job=JOB).create == ()
     assert planned(job=JOB, pod=POD).create == ()
     assert planned(created=True).create == ()
+
+
+def test_a_pod_is_released_once_and_no_other_one_ever() -> None:
+    assert planned(job=JOB, pod=HELD).release == (PRODUCER.name,)
+    assert planned(job=JOB, pod=POD).release == ()
+    # The operator died between the record and the pod.
+    assert planned(job=JOB, pod=HELD, release=Release(pod=HELD.uid, at=NOW)).release == (PRODUCER.name,)
+    assert planned(job=JOB, pod=HELD, release=Release(pod="another", at=NOW)).release == ()
+    assert planned(job=JOB, pod=replace(HELD, deleting=True)).release == ()
+
+
+def test_no_pod_is_released_of_a_run_that_is_not_to_run() -> None:
+    assert planned(job=JOB, pod=HELD, cancel=True).release == ()
+    assert planned(job=JOB, pod=HELD, ended=SUCCESS, ended_at=NOW).release == ()
 
 
 def test_a_refused_job_is_tried_again_when_the_refusal_may_pass() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec, parse_run_spec
 from dbt_operator.plan.attempt import Decision
@@ -68,6 +69,11 @@ def test_users_fields_reach_the_pod_beside_the_operators_own() -> None:
     assert len(pod["spec"]["containers"]) == 1
 
 
+def test_gates_of_a_users_own_stay_beside_that_of_the_operator() -> None:
+    pod = pod_of(podTemplate={"spec": {"schedulingGates": [{"name": "example.com/budget"}]}})
+    assert [gate["name"] for gate in pod["spec"]["schedulingGates"]] == ["example.com/budget", GATE]
+
+
 def test_a_users_own_tmp_replaces_the_default_one() -> None:
     container = {"name": "dbt", "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}]}  # noqa: S108 - a mount path
     pod = pod_of(podTemplate={"spec": {"containers": [container], "volumes": [{"name": "scratch", "emptyDir": {}}]}})[
@@ -88,6 +94,7 @@ def test_a_user_may_weaken_a_default_but_the_rest_of_it_stays() -> None:
     ("template", "named"),
     [
         ({"spec": {"restartPolicy": "Always"}}, "spec.podTemplate.spec.restartPolicy"),
+        ({"spec": {"nodeName": "node-1"}}, "use nodeSelector"),
         ({"spec": {"automountServiceAccountToken": True}}, "automountServiceAccountToken"),
         ({"spec": {"serviceAccountName": "x"}}, "spec.serviceAccountName"),
         ({"spec": {"imagePullSecrets": []}}, "spec.imagePullSecrets"),

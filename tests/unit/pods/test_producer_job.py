@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods.job import attempt_job, dbt_arguments, runner_config_map
@@ -50,7 +51,8 @@ def test_a_job_is_one_attempt_owned_by_its_run() -> None:
     assert job["metadata"]["name"] == "nightly-producer-1"
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["podReplacementPolicy"] == "Failed"
-    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    pod = job["spec"]["template"]["spec"]
+    assert (pod["restartPolicy"], pod["schedulingGates"]) == ("Never", [{"name": GATE}])
     (owner,) = job["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == (RUN.uid, True)
 

@@ -11,9 +11,9 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, Release, Request, Stage
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.pods.record import attempt_record, parse_record, same_decision, sealing
+from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from tests.unit.plan import lines
 from tests.unit.plan.lines import MODEL, SEED
 from tests.unit.pods.test_pod_template import RUN
@@ -36,7 +36,7 @@ def recorded(decision: Decision = DECISION) -> dict[str, Any]:
 
 def merged(record: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     annotations = record["metadata"]["annotations"] | patch["metadata"]["annotations"]
-    files = record.get("binaryData", {}) | patch["binaryData"]
+    files = record.get("binaryData", {}) | patch.get("binaryData", {})
     return record | {"metadata": record["metadata"] | {"annotations": annotations}, "binaryData": files}
 
 
@@ -45,7 +45,7 @@ def merged(record: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     [DECISION, replace(DECISION, requests=(), roots=None), Decision(index=1, kind=AttemptKind.PRODUCER, name="p-1")],
 )
 def test_a_decision_is_read_as_it_was_made(decision: Decision) -> None:
-    assert parse_record(recorded(decision)) == (decision, None)
+    assert parse_record(recorded(decision)) == Recorded(decision)
 
 
 def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
@@ -54,12 +54,21 @@ def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
     attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
     assessment = Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
     patch, sealed = sealing(assessment, now=NOW, version="7")
-    decision, read = parse_record(merged(recorded(), patch))
-    assert decision == DECISION
-    assert read is not None
+    said = parse_record(merged(recorded(), patch))
+    assert (said.decision, said.release) == (DECISION, None)
+    assert said.sealed is not None
+    read = said.sealed
     assert (read.outcome, read.ended_at, read.gone, read.started) == (outcome, NOW, sealed.gone, NOW)
     assert node_views(state=read.state) == node_views(state=state)
     assert patch["metadata"]["resourceVersion"] == "7"  # another controller may have sealed it meanwhile
+
+
+def test_which_pod_was_released_is_read_as_it_was_stored() -> None:
+    release = Release(pod="0b5c", at=NOW)
+    patch = releasing(release, version="7")
+    assert parse_record(merged(recorded(), patch)) == Recorded(DECISION, release=release)
+    assert patch["metadata"]["resourceVersion"] == "7"  # another controller may have released another one meanwhile
+    assert parse_record(attempt_record(run=RUN, decision=DECISION, release=release)).release == release
 
 
 def test_two_controllers_that_decide_differently_are_told_apart() -> None:

@@ -33,6 +33,7 @@ def status(*assessments: Assessment, before: dict[str, Any] | None = None) -> di
         seal=(),
         record=(),
         create=(),
+        release=(),
         assessments=assessments,
         history=History(attempts=tuple(each.state for each in assessments)),
         phase=RunPhase.RETRYING,
