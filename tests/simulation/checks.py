@@ -29,7 +29,7 @@ class Checks:
     """Watches the world, the operators and their plans."""
 
     def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse, cluster: Cluster) -> None:
-        self._world, self._scenario, self._warehouse = world, scenario, warehouse
+        self._world, self._scenario, self._warehouse, self._cluster = world, scenario, warehouse, cluster
         self._project: Project = scenario.project
         self.oracle = Oracle(project=scenario.project, cluster=cluster)
         self.wished: set[str] = set()  # what people have asked for at any time
@@ -159,7 +159,8 @@ class Checks:
         blocked = retries * (nodes if rules.per_node else 1) + 1
         lost = (rules.max_restarts + 1) * (rules.parallelism + 1)
         episode = retries + blocked + lost + rules.limit + 1
-        return (1 + self.requests) * episode + self.suspensions * (rules.parallelism + 1) + self.requests
+        rested = self.suspensions * (rules.parallelism + 1) + self._cluster.taken_back
+        return (1 + self.requests) * episode + rested + self.requests
 
     def shown(self, status: Status, plan: Plan) -> None:
         """The status of the run was written."""

@@ -159,6 +159,7 @@ class Cluster:
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, Pod] = {}  # those that the API shows, by their name
         self.job_count = 0
+        self.taken_back = 0  # how often a queue has taken a place back
         self.watchers: list[Callable[[str], None]] = []
         self.mourners: list[Callable[[str, PodFacts], None]] = []  # who watches how pods were at last
 
@@ -382,7 +383,7 @@ class Cluster:
             if self._gone.random() < self.world.odds.heard:
                 delay = self._gone.choice((0, 1, 20, 300))
                 self.world.later(delay, partial(mourner, pod.job.name, pod.facts(self.world)))
-        over = pod.job.complete or pod.job.failed
+        over = pod.job.complete or pod.job.failed or pod.job.suspended
         if not over and all(other.removed or other.held for other in pod.job.pods):
             self._after_pod(pod.job, good=pod.phase == "Succeeded")
         self.changed("pod")
@@ -436,8 +437,26 @@ class Cluster:
             "job": lambda: self.delete_job(name),
             "job foreground": lambda: self.delete_job(name, how="foreground"),
             "job orphan": lambda: self.delete_job(name, how="orphan"),
+            "queue": lambda: self._take_back(pod),
         }
         harm[fate]()
+
+    def _take_back(self, pod: Pod) -> None:
+        """A queue gives the Job's place to somebody else, and lets it begin anew later, if it is still there."""
+        job = pod.job
+        if job.removed or job.deleting:
+            return
+        job.suspended = True
+        self.taken_back += 1
+        self.delete_pod(pod)
+        self.changed("job")
+
+        def again() -> None:
+            if not (job.removed or job.deleting):
+                job.suspended = False
+                self._add_pod(job, f"{pod.name}-again", False)
+
+        self.world.later(self._chance.choice((3000, 30_000)), again)
 
     def _evict(self, pod: Pod, *, away: bool) -> None:
         pod.disruption = "evicted"

@@ -12,7 +12,7 @@ _encode = msgspec.json.Encoder().encode
 
 STATUS = {"compile": "error", "partial": "partial success", "lost": "error"}
 _MESSAGES = {
-    "error": "Database Error in model\n  relation does not exist",
+    "error": "Database Error in model\n  relation{own} does not exist",
     "compile": "Compilation Error in model\n  'nothing' is undefined",
     "partial": "PARTIAL SUCCESS (2/3)",
     "lost": 'Database Error\n  connection to server at "db" failed: Connection refused',
@@ -103,13 +103,14 @@ def result(node: Node, word: str, *, began: datetime | None, ended: datetime) ->
         "resource_type": node.kind,
         "name": node.name,
         "status": STATUS.get(word, word),
-        "message": message(word),
+        "message": message(node.unique_id, word),
         "execution_time": 0.5,
         "started_at": began,
         "completed_at": ended,
     }
 
 
-def message(word: str) -> str:
-    """dbt's text about such a result."""
-    return _MESSAGES.get(word, "OK" if word == "success" else "")
+def message(unique_id: str, word: str) -> str:
+    """dbt's text about such a result. Some nodes fail for a cause of their own, others for the same one."""
+    own = f" {unique_id}" if sum(unique_id.encode()) % 3 else ""
+    return _MESSAGES.get(word, "OK" if word == "success" else "").format(own=own)

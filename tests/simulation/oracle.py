@@ -56,7 +56,7 @@ class Told:
 
     def in_vain(self, one: str) -> bool:
         """Whether dbt ended by itself and without a word about the end of this node: it would do so again."""
-        interrupted = self.lost or self.sealed.outcome.reason is RunReason.SUSPENDED
+        interrupted = self.lost or self.sealed.outcome.reason in (RunReason.SUSPENDED, RunReason.JOB_SUSPENDED)
         mine = self.decision.nodes is None or one in self.decision.nodes
         return mine and not interrupted and one not in self.words
 

@@ -222,7 +222,7 @@ class Process:
             self._print(name, data, level=level)
             self.reports.append((len(self.log), one, word))
         name, data = lines.result(node, said, began=began, ended=self.world.now + self._skew)
-        data["message"] = lines.message(word)
+        data["message"] = lines.message(one, word)
         self._print(name, data)
         self.reports.append((len(self.log), one, word))
         self._results[one] = word
@@ -320,7 +320,7 @@ class Process:
                 else lines.STATUS.get(word, word),
                 "execution_time": 0.5,
                 "failures": None,
-                "message": "Skipping due to fail_fast" if word == "skipped fast" else lines.message(word),
+                "message": "Skipping due to fail_fast" if word == "skipped fast" else lines.message(one, word),
             }
             for one in able
             for word in (self._results[one],)

@@ -22,6 +22,7 @@ FATES = (
     "job",
     "job foreground",
     "job orphan",
+    "queue",
 )
 
 

@@ -64,6 +64,14 @@ _LOST_CONNECTION = re.compile(
 )
 
 
-def lost_connection(message: str) -> bool:
-    """Whether a node failed because the warehouse could not be reached: no fault of the node's."""
-    return _LOST_CONNECTION.search(message[:4096]) is not None
+def cause_of(message: str) -> str:
+    """What a node failed for, in words that are the same for all nodes that failed for that; "" where nothing tells.
+
+    dbt names the node in the first line of an error and its file in the last one; what is between comes from the
+    warehouse. For a connection that was lost there are too many words: it is one cause, whatever the driver says.
+    """
+    head = message.strip()[:4096]
+    if _LOST_CONNECTION.search(head):
+        return "the connection to the warehouse"
+    lines = (line.strip() for line in head.splitlines()[1:])
+    return "\n".join(line for line in lines if line and not line.startswith("compiled code at "))

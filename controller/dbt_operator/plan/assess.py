@@ -163,7 +163,19 @@ def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> A
         detail = f" ({pod_end.message})" if pod_end.message else ""
         message = f"The pod was stopped while dbt was at work{detail}. {_progress(state)}"
         outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=message)
-    return _ended(attempt, outcome=outcome, state=state)
+    return _ended(attempt, outcome=_taken_back(attempt, outcome, state) or outcome, state=state)
+
+
+def _taken_back(attempt: Attempt, outcome: Outcome, state: AttemptState) -> Outcome | None:
+    """The end of an attempt whose Job was suspended when it had begun: a queue gives its place to somebody else.
+
+    That is a decision of others, as waiting in the queue is: the work goes on later, and uses up no restart.
+    """
+    job = attempt.job
+    if job is None or not job.suspended or outcome.reason not in (RunReason.POD_LOST, RunReason.EVICTED):
+        return None
+    message = f"Job {job.name} was suspended while dbt was at work. {_progress(state)}"
+    return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.JOB_SUSPENDED, message=message)
 
 
 def _progress(state: AttemptState) -> str:

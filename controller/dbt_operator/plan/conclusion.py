@@ -11,7 +11,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History
 from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.attempt import Assessment, history_of_run
-from dbt_operator.plan.ledger import LOST, STOPPED, Ledger, Standing
+from dbt_operator.plan.ledger import LOST, RESTING, STOPPED, Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
 from dbt_operator.plan.situation import Situation
 
@@ -36,7 +36,7 @@ def conclude_run(situation: Situation) -> Outcome:
     finished = _finished_although_lost(situation, history)
     if finished is not None:
         return finished
-    if len(situation.assessments) == 1 and last.outcome.reason is not RunReason.SUSPENDED:
+    if len(situation.assessments) == 1 and last.outcome.reason not in RESTING:
         return last.outcome  # a suspension is how an attempt ends, and never a run: what failed before it is its end
     unfinished = _unfinished(situation)
     if unfinished is not None:
@@ -123,6 +123,6 @@ def _finished_although_lost(situation: Situation, history: History) -> Outcome |
     if hooks == 0 or (finished is not None and finished.success):
         return replace(outcome, message=f"{outcome.message} The pod was lost after that.")
     unsure = "All nodes succeeded, but dbt was stopped before it said that the project's on-run-end hooks have run."
-    wished = last.outcome.reason in (RunReason.SUSPENDED, RunReason.CANCELLED)  # which is no way to have failed
+    wished = last.outcome.reason in RESTING | {RunReason.CANCELLED}  # which is no way to have failed
     reason = RunReason.HOOK_FAILED if wished else last.outcome.reason
     return Outcome(phase=RunPhase.FAILED, reason=reason, message=unsure)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
-from dbt_operator.dbt.errors import lost_connection
+from dbt_operator.dbt.errors import cause_of
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
 from dbt_operator.dbt.history import BEGUN, History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
@@ -31,8 +31,10 @@ LOST = frozenset(
         RunReason.START_DEADLINE_EXCEEDED,
     }
 )
+# Somebody asked for it to rest: the run, or only this attempt, whose place in a queue goes to another Job.
+RESTING = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED})
 # Somebody asked for it to stop.
-STOPPED = frozenset({RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED, RunReason.SUSPENDED})
+STOPPED = RESTING | {RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED}
 
 
 def was_lost(assessment: Assessment) -> bool:
@@ -60,7 +62,7 @@ class Failure:
     kind: RetryOn
     count: int
     at: datetime | None
-    connection: bool  # for want of a connection to the warehouse
+    cause: str  # that other nodes may have failed for as well; "" where nothing tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +256,7 @@ def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment])
         kind=failure_kind(word.node),
         count=len(failed) + len(in_vain),
         at=max((moment for moment in times if moment is not None), default=None),
-        connection=lost_connection(word.node.message),
+        cause=cause_of(word.node.message),
     )
 
 

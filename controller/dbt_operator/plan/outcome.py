@@ -35,6 +35,7 @@ _POD_WORDS = {
 }
 _CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
 _SIGNALLED = 128  # by the shell's convention, exit codes from here on are signals
+_KILLED = frozenset({137, 143})  # SIGKILL and SIGTERM come from outside; others may be the image's own fault
 _DBT_EXIT_CODES = frozenset({0, 1, 2})
 
 
@@ -204,8 +205,8 @@ def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
         return RunReason.POD_LOST
     if pod.kind in _CLEAN_ENDS:
         # The process exited by itself and left no record; a signal (128 and more) is a kill.
-        killed = pod.exit_code is not None and pod.exit_code >= _SIGNALLED
-        if killed and state.source is not None:
+        signalled = pod.exit_code is not None and pod.exit_code >= _SIGNALLED and state.source is not None
+        if signalled or pod.exit_code in _KILLED:
             return RunReason.POD_LOST
         return RunReason.LOG_UNREADABLE if state.cut else RunReason.RUNNER_FAILED
     try:

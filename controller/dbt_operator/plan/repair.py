@@ -14,7 +14,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.ledger import LOST, Failure, Ledger, Standing, rebuilt
+from dbt_operator.plan.ledger import LOST, RESTING, Failure, Ledger, Standing, rebuilt
 from dbt_operator.plan.situation import RetryRules, Situation, after
 
 __all__ = ["SEVERAL", "Next", "RetryRules", "decision", "next_attempts", "producer", "room"]
@@ -44,7 +44,7 @@ class _Wanted:
     key: str  # the node that the retry is called after
     nodes: frozenset[str]
     due: datetime
-    connection: bool
+    cause: str
 
 
 def next_attempts(situation: Situation) -> Next:
@@ -89,7 +89,7 @@ def _again_from_the_start(situation: Situation) -> Next:
         allowed = RetryOn.CONNECTION_FAILED in situation.rules.on and count <= situation.rules.limit
         due = after(last.ended_at, situation.rules.wait(count), now=situation.now)
     else:
-        allowed = outcome is None or outcome.reason in LOST or outcome.reason is RunReason.SUSPENDED
+        allowed = outcome is None or outcome.reason in LOST | RESTING
         due = situation.now
     if not allowed:
         return Next()
@@ -116,7 +116,7 @@ def _wanted(situation: Situation, ledger: Ledger) -> dict[str, _Wanted]:
             continue
         key, nodes = rebuilt(ledger, unique_id)
         due = after(failure.at, _wait(situation.rules, failure), now=situation.now)
-        wanted = _Wanted(key=key, nodes=nodes, due=due, connection=failure.connection)
+        wanted = _Wanted(key=key, nodes=nodes, due=due, cause=failure.cause)
         found[key] = _merged(found[key], wanted, ledger) if key in found else wanted
     return found
 
@@ -126,7 +126,8 @@ def _merged(one: _Wanted, other: _Wanted, ledger: Ledger) -> _Wanted:
     able = [each for each in (one, other) if ledger.ready(each.nodes) == each.nodes]
     if len(able) == 1:
         return able[0]
-    return replace(other, nodes=one.nodes | other.nodes, due=max(one.due, other.due))
+    cause = one.cause if one.cause == other.cause else ""
+    return replace(other, nodes=one.nodes | other.nodes, due=max(one.due, other.due), cause=cause)
 
 
 def _wait(rules: RetryRules, failure: Failure) -> timedelta:
@@ -218,8 +219,9 @@ def _free(nodes: frozenset[str], ledger: Ledger, taken: frozenset[str]) -> bool:
 
 
 def _in_one(retries: Sequence[_Wanted], *, rules: RetryRules) -> bool:
-    """Whether so much failed, or all for want of a connection, that a Job for each would be a storm."""
-    return len(retries) > rules.together or (len(retries) > 1 and all(each.connection for each in retries))
+    """Whether so much failed, or all for one and the same cause, that a Job for each would be a storm."""
+    causes = {each.cause for each in retries}
+    return len(retries) > rules.together or (len(retries) > 1 and len(causes) == 1 and "" not in causes)
 
 
 def _batches(free: Sequence[_Wanted], ledger: Ledger, *, together: bool) -> list[tuple[frozenset[str], str, datetime]]:

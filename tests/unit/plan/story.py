@@ -289,6 +289,14 @@ class Dbt:
         self.log.finishes(2, cancelled=True, at=self.run.now)
         return self._exits(exit_code=2)
 
+    def loses_its_place(self) -> "Dbt":
+        """A queue suspends its Job, and the Job controller deletes the pod, which has the time to stop."""
+        job = self.job
+        assert job is not None, "it has no Job"
+        self.is_deleted().stops()
+        self.job = replace(job, suspended=True)
+        return self
+
     def is_evicted(self) -> "Dbt":
         """Its node needs the room; the pod object says so."""
         return self._exits(exit_code=137, pod_reason="Evicted")

@@ -135,6 +135,10 @@ def test_a_pod_that_ended_before_dbt_did(pod: PodEnd | None, reason: RunReason) 
 
 def test_a_pod_that_said_nothing_at_all() -> None:
     assert _said(EMPTY, PodEnd(kind="Error", exit_code=1, message="exec: no such file"))[1] is RunReason.RUNNER_FAILED
+    # One that crashes at each start would do so again; one that was killed before its first word would not.
+    assert _said(EMPTY, PodEnd(kind="Error", exit_code=139))[1] is RunReason.RUNNER_FAILED
+    assert _said(EMPTY, PodEnd(kind="Error", exit_code=137))[1] is RunReason.POD_LOST
+    assert _said(EMPTY, PodEnd(kind="Error", exit_code=143))[1] is RunReason.POD_LOST
     assert _said(EMPTY, EXITED) == (RunPhase.FAILED, RunReason.RUNNER_FAILED)
     assert _said(EMPTY) == (RunPhase.FAILED, RunReason.POD_LOST)
 

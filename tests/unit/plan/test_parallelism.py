@@ -14,6 +14,11 @@ def failing(count: int, message: str = "error: deadlock") -> dict[str, str]:
     return {f"m{number}": message for number in range(count)}
 
 
+def denied(name: str, why: str = "permission denied for schema finance") -> str:
+    file = f"models/{name}.sql"
+    return f"error: Database Error in model {name} ({file})\n  {why}\n  compiled code at target/run/shop/{file}"
+
+
 def models(count: int) -> list[dict[str, object]]:
     return [model(name) for name in failing(count)]
 
@@ -58,6 +63,18 @@ def test_nodes_that_all_failed_for_want_of_a_connection_are_retried_in_one_attem
     run = Story(*models(2))
     run["Producer"].builds(**failing(2, LOST))
     assert run.later(seconds=10) == ["Retry m0 m1"]
+
+
+def test_nodes_that_all_failed_for_one_and_the_same_cause_are_retried_in_one_attempt() -> None:
+    run = Story(*models(3))
+    run["Producer"].builds(**{name: denied(name) for name in ("m0", "m1", "m2")})
+    assert run.later(seconds=10) == ["Retry m0 m1 m2"]
+
+
+def test_where_one_failed_for_something_else_each_has_an_attempt_of_its_own() -> None:
+    run = Story(*models(3))
+    run["Producer"].builds(m0=denied("m0"), m1=denied("m1"), m2=denied("m2", "relation raw does not exist"))
+    assert run.later(seconds=10) == ["Retry m0", "Retry m1", "Retry m2"]
 
 
 def test_one_node_that_failed_for_another_reason_shows_that_the_warehouse_is_there() -> None:
