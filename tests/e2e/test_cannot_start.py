@@ -24,7 +24,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"podTemplate": _container(env=[SECRET_VARIABLE]), **NOT_FOR_LONG}, "ContainerConfigError", "no-such-secret",
     ),
     "a Secret with the profile that is not there": (
-        {"profile": {"secretRef": {"name": "no-such-secret"}}, **NOT_FOR_LONG}, "VolumeMountFailed", "no-such-secret",
+        {"profile": {"secretRef": {"name": "no-secret"}}, **NOT_FOR_LONG}, "ContainerConfigError", "no-secret",
     ),
     "no node that fits": (
         {"podTemplate": {"spec": {"nodeSelector": {"no": "such-node"}}}, **NOT_FOR_LONG}, "Unschedulable", "node",
@@ -102,6 +102,20 @@ def test_a_full_quota_keeps_the_run_queued_until_there_is_room(cluster: Cluster,
     assert cluster.run()["status"]["reason"] == "QuotaExceeded"
     assert "full" in cluster.run()["status"]["message"]
     cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)
+    assert cluster.wait_for_end(seconds=180)["phase"] == "Succeeded"
+
+
+def test_a_job_that_its_queue_holds_back_is_queued(cluster: Cluster) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+    cluster.apply(quota)  # so that there is a Job without a pod, for long enough to be suspended
+    cluster.create_run()
+    cluster.until("Queued", lambda: cluster.run().get("status", {}).get("phase") == "Queued")
+    held = ("patch", "job", "shop-producer-1", "-n", cluster.namespace, "--type=merge", "-p")
+    cluster.kubectl(*held, '{"spec": {"suspend": true}}')
+    cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)
+    cluster.until("held back", lambda: cluster.run()["status"]["reason"] == "JobSuspended")
+    assert cluster.run()["status"]["phase"] == "Queued"
+    cluster.kubectl(*held, '{"spec": {"suspend": false}}')
     assert cluster.wait_for_end(seconds=180)["phase"] == "Succeeded"
 
 

@@ -44,6 +44,33 @@ class TestSuspension:
         }
         assert runs.postgres.executions() == dict.fromkeys(nodes, 1)
 
+    def test_a_run_that_is_cancelled_stops_its_queries_and_ends(self, runs: Runs) -> None:
+        with runs.postgres.locked("seed_1"):  # for which a model waits
+            runs.start("dropped", "layer1_05", "layer1_03")
+            runs.wait_for_phase("dropped", "Succeeded", "layer1_05")
+            runs.cluster.until("a query waits", lambda: len(runs.postgres.active_queries()) == 1)
+            runs.set("dropped", cancel=True)
+            runs.wait_for_condition("dropped", "Failed")
+            assert runs.postgres.active_queries() == []
+        assert (runs.status("dropped")["phase"], runs.live_pods()) == ("Cancelled", [])
+        assert runs.phases("dropped") == {"layer1_05": "Succeeded", "layer1_03": "Cancelled"}
+
+    def test_a_job_that_loses_its_place_in_a_queue_is_followed_by_one_with_what_is_left(self, runs: Runs) -> None:
+        """What Kueue does with a Job whose place is given to another one."""
+        with runs.postgres.locked("seed_1"):
+            runs.start("bumped", "layer1_05", "layer1_03", producer={"maxRestarts": 0})
+            runs.wait_for_phase("bumped", "Succeeded", "layer1_05")
+            runs.wait_for_phase("bumped", "Running", "layer1_03")
+            suspend = ("--type=merge", "-p", '{"spec": {"suspend": true}}')
+            runs.cluster.kubectl("patch", "job", "bumped-producer-1", "-n", runs.cluster.namespace, *suspend)
+            runs.cluster.until("another attempt", lambda: "bumped-resume-1" in runs.jobs("bumped"))
+        runs.wait_for_condition("bumped", "Complete")
+        first, second = runs.attempts("bumped")
+        assert (first["state"], first["reason"]) == ("Cancelled", "JobSuspended"), first["message"]
+        assert (second["kind"], second["nodes"]) == ("Resume", 1)
+        assert runs.jobs("bumped") == ["bumped-resume-1"]  # the first one must not come back
+        assert runs.postgres.executions() == {"layer1_05": 1, "layer1_03": 1}
+
     def test_a_run_that_is_created_suspended_waits_for_its_start(self, runs: Runs) -> None:
         runs.start("held", "layer1_05", suspend=True)
         runs.wait_for_condition("held", "Suspended")

@@ -13,6 +13,7 @@
   status wins from then on over whatever the cluster shows.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -232,6 +233,10 @@ _WAITING: dict[str, tuple[RunReason, RunReason]] = {
 }
 
 
+# A Secret, a ConfigMap or a key of one that a volume refers to: another pod, maybe on another node, would miss it too.
+_MISSING_OBJECT = re.compile(r'(?:secret|configmap) "[^"]+" not found|references non-existent (?:secret|config) key')
+
+
 def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
     live, failure, message = _obstacle(pod)
     if pod.held:
@@ -256,9 +261,10 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
         live, failure = _WAITING[reason]
         return live, failure, f"Pod {pod.name} is waiting ({reason}): {detail}"
     if pod.mount_failure is not None:
+        missing = _MISSING_OBJECT.search(pod.mount_failure) is not None
         return (
             RunReason.CREATING_CONTAINER,
-            RunReason.VOLUME_MOUNT_FAILED,
+            RunReason.CONTAINER_CONFIG_ERROR if missing else RunReason.VOLUME_MOUNT_FAILED,
             f"A volume of pod {pod.name} cannot be mounted: {pod.mount_failure}",
         )
     if pod.node is None:

@@ -88,9 +88,19 @@ OBSTACLES = {
         RunReason.CONTAINER_CONFIG_ERROR,
     ),
     "volume": (
-        replace(POD, mount_failure="no such secret"),
+        replace(POD, mount_failure="rpc error: the disk is attached to another node"),
         RunReason.CREATING_CONTAINER,
         RunReason.VOLUME_MOUNT_FAILED,
+    ),
+    "volume of a secret": (
+        replace(POD, mount_failure='MountVolume.SetUp failed for volume "p" : secret "shop" not found'),
+        RunReason.CREATING_CONTAINER,
+        RunReason.CONTAINER_CONFIG_ERROR,
+    ),
+    "volume of a key": (
+        replace(POD, mount_failure='MountVolume.SetUp failed for volume "p" : references non-existent secret key: x'),
+        RunReason.CREATING_CONTAINER,
+        RunReason.CONTAINER_CONFIG_ERROR,
     ),
     "node": (
         replace(POD, node=None, unschedulable="0/1 nodes are available", waiting=None),
