@@ -57,6 +57,35 @@ def test_while_a_hook_runs_in_the_main_thread(project: Project) -> None:
     _assert_cancelled(run)
 
 
+# A plugin of the adapter that makes its driver swallow what interrupts it, as Python itself does in a destructor or in a
+# callback from C. dbt then takes the hook whose query was cancelled for one that failed.
+SWALLOWING = """
+import duckdb
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+from dbt.adapters.duckdb.plugins import BasePlugin as Plugin
+
+execute = DuckDBCursorWrapper.execute
+
+def swallowing(cursor, *arguments):
+    try:
+        return execute(cursor, *arguments)
+    except KeyboardInterrupt:
+        raise duckdb.InterruptException("INTERRUPT Error: Interrupted!") from None
+
+DuckDBCursorWrapper.execute = swallowing
+"""
+
+
+def test_while_a_hook_runs_in_a_driver_that_swallows_the_interrupt(project: Project) -> None:
+    _begin_slowly(project)
+    (project.path / "swallowing.py").write_text(SWALLOWING)
+    plugin = f"module_paths: ['{project.path}']\n      plugins: [{{module: swallowing}}]"
+    project.edit("profiles.yml", "type: duckdb", f"type: duckdb\n      {plugin}")
+    run = project.run("build", "--select", "s_users", stop_at=_at("LogHookStartLine"))
+    assert "error" in [hook["status"] for hook in run.named("LogHookEndLine")]  # so dbt has it
+    _assert_cancelled(run)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace of one's own needs root")
 def test_as_the_first_process_of_a_container(project: Project) -> None:
     prefix = ("unshare", "--pid", "--fork", "--mount-proc")
