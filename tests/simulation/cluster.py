@@ -75,6 +75,7 @@ class Pod:
             init_failure=None,
             mount_failure=None,
             gates=(GATE,) if self.held else (),
+            job=self.job.uid,
         )
 
 
@@ -94,11 +95,16 @@ class Job:
     refusal: str | None = None
     pods: list[Pod] = field(default_factory=list)
 
+    @property
+    def uid(self) -> str:
+        """Told from others that had its name before."""
+        return f"{self.name}/{self.number}"
+
     def facts(self, world: World) -> JobFacts:
         """What the API shows."""
         return JobFacts(
             name=self.name,
-            uid=f"{self.name}/{self.number}",
+            uid=self.uid,
             created=world.moment(self.created),
             suspended=self.suspended,
             deleting=self.deleting,

@@ -208,13 +208,18 @@ class Assessment:
 
     @property
     def must_stop(self) -> bool:
-        """Whether its Job still lives although it has ended for us, or is to end."""
-        job = self.attempt.job
+        """Whether its Job still lives although it has ended for us, or is to end.
+
+        One whose pod has ended will say so itself in a moment; to delete it would take the pod away, and its log. A
+        Job that was created anew beside a pod of the first one has a pod of its own, which is never released.
+        """
+        job, pod = self.attempt.job, self.attempt.pod
+        about_to_end = job is not None and pod is not None and pod.over and pod.job in (None, job.uid)
         return (
             (self.stage is Stage.ENDED or self.reason is RunReason.STOPPING)
             and job is not None
             and not (job.complete or job.deleting or job.failed is not None)
-            and not (self.attempt.pod is not None and self.attempt.pod.over)
+            and not about_to_end
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from dbt_operator.api.names import GATE
 
 CONTAINER = "dbt"
+_LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class PodFacts:
     mount_failure: str | None  # the kubelet's message of a volume that cannot be mounted, from the pod's events
     memory_limit: str | None = None  # of the dbt container, as its spec has it
     gates: tuple[str, ...] = ()  # that keep it from being scheduled
+    job: str | None = None  # the uid of its Job
 
     @property
     def over(self) -> bool:
@@ -131,6 +133,7 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         init_failure=next((_terminated(t) for t in failed_inits if t.get("exitCode")), None),
         mount_failure=mounts[-1] if mounts else None,
         memory_limit=_memory_limit(pod),
+        job=(metadata.get("labels") or {}).get(_LABEL_JOB_UID),
         gates=tuple(gate["name"] for gate in (pod.get("spec") or {}).get("schedulingGates") or ()),
     )
 

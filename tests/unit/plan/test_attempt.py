@@ -235,6 +235,12 @@ def test_an_attempt_is_lost_with_its_pod_whatever_else_its_job_has_started() -> 
     assert assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING))).stage is Stage.DRAINING
 
 
+def test_a_job_that_was_made_anew_goes_with_the_end_of_the_first_ones_pod() -> None:
+    over = ended(job="the first one")
+    assert assessed(attempt(job=JOB, pod=over, log=GREEN)).must_stop
+    assert not assessed(attempt(job=JOB, pod=replace(over, job=JOB.uid), log=GREEN)).must_stop
+
+
 def test_without_a_release_there_was_no_process() -> None:
     for never in (attempt(created=True), attempt(job=replace(JOB, deleting=True)), attempt(job=JOB, pod=HELD)):
         found = assess(never, now=NOW, start_deadline=DEADLINE, asked=CANCELLED)

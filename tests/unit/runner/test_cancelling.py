@@ -57,7 +57,7 @@ def test_while_a_hook_runs_in_the_main_thread(project: Project) -> None:
     _assert_cancelled(run)
 
 
-# A plugin of the adapter that makes its driver swallow what interrupts it, as Python itself does in a destructor or in a
+# A plugin of the adapter that makes its driver swallow what interrupts it, as Python itself does in a destructor or a
 # callback from C. dbt then takes the hook whose query was cancelled for one that failed.
 SWALLOWING = """
 import duckdb
