@@ -19,7 +19,7 @@ from dbt_operator.kube.resources import CONFIG_MAPS
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, Request, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef
-from dbt_operator.reconcile.records import Records
+from dbt_operator.reconcile.records import Records, UnreadableRecordError
 from tests.conftest import Kubectl
 from tests.contract.held_runs import apply_crds, held_run
 from tests.unit.plan import lines
@@ -220,6 +220,21 @@ async def test_a_record_that_somebody_has_deleted_is_written_again(run: RunRef, 
     await records.seal(ended(PRODUCER, FAILED))
     (record,) = (await read(run, client)).all()
     assert outcome(record) == FAILED
+
+
+async def test_a_record_that_somebody_has_changed_is_named_and_left_alone(run: RunRef, client: Client) -> None:
+    records = await read(run, client)
+    await records.record(PRODUCER)
+    name = attempt_record_name(run.name, index=1)
+    nonsense = {"metadata": {"annotations": {"dbt-operator.io/decision": "producer"}}}
+    await client.patch(resource=CONFIG_MAPS, namespace=run.namespace, name=name, patch=nonsense)
+    for write in (lambda: records.seal(ended(PRODUCER, FAILED)), lambda: records.release(1, POD)):
+        with pytest.raises(UnreadableRecordError, match=name):
+            await write()
+    await client.delete(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
+    await records.seal(ended(PRODUCER, FAILED))  # writes it again
+    await records.seal(ended(PRODUCER, FAILED))
+    assert outcome((await read(run, client)).all()[0]) == FAILED
 
 
 async def test_an_object_of_somebody_elses_is_no_record_and_is_left_alone(run: RunRef, client: Client) -> None:

@@ -17,6 +17,10 @@ from dbt_operator.pods.record import attempt_record, parse_record, releasing, sa
 from dbt_operator.pods.run import RunRef
 
 
+class UnreadableRecordError(Exception):
+    """Somebody has changed a record so that nobody can read it; the text is a sentence that names it."""
+
+
 @dataclass(slots=True)
 class Records:
     """What the records of a run say, by the index of the attempt."""
@@ -53,6 +57,10 @@ class Records:
     async def _read_again(self, indexes: set[int]) -> None:
         for index in sorted(indexes):
             await self._read(index)
+
+    async def _read_changed(self, index: int) -> None:
+        if not await self._read(index) and self.unreadable is not None:
+            raise UnreadableRecordError(self.unreadable)
 
     async def _read(self, index: int) -> bool:
         """Read one record; whether there is one that is ours."""
@@ -100,7 +108,10 @@ class Records:
         return self._take(found)
 
     async def release(self, index: int, pod: PodFacts) -> bool:
-        """Store that this is the pod of the attempt; False when that is not so, or not known: look again then."""
+        """Store that this is the pod of the attempt; False when that is not so, or not known: look again then.
+
+        Raises: UnreadableRecordError.
+        """
         release = Release(pod=pod.uid, at=self.client.now())
         name = attempt_record_name(self.run.name, index=index)
         patch = releasing(release, version=self._versions[index])
@@ -108,7 +119,7 @@ class Records:
             record = await self.client.patch(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=patch)
         except ApiError as error:
             if error.conflict:
-                await self._read(index)  # another controller has released a pod, or has seen the attempt end
+                await self._read_changed(index)  # another controller has released a pod, or has seen the attempt end
             elif error.not_found:
                 await self.record(self._known[index].decision)
             else:
@@ -121,6 +132,8 @@ class Records:
 
         Where the answer is lost, the end may be stored or not. Nothing may be planned before that is known: what the
         attempt says after its stored end is no longer heard by the controller that comes next.
+
+        Raises: UnreadableRecordError.
         """
         decision = assessment.attempt.decision
         if decision is None:
@@ -133,7 +146,7 @@ class Records:
         except ApiError as error:
             if error.conflict:
                 # Another controller has sealed it, or released its pod: what is stored stands.
-                await self._read(decision.index)
+                await self._read_changed(decision.index)
                 return
             if not error.not_found:
                 raise

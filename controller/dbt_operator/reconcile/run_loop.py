@@ -19,6 +19,7 @@ from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.manager import RunKey
 from dbt_operator.reconcile.observe import LABEL_JOB_NAME, find_run
 from dbt_operator.reconcile.reconciler import FLUSH_SECONDS, Reconciler
+from dbt_operator.reconcile.records import UnreadableRecordError
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +78,11 @@ class RunLoop:
                         await self._reconciler.tell_obstacle(error)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE if error.transient else _LONGEST_REFUSED)
+                    self.wake()
+                except UnreadableRecordError as error:
+                    # Until somebody deletes it nothing can be stored of that attempt, and so nothing be decided.
+                    self._announcer.unreadable_record(str(error))
+                    await asyncio.sleep(_LONGEST_REFUSED)
                     self.wake()
         finally:
             if self._reconciler is not None:
