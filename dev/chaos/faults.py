@@ -142,6 +142,39 @@ def exhaust_memory(target: Target) -> bool:
     return pid is not None and memory.exhaust(pid)
 
 
+def _job(target: Target) -> dict[str, Any] | None:
+    """The Job of one of the run's pods, where it is still there."""
+    pod = target.attempt()
+    name = pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") if pod else None
+    return target.cluster.read(f"/apis/batch/v1/namespaces/{target.namespace}/jobs/{name}") if name else None
+
+
+def create_job_anew(target: Target) -> bool:
+    """As when a request to create it comes late: its first pod is left alone, and Kubernetes makes a second one."""
+    job = _job(target)
+    if job is None or "deletionTimestamp" in job["metadata"]:
+        return False
+    name, mine = job["metadata"]["name"], ("-n", target.namespace)
+    metadata = {key: job["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
+    spec = {key: value for key, value in job["spec"].items() if key != "selector"}
+    for one in (metadata, spec["template"]["metadata"]):  # less what the API server has added of the first one
+        one["labels"] = {k: v for k, v in one["labels"].items() if not k.endswith(("controller-uid", "job-name"))}
+    again = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    target.cluster.kubectl("delete", "job", name, *mine, "--cascade=orphan")
+    target.cluster.kubectl("create", "-f", "-", stdin=json.dumps(again))
+    return True
+
+
+def suspend_job(target: Target) -> bool:
+    """As a queueing system that gives the place of a Job to another one: its pod is told to stop."""
+    job = _job(target)
+    if job is None:
+        return False
+    patch = ("--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
+    target.cluster.kubectl("patch", "job", job["metadata"]["name"], "-n", target.namespace, *patch)
+    return True
+
+
 def _evict(target: Target, pod: dict[str, Any], namespace: str) -> None:
     metadata = {"name": pod["metadata"]["name"], "namespace": namespace}
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
@@ -310,6 +343,8 @@ FAULTS: dict[str, Fault] = {
     "attempt-delete": Fault(act=delete_attempt),
     "attempt-force-delete": Fault(act=force_delete_attempt),
     "attempt-memory": Fault(act=exhaust_memory),
+    "job-anew": Fault(act=create_job_anew),
+    "job-suspend": Fault(act=suspend_job),
     "drain": Fault(act=drain, everywhere=True),
     "kubelet-restart": Fault(act=restart_kubelet, everywhere=True),
     "api-server-restart": Fault(act=restart_api_server, everywhere=True),

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from dbt_operator.api.names import GATE
 from dev.chaos.check import Findings, examine
 from dev.chaos.cluster import ChaosCluster, ChaosError, dump
 from dev.chaos.evidence import Evidence
@@ -125,7 +126,12 @@ def _wait_for_end(observer: Observer) -> None:
 
 
 def _lives(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod has a process, or will have one: its phase may lag behind the end of its only container."""
+    """Whether a pod has a process, or will have one: its phase may lag behind the end of its only container.
+
+    One that was never released has none; it goes with its Job, a moment after the run's end.
+    """
+    if any(gate["name"] == GATE for gate in pod["spec"].get("schedulingGates", ())):
+        return False
     states = [one.get("state", {}) for one in pod["status"].get("containerStatuses", ())]
     return pod["status"].get("phase") in ("Pending", "Running") and not any("terminated" in state for state in states)
 

@@ -122,7 +122,10 @@ class Story:
         if status.phase is None or not status.phase.terminal:
             broken("it comes to an end", f"the operator rests and the run is {status.phase}")
         for job in self.cluster.jobs.values():
-            if not (job.complete or job.failed or (job.pods and all(pod.over for pod in job.pods))):
+            # A Job ends with the first of its pods that does, whatever others it has.
+            ended = any(pod.over and pod.process is not None for pod in job.pods)
+            gone = bool(job.pods) and all(pod.over for pod in job.pods)
+            if not (job.complete or job.failed or ended or gone):
                 broken("nothing lives on", f"Job {job.name} is alive although the run has ended")
         record = self.cluster.records.get(max(self.cluster.records, default=0))
         if record is not None and record.sealed is None:

@@ -268,7 +268,8 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
             f"A volume of pod {pod.name} cannot be mounted: {pod.mount_failure}",
         )
     if pod.node is None:
-        waits = f"for {', '.join(pod.gates)} to be removed from its scheduling gates" if pod.gates else "for a node"
+        gates = ", ".join(pod.other_gates)
+        waits = f"until {gates} is removed from its scheduling gates" if gates else "for a node"
         return RunReason.SCHEDULING, RunReason.START_DEADLINE_EXCEEDED, f"Pod {pod.name} waits {waits}."
     return (
         RunReason.CREATING_CONTAINER,
