@@ -301,15 +301,25 @@ _FILES = {
     "tests/warns.sql": "{{ config(severity='warn') }} select id from {{ ref('good') }}",
 }
 _AFTER = """
-import json, sys
+import json, pathlib, sys
+from dbt.artifacts.schemas.manifest import WritableManifest
 from dbt.cli.main import dbtRunner
 
 state, project, profiles = sys.argv[1:]
-where = ["--state", state, "--project-dir", project, "--profiles-dir", profiles]
-listed = dbtRunner().invoke(["ls", "--select", "result:error", "result:fail", "result:skipped", *where, "--quiet"])
-retried = dbtRunner().invoke(["retry", "--vars", "{column: id}", *where, "--quiet"])
+where = ["--state", state, "--project-dir", project, "--profiles-dir", profiles, "--quiet"]
+manifest = WritableManifest.read_and_check_versions(state + "/manifest.json")
+assert manifest.metadata.project_name == "small"
+
+def listed(*selectors):
+    return sorted(dbtRunner().invoke(["ls", "--select", *selectors, *where]).result)
+
+answer = {"failed": listed("result:error", "result:fail", "result:skipped"), "changed before": listed("state:modified")}
+child = pathlib.Path(project, "models", "child.sql")
+child.write_text(child.read_text() + " where id = 1")
+answer |= {"changed": listed("state:modified"), "both": listed("state:modified,result:skipped")}
+retried = dbtRunner().invoke(["retry", "--vars", "{column: id}", *where])
 results = {result.node.unique_id: str(result.status) for result in retried.result.results}
-print(json.dumps({"listed": sorted(listed.result), "retried": results, "exception": str(retried.exception)}))
+print(json.dumps({**answer, "retried": results, "exception": str(retried.exception)}))
 """
 
 
@@ -347,6 +357,7 @@ def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
     }
     merged = _written([*_outcomes(first), *_outcomes(second)], **asked, vars={"other": 1})
     (state / "run_results.json").write_bytes(merged)
+    (state / "manifest.json").write_bytes(gzip.decompress(run.artifacts["manifest.json"]))
     process = subprocess.run(
         [small.python, "-c", _AFTER, str(state), str(small.path), str(small.path)],
         env=small.environment(database),
@@ -356,6 +367,8 @@ def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
     )
     assert process.returncode == 0, process.stderr + process.stdout
     answer = json.loads(process.stdout.splitlines()[-1])
-    assert answer["listed"] == ["small.bad", "small.child"]
+    assert answer["failed"] == ["small.bad", "small.child"]
+    assert answer["changed before"] == []
+    assert answer["changed"] == answer["both"] == ["small.child"]
     executed = {one: status for one, status in answer["retried"].items() if not one.startswith("operation.")}
     assert executed == {"model.small.bad": "success", "model.small.child": "success"}, answer
