@@ -54,7 +54,7 @@ class TestArtifacts:
 
     def test_each_node_has_the_result_of_its_last_attempt(self, nightly: Runs, tmp_path: Path) -> None:
         artifacts = nightly.status("nightly")["artifacts"]
-        assert artifacts == {"configMap": "nightly-artifacts", "manifest": True}
+        assert artifacts == {"configMap": "nightly-artifacts", "runResults": True, "manifest": True}
         told = _told(nightly, tmp_path, "run_results.json")
         assert [result["unique_id"] for result in told["results"] if result["unique_id"].startswith("test.")]
         results = {result["unique_id"]: result for result in told["results"]}

@@ -82,7 +82,8 @@ class RunArtifacts(Value, frozen=True, kw_only=True):
     """Where dbt's artifacts of the whole run are kept."""
 
     config_map: ObjectName
-    manifest: bool = False  # whether manifest.json is there too
+    run_results: bool = True  # false: there is only a manifest so far
+    manifest: bool = False
 
 
 class DbtRunStatus(Value, frozen=True, kw_only=True):

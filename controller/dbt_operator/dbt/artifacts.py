@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dbt_operator.dbt.bodies import ArtifactPart
+from dbt_operator.dbt.bodies import ArtifactOmitted, ArtifactPart
 from dbt_operator.dbt.events import decode
 
 NAMES = frozenset({"partial_parse.msgpack", "manifest.json"})
 LARGEST = 960 * 1024  # bytes of a gzip'd file; the runner prints no larger one
 
-_MARK = b'"Artifact"'
+_MARK = b'"Artifact'  # a piece of one, or that one is left out
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 _ROOM = len(NAMES) * LARGEST
 _MOST_PARTS = 1024  # in lines of 8 KiB a file of the largest size has fewer than 200
@@ -22,10 +22,10 @@ _MOST_VERSIONS = 8  # that are incomplete, or that were handed out; the runner p
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A complete file. `content` is gzip'd, as it was printed."""
+    """A complete file. `content` is gzip'd, as it was printed; None: the runner leaves it out."""
 
     name: str
-    content: bytes
+    content: bytes | None
 
 
 class _Version(NamedTuple):
@@ -67,9 +67,9 @@ class Collector:
     """Collects the files in the log of one attempt.
 
     Lines may come in any order, repeatedly, or damaged; a file is handed out once, when it is whole and its checksum
-    is right. A piece that comes again with another content replaces the one that is held: a damaged piece is healed
-    by reading its line again. At most two files of the largest size are held, and nothing of a complete one; what
-    grew last stays when that is not enough.
+    is right, or when the runner says that it leaves it out. A piece that comes again with another content replaces the
+    one that is held: a damaged piece is healed by reading its line again. At most two files of the largest size are
+    held, and nothing of a complete one; what grew last stays when that is not enough.
     """
 
     def __init__(self) -> None:
@@ -90,16 +90,31 @@ class Collector:
     def _take(self, line: bytes) -> Artifact | None:
         event = decode(line)
         # Only the runner can write a line with a sequence number; one without was printed by somebody else.
-        if event is None or event.seq is None or not isinstance(event.body, ArtifactPart):
+        if event is None or event.seq is None:
             return None
-        version, piece = _Version.of(event.body), _decoded(event.body.data)
-        if version is None or not piece or version in self._done or len(self._done) >= _MOST_VERSIONS:
+        match event.body:
+            case ArtifactPart():
+                return self._put(event.body)
+            case ArtifactOmitted():
+                return self._leave_out(event.body.name)
+        return None
+
+    def _leave_out(self, name: str) -> Artifact | None:
+        version = _Version(name=name, sha256="", parts=0, size=0)
+        if name not in NAMES or not self._wanted(version):
+            return None
+        self._done.add(version)
+        return Artifact(name=name, content=None)
+
+    def _put(self, part: ArtifactPart) -> Artifact | None:
+        version, piece = _Version.of(part), _decoded(part.data)
+        if version is None or not piece or not self._wanted(version):
             return None
         pieces = self._open.pop(version, None) or _Pieces()
         self._open[version] = pieces
-        if pieces.pieces.get(event.body.part) == piece:
+        if pieces.pieces.get(part.part) == piece:
             return None
-        pieces.put(event.body.part, piece)
+        pieces.put(part.part, piece)
         content = pieces.whole(version)
         if content is None:
             self._make_room()
@@ -107,6 +122,9 @@ class Collector:
         del self._open[version]
         self._done.add(version)
         return Artifact(name=version.name, content=content)
+
+    def _wanted(self, version: _Version) -> bool:
+        return version not in self._done and len(self._done) < _MOST_VERSIONS
 
     def _make_room(self) -> None:
         while self._open and (self.held > _ROOM or len(self._open) > _MOST_VERSIONS):

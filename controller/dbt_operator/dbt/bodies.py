@@ -197,6 +197,12 @@ class ArtifactPart(Body, frozen=True, kw_only=True):
     data: str  # base64
 
 
+class ArtifactOmitted(Body, frozen=True, kw_only=True):
+    """A file of dbt's that is not printed: it is too large, or has a secret in it."""
+
+    name: str
+
+
 class RunnerFinished(Body, frozen=True, kw_only=True):
     """The runner's last word."""
 

@@ -131,3 +131,7 @@ def artifact_part(data: Mapping[str, object]) -> bodies.Body | None:
         sha256=values.identifier(data.get("sha256")).lower(),
         data=content,
     )
+
+
+def artifact_omitted(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.ArtifactOmitted(name=values.identifier(data.get("name")))

@@ -4,6 +4,7 @@ dbt writes this file for one invocation, and none at all when it is killed. This
 said, in the schema that dbt reads for `dbt retry`, `--select result:error` and `--state`.
 """
 
+import gzip
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -12,11 +13,13 @@ import msgspec
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.state import NodeState
+from dbt_operator.dbt.values import shorten
 
 _SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 # The words that dbt's own reader of schema 6 knows; it refuses a file with any other one.
 _WORDS = frozenset({"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error"})
 _SYNONYMS = {"skip": "skipped", "reused": "no-op"}
+_Result = dict[str, object]
 _UNKNOWN = "Its outcome is unknown."
 # Reasons of nodes without a word of dbt's about which it is not known, or not dbt's decision, that nothing was done.
 _UNDONE = frozenset({NodeReason.LOST, NodeReason.CANCELLED})
@@ -41,16 +44,21 @@ def run_results(
     started_at: datetime,
     completed_at: datetime,
     arguments: Mapping[str, object],
+    limit: int | None = None,
 ) -> bytes:
-    """The file as JSON, the same bytes for the same run.
+    """The file as gzip'd JSON, the same bytes for the same run.
 
     Of several outcomes of one node the last one stands. Results come in the order in which the nodes ended. Those of
     which dbt writes no result, ephemeral models and sources, are left out; a node whose outcome is unknown, or that
     was cancelled, is an error whose message says so.
     `arguments` are dbt's by their names in Python; `dbt retry` needs at least `which`, the command ("build").
+
+    Where that is more than `limit` bytes a poorer form is made, the first that fits of these: messages cut to 200
+    bytes; of each node its status and nothing else. The last one is returned whatever its size.
     """
     last = {outcome.node.unique_id: outcome for outcome in outcomes}
-    results = [(outcome.node, result) for outcome in last.values() if (result := _result(outcome)) is not None]
+    known = [(outcome.node, result) for outcome in last.values() if (result := _result(outcome)) is not None]
+    results = [result for _, result in sorted(known, key=lambda pair: _place(pair[0]))]
     document = {
         "metadata": {
             "dbt_schema_version": _SCHEMA,
@@ -60,11 +68,36 @@ def run_results(
             "invocation_started_at": started_at,
             "env": {},
         },
-        "results": [result for _, result in sorted(results, key=lambda pair: _place(pair[0]))],
+        "results": results,
         "elapsed_time": (completed_at - started_at).total_seconds(),
         "args": arguments,
     }
-    return msgspec.json.encode(document)
+    data = _packed(document)
+    for poorer in (_short_message, _outline):
+        if limit is None or len(data) <= limit:
+            break
+        data = _packed(document | {"results": [poorer(result) for result in results]})
+    return data
+
+
+def _packed(document: Mapping[str, object]) -> bytes:
+    return gzip.compress(msgspec.json.encode(document), mtime=0)
+
+
+def _short_message(result: _Result) -> _Result:
+    message = result["message"]
+    return result | {"message": shorten(message, limit=200) if isinstance(message, str) else None}
+
+
+def _outline(result: _Result) -> _Result:
+    # dbt's reader wants every field.
+    return result | {
+        "timing": [],
+        "execution_time": 0.0,
+        "adapter_response": {},
+        "message": None,
+        "relation_name": None,
+    }
 
 
 def _place(node: NodeState) -> tuple[bool, float, str]:
@@ -73,7 +106,7 @@ def _place(node: NodeState) -> tuple[bool, float, str]:
     return ended is None, ended.timestamp() if ended is not None else 0.0, node.unique_id
 
 
-def _result(outcome: NodeOutcome) -> dict[str, object] | None:
+def _result(outcome: NodeOutcome) -> _Result | None:
     node = outcome.node
     if node.resource_type == "source" or (node.resource_type == "model" and node.materialized == "ephemeral"):
         return None

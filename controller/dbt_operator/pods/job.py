@@ -12,8 +12,9 @@ from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import template as pod_template
 from dbt_operator.pods.archive import build_archive
-from dbt_operator.pods.record import CACHE_FILE, NODES_FILE
-from dbt_operator.pods.run import RunRef, owner_reference, run_labels
+from dbt_operator.pods.files import CACHE_FILE
+from dbt_operator.pods.record import NODES_FILE
+from dbt_operator.pods.run import RunRef, child_config_map, owner_reference, run_labels
 
 RUNNER_DIRECTORY = "/dbt-operator/runner"
 PROFILES_DIRECTORY = "/dbt-operator/profiles"
@@ -33,15 +34,7 @@ _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
 
 def runner_config_map(run: RunRef) -> dict[str, Any]:
     """The ConfigMap that holds the runner as a zipapp."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": names.runner_config_map_name(run.name),
-            "namespace": run.namespace,
-            "labels": run_labels(run),
-            "ownerReferences": [owner_reference(run)],
-        },
+    return child_config_map(run, name=names.runner_config_map_name(run.name)) | {
         "immutable": True,
         "binaryData": {RUNNER_FILE: base64.b64encode(build_archive()).decode()},
     }

@@ -1,4 +1,4 @@
-"""The ConfigMaps that a run keeps its memory in: one for each attempt, dbt's parse cache, and the artifacts.
+"""The ConfigMaps that a run keeps its memory in, one for each attempt.
 
 An attempt's record is created before its Job. Its name is the attempt's index, so that of two controllers that decide
 at the same moment only one can decide on that index; the other one looks again. Which of its pods may be scheduled is
@@ -22,17 +22,13 @@ from dbt_operator.dbt import stored
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.plan.attempt import Assessment, Decision, Recorded, Release, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.pods.run import RunRef, owner_reference, run_labels
+from dbt_operator.pods.run import RunRef, child_config_map
 
 NODES_FILE = "nodes.json.gz"
 STATE_FILE = "state.json.gz"
-CACHE_FILE = "partial_parse.msgpack.gz"
-MANIFEST_FILE = "manifest.json.gz"
-RESULTS_FILE = "run_results.json.gz"
 
-# A ConfigMap holds 1 MiB of data; the rest is room for its annotations and for what else is in it.
+# A ConfigMap holds 1 MiB of data; the rest is room for its annotations and the list of nodes.
 STATE_LIMIT = 700 * 1024
-FILE_LIMIT = 960 * 1024
 _DECISION = f"{names.GROUP}/decision"
 _RELEASE = f"{names.GROUP}/released-pod"
 _END = f"{names.GROUP}/end"
@@ -74,7 +70,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         requests=tuple(_Request(token=one.token, unique_id=one.unique_id) for one in decision.requests),
         roots=decision.roots,
     )
-    manifest = _config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
+    manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_KIND] = decision.kind.value.lower()
     manifest["metadata"]["annotations"] = {_DECISION: _json(said.to_dict())}
@@ -175,30 +171,6 @@ def _sealed(record: Mapping[str, Any]) -> Sealed | None:
 def _node_ids(packed: str) -> frozenset[str]:
     nodes = msgspec.json.decode(gzip.decompress(base64.b64decode(packed)))
     return frozenset(node["unique_id"] for node in nodes)
-
-
-def file_config_map(*, run: RunRef, name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """A ConfigMap of the run that holds files, compressed already."""
-    data = {key: base64.b64encode(content).decode() for key, content in files.items()}
-    return _config_map(run, name=name) | {"binaryData": data}
-
-
-def results_patch(results: bytes) -> dict[str, Any]:
-    """The patch that puts run_results.json into the ConfigMap of the artifacts."""
-    return {"binaryData": {RESULTS_FILE: _packed(results)}}
-
-
-def _config_map(run: RunRef, *, name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": run.namespace,
-            "labels": run_labels(run),
-            "ownerReferences": [owner_reference(run)],
-        },
-    }
 
 
 def _annotations(obj: Mapping[str, Any]) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The run that everything launched belongs to: the owner reference and the labels of its children."""
+"""The run that everything launched belongs to: what its children have in common."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,4 +36,18 @@ def run_labels(run: RunRef) -> dict[str, str]:
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
         names.LABEL_RUN: names.label_value(run.name),
         names.LABEL_RUN_UID: run.uid,
+    }
+
+
+def child_config_map(run: RunRef, *, name: str) -> dict[str, Any]:
+    """A ConfigMap of a run, with nothing in it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": run.namespace,
+            "labels": run_labels(run),
+            "ownerReferences": [owner_reference(run)],
+        },
     }

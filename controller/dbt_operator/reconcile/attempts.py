@@ -218,9 +218,9 @@ class Attempts:
 
     async def keep_artifacts(self, keeper: Keeper) -> None:
         """Store the files that the logs have brought."""
-        for follower in self._followers.values():
+        for job, follower in self._followers.items():
             while follower.artifacts:
-                await keeper.keep(follower.artifacts[0])
+                await keeper.keep(follower.artifacts[0], attempt=self._recorded(job).decision.index)
                 del follower.artifacts[0]
 
     async def stop(self) -> None:

@@ -1,7 +1,7 @@
 """What is kept of a run for its user and for its later attempts: dbt's artifacts and its parse cache, in ConfigMaps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -13,8 +13,16 @@ from dbt_operator.dbt.history import History
 from dbt_operator.dbt.run_results import NodeOutcome, run_results
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
-from dbt_operator.kube.resources import CONFIG_MAPS, Object
-from dbt_operator.pods.record import MANIFEST_FILE, file_config_map, results_patch
+from dbt_operator.kube.resources import CONFIG_MAPS, Object, owner_uids
+from dbt_operator.pods.files import (
+    MANIFEST_FILE,
+    RESULTS_FILE,
+    RESULTS_LIMIT,
+    File,
+    file_config_map,
+    file_patch,
+    kept_files,
+)
 from dbt_operator.pods.run import RunRef
 
 _log = structlog.get_logger(__name__)
@@ -26,22 +34,23 @@ class Keeper:
 
     run: RunRef
     client: Client
-    _stored: set[str] = field(default_factory=set)  # names of the ConfigMaps that are known to be there
+    artifacts: status.RunArtifacts | None = None  # as they were when something was stored here at last
 
-    async def keep(self, artifact: Artifact) -> None:
-        """Store a file that the producer has printed, unless a controller before us has done it."""
-        kept_for_user = artifact.name == "manifest.json"
-        name = names.artifacts_name(self.run.name) if kept_for_user else names.cache_name(self.run.name)
-        if name not in self._stored:
-            await self._create(name, {f"{artifact.name}.gz": artifact.content})
+    async def keep(self, artifact: Artifact, *, attempt: int) -> None:
+        """Store a file that the attempt of this index has printed, unless a later one has brought its own."""
+        file = File(key=f"{artifact.name}.gz", content=artifact.content, parsed_by=attempt)
+        if file.key == MANIFEST_FILE:
+            await self._keep_for_user(file)
+        else:
+            await self._store(names.cache_name(self.run.name), file)
 
     async def keep_results(
         self, *, history: History, views: Mapping[str, NodeView], spec: DbtRunSpec, started_at: datetime
-    ) -> status.RunArtifacts | None:
-        """Store the run_results.json of the whole run. Returns where, or None where there is nothing or no room."""
+    ) -> None:
+        """Store the run_results.json of the whole run, if anything was executed."""
         outcomes = _outcomes(history, views)
         if not outcomes:
-            return None
+            return
         first = next((state for state in history.attempts if state.dbt_version), history.attempts[0])
         results = run_results(
             outcomes=outcomes,
@@ -50,34 +59,48 @@ class Keeper:
             started_at=started_at,
             completed_at=self.client.now(),
             arguments=_arguments(spec),
+            limit=RESULTS_LIMIT,
         )
+        await self._keep_for_user(File(key=RESULTS_FILE, content=results))
+
+    async def _keep_for_user(self, file: File) -> None:
         name = names.artifacts_name(self.run.name)
-        if name not in self._stored:
-            await self._create(name, {})
-        try:
-            kept = await self.client.patch(
-                resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=results_patch(results)
+        config_map = await self._store(name, file)
+        if config_map is None:
+            return
+        kept = kept_files(config_map)
+        results, manifest = RESULTS_FILE in kept, MANIFEST_FILE in kept
+        self.artifacts = status.RunArtifacts(config_map=name, run_results=results, manifest=manifest)
+
+    async def _store(self, name: str, file: File) -> Object | None:
+        """The ConfigMap with the file in its place; None where there is none, or it is not to be had."""
+        while True:
+            try:
+                return await self._put(name, file)
+            except (ApiError, NameConflictError) as error:
+                if isinstance(error, ApiError) and error.conflict:
+                    continue  # another controller has put something in since it was read: what that was decides
+                if isinstance(error, ApiError) and error.transient:
+                    raise
+                _log.warning("a file of dbt's is not stored", config_map=name, file=file.key, error=str(error))
+                return None
+
+    async def _put(self, name: str, file: File) -> Object | None:
+        # Read first: where a quota of ConfigMaps is used up, creating one that is there already is refused as well.
+        found = await self.client.find(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name)
+        if found is None or self.run.uid not in owner_uids(found):
+            if file.content is None:
+                return None
+            manifest = file_config_map(run=self.run, name=name, file=file)
+            found, new = await self.client.create_or_adopt(
+                resource=CONFIG_MAPS, manifest=manifest, owner_uid=self.run.uid
             )
-        except ApiError as error:
-            if error.transient:
-                raise
-            _log.warning("run_results.json is not stored", error=str(error))
-            return None
-        return status.RunArtifacts(config_map=name, manifest=_has_manifest(kept))
-
-    async def _create(self, name: str, files: Mapping[str, bytes]) -> None:
-        manifest = file_config_map(run=self.run, name=name, files=files)
-        try:
-            await self.client.create_or_adopt(resource=CONFIG_MAPS, manifest=manifest, owner_uid=self.run.uid)
-        except (ApiError, NameConflictError) as error:
-            if isinstance(error, ApiError) and error.transient:
-                raise
-            _log.warning("a file of dbt's is not stored", config_map=name, error=str(error))
-        self._stored.add(name)
-
-
-def _has_manifest(config_map: Object) -> bool:
-    return MANIFEST_FILE in (config_map.get("binaryData") or {})
+            if new:
+                return found
+        patch = file_patch(found, file=file)
+        if patch is None:
+            return found
+        return await self.client.patch(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=patch)
 
 
 def _outcomes(history: History, views: Mapping[str, NodeView]) -> list[NodeOutcome]:

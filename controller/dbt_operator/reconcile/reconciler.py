@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from dbt_operator.api import names, status
+from dbt_operator.api import names
 from dbt_operator.api.conditions import Condition, run_conditions
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
@@ -73,7 +73,6 @@ class Reconciler:
         )
         self._remembers = False  # whether what a controller before this one has left was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
-        self._artifacts: status.RunArtifacts | None = None
         self._conditions: tuple[Condition, ...] | None = None  # as last written
         self._status_written = datetime.min.replace(tzinfo=UTC)
 
@@ -232,7 +231,7 @@ class Reconciler:
 
     async def _keep_results(self, plan: Plan, *, now: datetime) -> None:
         if self._cluster.spec is not None and plan.history.attempts:
-            self._artifacts = await self._keeper.keep_results(
+            await self._keeper.keep_results(
                 history=plan.history,
                 views=self._models.views,
                 spec=self._cluster.spec,
@@ -246,7 +245,7 @@ class Reconciler:
             record=record,
             conditions=record.conditions if self._conditions is None else self._conditions,
             views=self._models.views,
-            artifacts=self._artifacts,
+            artifacts=self._keeper.artifacts,
             handled_retry=self._handled,
             generation=self._cluster.generation,
             now=now,

@@ -32,6 +32,7 @@ class RunRecord:
     attempts: Mapping[str, status.RunAttempt]  # those whose Job was created, by its name
     handled_retry: str | None
     dbt: status.DbtInfo | None
+    artifacts: status.RunArtifacts | None
     ended: Outcome | None
 
 
@@ -45,6 +46,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
         attempts={attempt.name: attempt for attempt in before.attempts},
         handled_retry=before.handled_retry,
         dbt=before.dbt,
+        artifacts=before.artifacts,
         ended=_ended_as(before),
     )
 
@@ -68,7 +70,7 @@ def run_status(
     generation: int,
     now: datetime,
 ) -> status.DbtRunStatus:
-    """The status of a DbtRun."""
+    """The status of a DbtRun. `artifacts`: None where this controller has stored none: what the record says stands."""
     terminal = plan.phase.terminal
     states = plan.history.attempts
     message = plan.message if terminal else _progress_message(plan=plan, views=views)
@@ -94,7 +96,7 @@ def run_status(
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
         retries=max(len(plan.assessments) - 1, 0),
         handled_retry=handled_retry,
-        artifacts=artifacts,
+        artifacts=artifacts or record.artifacts,
         attempts=_attempts(plan.assessments, record=record),
     )
 

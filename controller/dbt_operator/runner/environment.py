@@ -77,10 +77,10 @@ def _keep_parse_cache(*, source: Path, target: Path) -> None:
             shutil.copyfile(source, target / PARSE_CACHE)
 
 
-def unpack_parse_cache(*, source: Path, target: Path) -> None:
+def unpack_parse_cache(*, source: Path, target: Path) -> bool:
     """Put the parse cache of an earlier attempt in place of any other; without one, or with a damaged one, dbt parses.
 
-    dbt checks itself whether the cache still holds, and whether it can be read.
+    dbt checks itself whether the cache still holds, and whether it can be read. Returns whether there is one.
     """
     with contextlib.suppress(OSError, EOFError, zlib.error):
         content = gzip.decompress(source.read_bytes())
@@ -88,3 +88,13 @@ def unpack_parse_cache(*, source: Path, target: Path) -> None:
         if content:
             target.mkdir(parents=True, exist_ok=True)
             (target / PARSE_CACHE).write_bytes(content)
+            os.utime(target / PARSE_CACHE, (0, 0))  # no file that dbt writes is so old
+            return True
+    return False
+
+
+def parse_cache_stands(*, target: Path) -> bool:
+    """Whether the parse cache is the one that was unpacked: dbt writes it anew when it has parsed anything at all."""
+    with contextlib.suppress(OSError):
+        return (target / PARSE_CACHE).stat().st_mtime == 0
+    return False

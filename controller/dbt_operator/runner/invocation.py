@@ -16,7 +16,7 @@ from dbt_operator.runner import environment, errors, graph, selection
 from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.events import Callback, Translator
-from dbt_operator.runner.options import PRODUCER, Options
+from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
@@ -78,18 +78,18 @@ class Invocations:
 
     def _run_nodes(self, cli: Any, command: Command) -> Outcome:
         target = _target_directory(cli=cli, command=command)
-        if self._options.parse_cache:
-            environment.unpack_parse_cache(source=Path(self._options.parse_cache), target=target)
+        cache = self._options.parse_cache
+        given = bool(cache) and environment.unpack_parse_cache(source=Path(cache), target=target)
         self.phase = "parse"
-        parsed = self._invoke(["parse", "--log-level", "none", *self._asking(cli, command, other="parse")])
+        parsed = self._invoke(["parse", *_quietly(cli, command, other="parse")])
         # The command would parse the same files with the same arguments, and fail in the same way.
         if parsed.exception is not None:
             return self._failure(parsed.exception)
         manifest = parsed.result
         # The manifest stays until the end: the garbage collector need not look through it again and again.
         gc.freeze()
-        if self._options.attempt_kind == PRODUCER:
-            self._artifacts.start(files=[target / name for name in (environment.PARSE_CACHE, "manifest.json")])
+        if not (given and environment.parse_cache_stands(target=target)):
+            self._print_files(manifest, target=target)
         self.phase = "list"
         if self._options.nodes:
             try:
@@ -100,10 +100,15 @@ class Invocations:
             self._tell_graph(cli, command, manifest)
         return self._execute(command, manifest=manifest)
 
-    def _asking(self, cli: Any, command: Command, *, other: str) -> list[str]:
-        # The manifest is written again by the command itself. Only a producer's is of use before that: to keep it.
-        needless = other == "ls" or self._options.attempt_kind != PRODUCER
-        return [*asking(cli=cli, command=command, other=other), *(["--no-write-json"] if needless else [])]
+    def _print_files(self, manifest: Any, *, target: Path) -> None:
+        """Print what this attempt has parsed, and no attempt before it."""
+        files = [target / environment.PARSE_CACHE]
+        try:
+            manifest.write(str(target / "manifest.json"))
+            files.append(target / "manifest.json")
+        except Exception as error:  # noqa: BLE001 - it is for the user: no reason to fail this attempt
+            self._output.event("RunnerWarning", {"message": f"manifest.json was not written: {error!r}"}, level="warn")
+        self._artifacts.start(files=files)
 
     def _execute(self, command: Command, *, manifest: Any) -> Outcome:
         self.phase = "execute" if manifest is not None else "start"
@@ -189,8 +194,7 @@ class Invocations:
         self._output.event("Hooks", graph.hooks(manifest=manifest))
 
     def _list(self, cli: Any, command: Command, manifest: Any) -> Any:
-        question = ["ls", "--log-level", "none", "--output", "json", "--output-keys", "unique_id"]
-        question += self._asking(cli, command, other="ls")
+        question = ["ls", "--output", "json", "--output-keys", "unique_id", *_quietly(cli, command, other="ls")]
         self._callback.follow(listening=False)
         # dbt 1.8 prints the list besides returning it.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -207,6 +211,11 @@ class Invocations:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
             self._output.event("SelectedNodes", part)
+
+
+def _quietly(cli: Any, command: Command, *, other: str) -> list[str]:
+    """Arguments for another command before the user's, which says and writes all that this one would, too."""
+    return ["--log-level", "none", *asking(cli=cli, command=command, other=other), "--no-write-json"]
 
 
 def _target_directory(*, cli: Any, command: Command) -> Path:

@@ -60,7 +60,11 @@ def of_struct(kind: type[Value]) -> Shape:
     assert isinstance(info, inspect.StructType)
     defaults = {field.encode_name: field.default for field in info.fields if field.default is not NODEFAULT}
     # Zero counts and the empty summary are defaults of Python only: they are always written.
-    told = {key: value.value for key, value in defaults.items() if isinstance(value, Enum)}
+    told = {
+        key: getattr(value, "value", value)
+        for key, value in defaults.items()
+        if isinstance(value, Enum) or value is True
+    }
     always = {key for key, value in defaults.items() if value == "" or (value == 0 and value is not None)}
     return {
         "type": "object",

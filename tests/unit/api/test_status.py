@@ -95,7 +95,7 @@ def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
         },
         "dbt": {"version": "1.11.16"},
         "retries": 1,
-        "artifacts": {"configMap": "a-artifacts", "manifest": False},
+        "artifacts": {"configMap": "a-artifacts", "runResults": True, "manifest": False},
         "attempts": [
             {"name": "a-producer-1", "kind": "Producer", "state": "Failed", "exitCode": 0, "logTime": "t"},
             {"name": "a-retry-nodes-1", "kind": "Retry", "state": "Running", "nodes": 3},

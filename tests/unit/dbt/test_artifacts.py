@@ -139,9 +139,13 @@ def test_a_line_without_a_sequence_number_was_printed_by_somebody_else() -> None
     assert _collected([*others, *_lines(MANIFEST, content)]) == [Artifact(name=MANIFEST, content=content)]
 
 
-def test_what_an_omitted_file_is_called_is_no_piece_of_it() -> None:
-    log = RunnerLog().add("ArtifactOmitted", {"name": MANIFEST, "size": 2_000_000, "limit": LARGEST})
-    assert _collected(log.lines) == []
+def test_a_file_that_is_left_out_is_said_to_be_so_once() -> None:
+    said = {"name": MANIFEST, "reason": "TooLarge", "size": 2_000_000, "limit": LARGEST}
+    (line,) = RunnerLog().add("ArtifactOmitted", said).lines[1:]
+    assert _collected([line, line]) == [Artifact(name=MANIFEST, content=None)]
+    (other,) = RunnerLog().add("ArtifactOmitted", {"name": "run_results.json"}).lines[1:]
+    forged = json.dumps({**json.loads(line), "seq": None}).encode()
+    assert _collected([other, forged]) == []
 
 
 def test_two_versions_of_a_file_do_not_mix() -> None:

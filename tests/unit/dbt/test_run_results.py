@@ -1,6 +1,8 @@
 """run_results.json as we write it, read by dbt itself and compared with what dbt writes."""
 
+import gzip
 import json
+import random
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,7 @@ def _outcomes(state: AttemptState) -> list[NodeOutcome]:
     ]
 
 
-def _written(outcomes: list[NodeOutcome], **arguments: Any) -> bytes:
+def _packed(outcomes: list[NodeOutcome], *, limit: int | None = None, **arguments: Any) -> bytes:
     return run_results(
         outcomes=outcomes,
         dbt_version="1.11.16",
@@ -37,7 +39,12 @@ def _written(outcomes: list[NodeOutcome], **arguments: Any) -> bytes:
         started_at=_STARTED,
         completed_at=_COMPLETED,
         arguments={**_BUILD, **arguments},
+        limit=limit,
     )
+
+
+def _written(outcomes: list[NodeOutcome], *, limit: int | None = None, **arguments: Any) -> bytes:
+    return gzip.decompress(_packed(outcomes, limit=limit, **arguments))
 
 
 def _results(document: bytes | str) -> Results:
@@ -61,20 +68,51 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
 """
 
 
-def test_dbt_reads_the_results_of_every_recorded_log(dbt_python: str, tmp_path: Path) -> None:
-    written = {name: _results(_written(_outcomes(closed(recorded(name))))) for name in RECORDED}
+def test_dbt_reads_the_results_of_every_recorded_log_in_full_and_in_their_poorest_form(
+    dbt_python: str, tmp_path: Path
+) -> None:
+    files: dict[str, bytes] = {}
     for name in RECORDED:
-        (tmp_path / f"{name}.json").write_bytes(_written(_outcomes(closed(recorded(name)))))
+        outcomes = _outcomes(closed(recorded(name)))
+        files |= {f"{name}.full": _written(outcomes), f"{name}.poorest": _written(outcomes, limit=0)}
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_bytes(content)
     process = subprocess.run(
         [dbt_python, "-c", _READER, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert process.returncode == 0, process.stderr
     read = {name: rest for name, *rest in map(json.loads, process.stdout.splitlines())}
-    assert read.keys() == written.keys()
+    assert read.keys() == files.keys()
     for name, (results, number, started) in read.items():
         assert number == len(results)
-        assert results == {one: [result["status"], result["message"]] for one, result in written[name].items()}
+        assert results == {one: [result["status"], result["message"]] for one, result in _results(files[name]).items()}
         assert started == "2026-11-20 17:00:00+00:00"
+    for name in RECORDED:
+        full, poorest = read[f"{name}.full"][0], read[f"{name}.poorest"][0]
+        assert poorest == {one: [status, None] for one, (status, _) in full.items()}
+
+
+def test_results_that_do_not_fit_lose_their_texts_before_their_figures_and_never_a_node() -> None:
+    chance = random.Random(1)  # noqa: S311 - not for secrets: what cannot be compressed
+    texts = {f"model.a.n{number}": chance.randbytes(500).hex() for number in range(1000)}
+    at = datetime(2026, 11, 20, 17, 0, 5, tzinfo=UTC)
+    nodes = [
+        NodeState(unique_id=one, phase=NodePhase.FAILED, status="error", message=text, started_at=at, finished_at=at)
+        for one, text in texts.items()
+    ]
+    outcomes = [NodeOutcome(node=node, phase=NodePhase.FAILED) for node in nodes]
+    full = _packed(outcomes)
+    assert _packed(outcomes, limit=len(full)) == full
+    shorter = _packed(outcomes, limit=len(full) - 1)
+    assert _packed(outcomes, limit=len(shorter)) == shorter
+    for one, result in _results(gzip.decompress(shorter)).items():
+        assert result["message"] == texts[one][:197] + "…"
+        assert result["timing"]
+    poorest = _packed(outcomes, limit=len(shorter) - 1)
+    assert len(poorest) < 20_000
+    assert {
+        one: (result["status"], result["message"]) for one, result in _results(gzip.decompress(poorest)).items()
+    } == dict.fromkeys(texts, ("error", None))
 
 
 def test_a_recorded_log_has_the_results_that_dbt_wrote_of_it() -> None:
@@ -263,15 +301,25 @@ _FILES = {
     "tests/warns.sql": "{{ config(severity='warn') }} select id from {{ ref('good') }}",
 }
 _AFTER = """
-import json, sys
+import json, pathlib, sys
+from dbt.artifacts.schemas.manifest import WritableManifest
 from dbt.cli.main import dbtRunner
 
 state, project, profiles = sys.argv[1:]
-where = ["--state", state, "--project-dir", project, "--profiles-dir", profiles]
-listed = dbtRunner().invoke(["ls", "--select", "result:error", "result:fail", "result:skipped", *where, "--quiet"])
-retried = dbtRunner().invoke(["retry", "--vars", "{column: id}", *where, "--quiet"])
+where = ["--state", state, "--project-dir", project, "--profiles-dir", profiles, "--quiet"]
+manifest = WritableManifest.read_and_check_versions(state + "/manifest.json")
+assert manifest.metadata.project_name == "small"
+
+def listed(*selectors):
+    return sorted(dbtRunner().invoke(["ls", "--select", *selectors, *where]).result)
+
+answer = {"failed": listed("result:error", "result:fail", "result:skipped"), "changed before": listed("state:modified")}
+child = pathlib.Path(project, "models", "child.sql")
+child.write_text(child.read_text() + " where id = 1")
+answer |= {"changed": listed("state:modified"), "both": listed("state:modified,result:skipped")}
+retried = dbtRunner().invoke(["retry", "--vars", "{column: id}", *where])
 results = {result.node.unique_id: str(result.status) for result in retried.result.results}
-print(json.dumps({"listed": sorted(listed.result), "retried": results, "exception": str(retried.exception)}))
+print(json.dumps({**answer, "retried": results, "exception": str(retried.exception)}))
 """
 
 
@@ -300,9 +348,16 @@ def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
     second = RunnerLog().run("test.small.finds_rows", "pass").finish(0).closed
     state = small.scratch / "state"
     state.mkdir()
-    asked = {"select": ["good+"], "exclude": ["tag:none"], "full_refresh": True, "fail_fast": False, "threads": 2}
+    asked: dict[str, Any] = {
+        "select": ["good+"],
+        "exclude": ["tag:none"],
+        "full_refresh": True,
+        "fail_fast": False,
+        "threads": 2,
+    }
     merged = _written([*_outcomes(first), *_outcomes(second)], **asked, vars={"other": 1})
     (state / "run_results.json").write_bytes(merged)
+    (state / "manifest.json").write_bytes(gzip.decompress(run.artifacts["manifest.json"]))
     process = subprocess.run(
         [small.python, "-c", _AFTER, str(state), str(small.path), str(small.path)],
         env=small.environment(database),
@@ -312,6 +367,8 @@ def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
     )
     assert process.returncode == 0, process.stderr + process.stdout
     answer = json.loads(process.stdout.splitlines()[-1])
-    assert answer["listed"] == ["small.bad", "small.child"]
+    assert answer["failed"] == ["small.bad", "small.child"]
+    assert answer["changed before"] == []
+    assert answer["changed"] == answer["both"] == ["small.child"]
     executed = {one: status for one, status in answer["retried"].items() if not one.startswith("operation.")}
     assert executed == {"model.small.bad": "success", "model.small.child": "success"}, answer

@@ -89,3 +89,9 @@ def test_what_was_seen_of_a_pod_stays_when_it_is_gone() -> None:
 def test_retries_count_the_attempts_after_the_first() -> None:
     assert status(attempt(1, live=True))["retries"] == 0
     assert status(attempt(1, live=True), attempt(2, live=True))["retries"] == 1
+
+
+def test_where_artifacts_are_kept_is_carried_on_by_a_controller_that_has_stored_none() -> None:
+    kept = {"configMap": "nightly-artifacts", "runResults": False, "manifest": True}
+    assert status(attempt(1, live=True), before={"artifacts": kept})["artifacts"] == kept
+    assert "artifacts" not in status(attempt(1, live=True))

@@ -119,7 +119,7 @@ def test_hooks_are_counted_and_can_tell_a_retry_from_the_producer(attempted: Att
     assert retry.finished["invocation_id"] in audited
 
 
-def test_only_the_producer_prints_its_files(attempted: Attempted, retry: Run) -> None:
+def test_a_retry_that_parses_nothing_new_prints_no_files(attempted: Attempted, retry: Run) -> None:
     assert set(attempted.run.artifacts) == {"partial_parse.msgpack", "manifest.json"}
     assert retry.artifacts == {}
 

@@ -1,0 +1,81 @@
+"""The ConfigMaps that hold dbt's files: its artifacts, for the user, and its parse cache, for later attempts.
+
+What an attempt has parsed takes the place of what an earlier one has parsed, as its image may be another; attempts
+that parse nothing new print nothing. The index of the attempt stands beside the file: an older attempt whose log is
+read once more, or by another controller, changes nothing.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dbt_operator.api import names
+from dbt_operator.pods.run import RunRef, child_config_map
+
+CACHE_FILE = "partial_parse.msgpack.gz"
+MANIFEST_FILE = "manifest.json.gz"
+RESULTS_FILE = "run_results.json.gz"
+
+RESULTS_LIMIT = 960 * 1024
+# What Kubernetes allows for all files of a ConfigMap together, before they are encoded.
+_ROOM = 1024 * 1024
+_PARSED_BY = f"{names.GROUP}/parsed-by"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file to be kept, compressed; without content: what there is of an earlier attempt is not to be kept any more.
+
+    `parsed_by`: the index of the attempt that has parsed it; None: it is of the whole run.
+    """
+
+    key: str
+    content: bytes | None
+    parsed_by: int | None = None
+
+
+def file_config_map(*, run: RunRef, name: str, file: File) -> dict[str, Any]:
+    """The ConfigMap of a file."""
+    manifest = child_config_map(run, name=name)
+    manifest["metadata"] |= _marked(file)
+    return manifest | {"binaryData": {file.key: _encoded(file)}}
+
+
+def file_patch(config_map: Mapping[str, Any], *, file: File) -> dict[str, Any] | None:
+    """The patch that puts a file into a ConfigMap; None where it has that of the same attempt, or of a later one.
+
+    Where not everything fits the manifest is left out: dbt can make that again at any time, and the results never. The
+    server refuses the patch when another controller has changed the ConfigMap since it was read.
+    """
+    if file.parsed_by is not None and file.parsed_by <= _parsed_by(config_map):
+        return None
+    others = sum(len(base64.b64decode(data)) for key, data in _contents(config_map).items() if key != file.key)
+    changes = {file.key: _encoded(file)}
+    if others + len(file.content or b"") > _ROOM:
+        changes[MANIFEST_FILE] = None
+    version = {"resourceVersion": config_map["metadata"]["resourceVersion"]}
+    return {"metadata": version | _marked(file), "binaryData": changes}
+
+
+def kept_files(config_map: Mapping[str, Any]) -> frozenset[str]:
+    """The keys of the files that a ConfigMap has."""
+    return frozenset(_contents(config_map))
+
+
+def _contents(config_map: Mapping[str, Any]) -> Mapping[str, str]:
+    contents: Mapping[str, str] = config_map.get("binaryData") or {}
+    return contents
+
+
+def _marked(file: File) -> dict[str, Any]:
+    return {} if file.parsed_by is None else {"annotations": {_PARSED_BY: str(file.parsed_by)}}
+
+
+def _parsed_by(config_map: Mapping[str, Any]) -> int:
+    said: str = (config_map["metadata"].get("annotations") or {}).get(_PARSED_BY, "")
+    return int(said) if said.isdecimal() else 0
+
+
+def _encoded(file: File) -> str | None:
+    return None if file.content is None else base64.b64encode(file.content).decode()

@@ -1,0 +1,130 @@
+"""dbt's files of a run, kept by a real API server: those of the newest attempt, and the results before all others."""
+
+import asyncio
+import base64
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.spec import DbtRunSpec, parse_run_spec
+from dbt_operator.api.status import RunArtifacts
+from dbt_operator.dbt.artifacts import LARGEST, Artifact
+from dbt_operator.dbt.fold import close
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import AttemptState, Ending, NodeState
+from dbt_operator.dbt.view import node_views
+from dbt_operator.kube.client import Client
+from dbt_operator.kube.resources import CONFIG_MAPS
+from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.keep import Keeper
+from tests.conftest import Kubectl
+from tests.contract.crd_copies import RUN_SPEC
+from tests.contract.held_runs import apply_crds, held_run
+
+SPEC: DbtRunSpec = parse_run_spec(RUN_SPEC)
+ARTIFACTS, CACHE = "nightly-artifacts", "nightly-parse-cache"
+
+
+@pytest.fixture
+async def client(kubeconfig: Path) -> AsyncIterator[Client]:
+    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
+    apply_crds(kubectl)
+    with held_run(kubectl, namespace) as held:
+        yield held
+
+
+def manifest(content: bytes | None) -> Artifact:
+    return Artifact(name="manifest.json", content=content)
+
+
+async def kept(run: RunRef, client: Client, name: str = ARTIFACTS) -> dict[str, bytes]:
+    found = await client.get(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
+    return {key: base64.b64decode(data) for key, data in found.get("binaryData", {}).items()}
+
+
+async def keep_results(keeper: Keeper, *, nodes: int) -> None:
+    """Keep the results of a run whose nodes failed with messages that cannot be compressed: a quarter of a KiB each."""
+    chance = random.Random(1)  # noqa: S311 - not for secrets: what cannot be compressed
+    failed = [
+        NodeState(
+            unique_id=f"model.a.n{one}", phase=NodePhase.FAILED, status="error", message=chance.randbytes(256).hex()
+        )
+        for one in range(nodes)
+    ]
+    state = close(state=AttemptState(nodes={node.unique_id: node for node in failed}), ending=Ending.COMPLETED)
+    await keeper.keep_results(
+        history=History(attempts=(state,)),
+        views=node_views(state=state),
+        spec=SPEC,
+        started_at=keeper.client.now(),
+    )
+
+
+async def test_what_a_later_attempt_has_parsed_takes_the_place_of_what_was_there(run: RunRef, client: Client) -> None:
+    keeper = Keeper(run=run, client=client)
+    await keeper.keep(manifest(b"old"), attempt=1)
+    await keeper.keep(Artifact(name="partial_parse.msgpack", content=b"old"), attempt=1)
+    await keeper.keep(manifest(b"new"), attempt=3)
+    # Another controller reads the log of the first attempt once more.
+    await Keeper(run=run, client=client).keep(manifest(b"old"), attempt=1)
+    assert await kept(run, client) == {"manifest.json.gz": b"new"}
+    assert await kept(run, client, CACHE) == {"partial_parse.msgpack.gz": b"old"}
+    assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=False, manifest=True)
+
+
+async def test_of_two_controllers_at_once_the_one_with_the_later_attempt_has_the_word(
+    run: RunRef, client: Client
+) -> None:
+    one, other = Keeper(run=run, client=client), Keeper(run=run, client=client)
+    for attempt in range(1, 20, 2):
+        older, newer = manifest(b"%d" % attempt), manifest(b"%d" % (attempt + 1))
+        await asyncio.gather(other.keep(newer, attempt=attempt + 1), one.keep(older, attempt=attempt))
+        assert await kept(run, client) == {"manifest.json.gz": newer.content}
+
+
+async def test_results_are_kept_also_where_the_manifest_leaves_no_room_for_them(run: RunRef, client: Client) -> None:
+    keeper = Keeper(run=run, client=client)
+    largest = manifest(random.Random(2).randbytes(LARGEST))  # noqa: S311 - not for secrets: the same in each run
+    await keeper.keep(largest, attempt=1)
+    await keep_results(keeper, nodes=10)
+    assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=True, manifest=True)
+    assert (await kept(run, client)).keys() == {"manifest.json.gz", "run_results.json.gz"}
+    await keep_results(keeper, nodes=1000)
+    assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=True, manifest=False)
+    assert (await kept(run, client)).keys() == {"run_results.json.gz"}
+    await keeper.keep(manifest(b"small"), attempt=2)
+    assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=True, manifest=True)
+
+
+async def test_results_that_do_not_fit_by_themselves_are_kept_with_shorter_texts(run: RunRef, client: Client) -> None:
+    keeper = Keeper(run=run, client=client)
+    await keep_results(keeper, nodes=5000)
+    assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=True, manifest=False)
+
+
+async def test_where_a_later_attempt_leaves_its_manifest_out_there_is_none(run: RunRef, client: Client) -> None:
+    keeper = Keeper(run=run, client=client)
+    await keeper.keep(manifest(None), attempt=1)
+    assert keeper.artifacts is None
+    await keeper.keep(manifest(b"old"), attempt=2)
+    await keeper.keep(manifest(None), attempt=3)
+    assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=False, manifest=False)
+    assert await kept(run, client) == {}
+
+
+async def test_a_config_map_of_somebody_elses_is_left_alone(run: RunRef, client: Client) -> None:
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ARTIFACTS, "namespace": run.namespace}}
+    await client.create(resource=CONFIG_MAPS, manifest=theirs)
+    keeper = Keeper(run=run, client=client)
+    await keeper.keep(manifest(b"ours"), attempt=1)
+    await keep_results(keeper, nodes=1)
+    assert keeper.artifacts is None
+    assert await kept(run, client) == {}
