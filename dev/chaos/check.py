@@ -22,6 +22,7 @@ READ_WITHIN = timedelta(seconds=1)
 RECOVERY = timedelta(seconds=25)
 """How long after a disturbance the operator may still be on its way back: the kubelet waits before it restarts it."""
 GOOD = ("success", "pass", "warn", "no-op")
+BAD = ("error", "fail", "partial success", "runtime error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,12 @@ def examine(evidence: Evidence, plan: Plan) -> Findings:
 
     again_rightly = {node for kind, node, _ in again if kind == "renewed"} | plan.nulls.keys()
     return Findings(
-        wrong=(*_run(evidence, plan), *_nodes(evidence, plan, again=again_rightly), *_reports(evidence)),
+        wrong=(
+            *_run(evidence, plan),
+            *_nodes(evidence, plan, again=again_rightly),
+            *_reports(evidence),
+            *_results(evidence),
+        ),
         lost=tuple(_lost(evidence)),
         doubled=called("doubled"),
         overlapped=tuple(
@@ -156,6 +162,21 @@ def _reports(evidence: Evidence) -> Iterator[str]:
             yield f"{name} is Succeeded, and dbt never said so"
         if not shown == passed == len(tests):
             yield f"{name} is Succeeded and shows {shown} of {len(tests)} tests as passed; dbt said so of {passed}"
+
+
+def _results(evidence: Evidence) -> Iterator[str]:
+    """The objects against the results of the whole run that are kept for dbt's readers."""
+    results = evidence.results
+    for model in evidence.models:
+        phase, status = _phase(model), results.get(model["spec"]["uniqueId"])
+        tests = {results.get(test["uniqueId"]) for test in model["spec"].get("tests", ())}
+        agree = {
+            "Succeeded": status in GOOD and not tests & set(BAD),
+            "Failed": status in BAD or bool(tests & set(BAD)),
+            "Skipped": status == "skipped",
+        }
+        if not agree.get(phase, True):
+            yield f"{model['spec']['name']} is {phase}, and in run_results.json {status}, its tests {tests or 'none'}"
 
 
 def _lost(evidence: Evidence) -> Iterator[str]:

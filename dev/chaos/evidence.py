@@ -53,6 +53,7 @@ class Evidence:
     """All that the check looks at.
 
     run, models: as the API shows them at the end; finished: invocations that came to an end of their own;
+    results: the status of each node in the run_results.json that the run has kept;
     gone: invocations whose pod does not exist any more, or whose log was rotated; live: pods that still have a process;
     disturbed: from when until when something was wrong with the operator, or with what it reads logs through.
     """
@@ -63,6 +64,7 @@ class Evidence:
     executions: Sequence[Execution]
     reports: Sequence[Report]
     stored: Stored
+    results: Mapping[str, str]
     finished: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     live: Sequence[str] = ()

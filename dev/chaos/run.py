@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import time
 import uuid
@@ -10,7 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from dbt_operator.api.names import GATE
+from dbt_operator.api.names import GATE, artifacts_name
+from dbt_operator.pods.files import RESULTS_FILE
 from dev.chaos.check import Findings, examine
 from dev.chaos.cluster import ChaosCluster, ChaosError, dump
 from dev.chaos.evidence import Evidence
@@ -136,6 +139,14 @@ def _lives(pod: Mapping[str, Any]) -> bool:
     return pod["status"].get("phase") in ("Pending", "Running") and not any("terminated" in state for state in states)
 
 
+def _kept_results(cluster: ChaosCluster, namespace: str) -> dict[str, str]:
+    """The status of each node in the run_results.json of the run; none where it has kept no such file."""
+    find = ("get", "configmap", artifacts_name(RUN), "-n", namespace, "--ignore-not-found", "-o", "json")
+    packed = json.loads(cluster.kubectl(*find) or "{}").get("binaryData", {}).get(RESULTS_FILE)
+    results = json.loads(gzip.decompress(base64.b64decode(packed)))["results"] if packed else []
+    return {str(result["unique_id"]): str(result["status"]) for result in results}
+
+
 def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) -> Evidence:
     namespace = observer.namespace
     pods = cluster.pods(namespace, f"dbt-operator.io/run={RUN}")
@@ -147,6 +158,7 @@ def _collect(cluster: ChaosCluster, warehouse: Warehouse, observer: Observer) ->
         executions=warehouse.executions(),
         reports=tuple(observer.logs.reports),
         stored=observer.stored,
+        results=_kept_results(cluster, namespace),
         finished=frozenset(observer.logs.finished),
         gone=frozenset(one for one, pod in logs.pods.items() if pod not in left or pod in logs.rotated),
         disturbed=tuple(cluster.disturbed.copy().items()),

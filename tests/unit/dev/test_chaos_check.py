@@ -58,6 +58,7 @@ def _good() -> Evidence:
         executions=[Execution(node=name, at=_at(2), invocation=FIRST) for name in NAMES],
         reports=[_report(name) for name in NAMES],
         stored=Stored(since=dict.fromkeys(NAMES, _at(3)), lost_again={}),
+        results={f"model.chaos.{name}": "success" for name in NAMES},
         finished=frozenset({FIRST}),
     )
 
@@ -116,6 +117,11 @@ def test_nothing_is_wrong_with_a_good_run() -> None:
         (
             replace(_good(), stored=Stored(since={}, lost_again={NODE: "Pending (None)"})),
             f"{NODE} was shown as Succeeded, and then as Pending",
+        ),
+        (replace(_good(), results={}), f"{NODE} is Succeeded, and in run_results.json None"),
+        (
+            replace(_good(), results={**_good().results, f"model.chaos.{NODE}": "error"}),
+            f"{NODE} is Succeeded, and in run_results.json error",
         ),
         (_tested(passed=1, said="fail"), f"{NODE} is Succeeded and shows 1 of 1 tests as passed; dbt said so of 0"),
         (_tested(passed=0, said="pass"), f"{NODE} is Succeeded and shows 0 of 1 tests as passed; dbt said so of 1"),
