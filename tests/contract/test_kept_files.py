@@ -90,6 +90,8 @@ async def test_of_two_controllers_at_once_the_one_with_the_later_attempt_has_the
         assert await kept(run, client) == {"manifest.json.gz": newer.content}
 
 
+# The client hands aiohttp a text of more than 1 MiB in one piece; it is sent to a socket in memory, in no time.
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 async def test_results_are_kept_also_where_the_manifest_leaves_no_room_for_them(run: RunRef, client: Client) -> None:
     keeper = Keeper(run=run, client=client)
     largest = manifest(random.Random(2).randbytes(LARGEST))  # noqa: S311 - not for secrets: the same in each run
