@@ -23,6 +23,10 @@ _RANKS = {NodePhase.PENDING: 0, NodePhase.RUNNING: 1}
 _TURNS_A_SECOND = 60
 _CALLS_IN_TEN_SECONDS = {"create": 40}
 _ALL_CALLS_IN_TEN_SECONDS = 400
+# What an operator does once for an attempt, or for what a person asks for; again where the call has failed.
+_ACTIONS = ("start", "record", "create", "choose", "release", "seal", "handled", "stop", "expire")
+_MOST_ACTIONS = 3
+_REFUSED_EVERY_MS = 5000  # a Job that a quota refuses is tried again
 
 
 class Checks:
@@ -41,6 +45,7 @@ class Checks:
         self._decisions = DecisionChecks(world=world, scenario=scenario, warehouse=warehouse, oracle=self.oracle)
         self._endings = EndingChecks(scenario=scenario, warehouse=warehouse, oracle=self.oracle)
         self._recent: Counter[tuple[str, int]] = Counter()
+        self._calls: Counter[str] = Counter()  # less those that have failed
         self._states: dict[tuple[str, str], AttemptState] = {}
         self._history: History | None = None
         self._successes: set[str] = set()
@@ -74,11 +79,24 @@ class Checks:
 
     def called(self, what: str) -> None:
         """A call of the API."""
+        self._calls[what] += 1
         period = self._world.ms // 10_000
         for name, most in (("all", _ALL_CALLS_IN_TEN_SECONDS), (what, _CALLS_IN_TEN_SECONDS.get(what))):
             self._recent[(name, period)] += 1
             if most is not None and self._recent[(name, period)] > most:
                 broken("no hot loop", f"more than {most} calls ({name}) within ten seconds")
+
+    def failed(self, what: str) -> None:
+        """A call had no good answer."""
+        self._calls[what] -= 1
+
+    def bounded(self, *, operators: int) -> None:
+        """The run is over: so many operators have done no more for it than there was to do."""
+        once = len(self._cluster.records) + self.requests + 1
+        for what in _ACTIONS:
+            most = _MOST_ACTIONS * once * operators + (self._world.ms // _REFUSED_EVERY_MS if what == "create" else 0)
+            if self._calls[what] > most:
+                broken("no hot loop", f"{self._calls[what]} times {what}, for which there were {once} reasons")
 
     def planned(self, operator: str, observation: Observation, plan: Plan) -> None:
         """A plan was made."""

@@ -228,12 +228,14 @@ class Loop:
         failing = chance.random() < scenario.api_errors
         if failing and chance.random() < 0.5:
             self._say(f"{what} failed")
+            self._checks.failed(what)
             raise ApiError
         answer = call()
         if chance.random() < scenario.crashes:
             raise Died
         if failing:
             self._say(f"{what} was done, but failed")
+            self._checks.failed(what)
             raise ApiError
         return answer
 

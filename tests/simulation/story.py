@@ -77,6 +77,7 @@ class Story:
             status = self.cluster.status
             said = f"{status.phase} {status.reason}: {status.message}"
             broken("it comes to an end", f"after {limit / 1000:.0f} s the run is {said}")
+        self.checks.bounded(operators=self._born)
         if self.cluster.exists and not self._resting():
             self._check_end()
 
