@@ -439,10 +439,11 @@ class Loop:
         self.wake()
 
     def _record(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+        if not plan.record:
+            return
         before = len(self._sealed)
-        # Read without a delay or an error, which the call that records has: so that seeds keep their courses.
-        for index in [index for index in self._decisions if index not in self._sealed] if plan.record else ():
-            self._take(self._cluster.records[index])
+        for index in [index for index in self._decisions if index not in self._sealed]:
+            yield from self._read(index)
         if len(self._sealed) > before:
             self._say("another one has sealed")
             self.wake()
