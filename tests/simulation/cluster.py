@@ -17,6 +17,8 @@ from tests.simulation.scenario import FATES, Scenario
 from tests.simulation.warehouse import Warehouse
 from tests.simulation.world import World, broken
 
+_HEARD = 0.7  # how often the watch shows an operator in what state a pod was when it went
+
 
 class Refused(Exception):  # noqa: N818 - an answer of the API
     """The API does not take the Job."""
@@ -386,7 +388,7 @@ class Cluster:
         del self.pods[pod.name]
         self._say(f"pod {pod.name} is gone")
         for mourner in list(self.mourners):
-            if self._gone.random() < self.world.odds.heard:
+            if self._gone.random() < _HEARD:
                 delay = self._gone.choice((0, 1, 20, 300))
                 self.world.later(delay, partial(mourner, pod.job.name, pod.facts(self.world)))
         over = pod.job.complete or pod.job.failed or pod.job.suspended

@@ -11,6 +11,8 @@ from tests.simulation.project import TESTS
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
 from tests.simulation.world import World
 
+_EARLY = 0.3  # how often a query comes back before dbt says that it has cancelled it, if it ever says so
+
 
 class Process:
     """One process, from its start to its end. `log`: complete lines; a kill may leave a piece of one after them."""
@@ -363,7 +365,7 @@ class Process:
         if not self.log:
             self._print("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "attempt": "a", "run_uid": "u"})
         self._print("CancelRequested", {"signal": "SIGTERM"})
-        early = [one for one in self.running if self._early.random() < self.world.odds.early]
+        early = [one for one in self.running if self._early.random() < _EARLY]
         for one in early:
             self._later(1, partial(self._come_back, one))
         unnamed = [one for one in early if self._early.random() < 0.5]  # the connection has an earlier node's name

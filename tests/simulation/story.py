@@ -10,7 +10,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.controller import Operator
 from tests.simulation.scenario import Scenario, draw_scenario
 from tests.simulation.warehouse import Warehouse
-from tests.simulation.world import Odds, Violation, World, broken
+from tests.simulation.world import Violation, World, broken
 
 _STEPS = 200_000
 
@@ -31,10 +31,8 @@ class Report:
 class Story:
     """The world of one seed, with its people."""
 
-    def __init__(
-        self, *, seed: int, tracing: bool = False, scenario: Scenario | None = None, odds: Odds | None = None
-    ) -> None:
-        self.world = World(seed=seed, tracing=tracing, odds=odds or Odds())
+    def __init__(self, *, seed: int, tracing: bool = False, scenario: Scenario | None = None) -> None:
+        self.world = World(seed=seed, tracing=tracing)
         self.scenario = scenario if scenario is not None else draw_scenario(self.world)
         self.warehouse = Warehouse(self.scenario.project, down=list(self.scenario.down))
         self.cluster = Cluster(world=self.world, scenario=self.scenario, warehouse=self.warehouse)

@@ -2,7 +2,6 @@
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import NoReturn
@@ -23,25 +22,14 @@ def broken(rule: str, message: str) -> NoReturn:
     raise Violation(rule, message)
 
 
-@dataclass(frozen=True)
-class Odds:
-    """In which part of the cases something happens. What came later is without effect on older stories at 0."""
-
-    heard: float = 0.7  # the watch shows an operator in what state a pod was when it went
-    early: float = 0.3  # a query comes back before dbt says that it has cancelled it, if it ever says so
-
-
-OLD = Odds(heard=0.0, early=0.0)
-
-
 class World:
     """A clock in milliseconds, and what is to happen when.
 
     Every part draws from a stream of chance of its own, so that a change in one part leaves the others as they were.
     """
 
-    def __init__(self, *, seed: int, tracing: bool, odds: Odds) -> None:
-        self.seed, self.odds = seed, odds
+    def __init__(self, *, seed: int, tracing: bool) -> None:
+        self.seed = seed
         self.ms = 0
         self.tracing = tracing
         self.lines: list[str] = []

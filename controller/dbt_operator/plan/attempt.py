@@ -126,8 +126,7 @@ class Attempt:
     @property
     def existed(self) -> bool:
         """Whether its Job is known to have been created, by whatever it has left."""
-        seen = self.job is not None or self.pod is not None
-        return self.created or seen or self.log.ended or bool(self.log.state.events)
+        return self.created or self.job is not None or self.pod is not None or self.released
 
     @property
     def released(self) -> bool:

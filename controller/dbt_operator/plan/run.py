@@ -127,7 +127,7 @@ def plan_run(observation: Observation) -> Plan:
     start_deadline = observation.rules.start_deadline
     assessments = tuple(
         assess(attempt, now=observation.now, start_deadline=start_deadline, asked=asked)
-        for attempt in _with_evidence(observation.attempts)
+        for attempt in observation.attempts
     )
     unsealed = tuple(each for each in assessments if not each.live and each.attempt.sealed is None)
     if unsealed:
@@ -150,18 +150,6 @@ def plan_run(observation: Observation) -> Plan:
     shown = _shown(situation, to_come, decisions)
     plan = _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
     return replace(plan, release=tuple(each.attempt.name for each in situation.live if each.attempt.to_release))
-
-
-def _with_evidence(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    """The attempts, with what one of them tells about another.
-
-    Nothing is decided after an attempt at the whole run that has not been heard of: one that others follow had a Job,
-    even if the controller that created it died before it could say so, and the Job is gone. It is not created again.
-    """
-    return tuple(
-        replace(one, created=True) if one.whole and one is not attempts[-1] and not one.created else one
-        for one in attempts
-    )
 
 
 def _situation(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:
