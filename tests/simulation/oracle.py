@@ -93,6 +93,8 @@ class Oracle:
         self.told[decision.index] = told
         if process is None:
             return
+        if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
+            broken("the right reason", f"{decision.name} is called {sealed.outcome.reason}, and was killed")
         told.begun = frozenset(node for line, node in process.starts if line <= position)
         told.words = {node: word for line, node, word in process.reports if line <= position}
         for one, word in told.words.items():

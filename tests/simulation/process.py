@@ -38,6 +38,7 @@ class Process:
         self._number = number
         self.nodes = nodes
         self.alive = True
+        self.crashed = False
         self.log: list[bytes] = []
         self.piece = b""  # the beginning of a line that was never ended
         self.reports: list[tuple[int, str, str]] = []  # line, node, word: what was printed about ends of nodes
@@ -235,6 +236,7 @@ class Process:
     def crash(self) -> None:
         """The process ends by itself, without its record."""
         self.kill()
+        self.crashed = True
         self._exited(1)
 
     def _skip(self, one: str) -> None:
