@@ -86,3 +86,14 @@ def test_a_pod_that_needs_too_much_memory_is_named_so(cluster: Cluster) -> None:
     cluster.create_run(podTemplate={"spec": {"containers": [{"name": "dbt", **limits}]}})
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", "OOMKilled"), status["message"]
+
+
+def test_a_record_that_somebody_has_changed_holds_the_run_up_until_it_is_deleted(cluster: Cluster) -> None:
+    cluster.create_run(vars={"pause_seconds": 3})
+    cluster.wait_for_nodes("Running")
+    record = ("configmap", "shop-attempt-1", "-n", cluster.namespace)
+    cluster.kubectl("annotate", *record, "--overwrite", "dbt-operator.io/decision=nonsense")
+    cluster.until("an Event", lambda: "RecordUnreadable" in [event["reason"] for event in cluster.events()])
+    assert "completionTime" not in cluster.run()["status"]
+    cluster.kubectl("delete", *record)
+    assert cluster.wait_for_end()["phase"] == "Succeeded", cluster.run()["status"]["message"]

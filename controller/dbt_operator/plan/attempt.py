@@ -139,8 +139,9 @@ class Attempt:
     def to_release(self) -> bool:
         """Whether its pod may be scheduled, and nobody has said so to Kubernetes yet."""
         pod = self.pod
-        waits = pod is not None and pod.held and not pod.deleting
-        return waits and (self.release is None or (pod is not None and pod.uid == self.release.pod))
+        if pod is None or pod.deleting or not pod.held:
+            return False
+        return self.release is None or pod.uid == self.release.pod
 
     @property
     def whole(self) -> bool:
