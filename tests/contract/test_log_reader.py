@@ -281,6 +281,26 @@ async def test_a_log_that_was_removed_is_not_taken_for_an_empty_one(faults: tupl
     assert (end.reason, end.message) == (EndReason.UNREADABLE, words.decode())
 
 
+@pytest.mark.parametrize("heard", [b"", b"2026-11-20T17:11:13.219457123Z one\n2026-11-20T17:11:14.2194"])
+async def test_an_answer_that_ends_early_is_not_taken_for_the_whole_log(
+    faults: tuple[FaultServer, Client], heard: bytes
+) -> None:
+    """As the API server passes it on when its own connection to the kubelet breaks."""
+    server, client = faults
+    server.objects[POD] = pod_in_state(terminated={"exitCode": 0})
+    log = b"2026-11-20T17:11:13.219457123Z one\n2026-11-20T17:11:14.219457123Z two\n"
+    answers = iter([heard, heard])  # while it was followed, and when the container had ended
+
+    def fault(request: web.Request) -> web.Response | None:
+        return web.Response(body=next(answers, log)) if request.path.endswith("/log") else None
+
+    server.fault = fault
+    sink = Sink()
+    end = await read(client, "n", sink, patience=HASTE)
+    assert (end.reason, end.exit_code) == (EndReason.TERMINATED, 0)
+    assert {b"one", b"two"} <= set(sink.lines)
+
+
 async def test_a_running_container_is_never_given_up(faults: tuple[FaultServer, Client]) -> None:
     server, client = faults
     server.objects[POD] = pod_in_state(running={})

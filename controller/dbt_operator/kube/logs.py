@@ -163,14 +163,23 @@ class LogReader:
         return True
 
     async def _finish(self, state: ContainerState) -> Ended:
-        """The container has ended: read from the last position to the end of the file, which now stays where it is."""
+        """The container has ended: read from the last position to the end of the file, which now stays where it is.
+
+        Where the connection between the API server and the kubelet breaks, the answer ends as if it were whole. So the
+        end of the file is where another read brings nothing more.
+        """
         deadline = time.monotonic() + self._patience.give_up
-        delay = self._patience.first
+        delay, whole = self._patience.first, False
         while True:
+            before = self._lines
             error = await self._read(follow=False, final=True)
+            if self._removed:
+                return self._ended(EndReason.UNREADABLE, state, message=self._removed.decode(errors="replace"))
+            if error is None and whole and self._lines == before:
+                return self._ended(EndReason.TERMINATED, state)
             if error is None:
-                reason = EndReason.UNREADABLE if self._removed else EndReason.TERMINATED
-                return self._ended(reason, state, message=self._removed.decode(errors="replace"))
+                whole = True
+                continue
             if _not_started(error) and state.exit_code is None:
                 return self._ended(EndReason.TERMINATED, state)  # it ended before it had begun: there is no log
             if await self._ask_pod() is None:

@@ -140,8 +140,9 @@ def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asse
         )
     if not attempt.log.ended:
         return _draining(attempt)
-    if attempt.log.gone and attempt.log.state.finished is None:
-        # That the process ended by itself is seen, and dbt's last words are among what was lost with the pod.
+    if (attempt.log.gone or pod.deleting) and attempt.log.state.finished is None:
+        # That the process ended by itself is seen, and dbt's last words are among what was lost with the pod. The
+        # log of one that is being taken away may have been taken away while it was read, and look whole.
         return _lost(attempt, message="it was deleted before its log was read", asked=asked)
     return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
 

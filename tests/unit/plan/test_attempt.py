@@ -203,6 +203,7 @@ def test_last_words_that_were_lost_with_their_pod_are_not_missed(pod: PodFacts, 
     """A pod that is deleted by force ends by itself, with its exit code to see, and its log goes at once."""
     read = log(*lines.EXECUTING, ended=True)
     assert assessed(attempt(job=JOB, pod=pod, log=replace(read, gone=True))).reason is reason
+    assert assessed(attempt(job=JOB, pod=replace(pod, deleting=True), log=read)).reason is reason
     assert assessed(attempt(job=JOB, pod=ended(exit_code=2), log=read)).reason is RunReason.RUNNER_FAILED
 
 
