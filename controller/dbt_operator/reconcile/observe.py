@@ -108,13 +108,14 @@ def unlisted(run: Object) -> Cluster:
     return Cluster(run=run, record=run_record(run), spec=spec, invalid=invalid, jobs={}, pods={})
 
 
-async def observe(*, client: Client, run: Object) -> Cluster:
-    """What the cluster shows of a DbtRun."""
+async def observe(*, client: Client, known: Cluster) -> Cluster:
+    """What the cluster shows of a DbtRun, besides the run itself."""
+    run = known.run
     namespace, mine = run["metadata"]["namespace"], {names.LABEL_RUN_UID: run["metadata"]["uid"]}
     jobs = await client.list(resource=JOBS, namespace=namespace, labels=mine)
     pods = _by_job(await client.list(resource=PODS, namespace=namespace, labels=mine))
     return replace(
-        unlisted(run),
+        known,
         jobs={job["metadata"]["name"]: await _job_facts(client, job, pods=pods) for job in jobs},
         pods={name: tuple([await _pod_facts(client, pod) for pod in several]) for name, several in pods.items()},
     )

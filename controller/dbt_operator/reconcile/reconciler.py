@@ -80,9 +80,9 @@ class Reconciler:
 
     async def look(self, run: Object) -> None:
         """Look at what there is of the run."""
-        await self._attempts.read_records(ended=unlisted(run).record.ended is not None)
-        cluster = await observe(client=self._client, run=run)
-        self._cluster = self._attempts.look(cluster)
+        known = unlisted(run)
+        await self._attempts.read_records(ended=known.record.ended is not None)
+        self._cluster = self._attempts.look(await observe(client=self._client, known=known))
         if not self._remembers:
             await self._remember()
         await self._attempts.follow()
