@@ -6,7 +6,7 @@ from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.api.spec import ConcurrencyPolicy
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState
-from dbt_operator.dbt.view import node_views
+from dbt_operator.dbt.view import views_of
 from dbt_operator.plan.run import Observation, Plan, plan_run
 from tests.simulation.cluster import Cluster, Status
 from tests.simulation.decisions import DecisionChecks
@@ -159,15 +159,12 @@ class Checks:
         same = before is not None and (before.pending, len(before.attempts)) == (history.pending, len(history.attempts))
         if same and before is not None and all(map(_is, before.attempts, history.attempts)):
             return
-        for one, view in node_views(state=history).items():
-            if view.phase is NodePhase.SUCCEEDED and one in self._project.executables and not self._reported(one):
+        reports = (report for process in self._warehouse.processes for report in process.reports)
+        self._successes.update(node for _, node, word in reports if word in GOOD)
+        unsaid = [one for one in self._project.executables if one not in self._successes]
+        for one, view in views_of(state=history, unique_ids=unsaid).items():
+            if view.phase is NodePhase.SUCCEEDED:
                 broken("green only when reported", f"{one} is shown as {view.reason}, which no dbt has said")
-
-    def _reported(self, one: str) -> bool:
-        if one not in self._successes:
-            reports = (report for process in self._warehouse.processes for report in process.reports)
-            self._successes.update(node for _, node, word in reports if word in GOOD)
-        return one in self._successes
 
     @property
     def attempts_allowed(self) -> int:

@@ -1,5 +1,7 @@
 """What has to be true of a decision at the moment at which it is made."""
 
+from collections.abc import Collection
+
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.run import Observation, Plan
@@ -34,6 +36,7 @@ class DecisionChecks:
             self._alone(plan, decision, one)
         if decision.kind is AttemptKind.RETRY and not decision.requests:
             self._retried(observation, decision, heard)
+            self._rebuilt(plan, decision, heard)
 
     def _restarts(self, decision: Decision) -> None:
         """Lost pods are made up for as often as the rules say, unless a person asks for more."""
@@ -101,6 +104,21 @@ class DecisionChecks:
             excuses.append(f"{one} has to wait until {earliest}")
         broken("retries by the rules", f"{decision.name} retries {sorted(decision.nodes or ())}: {excuses}")
 
+    def _rebuilt(self, plan: Plan, decision: Decision, heard: Heard) -> None:
+        """A test that found rows finds them again, unless what it tests is built before it."""
+        project, nodes = self._project, decision.nodes or frozenset()
+        for test in sorted(one for one in nodes if one.startswith("test.")):
+            failed_in = [index for index, words in heard.words.items() if words.get(test) in (*BAD, "bad")]
+            failed = self._failed(test, failed_in)
+            tested = [one for one in project.tested(test) if one in project.executables]
+            if failed is None or failed.word != "fail" or not tested or not nodes.isdisjoint(project.parents[test]):
+                continue
+            models = (one for one in project.executables if project.nodes[one].kind not in TESTS)
+            below = [one for one in models if any(project.reads(one, above) for above in tested)]
+            held_back = {one: failed_in for one in below if test in project.ahead[one]}
+            if not any(_built_or_to_come(one, plan, heard, but=held_back.get(one, ())) for one in below):
+                broken("rebuilt before it is tested again", f"{decision.name} has {test} without {tested}")
+
     def _failed(self, one: str, failed_in: list[int]) -> Execution | None:
         """The last failure of a node that was heard of, as it really happened."""
         jobs = {self._oracle.cluster.records[index].decision.name for index in failed_in}
@@ -110,3 +128,16 @@ class DecisionChecks:
             if each.node == one and each.word in BAD and each.process.job in jobs
         ]
         return failed[-1] if failed else None
+
+
+def _built_or_to_come(one: str, plan: Plan, heard: Heard, *, but: Collection[int]) -> bool:
+    """Whether a node was built, or may be yet by an attempt other than these."""
+    if heard.last(one)[1] in GOOD:
+        return True
+    return any(
+        each.attempt.covers(one)
+        and (each.live or not each.gone)
+        and (each.attempt.decision is None or each.attempt.decision.index not in but)
+        and (one not in each.state.nodes or not each.state.nodes[one].phase.terminal)
+        for each in plan.assessments
+    )

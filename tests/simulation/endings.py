@@ -62,7 +62,9 @@ class EndingChecks:
             self._failure(words, status)
 
     def _unreached(self, words: dict[str, str]) -> None:
-        """That the warehouse was not reached is the reason only where something was left undone for that."""
+        """That the warehouse was not reached is the reason only where something was left undone for that, or may be."""
+        if self._project.end_hooks and self._cut_short():
+            return
         for one, word in words.items():
             had = [told for told in self._oracle.recent if told.decision.nodes is None or one in told.decision.nodes]
             if word not in GOOD and had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED:
@@ -114,8 +116,12 @@ class EndingChecks:
     def _failure(self, words: dict[str, str], status: Status) -> None:
         if not _done(words):
             self._nothing_left(words, status)
-        elif not (self._project.end_hooks and self._oracle.recent and self._last_ended().sealed.outcome.reason in LOST):
+        elif not (self._project.end_hooks and self._oracle.recent and self._cut_short()):
             broken("the right phase", f"all nodes succeeded, yet the run is {status.phase}: {status.message}")
+
+    def _cut_short(self) -> bool:
+        """Whether it may be that the last hooks were never executed."""
+        return self._last_ended().sealed.outcome.reason in LOST | {RunReason.CONNECTION_FAILED}
 
     def _nothing_left(self, words: dict[str, str], status: Status) -> None:
         """A run does not give up while its rules allow another attempt."""

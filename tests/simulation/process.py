@@ -12,6 +12,7 @@ from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
 from tests.simulation.world import World
 
 _EARLY = 0.3  # how often a query comes back before dbt says that it has cancelled it, if it ever says so
+_REFUSED = 0.03  # how often dbt cannot connect once more after its nodes, which it does whether there are hooks or not
 
 
 class Process:
@@ -52,6 +53,7 @@ class Process:
         self._cancelling = False
         self._ending = False
         self._early = world.chance(f"queries that come back early in {job}")
+        self._refused = world.chance(f"connections that are refused at the end of {job}")
         warehouse.processes.append(self)
         self._later(chance.randint(200, 1500), self._boot)
 
@@ -101,6 +103,10 @@ class Process:
         self.todo = {one: None for one in project.nodes if one in chosen}
         self._later(self._chance.randint(50, 800), self._execute)
 
+    def _unreached(self) -> None:
+        text = "Database Error\n  could not connect to server: Connection refused"
+        self._finish(code=2, error={"kind": "connection", "message": text}, phase="execute")
+
     def _chosen(self) -> frozenset[str]:
         project = self._project
         if self.nodes is None:
@@ -114,8 +120,7 @@ class Process:
         project = self._project
         if not self._warehouse.reachable(self.world.ms):
             self.todo.clear()
-            text = "Database Error\n  could not connect to server: Connection refused"
-            self._finish(code=2, error={"kind": "connection", "message": text}, phase="execute")
+            self._unreached()
             return
         self._print(
             "ConcurrencyLine", {"num_threads": project.threads, "target_name": "dev", "node_count": len(self.todo)}
@@ -297,6 +302,9 @@ class Process:
 
     def _end_of_nodes(self, *, failed: bool, never_begun: list[str] | None = None) -> None:
         self.todo.clear()
+        if not self._warehouse.reachable(self.world.ms) or self._refused.random() < _REFUSED:
+            self._unreached()
+            return
         if self._project.end_hooks:
             good = _nth(self._project.end_hook, self._number)
             self._hook("on-run-end", "success" if good else "error")

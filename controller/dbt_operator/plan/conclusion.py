@@ -59,7 +59,7 @@ def _unfinished(situation: Situation) -> Outcome | None:
     for each in reversed(situation.recent):
         outcome = each.outcome
         if outcome is not None and outcome.reason not in LOST | STOPPED:
-            unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each)
+            unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each) and not _cut_off_at_the_end(each)
             if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, ledger, later=later)):
                 said = wording.said_at_the_end(each.attempt.name, outcome.message, situation)
                 return replace(outcome, message=said)
@@ -71,6 +71,12 @@ def _all_succeeded(assessment: Assessment) -> bool:
     """Whether every node of the attempt succeeded: if dbt calls that a failure, there is one that nobody sees."""
     nodes = assessment.state.nodes.values()
     return bool(nodes) and all(node.phase is NodePhase.SUCCEEDED for node in nodes)
+
+
+def _cut_off_at_the_end(assessment: Assessment) -> bool:
+    """Whether dbt did not reach the warehouse any more after its last node, all of which had succeeded."""
+    outcome = assessment.outcome
+    return outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED and _all_succeeded(assessment)
 
 
 def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
@@ -103,15 +109,16 @@ def _last_ended(situation: Situation) -> Assessment:
 
 
 def _finished_although_lost(situation: Situation, history: History) -> Outcome | None:
-    """dbt had reported the end of every node before its pod was lost, or it was stopped: only its last word is missing.
+    """dbt had reported the end of every node before its pod or the warehouse was lost, or it was stopped.
 
     The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
-    some is not called successful.
+    some is not called successful. Where there are none nothing was left to do: some adapters connect once more all the
+    same, and a dbt that cannot ends with an error.
     """
     ledger, last = situation.ledger, _last_ended(situation)
     if ledger is None or last.outcome is None or not ledger.standings:
         return None
-    interrupted = last.outcome.reason in LOST or last.outcome.reason in STOPPED
+    interrupted = last.outcome.reason in LOST | STOPPED or _cut_off_at_the_end(last)
     unfinished = (Standing.OPEN, Standing.BUSY)
     if not interrupted or any(standing in unfinished for standing in ledger.standings.values()):
         return None
@@ -121,8 +128,9 @@ def _finished_although_lost(situation: Situation, history: History) -> Outcome |
     hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
     finished = last.state.finished
     if hooks == 0 or (finished is not None and finished.success):
-        return replace(outcome, message=f"{outcome.message} The pod was lost after that.")
-    unsure = "All nodes succeeded, but dbt was stopped before it said that the project's on-run-end hooks have run."
+        what = "warehouse" if _cut_off_at_the_end(last) else "pod"
+        return replace(outcome, message=f"{outcome.message} The {what} was lost after that.")
+    unsure = "All nodes succeeded, but dbt did not come to say that the project's on-run-end hooks have run."
     wished = last.outcome.reason in RESTING | {RunReason.CANCELLED}  # which is no way to have failed
     reason = RunReason.HOOK_FAILED if wished else last.outcome.reason
-    return Outcome(phase=RunPhase.FAILED, reason=reason, message=unsure)
+    return Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{unsure} {last.outcome.message}")

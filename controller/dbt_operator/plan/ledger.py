@@ -121,9 +121,10 @@ class Ledger:
         """Whether something else that was built from these nodes is done, or at work.
 
         To build them again would leave that behind: on some warehouses the views among it are dropped with the table.
+        What an attempt has not come to yet, and will skip when it does, is neither.
         """
-        below = self.graph.descendants(*unique_ids)
-        return any(self.standings.get(one) in (Standing.DONE, Standing.BUSY) for one in below if not is_test(one))
+        below = (one for one in self.graph.descendants(*unique_ids) if not is_test(one))
+        return any(self.standings.get(one) is Standing.DONE or one in self.at_work for one in below)
 
     def around(self, nodes: Collection[str]) -> frozenset[str]:
         """The nodes, all that they read and all that reads them, directly or through what was built from it.

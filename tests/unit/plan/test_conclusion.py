@@ -35,6 +35,41 @@ def test_where_hooks_may_have_been_lost_with_the_pod_the_run_is_not_called_succe
     assert run.shows("orders") is NodePhase.SUCCEEDED
 
 
+def cut_off_after_the_last_node(*, end_hooks: int | None) -> Story:
+    """A run whose dbt does not reach the warehouse any more after its last node, with or without hooks there."""
+    run = Story(model("orders"), model("report", "orders"), end_hooks=end_hooks)
+    run["Producer"].starts().reports(orders="success", report="success").gives_up("connection", "Connection refused")
+    return run
+
+
+def test_a_warehouse_that_is_lost_after_the_last_node_makes_no_difference_without_hooks_at_the_end() -> None:
+    run = cut_off_after_the_last_node(end_hooks=0)
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+    assert run.message() == "2 nodes succeeded. The warehouse was lost after that."
+
+
+@pytest.mark.parametrize("end_hooks", [2, None])
+def test_where_it_was_lost_before_the_hooks_at_the_end_the_run_failed_for_that(end_hooks: int | None) -> None:
+    run = cut_off_after_the_last_node(end_hooks=end_hooks)
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.CONNECTION_FAILED)
+    assert "on-run-end" in run.message()
+    assert "Connection refused" in run.message()
+
+
+@pytest.mark.parametrize("end_hooks", [0, 1])
+def test_nor_does_it_make_one_where_a_later_attempt_has_run_to_its_end(end_hooks: int) -> None:
+    run = Story(model("orders"), model("report", "orders"), end_hooks=end_hooks)
+    run["Producer"].builds(orders="error: deadlock", report="skipped")
+    run.later(seconds=10)
+    run["Retry orders"].starts().reports(orders="success").gives_up("connection", "Connection refused")
+    assert run.later(seconds=10) == ["Resume report"]
+    run["Resume report"].builds()
+    run.next()
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+
+
 def test_hooks_that_a_retry_has_run_before_are_not_those_of_the_producer() -> None:
     run = Story(model("orders"), model("other"), end_hooks=1)
     run["Producer"].starts().reports(orders="error: deadlock", other="running")

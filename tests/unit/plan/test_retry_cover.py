@@ -72,6 +72,21 @@ def test_a_node_whose_test_found_rows_is_built_again_with_all_its_tests() -> Non
     assert run.reason() is RunReason.ALL_SUCCEEDED
 
 
+def test_a_node_is_built_again_for_its_test_also_before_dbt_has_skipped_what_that_held_back() -> None:
+    # dbt skips the report when its turn comes, which is after the stock; until then it is nobody's, and not built.
+    nodes = (model("orders"), data_test("positive", "orders"), model("stock"), model("report", "orders", "stock"))
+    run = Story(*nodes, on=TESTS)
+    run["Producer"].starts().reports(orders="success", positive="fail: Got 3 results", stock="running")
+    assert run.later(seconds=10) == ["Retry orders positive"]
+
+
+def test_nor_does_it_matter_that_the_process_which_would_skip_that_may_still_be_alive() -> None:
+    nodes = (model("orders"), data_test("positive", "orders"), model("stock"), model("report", "orders", "stock"))
+    run = Story(*nodes, on=TESTS)
+    run["Producer"].starts().reports(orders="success", positive="fail: Got 3 results", stock="running").vanishes()
+    assert run.later(seconds=10) == ["Retry orders positive"]
+
+
 def test_what_a_test_found_does_not_speak_for_what_is_built_again() -> None:
     run = Story(model("orders"), data_test("positive", "orders"), model("other"), on=TESTS)
     run["Producer"].starts().reports(orders="success", positive="fail: Got 3 results", other="running")
