@@ -1,10 +1,14 @@
-"""The contract tests need an API server that nobody restarts meanwhile."""
+"""What the contract tests share; and an API server that nobody restarts meanwhile, which they need."""
 
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import CLUSTER
+from dbt_operator.kube.client import Client
+from dbt_operator.pods.run import RunRef
+from tests.conftest import CLUSTER, Kubectl
+from tests.contract.held_runs import apply_crds, held_run
 from tests.e2e.turns import Turns
 
 TURNS = Turns(CLUSTER / "cluster-turns")
@@ -20,3 +24,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         TURNS.give_back()
+
+
+@pytest.fixture
+async def client(kubeconfig: Path) -> AsyncIterator[Client]:
+    """The operator's own client, connected to the cluster."""
+    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
+    """A DbtRun that no operator touches."""
+    apply_crds(kubectl)
+    with held_run(kubectl, namespace) as held:
+        yield held

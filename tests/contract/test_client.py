@@ -22,12 +22,6 @@ QUICK = RetryPolicy(attempts=4, initial=0.01, longest=0.02, longest_retry_after=
 
 
 @pytest.fixture
-async def client(kubeconfig: Path) -> AsyncIterator[Client]:
-    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
-        yield connected
-
-
-@pytest.fixture
 async def faults(tmp_path: Path) -> AsyncIterator[tuple[FaultServer, Client]]:
     async with (
         fault_server(tmp_path) as (server, path),

@@ -1,11 +1,9 @@
 """Creating an attempt on a real API server: once, whoever tries how often, and what a refusal means for the run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from dbt_operator.api.phases import AttemptKind
@@ -16,24 +14,10 @@ from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.creation import Creation, create_attempt
 from tests.conftest import Kubectl
-from tests.contract.held_runs import apply_crds, held_run
 from tests.unit.pods.test_pod_template import spec
 
 PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
 NOWHERE = {"spec": {"nodeSelector": {"no": "such-node"}}}  # its pod never starts
-
-
-@pytest.fixture
-async def client(kubeconfig: Path) -> AsyncIterator[Client]:
-    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
-        yield connected
-
-
-@pytest.fixture
-def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
-    apply_crds(kubectl)
-    with held_run(kubectl, namespace) as held:
-        yield held
 
 
 async def create(client: Client, run: RunRef, **template: Any) -> Creation:

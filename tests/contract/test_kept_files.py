@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,25 +18,10 @@ from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.keep import Keeper
-from tests.conftest import Kubectl
 from tests.contract.crd_copies import RUN_SPEC
-from tests.contract.held_runs import apply_crds, held_run
 
 SPEC: DbtRunSpec = parse_run_spec(RUN_SPEC)
 ARTIFACTS, CACHE = "nightly-artifacts", "nightly-parse-cache"
-
-
-@pytest.fixture
-async def client(kubeconfig: Path) -> AsyncIterator[Client]:
-    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
-        yield connected
-
-
-@pytest.fixture
-def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
-    apply_crds(kubectl)
-    with held_run(kubectl, namespace) as held:
-        yield held
 
 
 def manifest(content: bytes | None) -> Artifact:

@@ -85,12 +85,6 @@ def assert_exactly(sink: Sink, seed: int, size: int) -> None:
     assert digest(sink.lines) == digest(expected)
 
 
-@pytest.fixture
-async def client(kubeconfig: Path) -> AsyncIterator[Client]:
-    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
-        yield connected
-
-
 async def start_pod(client: Client, namespace: str, *command: str, name: str = "printer") -> str:
     """Start a pod with a container `main` and return its uid."""
     container = {"name": "main", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": list(command)}

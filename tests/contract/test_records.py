@@ -1,9 +1,7 @@
 """The log of a run's decisions, kept by a real API server: decided once, sealed once, read by whoever comes next."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +18,6 @@ from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, R
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.records import Records, UnreadableRecordError
-from tests.conftest import Kubectl
-from tests.contract.held_runs import apply_crds, held_run
 from tests.unit.plan import lines
 from tests.unit.plan.given import POD
 from tests.unit.plan.lines import MODEL, SEED
@@ -37,19 +33,6 @@ RETRY = Decision(
 ANOTHER = replace(POD, name="nightly-producer-1-fghij", uid="another")
 FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
 LOST = Outcome(phase=RunPhase.FAILED, reason=RunReason.POD_LOST, message="The pod ended before dbt did.")
-
-
-@pytest.fixture
-async def client(kubeconfig: Path) -> AsyncIterator[Client]:
-    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
-        yield connected
-
-
-@pytest.fixture
-def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
-    apply_crds(kubectl)
-    with held_run(kubectl, namespace) as held:
-        yield held
 
 
 def ended(decision: Decision, outcome: Outcome) -> Assessment:

@@ -26,12 +26,6 @@ def crds(kubectl: Kubectl) -> None:
     kubectl("wait", "--for=condition=Established", "crd/dbtmodels.dbt-operator.io", "--timeout=30s")
 
 
-@pytest.fixture
-async def client(kubeconfig: Path) -> AsyncIterator[Client]:
-    async with await Client.connect(kubeconfig=str(kubeconfig)) as connected:
-        yield connected
-
-
 @asynccontextmanager
 async def running(writer: StatusWriter) -> AsyncIterator[StatusWriter]:
     task = asyncio.create_task(writer.run())
