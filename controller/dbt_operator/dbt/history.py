@@ -51,7 +51,15 @@ class History:
             return None if node is None else Word(self.attempts[0], node, 0)
         if is_test(unique_id):
             return self._word_of_test(unique_id)
-        return next(self._words(unique_id, phases=_SPOKEN), None) or next(self._words(unique_id), None)
+        silent = None
+        for index in range(len(self.attempts) - 1, -1, -1):
+            node = self.attempts[index].nodes.get(unique_id)
+            if node is None:
+                continue
+            if node.phase is not NodePhase.PENDING:
+                return Word(self.attempts[index], node, index)
+            silent = silent or Word(self.attempts[index], node, index)
+        return silent
 
     def unique_ids(self) -> Iterator[str]:
         """Every node that an attempt has mentioned, once."""

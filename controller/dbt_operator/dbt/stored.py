@@ -25,6 +25,9 @@ _HINTS = get_type_hints(AttemptState)
 _TABLES = frozenset({"nodes", "graph"})
 _DERIVED = frozenset({"failures"})  # the nodes whose phase says so
 _PLAIN = tuple(one.name for one in fields(AttemptState) if one.name not in _TABLES | _DERIVED)
+_DEFAULTS: Mapping[type[msgspec.Struct], Sequence[tuple[str, object]]] = {
+    kind: tuple((one.name, one.default) for one in msgspec.structs.fields(kind)) for kind in (NodeState, GraphNode)
+}
 _Row = TypeVar("_Row", bound=msgspec.Struct)
 
 
@@ -106,10 +109,10 @@ def _columns(kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> Mapp
     """The values of these rows by field; null stands for the field's default."""
     rows = list(rows)
     columns = {}
-    for one in msgspec.structs.fields(kind):
-        column = [None if (value := getattr(row, one.name)) == one.default else value for row in rows]
+    for name, default in _DEFAULTS[kind]:
+        column = [None if (value := getattr(row, name)) == default else value for row in rows]
         if any(value is not None for value in column):
-            columns[one.name] = column
+            columns[name] = column
     return columns
 
 

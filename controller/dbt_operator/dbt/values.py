@@ -27,6 +27,8 @@ def sequence(value: object) -> list[object]:
 
 def clean(text: str, *, limit: int = TEXT_LIMIT) -> str:
     """A text fit to be stored and shown: no colours, no control characters, no half characters, not too long."""
+    if len(text) <= limit and text.isprintable():  # as nearly all are
+        return text
     if len(text) > 2 * limit:  # before the expressions run over it; colours may take a part of it
         text = text[: 2 * limit]
     if "\x1b" in text:

@@ -10,7 +10,7 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History
 from dbt_operator.plan import run_text as wording
-from dbt_operator.plan.attempt import Assessment, history_of_run
+from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import LOST, RESTING, STOPPED, Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
 from dbt_operator.plan.situation import Situation
@@ -32,7 +32,7 @@ def conclude_run(situation: Situation) -> Outcome:
     last = situation.assessments[-1]
     if last.outcome is None:
         raise ValueError("a run with a live attempt has no outcome")
-    history = history_of_run(situation.assessments)
+    history = situation.history
     finished = _finished_although_lost(situation, history)
     if finished is not None:
         return finished

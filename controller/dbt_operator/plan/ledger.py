@@ -16,7 +16,7 @@ from dbt_operator.dbt.errors import cause_of
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
 from dbt_operator.dbt.history import BEGUN, History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
-from dbt_operator.plan.attempt import Assessment, history_of_run
+from dbt_operator.plan.attempt import Assessment
 
 # A pod that was lost, or never came up, says nothing about the nodes: the work is taken up again.
 LOST = frozenset(
@@ -137,14 +137,14 @@ class Ledger:
 
 
 def ledger_of(
-    *, assessments: Sequence[Assessment], since: int, lingering: Container[int] = frozenset()
+    *, assessments: Sequence[Assessment], history: History, since: int, lingering: Container[int] = frozenset()
 ) -> Ledger | None:
     """Where the nodes stand after these attempts; None while no attempt has said what is selected.
 
+    `history`: that of these attempts.
     `since`: the first attempt of the present episode, from 0. Failures before it are forgiven.
     `lingering`: those that have ended for us and whose process may still be alive, from 0.
     """
-    history = history_of_run(assessments)
     graph = history.graph
     if graph is None:
         return None

@@ -56,7 +56,7 @@ class Observation:
     ended_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What should be.
 
@@ -66,16 +66,16 @@ class Plan:
     """
 
     start: bool
-    seal: tuple[Assessment, ...]  # attempts whose end is to be stored; nothing else is decided before that
-    record: tuple[Decision, ...]  # new attempts
-    create: tuple[str, ...]  # names of attempts whose Job should exist
-    release: tuple[str, ...]  # names of attempts whose pod may be scheduled
+    seal: tuple[Assessment, ...] = ()  # attempts whose end is to be stored; nothing else is decided before that
+    record: tuple[Decision, ...] = ()  # new attempts
+    create: tuple[str, ...] = ()  # names of attempts whose Job should exist
+    release: tuple[str, ...] = ()  # names of attempts whose pod may be scheduled
     assessments: tuple[Assessment, ...]
     history: History
     phase: RunPhase
     reason: RunReason
     message: str
-    stop: tuple[str, ...]  # names of Jobs that must not live on
+    stop: tuple[str, ...] = ()  # names of Jobs that must not live on
     wake_at: datetime
     handled: tuple[Request, ...] = ()  # requests that are answered
     answers_later: bool = False  # the run has ended, and a request is answered as soon as its last process is gone
@@ -148,20 +148,26 @@ def plan_run(observation: Observation) -> Plan:
         outcome = conclude_run(situation)
         return _ended(observation, assessments=assessments, outcome=outcome, reply=reply)
     shown = _shown(situation, to_come, decisions)
-    plan = _live(observation, situation, to_come, shown=shown, decisions=decisions, handled=reply.handled)
-    return replace(plan, release=tuple(each.attempt.name for each in situation.live if each.attempt.to_release))
+    release = tuple(each.attempt.name for each in situation.live if each.attempt.to_release)
+    return _live(
+        observation, situation, to_come, shown=shown, decisions=decisions, release=release, handled=reply.handled
+    )
 
 
 def _situation(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:
     episode = episode_of(assessments)
     grace = observation.rules.retry.grace
     lingering = lingering_of(assessments, now=observation.now, grace=grace)
+    history = history_of_run(assessments)
     needed = _needs_ledger(assessments)
     return Situation(
         run=observation.run,
         now=observation.now,
         assessments=assessments,
-        ledger=ledger_of(assessments=assessments, since=episode.since, lingering=lingering) if needed else None,
+        history=history,
+        ledger=ledger_of(assessments=assessments, history=history, since=episode.since, lingering=lingering)
+        if needed
+        else None,
         lingering=lingering,
         episode=episode,
         rules=observation.rules.retry,
@@ -178,15 +184,11 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
     return Plan(
         start=False,
         seal=unsealed,
-        record=(),
-        create=(),
-        release=(),
         assessments=assessments,
         history=history_of_run(assessments),
         phase=RunPhase.RUNNING,
         reason=RunReason.FINISHING,
         message="An attempt has ended; what it did is being stored.",
-        stop=(),
         wake_at=observation.now,
     )
 
@@ -244,7 +246,7 @@ def _stopping(observation: Observation, situation: Situation, *, asked: Outcome,
     if to_come.over and not (stopped and asked.reason is not RunReason.SUSPENDED):
         return _ended(observation, assessments=situation.assessments, outcome=conclude_run(situation))
     if asked.reason is RunReason.SUSPENDED:
-        message = wording.suspended(history_of_run(situation.assessments))
+        message = wording.suspended(situation.history)
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
         return _live(observation, situation, to_come, shown=shown)
     outcome = Outcome(phase=asked.phase, reason=asked.reason, message=wording.stopped(asked.message, situation))
@@ -258,18 +260,19 @@ def _live(
     *,
     shown: _Shown,
     decisions: tuple[Decision, ...] = (),
+    release: tuple[str, ...] = (),
     handled: tuple[Request, ...] = (),
 ) -> Plan:
     assessments = situation.assessments
+    pending = _pending(situation, to_come)
     absent = (each for each in situation.live if each.stage is Stage.ABSENT or _refused(each))
     return Plan(
         start=not observation.started,
-        seal=(),
         record=decisions if observation.started else (),
         create=tuple(each.attempt.name for each in absent) if observation.started else (),
-        release=(),
+        release=release,
         assessments=assessments,
-        history=history_of_run(assessments, pending=_pending(situation, to_come)),
+        history=replace(situation.history, pending=pending) if pending else situation.history,
         phase=shown.phase,
         reason=shown.reason,
         message=shown.message,
@@ -316,7 +319,7 @@ def _pending(situation: Situation, to_come: Next) -> frozenset[str]:
     ledger = situation.ledger
     if ledger is None or (len(situation.assessments) == 1 and situation.live):
         return frozenset()
-    history = history_of_run(situation.assessments)
+    history = situation.history
     return frozenset(
         unique_id
         for unique_id, standing in ledger.standings.items()
@@ -357,10 +360,6 @@ def _ended(
     expiry = None if rules.ttl is None else (ended_at or observation.now) + rules.ttl
     return Plan(
         start=not observation.started,
-        seal=(),
-        record=(),
-        create=(),
-        release=(),
         assessments=assessments,
         history=history_of_run(assessments),
         phase=outcome.phase,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import node_counts, node_views
-from dbt_operator.plan.attempt import Assessment, Decision, history_of_run
+from dbt_operator.plan.attempt import Assessment, Decision
 from dbt_operator.plan.repair import Next
 from dbt_operator.plan.situation import Situation
 
@@ -34,7 +34,7 @@ def said_at_the_end(name: str, message: str, situation: Situation) -> str:
 
 
 def _progress(situation: Situation) -> str:
-    history = history_of_run(situation.assessments)
+    history = situation.history
     counts = node_counts(views=node_views(state=history)) if history.attempts else None
     if counts is None or not counts.total:
         return ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.dbt.history import History
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import Ledger, was_lost
 
@@ -56,6 +57,7 @@ class Situation:
     run: str
     now: datetime
     assessments: tuple[Assessment, ...]
+    history: History
     ledger: Ledger | None
     episode: Episode
     rules: RetryRules
@@ -95,12 +97,13 @@ class Situation:
         Together are those whose container had started when the loss before was noted. As clocks may differ, no more
         are believed to have been so than can live at the same time: otherwise a run might be taken up for ever.
         """
+        lost = self.lost
         count, noted = 0, None
-        for each in sorted(self.lost, key=lambda one: one.ended_at or self.now):
+        for each in sorted(lost, key=lambda one: one.ended_at or self.now):
             started = each.attempt.started
             if noted is None or started is None or started >= noted:
                 count, noted = count + 1, each.ended_at
-        return max(count, -(-len(self.lost) // (self.rules.parallelism + 1)))
+        return max(count, -(-len(lost) // (self.rules.parallelism + 1)))
 
     @property
     def restarts_used_up(self) -> bool:

@@ -7,7 +7,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Stage, history_of_run
 from dbt_operator.plan.ledger import Ledger, Standing, ledger_of, rebuilt
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.dbt.logs import RunnerLog, data_test, model, unit_test
@@ -32,7 +32,7 @@ def live(log: RunnerLog, *, nodes: frozenset[str] | None = None, state: AttemptS
 
 
 def ledger(*assessments: Assessment, since: int = 0) -> Ledger:
-    found = ledger_of(assessments=assessments, since=since)
+    found = ledger_of(assessments=assessments, history=history_of_run(assessments), since=since)
     assert found is not None
     return found
 
@@ -47,7 +47,8 @@ def chain() -> RunnerLog:
 
 
 def test_nothing_is_known_before_dbt_has_said_what_is_selected() -> None:
-    assert ledger_of(assessments=[live(RunnerLog())], since=0) is None
+    silent = [live(RunnerLog())]
+    assert ledger_of(assessments=silent, history=history_of_run(silent), since=0) is None
 
 
 def test_a_live_attempt_has_all_that_it_has_not_brought_to_an_end() -> None:

@@ -30,16 +30,11 @@ def attempt(index: int, *, live: bool, created: bool = True, **facts: Any) -> As
 def status(*assessments: Assessment, before: dict[str, Any] | None = None) -> dict[str, Any]:
     plan = Plan(
         start=False,
-        seal=(),
-        record=(),
-        create=(),
-        release=(),
         assessments=assessments,
         history=History(attempts=tuple(each.state for each in assessments)),
         phase=RunPhase.RETRYING,
         reason=RunReason.RETRYING_NODES,
         message="dbt tries orders again.",
-        stop=(),
         wake_at=given.NOW + timedelta(seconds=30),
     )
     record = run_record({"status": before or {}})
