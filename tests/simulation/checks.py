@@ -8,9 +8,10 @@ from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import views_of
 from dbt_operator.plan.run import Observation, Plan, plan_run
-from tests.simulation.cluster import Cluster, Status
+from tests.simulation.cluster import Cluster
 from tests.simulation.decisions import DecisionChecks
 from tests.simulation.endings import EndingChecks
+from tests.simulation.objects import Status
 from tests.simulation.oracle import Oracle
 from tests.simulation.process import Process
 from tests.simulation.project import Project

@@ -7,7 +7,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.run import Plan
-from tests.simulation.cluster import Status
+from tests.simulation.objects import Status
 from tests.simulation.oracle import KINDS, LOST, Oracle, Told
 from tests.simulation.project import Project
 from tests.simulation.scenario import Scenario

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.plan.attempt import LogFacts
-from tests.simulation.cluster import Pod
+from tests.simulation.objects import Pod
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:
-    from tests.simulation.controller import Operator
+    from tests.simulation.operator import Operator
 
 _PATIENCE = 3  # failures to read the log of a container that has ended
 

@@ -7,7 +7,7 @@ from functools import partial
 from dbt_operator.api.phases import RunPhase
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster
-from tests.simulation.controller import Operator
+from tests.simulation.operator import Operator
 from tests.simulation.scenario import Scenario, draw_scenario
 from tests.simulation.warehouse import Warehouse
 from tests.simulation.world import Violation, World, broken

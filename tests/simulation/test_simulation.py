@@ -17,8 +17,8 @@ from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Release
 from dbt_operator.plan.repair import RetryRules
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.simulation import lines
-from tests.simulation.cluster import Job, Pod
 from tests.simulation.many import play
+from tests.simulation.objects import Job, Pod
 from tests.simulation.project import Node, Project
 from tests.simulation.world import World
 

@@ -1,27 +1,28 @@
-"""A miniature of the operator's loop: it keeps what the real one keeps, and takes the same steps in the same order.
+"""A miniature of the operator's reconciler: it keeps what the real one keeps, and does the same in the same order.
 
-A loop is a generator. What it yields is how long it waits, so that anything may happen to the world, and to the
-operator itself, between any two of its steps.
+Each of its steps is a generator, which yields how many milliseconds it waits.
 """
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Release, Request, Sealed, Stage
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.simulation.checks import Checks
-from tests.simulation.cluster import Cluster, Pod, Record, Refused, Status
+from tests.simulation.cluster import Cluster, Refused
 from tests.simulation.follower import Follower
-from tests.simulation.world import World
+from tests.simulation.objects import Pod, Record, Status
 
-Steps = Generator["int | _Rest", None, None]
+if TYPE_CHECKING:
+    from tests.simulation.operator import Operator
+
+Steps = Generator[int, None, None]
 _T = TypeVar("_T")
-_FIRST_PAUSE, _LONGEST_PAUSE = 500, 30_000
 
 
 class ApiError(Exception):
@@ -30,11 +31,6 @@ class ApiError(Exception):
 
 class Died(Exception):  # noqa: N818 - an event
     """The operator died between two steps."""
-
-
-@dataclass(frozen=True)
-class _Rest:
-    until: int
 
 
 @dataclass(frozen=True)
@@ -52,72 +48,13 @@ class Seen:
     pods: dict[str, tuple[Pod, PodFacts]]
 
 
-class Operator:
-    """An operator process: it starts a loop for the run when something happens, and dies with all it remembers."""
+class Reconciler:
+    """Looks at the cluster, plans and acts, and keeps what the real one keeps between two turns."""
 
-    def __init__(self, *, name: str, world: World, cluster: Cluster, checks: Checks) -> None:
-        self.name, self.world, self.cluster, self._checks = name, world, cluster, checks
-        self.chance = world.chance(f"operator {name}")
-        self.dead = False
-        self.loop: Loop | None = None
-        cluster.watchers.append(self._heard)
-        cluster.mourners.append(self._pod_gone)
-        self.wake()
-
-    @property
-    def idle(self) -> bool:
-        """Whether its loop has nothing left to do."""
-        return self.loop is None
-
-    def say(self, text: str) -> None:
-        """Write a line of the trace."""
-        self.world.say(f"operator {self.name}: {text}")
-
-    def die(self) -> None:
-        """SIGKILL."""
-        if not self.dead:
-            self.dead = True
-            self.cluster.watchers.remove(self._heard)
-            self.cluster.mourners.remove(self._pod_gone)
-            if self.world.tracing:
-                self.say("dies")
-
-    def _heard(self, what: str) -> None:
-        if not self.dead and (self.loop is not None or what == "run"):
-            self.wake()
-
-    def _pod_gone(self, job: str, facts: PodFacts) -> None:
-        if not self.dead and self.loop is not None:
-            self.loop.pod_gone(job, facts)
-
-    def wake(self) -> None:
-        """A watch says that something has changed."""
-        if self.loop is None:
-            self.loop = Loop(operator=self, world=self.world, cluster=self.cluster, checks=self._checks)
-        self.loop.wake()
-
-    def poke(self) -> None:
-        """The log says something."""
-        if self.loop is not None:
-            self.loop.poke()
-
-    def finished(self, loop: "Loop") -> None:
-        """A loop has nothing left to do."""
-        loop.stop()
-        if self.loop is loop:
-            self.loop = None
-
-
-class Loop:
-    """The loop of one run."""
-
-    def __init__(self, *, operator: Operator, world: World, cluster: Cluster, checks: Checks) -> None:
-        self._operator, self._world, self._cluster, self._checks = operator, world, cluster, checks
-        self._chance = operator.chance
-        self._stale = True
-        self._changed = False
-        self._look_again = -1
-        self._seen: Seen | None = None
+    def __init__(self, *, operator: "Operator", cluster: Cluster, checks: Checks, wake: Callable[[], None]) -> None:
+        self._operator, self._cluster, self._checks, self._wake = operator, cluster, checks, wake
+        self._world, self._chance = operator.world, operator.chance
+        self._last: Seen | None = None
         self._decisions: dict[int, Decision] = {}
         self._sealed: dict[int, Sealed] = {}
         self._releases: dict[int, Release] = {}
@@ -131,91 +68,18 @@ class Loop:
         self._handled: str | None = None
         self._handled_nodes: dict[str, str] = {}
         self._written: tuple[object, ...] | None = None
-        self._resting = 0  # number of the rest that may be broken off; 0: none
-        self._rests = 0
-        self._steps = self._run()
-        world.later(0, self._resume)
-
-    # being driven
-
-    def _resume(self) -> None:
-        if self._operator.dead:
-            return
-        self._resting = 0
-        try:
-            wait = next(self._steps)
-        except StopIteration:
-            self._operator.finished(self)
-            return
-        except Died:
-            self._operator.die()
-            return
-        if isinstance(wait, _Rest):
-            self._rests += 1
-            self._resting = self._rests
-            delay = 0 if self._changed else wait.until - self._world.ms
-            self._world.later(delay, partial(self._rested, self._rests))
-        else:
-            self._world.later(wait, self._resume)
-
-    def _rested(self, number: int) -> None:
-        if self._resting == number:
-            self._resume()
-
-    def wake(self) -> None:
-        """Look again at what the cluster shows."""
-        self._stale = True
-        self.poke()
 
     def pod_gone(self, job: str, facts: PodFacts) -> None:
         """The watch shows in what state a pod was when it went."""
         if not facts.held:
             self._gone_pods[job] = facts
 
-    def poke(self) -> None:
-        """Take a turn."""
-        self._changed = True
-        if self._resting:
-            number = self._resting
-            self._world.later(0, partial(self._rested, number))
-
     def stop(self) -> None:
         """Follow no log any more."""
         for follower in self._followers.values():
             follower.stopped = True
 
-    # the loop
-
-    def _run(self) -> Steps:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                rest = yield from self._turn()
-                if rest is None:
-                    return
-                pause = _FIRST_PAUSE
-                yield rest
-            except ApiError:
-                yield pause
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                self.wake()
-
-    def _turn(self) -> Generator["int | _Rest", None, _Rest | None]:
-        self._changed = False
-        now = self._world.now
-        if self._stale or self._world.ms >= self._look_again:
-            self._stale = False
-            self._seen = yield from self._observe()
-        if self._seen is None:
-            return None
-        plan = yield from self._planned(self._seen, now=now)
-        self._look_again = self._world.ms_of(plan.wake_at)
-        yield from self._act(plan, self._seen, now=now)
-        if plan.done and not self._stale:
-            return None
-        return _Rest(self._look_again)
-
-    def _call(self, what: str, call: Callable[[], _T]) -> Generator["int | _Rest", None, _T]:
+    def _call(self, what: str, call: Callable[[], _T]) -> Generator[int, None, _T]:
         """One call of the API: it takes its time, may fail before or after it was done, and the operator may die."""
         scenario, chance = self._cluster.scenario, self._chance
         self._checks.called(what)
@@ -243,9 +107,14 @@ class Loop:
         if self._world.tracing:
             self._operator.say(text)
 
-    # observe
+    # look
 
-    def _observe(self) -> Generator["int | _Rest", None, Seen | None]:
+    def look(self) -> Generator[int, None, Seen | None]:
+        """What the cluster shows; None when the run is gone."""
+        self._last = yield from self._look(self._last)
+        return self._last
+
+    def _look(self, before: Seen | None) -> Generator[int, None, Seen | None]:
         cluster, world = self._cluster, self._world
         if not (yield from self._call("read run", lambda: cluster.exists)):
             return None
@@ -263,14 +132,14 @@ class Loop:
         released = dict(self._releases)  # as they were recorded before the pods are listed
         jobs = yield from self._call("list jobs", lambda: {n: job.facts(world) for n, job in cluster.jobs.items()})
         pods = yield from self._call("list pods", partial(self._pods, released))
-        for name, (_, facts) in (self._seen.pods if self._seen is not None else {}).items():
+        for name, (_, facts) in (before.pods if before is not None else {}).items():
             if name not in pods and not facts.held:
                 self._gone_pods.setdefault(name, facts)
         for index, decision in self._decisions.items():
             self._follow(index, decision, pods)
         return Seen(version, status, cancel, suspend, token, asked, released, jobs, pods)
 
-    def _read(self, index: int) -> Generator["int | _Rest", None, bool]:
+    def _read(self, index: int) -> Generator[int, None, bool]:
         record = yield from self._call("read record", partial(self._cluster.records.get, index))
         if record is not None:
             self._take(record)
@@ -357,7 +226,8 @@ class Loop:
             sealed=sealed,
         )
 
-    def _planned(self, seen: Seen, *, now: datetime) -> Generator["int | _Rest", None, Plan]:
+    def plan(self, seen: Seen, *, now: datetime) -> Generator[int, None, Plan]:
+        """What the run needs, once the ends of its attempts are stored."""
         plan = self._plan(seen, now=now)
         while plan.seal:
             for assessment in plan.seal:
@@ -375,7 +245,7 @@ class Loop:
 
     # act
 
-    def _seal(self, assessment: Assessment) -> Generator["int | _Rest", None, None]:
+    def _seal(self, assessment: Assessment) -> Generator[int, None, None]:
         decision, outcome = assessment.attempt.decision, assessment.outcome
         assert decision is not None
         assert outcome is not None
@@ -405,10 +275,11 @@ class Loop:
         if done:
             self._sealed[index] = sealed
 
-    def _act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+    def act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+        """Do what is planned."""
         over = self._ended(seen.status) is not None and plan.phase.terminal
         if plan.start:
-            self.wake()
+            self._wake()
             yield from self._call("start", lambda: self._mark_started(seen.version, now))
             return
         if not over:
@@ -422,7 +293,7 @@ class Loop:
             yield from self._show(plan, seen, now=now)
         for job in plan.stop:
             self._say(f"stops {job}")
-            self.wake()
+            self._wake()
             yield from self._call("stop", partial(self._cluster.delete_job, job))
         if plan.expire:
             yield from self._call("expire", self._expire)
@@ -436,7 +307,7 @@ class Loop:
 
     def _expire(self) -> None:
         self._cluster.exists = False
-        self.wake()
+        self._wake()
 
     def _record(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
         if not plan.record:
@@ -446,11 +317,11 @@ class Loop:
             yield from self._read(index)
         if len(self._sealed) > before:
             self._say("another one has sealed")
-            self.wake()
+            self._wake()
             return
         self._checks.decided(self._observation(seen, now=now), plan)
         for decision in plan.record:
-            self.wake()
+            self._wake()
             nodes = "all" if decision.nodes is None else " ".join(sorted(decision.nodes))
             self._say(f"decides {decision.index} {decision.name}: {nodes} {decision.requests or ''}")
             record = yield from self._call("record", partial(self._cluster.create_record, decision))
@@ -468,16 +339,16 @@ class Loop:
             self._refusals[name] = Refusal(error.reason, str(error))
             if before != self._refusals[name]:
                 self._say(f"{name} refused: {error}")
-                self.wake()
+                self._wake()
             return
         self._created.add(name)
         self._refusals.pop(name, None)
-        self.wake()
+        self._wake()
 
     def _release(self, name: str, seen: Seen) -> Steps:
         index = next(index for index, one in self._decisions.items() if one.name == name)
         pod = seen.pods[name][0]
-        self.wake()
+        self._wake()
         if index not in self._releases:
             release = Release(pod=pod.name, at=self._world.now)
             version = self._versions[index]
