@@ -23,7 +23,8 @@ _LONG = timedelta(hours=1)
 _AWAY = (
     "connection refused", "was refused", "connection reset", "use of closed network connection", "i/o timeout",
     "context deadline", "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced",
-    "unable to handle the request", "unable to upgrade connection",
+    "unable to handle the request", "unable to upgrade connection", "shutting down", "(ServiceUnavailable)",
+    "(ServerTimeout)", "(Timeout)", "(TooManyRequests)", "etcdserver",
 )  # fmt: skip
 
 
