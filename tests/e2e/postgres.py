@@ -114,6 +114,22 @@ class Postgres:
         self.wait_until_ready()
 
     @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Let nobody connect any more over the network; the connections that are there go on."""
+        self._edit_hba("s/^host all all all /#&/")
+        probe = ("psql", f"--host={HOST}", "--no-password", "--command=")
+        self.cluster.until("nobody gets in", lambda: "no pg_hba.conf entry" in self.exec(*probe).stderr)
+        try:
+            yield
+        finally:
+            self._edit_hba("s/^#host all all all /host all all all /")
+
+    def _edit_hba(self, script: str) -> None:
+        command = f"sed -i '{script}' /data/main/pg_hba.conf && pg_ctl reload -D /data/main --silent"
+        done = self.exec("sh", "-c", command)
+        assert done.returncode == 0, done.stderr
+
+    @contextmanager
     def locked(self, table: str, *, readable: bool = False) -> Iterator[None]:
         """Hold a table so that nobody else can write it, nor read it unless it is to stay readable."""
         mode = "exclusive" if readable else "access exclusive"

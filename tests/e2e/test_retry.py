@@ -1,5 +1,7 @@
 """Nodes that fail are executed again by themselves, and what they had blocked after them; nothing else is."""
 
+from contextlib import ExitStack
+
 from tests.e2e.repair import QUICK, TOLD, Runs, runs, shared
 
 __all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
@@ -118,3 +120,17 @@ class TestRetries:
             "layer1_14",
             "layer2_01",
         }
+
+    def test_a_warehouse_that_is_lost_after_the_last_node_fails_no_run(self, runs: Runs) -> None:
+        with runs.postgres.locked("seed_1"):
+            runs.start("late", "layer1_14", exclude=["resource_type:test"])
+            runs.wait_for_phase("late", "Running", "layer1_14")
+            closed = ExitStack()
+            closed.enter_context(runs.postgres.closed())
+        with closed:  # the node comes to its end, and then dbt connects once more
+            status = runs.end("late")
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+        assert status["message"] == "1 node succeeded. The warehouse was lost after that."
+        (attempt,) = status["attempts"]
+        assert (attempt["state"], attempt["reason"], attempt["exitCode"]) == ("Failed", "ConnectionFailed", 2)
+        assert runs.postgres.executions()["layer1_14"] == 1
