@@ -113,7 +113,7 @@ async def read(client: Client, namespace: str, sink: Sink, **more: object) -> En
 
 
 async def test_every_line_arrives_exactly_whenever_the_reader_comes(client: Client, namespace: str) -> None:
-    size = 8_000_000
+    size = 5_000_000  # with the long line and the stamps less than the 10 MiB at which the kubelet rotates a log
     early, middle, late = Sink(), Sink(), Sink()
     await start_printer(client, namespace, size=size, pause=3.0, code=3)
     first = asyncio.create_task(read(client, namespace, early))
@@ -293,6 +293,29 @@ async def test_an_answer_that_ends_early_is_not_taken_for_the_whole_log(
     end = await read(client, "n", sink, patience=HASTE)
     assert (end.reason, end.exit_code) == (EndReason.TERMINATED, 0)
     assert {b"one", b"two"} <= set(sink.lines)
+
+
+async def test_lines_that_are_the_same_and_came_at_the_same_time_are_read_once_each(
+    faults: tuple[FaultServer, Client],
+) -> None:
+    server, client = faults
+    server.objects[POD] = pod_in_state(terminated={"exitCode": 0})
+    log = b"2026-11-20T17:11:13.219457123Z one\n" + 1200 * b"2026-11-20T17:11:14.000000000Z again\n"
+    server.fault = lambda request: web.Response(body=log) if request.path.endswith("/log") else None
+    sink = Sink()
+    end = await read(client, "n", sink, patience=HASTE)
+    assert end.reason is EndReason.TERMINATED
+    assert sink.lines == [b"one", *1200 * [b"again"]]
+
+
+async def test_a_log_whose_lines_cannot_be_told_apart_is_not_read_for_ever(faults: tuple[FaultServer, Client]) -> None:
+    server, client = faults
+    server.objects[POD] = pod_in_state(terminated={"exitCode": 0})
+    server.fault = lambda request: web.Response(body=b"no stamp\n") if request.path.endswith("/log") else None
+    sink = Sink()
+    end = await read(client, "n", sink, patience=HASTE)
+    assert end.reason is EndReason.TERMINATED
+    assert set(sink.lines) == {b"no stamp"}
 
 
 async def test_a_running_container_is_never_given_up(faults: tuple[FaultServer, Client]) -> None:

@@ -121,6 +121,19 @@ class TestRetries:
             "layer2_01",
         }
 
+    def test_nor_has_that_to_wait_until_dbt_has_skipped_what_is_below(self, runs: Runs) -> None:
+        with runs.postgres.locked("seed_1"):  # which keeps layer1_14 at work, for which layer2_13 waits as well
+            nodes = ("layer1_01", "layer1_14", "layer2_13")
+            retry = {**QUICK, "on": ["TestsFailed"]}
+            runs.start("waiting", *nodes, vars={"null_times": {"layer1_01": 1}}, retry=retry)
+            runs.cluster.until("it is built again", lambda: runs.postgres.tries()["layer1_01"] == 2)
+            assert runs.phases("waiting")["layer1_14"] == "Running"
+        status = runs.end("waiting")
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+        kinds = [(attempt["kind"], attempt.get("nodes")) for attempt in status["attempts"]]
+        assert kinds == [("Producer", None), ("Retry", 2), ("Resume", 2)]
+        assert runs.postgres.executions() == {"layer1_01": 2, "layer1_14": 1, "layer2_13": 1}
+
     def test_a_warehouse_that_is_lost_after_the_last_node_fails_no_run(self, runs: Runs) -> None:
         with runs.postgres.locked("seed_1"):
             runs.start("late", "layer1_14", exclude=["resource_type:test"])

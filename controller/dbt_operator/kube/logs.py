@@ -34,6 +34,7 @@ from dbt_operator.metrics import LOG_LINES, LOG_RECONNECTS
 _log = structlog.get_logger(__name__)
 _BATCH_LINES = 500
 _BATCH_BYTES = 256 * 1024
+_MOST_READS = 8  # of the log of a container that has ended
 # What the kubelet answers, with a 200, when the container and its log have been removed.
 _REMOVED = b"unable to retrieve container logs"
 
@@ -166,25 +167,27 @@ class LogReader:
         """The container has ended: read from the last position to the end of the file, which now stays where it is.
 
         Where the connection between the API server and the kubelet breaks, the answer ends as if it were whole. So the
-        end of the file is where another read brings nothing more.
+        end of the file is where another read brings nothing more; a log of which that cannot be told, as its lines
+        cannot be told apart, is not read for ever.
         """
         deadline = time.monotonic() + self._patience.give_up
-        delay, whole = self._patience.first, False
+        delay, reads = self._patience.first, 0
         while True:
             before = self._lines
             error = await self._read(follow=False, final=True)
             if self._removed:
                 return self._ended(EndReason.UNREADABLE, state, message=self._removed.decode(errors="replace"))
-            if error is None and whole and self._lines == before:
-                return self._ended(EndReason.TERMINATED, state)
+            reads += error is None
             if error is None:
-                whole = True
-                continue
-            if _not_started(error) and state.exit_code is None:
+                if (reads > 1 and self._lines == before) or reads == _MOST_READS:
+                    return self._ended(EndReason.TERMINATED, state)
+                if reads == 1:
+                    continue
+            elif _not_started(error) and state.exit_code is None:
                 return self._ended(EndReason.TERMINATED, state)  # it ended before it had begun: there is no log
-            if await self._ask_pod() is None:
+            elif await self._ask_pod() is None:
                 return self._ended(EndReason.POD_GONE, state)
-            if time.monotonic() >= deadline:
+            elif time.monotonic() >= deadline:
                 return self._ended(EndReason.UNREADABLE, state, message=str(error))
             await asyncio.sleep(delay)
             delay = min(delay * 1.6, self._patience.longest_after_error)

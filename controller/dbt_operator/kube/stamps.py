@@ -28,9 +28,10 @@ class Deduplicator:
 
     The server cuts `sinceTime` to the whole second, so a new stream begins with lines that were delivered already. It
     repeats them in the order of the log file: all up to and including the last delivered one is old. Comparing times
-    alone would lose lines, as stdout and stderr are stamped before they are ordered, and clocks step back. Should the
-    last delivered line not come again, since the file was rotated away, a stamp later than all delivered ones ends the
-    search.
+    alone would lose lines, as stdout and stderr are stamped before they are ordered, and clocks step back. A line may
+    come several times with the same stamp, where a clock is coarse: then the last of as many copies as were delivered
+    is the one. Should it not come again, since the file was rotated away, a stamp later than all delivered ones ends
+    the search.
     """
 
     def __init__(self) -> None:
@@ -38,11 +39,14 @@ class Deduplicator:
         self.repeated = 0
         self._latest: datetime | None = None  # of all lines delivered about then; not always the last one's
         self._last = 0
+        self._copies = 0  # of that line that were delivered one after the other
+        self._missing = 0  # of these, in this stream
         self._searching = False
 
     def reconnected(self) -> None:
         """A new stream begins at `position`."""
         self._searching = self.position is not None
+        self._missing = self._copies
 
     def fresh(self, raws: list[bytes]) -> list[bytes]:
         """The lines of these (with their stamps) that are news."""
@@ -50,6 +54,9 @@ class Deduplicator:
             return raws
         for index, raw in enumerate(raws):
             if hash(raw) == self._last:
+                self._missing -= 1
+                if self._missing:
+                    continue
                 self._searching = False
                 self.repeated += index + 1
                 return raws[index + 1 :]
@@ -66,7 +73,8 @@ class Deduplicator:
         for raw in reversed(raws):
             stamp = parse_stamp(split_stamp(raw)[0])
             if stamp is not None:
-                self.position, self._last = stamp, hash(raw)
+                before = self._copies if hash(raw) == self._last else 0
+                self.position, self._last, self._copies = stamp, hash(raw), before + raws.count(raw)
                 self._note_latest(raws, stamp)
                 return
 

@@ -88,6 +88,17 @@ def test_the_tail_of_a_long_line_that_began_before_the_position_is_dropped() -> 
     assert dedup.repeated == 2
 
 
+def test_of_lines_that_are_the_same_as_many_are_dropped_as_were_delivered() -> None:
+    dedup, same = Deduplicator(), stamped(11, 1)
+    for batch in ([stamped(10, 0), same, same], [same]):
+        assert dedup.fresh(batch) == batch
+        dedup.delivered(batch)
+    dedup.reconnected()
+    assert dedup.fresh([stamped(10, 0), same]) == []
+    assert dedup.fresh([same, same, same, stamped(11, 2)]) == [same, stamped(11, 2)]
+    assert dedup.repeated == 4
+
+
 def test_the_first_stream_is_taken_as_it_is() -> None:
     dedup = Deduplicator()
     dedup.reconnected()
