@@ -1,7 +1,7 @@
 """Following the log of one container until it has ended and everything it printed was read.
 
                       ┌──────────────── still running: again, from the last position ────────────────┐
-    open the log ──► stream ──► end of stream, cut, or silence ──► ask the pod ──► ended: read the rest once ──► Ended
+    open the log ──► stream ──► end of stream, cut, or silence ──► ask the pod ──► ended: read the rest ──► Ended
          └── not started yet: again, soon ──┘                          └── gone ──► Ended
 
 The end of a stream says nothing by itself: the API server, the kubelet and every proxy between them end streams of
