@@ -131,13 +131,13 @@ class DecisionChecks:
 
 
 def _built_or_to_come(one: str, plan: Plan, heard: Heard, *, but: Collection[int]) -> bool:
-    """Whether a node was built, or may be yet by an attempt other than these."""
+    """Whether a node was built, or may be yet by an attempt other than these; what dbt is cancelling is not over."""
     if heard.last(one)[1] in GOOD:
         return True
-    return any(
-        each.attempt.covers(one)
-        and (each.live or not each.gone)
-        and (each.attempt.decision is None or each.attempt.decision.index not in but)
-        and (one not in each.state.nodes or not each.state.nodes[one].phase.terminal)
-        for each in plan.assessments
-    )
+    for each in plan.assessments:
+        decision, node = each.attempt.decision, each.state.nodes.get(one)
+        over = node is not None and node.phase.terminal and not (node.stopped or node.untold)
+        other = decision is None or decision.index not in but
+        if other and not over and each.attempt.covers(one) and (each.live or not each.gone):
+            return True
+    return False
