@@ -177,8 +177,8 @@ class LogReader:
             error = await self._read(follow=False, final=True)
             if self._removed:
                 return self._ended(EndReason.UNREADABLE, state, message=self._removed.decode(errors="replace"))
-            reads += error is None
             if error is None:
+                reads += 1
                 if (reads > 1 and self._lines == before) or reads == _MOST_READS:
                     return self._ended(EndReason.TERMINATED, state)
                 if reads == 1:

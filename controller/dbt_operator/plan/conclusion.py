@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.history import History
 from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import LOST, RESTING, STOPPED, Ledger, Standing
@@ -32,8 +31,7 @@ def conclude_run(situation: Situation) -> Outcome:
     last = situation.assessments[-1]
     if last.outcome is None:
         raise ValueError("a run with a live attempt has no outcome")
-    history = situation.history
-    finished = _finished_although_lost(situation, history)
+    finished = _finished_although_lost(situation)
     if finished is not None:
         return finished
     if len(situation.assessments) == 1 and last.outcome.reason not in RESTING:
@@ -45,7 +43,7 @@ def conclude_run(situation: Situation) -> Outcome:
         # What the run selects is not known, so what its attempts say of their parts proves nothing.
         whole = situation.last_whole
         return whole.outcome if whole is not None and whole.outcome is not None else last.outcome
-    return conclude_history(history)
+    return conclude_history(situation.history)
 
 
 def _unfinished(situation: Situation) -> Outcome | None:
@@ -108,7 +106,7 @@ def _last_ended(situation: Situation) -> Assessment:
     return max(situation.assessments, key=lambda each: each.ended_at or situation.now)
 
 
-def _finished_although_lost(situation: Situation, history: History) -> Outcome | None:
+def _finished_although_lost(situation: Situation) -> Outcome | None:
     """dbt had reported the end of every node before its pod or the warehouse was lost, or it was stopped.
 
     The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
@@ -122,7 +120,7 @@ def _finished_although_lost(situation: Situation, history: History) -> Outcome |
     unfinished = (Standing.OPEN, Standing.BUSY)
     if not interrupted or any(standing in unfinished for standing in ledger.standings.values()):
         return None
-    outcome = conclude_history(history)
+    outcome = conclude_history(situation.history)
     if outcome.phase is not RunPhase.SUCCEEDED:
         return outcome if ledger.failures else None
     hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
