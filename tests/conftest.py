@@ -110,7 +110,7 @@ def new_namespace(kubectl: Kubectl) -> Iterator[str]:
     kubectl("create", "namespace", name)
     yield name
     if not os.environ.get("KEEP_NAMESPACES"):
-        kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """Runs that are deleted, and pods that die, while dbt runs."""
 
-import json
-
-from dev.install import NAMESPACE as SYSTEM
-from tests.e2e.conftest import Cluster, operator_pod, phases
+from tests.e2e.conftest import Cluster, phases
 
 
 def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
@@ -24,16 +21,6 @@ def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
             )
         ),
     )
-
-
-def test_a_namespace_that_is_deleted_takes_its_run_along_and_troubles_nobody(cluster: Cluster) -> None:
-    cluster.create_run(single_attempt=False, vars={"pause_seconds": 5})
-    cluster.wait_for_nodes("Running")
-    cluster.kubectl("delete", "namespace", cluster.namespace)
-    log = cluster.kubectl("logs", operator_pod(cluster.kubectl), "-n", SYSTEM)
-    about = [json.loads(line) for line in log.splitlines() if cluster.namespace in line]
-    assert about
-    assert not [line for line in about if line["level"] == "error"]
 
 
 def test_a_run_of_the_same_name_starts_afresh(cluster: Cluster) -> None:

@@ -46,13 +46,14 @@ class Follower:
                 self._end(unreadable="the kubelet does not answer")
             else:
                 self._schedule()
+        elif over:
+            self._deliver(pod.process, rest=True)
+            self._end()
         else:
-            self._deliver(pod.process, rest=over)
-            if over:
-                self._end()
-            else:
+            if self.position < len(pod.process.log) or not self.caught_up:
+                self._deliver(pod.process, rest=False)
                 self._operator.poke()
-                self._schedule()
+            self._schedule()
 
     def _fails(self) -> bool:
         cluster = self._operator.cluster

@@ -188,7 +188,7 @@ class Process:
         execution = Execution(one, self, self.world.ms)
         self.running[one] = execution
         self._warehouse.executions.append(execution)
-        length = self._chance.choice((150, 400, 900, 2000, 5000, 12000))
+        length = self._chance.choice(self._project.lengths)
         if self._chance.random() < 0.01:
             length = max(length, self._hang_until - self.world.ms)
         self._later(length, partial(self._end, one, execution))

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 
+from tests.simulation.mix import Mix
+
 TESTS = ("test", "unit_test")
 
 
@@ -42,6 +44,7 @@ class Project:
     start_hook: tuple[bool, ...] = (True,)
     end_hook: tuple[bool, ...] = (True,)
     fatal: str = ""  # kind of an error that ends every attempt while it parses
+    lengths: tuple[int, ...] = (1000,)  # how long executions take, in milliseconds
     executed: dict[str, int] = field(default_factory=dict)  # how often each node was executed to an end of its own
 
     @cached_property
@@ -157,18 +160,19 @@ class Project:
         return node.results[min(max(count, 0), len(node.results) - 1)]
 
 
-def draw_project(chance: Random) -> Project:
+def draw_project(chance: Random, mix: Mix) -> Project:
     """A small project with a few nodes that fail."""
-    trouble = chance.choice((0.0, 0.1, 0.3, 0.5))
+    trouble = chance.choice(mix.trouble)
     nodes: dict[str, Node] = {}
     models: list[str] = []
     if chance.random() < 0.1:
         nodes["source.p.raw"] = Node("source.p.raw")
         models.append("source.p.raw")
-    for number in range(chance.randint(2, 5)):
+    for number in range(chance.randint(*mix.models)):
         kind = "seed" if number == 0 and not models else chance.choice(("model",) * 5 + ("snapshot",))
         one = f"{kind}.p.{'abcdefgh'[number]}"
-        parents = tuple(dict.fromkeys(chance.choice(models) for _ in range(chance.randint(0, 2)))) if models else ()
+        drawn = (chance.choice(models) for _ in range(chance.randint(0, mix.parents)))
+        parents = tuple(dict.fromkeys(drawn)) if models else ()
         ephemeral = kind == "model" and chance.random() < 0.08
         results = (
             ("success",)
@@ -183,12 +187,13 @@ def draw_project(chance: Random) -> Project:
     return Project(
         nodes=ordered,
         threads=chance.choice((1, 2, 4)),
-        adapter=chance.choice(("duckdb", "postgres", "postgres")),
-        fail_fast=chance.random() < 0.12,
+        adapter=chance.choice(mix.adapters),
+        fail_fast=chance.random() < mix.fail_fast,
         end_hooks=chance.choice((0, 0, 1)),
         start_hook=_hooks(chance),
         end_hook=_hooks(chance),
         fatal=chance.choice(("parse", "selector", "other")) if chance.random() < 0.01 else "",
+        lengths=mix.lengths,
     )
 
 

@@ -6,6 +6,7 @@ from random import Random
 
 from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
 from dbt_operator.plan.repair import RetryRules
+from tests.simulation.mix import ANY, BUSY, Mix
 from tests.simulation.project import Project, draw_project
 from tests.simulation.world import World
 
@@ -18,7 +19,7 @@ FATES = (
     "force",
     "node lost",
     "crash",
-    "drain",
+    *("drain",) * 3,  # the one that meets all pods at once
     "job",
     "job foreground",
     "job orphan",
@@ -52,12 +53,13 @@ def draw_scenario(world: World) -> Scenario:
     """The scenario of a seed."""
     chance = world.chance("scenario")
     calm = chance.choice((20, 60, 60, 150, 300)) * 1000
-    project = draw_project(world.chance("project"))
+    mix = BUSY if chance.random() < 0.4 else ANY
+    project = draw_project(world.chance("project"), mix)
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
     grace_ms = chance.choice((5, 30, 60)) * 1000
     return Scenario(
         project=project,
-        retry=_draw_rules(chance, project, grace_ms),
+        retry=_draw_rules(chance, mix, project, grace_ms),
         start_deadline=timedelta(seconds=chance.choice((20, 60, 300))),
         active_deadline=timedelta(seconds=chance.choice((15, 60, 600))) if chance.random() < 0.12 else None,
         ttl=timedelta(seconds=chance.choice((0, 30))) if chance.random() < 0.1 else None,
@@ -75,16 +77,16 @@ def draw_scenario(world: World) -> Scenario:
     )
 
 
-def _draw_rules(chance: Random, project: Project, grace_ms: int) -> RetryRules:
-    on = frozenset(one for one in RetryOn if chance.random() < 0.65)
+def _draw_rules(chance: Random, mix: Mix, project: Project, grace_ms: int) -> RetryRules:
+    on = frozenset(one for one in RetryOn if chance.random() < mix.retried)
     return RetryRules(
-        limit=chance.choice((0, 1, 1, 2, 3)),
+        limit=chance.choice(mix.limits),
         on=on,
-        first_wait=timedelta(seconds=chance.choice((0, 1, 5, 20))),
+        first_wait=timedelta(seconds=chance.choice(mix.first_waits)),
         factor=chance.choice((1.0, 2.0, 10.0)),
         longest_wait=timedelta(seconds=chance.choice((0, 10, 60))),
         per_node=chance.random() < 0.3,
-        parallelism=chance.choice((1, 2, 5)),
+        parallelism=chance.choice(mix.parallelism),
         together=chance.choice((1, 2, 20)),
         concurrency=chance.choice((*ConcurrencyPolicy, ConcurrencyPolicy.AUTO)),
         max_restarts=chance.choice((0, 1, 3, 3, 10)),

@@ -107,6 +107,14 @@ class ApiError(Exception):
         return self.status in (NETWORK, 408, 429) or self.status >= 500 or self._quota_conflict
 
     @property
+    def may_pass(self) -> bool:
+        """To wait is an answer: for the server, for somebody to give a right or room, or for the owner to be gone.
+
+        What is deleted with its namespace goes in any order: a run may still be there when nothing can be created.
+        """
+        return self.transient or self.forbidden or self.quota_exceeded or self.namespace_terminating
+
+    @property
     def _quota_conflict(self) -> bool:
         # Two creations that count against the same quota race for its status; the loser gets a 409 about the *quota*.
         return self.status == 409 and "Operation cannot be fulfilled on resourcequota" in self.message

@@ -71,7 +71,7 @@ class RunLoop:
                         return
                     pause = _FIRST_PAUSE
                 except ApiError as error:
-                    if not _may_pass(error):
+                    if not error.may_pass:
                         raise
                     _log.warning("the API server could not be used", error=str(error), pause=pause)
                     if self._reconciler is not None:
@@ -141,11 +141,3 @@ class RunLoop:
                 await self._changed.wait()
         except TimeoutError:
             return
-
-
-def _may_pass(error: ApiError) -> bool:
-    """Whether to wait is an answer: for the server, for somebody to give a right or room, or for the run to be gone.
-
-    What is deleted with its namespace goes in any order, so a run may be seen for a while where nothing can be made.
-    """
-    return error.transient or error.forbidden or error.quota_exceeded or error.namespace_terminating

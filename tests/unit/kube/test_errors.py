@@ -67,7 +67,9 @@ def meanings(error: ApiError) -> set[str]:
     ],
 )
 def test_a_refusal_has_one_meaning(status: int, reason: str, message: str, meaning: str) -> None:
-    assert meanings(ApiError(status=status, reason=reason, message=message)) == {meaning}
+    error = ApiError(status=status, reason=reason, message=message)
+    assert meanings(error) == {meaning}
+    assert error.may_pass == (meaning in ("transient", "forbidden", "quota_exceeded", "namespace_terminating"))
 
 
 def test_what_is_too_large_for_a_config_map_is_also_invalid() -> None:

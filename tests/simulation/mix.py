@@ -1,0 +1,47 @@
+"""What projects and rules are drawn from: what falls together in one seed is what the seed can find."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Choices, each as likely as the others, and likelihoods. Times are in milliseconds, waits in seconds."""
+
+    models: tuple[int, int]  # at least, at most
+    parents: int  # of a model, at most
+    trouble: tuple[float, ...]  # how likely a node fails at first
+    adapters: tuple[str, ...]
+    fail_fast: float
+    lengths: tuple[int, ...]  # of executions
+    retried: float  # how likely a kind of failure is one to retry
+    limits: tuple[int, ...]
+    first_waits: tuple[int, ...]
+    parallelism: tuple[int, ...]
+
+
+ANY = Mix(
+    models=(2, 4),
+    parents=2,
+    trouble=(0.0, 0.1, 0.3, 0.5),
+    adapters=("duckdb", "postgres", "postgres"),
+    fail_fast=0.12,
+    lengths=(150, 400, 900, 2000, 5000, 12_000),
+    retried=0.65,
+    limits=(0, 1, 1, 2, 3),
+    first_waits=(0, 1, 5, 20),
+    parallelism=(1, 2, 5),
+)
+
+# Much fails beside much that is built slowly, so that retries run beside each other and beside the first attempt.
+BUSY = Mix(
+    models=(3, 6),
+    parents=1,
+    trouble=(0.3, 0.5),
+    adapters=("postgres",),
+    fail_fast=0.03,
+    lengths=(900, 5000, 12_000, 30_000, 60_000),
+    retried=0.9,
+    limits=(1, 2, 3),
+    first_waits=(0, 1),
+    parallelism=(2, 5),
+)
