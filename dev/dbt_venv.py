@@ -19,7 +19,8 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements" / "dbt.tx
 
 def location(*, requirements: Path = REQUIREMENTS) -> Path:
     """Where the environment for exactly these requirements and this Python lives."""
-    digest = hashlib.sha256(f"{sys.version_info[:2]}\n".encode() + requirements.read_bytes()).hexdigest()[:16]
+    python = f"{sys.base_prefix} {sys.version_info[:2]}\n"
+    digest = hashlib.sha256(python.encode() + requirements.read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "dbt-operator" / f"dbt-venv-{digest}"
 

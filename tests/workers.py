@@ -13,10 +13,12 @@ def together(nodeid: str) -> str:
 
     Unit and contract tests share what is expensive to make by file, those of the runner by folder. End-to-end tests,
     which wait more than they work, are spread one by one; but for those of a class, which look at one run, and those
-    that want the operator to themselves.
+    that want the operator to themselves. So are the shares of the simulation, which share nothing.
     """
     file, *inside = nodeid.partition("[")[0].split("::")
     path = PurePosixPath(file)
+    if path.parts[1] == "simulation":
+        return nodeid
     if path.parts[1] != "e2e":
         return str(path.parent) if "runner" in path.parts else file
     if "alone" in path.parts:

@@ -34,14 +34,14 @@ ANY = Mix(
 
 # Much fails beside much that is built slowly, so that retries run beside each other and beside the first attempt.
 BUSY = Mix(
-    models=(3, 6),
+    models=(3, 5),
     parents=1,
     trouble=(0.3, 0.5),
     adapters=("postgres",),
     fail_fast=0.03,
     lengths=(900, 5000, 12_000, 30_000, 60_000),
     retried=0.9,
-    limits=(1, 2, 3),
+    limits=(1, 1, 2),
     first_waits=(0, 1),
     parallelism=(2, 5),
 )
