@@ -41,6 +41,7 @@ class Checks:
         self.requests = sum(wish.startswith("retry") for _, wish in scenario.wishes)
         self.suspensions = sum(wish == "suspend" for _, wish in scenario.wishes)
         self.turns = 0
+        self.at_once = 0
         self.plan: Plan | None = None  # the last one
         self.operators_at_once = False
         self._decisions = DecisionChecks(world=world, scenario=scenario, warehouse=warehouse, oracle=self.oracle)
@@ -57,8 +58,10 @@ class Checks:
 
     def started(self, process: Process, node: str) -> None:
         """A process begins to execute a node."""
-        for other in self._warehouse.processes:
-            if other is process or not other.alive:
+        alive = [one for one in self._warehouse.processes if one.alive]
+        self.at_once = max(self.at_once, len(alive))
+        for other in alive:
+            if other is process:
                 continue
             if node in other.running or other.may_execute(node):
                 broken("one process for a node", f"{node} is begun by {process.job} while {other.job} has it")

@@ -24,6 +24,7 @@ class Report:
     message: str = ""
     trace: list[str] = field(default_factory=list)
     attempts: int = 0
+    at_once: int = 0  # most processes alive when one of them began with a node
     turns: int = 0
     phase: str = ""
 
@@ -56,6 +57,7 @@ class Story:
                 self.world.say(traceback.format_exc())
         report.trace = self.world.lines
         report.attempts, report.turns = len(self.cluster.records), self.checks.turns
+        report.at_once = self.checks.at_once
         report.phase = str(self.cluster.status.phase)
         return report
 

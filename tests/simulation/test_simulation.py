@@ -37,6 +37,7 @@ def test_no_invariant_is_broken(share: int) -> None:
     # A simulation in which nothing happens would find nothing.
     assert {report.phase for report in reports} >= {"Succeeded", "Failed", "Cancelled", "Suspended"}
     assert sum(report.attempts > 1 for report in reports) > SEEDS // 10
+    assert sum(report.at_once > 1 for report in reports) > SEEDS // 20
 
 
 def test_a_seed_tells_the_same_story_whatever_the_order_of_sets() -> None:
