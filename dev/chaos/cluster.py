@@ -20,12 +20,8 @@ PATIENCE = 30.0
 """How long the API server may be away before a command is given up: another fault may have stopped it."""
 _PAUSE = 0.5
 _LONG = timedelta(hours=1)
-_AWAY = (
-    "connection refused", "was refused", "connection reset", "use of closed network connection", "i/o timeout",
-    "context deadline", "EOF", "TLS handshake", "apiserver not ready", "starting", "not yet synced",
-    "unable to handle the request", "unable to upgrade connection", "shutting down", "(ServiceUnavailable)",
-    "(ServerTimeout)", "(Timeout)", "(TooManyRequests)", "etcdserver",
-)  # fmt: skip
+# What is an answer. All else, in whatever words, is a server or a connection that is away, or not ready yet.
+_ANSWERS = ("(NotFound)", "(AlreadyExists)", "(BadRequest)", " is invalid", "command terminated with exit code")
 
 
 class ChaosError(Exception):
@@ -54,7 +50,7 @@ class ChaosCluster:
             self.disturbed[since] = datetime.now(UTC)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = PATIENCE) -> str:
-        """The output of kubectl, tried again while the API server is away. Raises: ChaosError with kubectl's words."""
+        """The output of kubectl, tried again until there is an answer. Raises: ChaosError with kubectl's words."""
         program = str(self.settings.client_binaries / "kubectl")
         argv = [program, "--kubeconfig", str(self.settings.kubeconfig), "--request-timeout=20s", *arguments]
         deadline, tries = time.monotonic() + seconds, 0
@@ -64,7 +60,7 @@ class ChaosCluster:
             # What was created the first time, without an answer that came through, is there the second time.
             if done.returncode == 0 or (tries > 1 and "AlreadyExists" in done.stderr):
                 return done.stdout
-            if time.monotonic() > deadline or not any(sign in done.stderr for sign in _AWAY):
+            if time.monotonic() > deadline or any(answer in done.stderr for answer in _ANSWERS):
                 raise ChaosError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
             time.sleep(_PAUSE)
 
