@@ -13,7 +13,7 @@ def together(nodeid: str) -> str:
 
     Unit and contract tests share what is expensive to make by file, those of the runner by folder. End-to-end tests,
     which wait more than they work, are spread one by one; but for those of a class, which look at one run, and those
-    that want the operator to themselves. So are the shares of the simulation, which share nothing.
+    that want the operator to themselves. The parts of the simulation share nothing, and are spread one by one, too.
     """
     file, *inside = nodeid.partition("[")[0].split("::")
     path = PurePosixPath(file)

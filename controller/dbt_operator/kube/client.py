@@ -247,7 +247,7 @@ class Client:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._retry.attempts),
             wait=self._retry.wait,
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(_is_transient),
             reraise=True,
         )
         return await retrying(call)
@@ -256,7 +256,7 @@ class Client:
 _MANAGER = (("fieldManager", names.FIELD_MANAGER),)
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ApiError) and error.transient
 
 
