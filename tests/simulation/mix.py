@@ -1,6 +1,6 @@
 """What projects and rules are drawn from: what falls together in one seed is what the seed can find."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Mix:
     limits: tuple[int, ...]
     first_waits: tuple[int, ...]
     parallelism: tuple[int, ...]
+    fates: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)  # how likely a pod comes to harm
+    crashes: tuple[float, ...] = (0.0, 0.0, 0.01, 0.05)  # how likely the operator dies at a call
 
 
 ANY = Mix(
@@ -45,3 +47,8 @@ BUSY = Mix(
     first_waits=(0, 1),
     parallelism=(2, 5),
 )
+
+# The operator and the pods die in the same seconds.
+HARSH = replace(BUSY, fates=(0.8,), crashes=(0.05,))
+
+DRAWN = {BUSY: 4, ANY: 5, HARSH: 1}

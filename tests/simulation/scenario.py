@@ -6,7 +6,7 @@ from random import Random
 
 from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
 from dbt_operator.plan.repair import RetryRules
-from tests.simulation.mix import ANY, BUSY, Mix
+from tests.simulation.mix import DRAWN, Mix
 from tests.simulation.project import Project, draw_project
 from tests.simulation.world import World
 
@@ -53,7 +53,7 @@ def draw_scenario(world: World) -> Scenario:
     """The scenario of a seed."""
     chance = world.chance("scenario")
     calm = chance.choice((20, 60, 60, 150, 300)) * 1000
-    mix = BUSY if chance.random() < 0.4 else ANY
+    (mix,) = chance.choices(tuple(DRAWN), tuple(DRAWN.values()))
     project = draw_project(world.chance("project"), mix)
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
     grace_ms = chance.choice((5, 30, 60)) * 1000
@@ -67,9 +67,9 @@ def draw_scenario(world: World) -> Scenario:
         calm=calm,
         wishes=_draw_wishes(chance, project, calm),
         down=_draw_down(chance, calm),
-        fates=0.0 if quiet else chance.choice((0.0, 0.2, 0.5, 0.8)),
+        fates=0.0 if quiet else chance.choice(mix.fates),
         api_errors=0.0 if quiet else chance.choice((0.0, 0.0, 0.03, 0.15)),
-        crashes=0.0 if quiet else chance.choice((0.0, 0.0, 0.01, 0.05)),
+        crashes=0.0 if quiet else chance.choice(mix.crashes),
         stalls=0.0 if quiet else chance.choice((0.0, 0.0, 0.05)),
         obstacles=0.0 if quiet else chance.choice((0.0, 0.1, 0.4)),
         lost_watches=0.0 if quiet else chance.choice((0.0, 0.1)),
