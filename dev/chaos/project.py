@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ NODES = SEEDS + len(MODELS)
 def manifest(plan: Plan) -> dict[str, Any]:
     """The DbtRun of a plan. Retries come quickly, and more pods may be lost than faults are planned."""
     fail_times = {**plan.flaky, **({plan.broken: 1000} if plan.broken else {})}
-    variables: Mapping[str, object] = {"sleep_ms": SLEEP_MS, "fail_times": fail_times, "null_times": plan.nulls}
+    settings = {"sleep_ms": SLEEP_MS, "fail_times": fail_times, "null_times": plan.nulls}
     return {
         "apiVersion": "dbt-operator.io/v1alpha1",
         "kind": "DbtRun",
@@ -37,7 +38,6 @@ def manifest(plan: Plan) -> dict[str, Any]:
             "imagePullPolicy": "IfNotPresent",
             "project": {"image": {"path": "/dbt/chaos"}},
             "profile": {"secretRef": {"name": "warehouse"}},
-            "vars": variables,
             "retry": {
                 "limit": 3,
                 # A kubelet that restarts takes its pods for not ready at first: nothing reaches the warehouse then.
@@ -45,6 +45,16 @@ def manifest(plan: Plan) -> dict[str, Any]:
                 "backoff": {"duration": "1s", "factor": 1, "max": "2s"},
             },
             "producer": {"maxRestarts": 50},
-            "podTemplate": {"spec": {"terminationGracePeriodSeconds": 15}},
+            "podTemplate": with_settings(settings, {"terminationGracePeriodSeconds": 15}),
         },
     }
+
+
+def with_settings(settings: Mapping[str, object], pod: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A pod template that tells the project what the run is to be like; the project's macros say what there is to tell.
+
+    pod: fields of the pod besides, and of its container for dbt.
+    """
+    (container,) = (pod or {}).get("containers", [{"name": "dbt"}])
+    environment = [{"name": "CHAOS", "value": json.dumps(settings)}]
+    return {"spec": {**(pod or {}), "containers": [{**container, "env": environment}]}}

@@ -21,6 +21,8 @@ EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
 JAFFLE_SHOP_IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
 PROJECTS_IMAGE = "localhost/dbt-operator/test-projects:dev"
 ENDED = ("Succeeded", "Failed", "Cancelled")
+FEW = ["+stg_orders"]
+"""A seed, a model and their tests: for runs of which only how they begin or end matters."""
 
 
 TURNS = Turns(CLUSTER / "turns")

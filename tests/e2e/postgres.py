@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dev.chaos.project import with_settings
 from tests.conftest import CHECKOUT
 from tests.e2e.conftest import Cluster
 
@@ -29,10 +30,14 @@ _SERVER = "deployment/warehouse"
 _LOCKED = "the table is locked"
 
 
-def chaos(**spec: Any) -> dict[str, Any]:
-    """The fields of the spec for a run of the project `chaos`; `spec` adds fields."""
+def chaos(*, settings: dict[str, Any] | None = None, pod: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """The fields of the spec for a run of the project `chaos`; `spec` adds fields.
+
+    settings: what the run is to be like, as the project's macros know it. pod: fields of the pods of dbt.
+    """
     project = {"image": {"path": "/dbt/chaos"}}
-    return {"image": CHAOS_IMAGE, "project": project, "profile": {"secretRef": {"name": HOST}}, **spec}
+    template = {"podTemplate": with_settings(settings or {}, pod)} if settings or pod else {}
+    return {"image": CHAOS_IMAGE, "project": project, "profile": {"secretRef": {"name": HOST}}, **template, **spec}
 
 
 def manifests(name: str) -> list[dict[str, Any]]:

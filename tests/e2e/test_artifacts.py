@@ -46,7 +46,7 @@ class TestArtifacts:
         runs.start(
             "nightly",
             *("layer1_05", "layer1_13", "layer1_14", "layer2_01", "layer2_10"),
-            vars={"fail_times": {"layer1_13": 1, "layer1_14": 9}},
+            settings={"fail_times": {"layer1_13": 1, "layer1_14": 9}},
             retry={**QUICK, "together": 1, "concurrencyPolicy": "Forbid"},
         )
         assert runs.end("nightly")["reason"] == "NodesFailed"

@@ -28,7 +28,7 @@ class TestAskingForARetry:
         runs.start(
             "nightly",
             *("layer1_05", "layer1_13", "layer2_04", "layer2_10"),
-            vars={"fail_times": {"layer1_13": 1}},
+            settings={"fail_times": {"layer1_13": 1}},
             retry=NO_RETRIES,
         )
         status = runs.end("nightly")
@@ -74,7 +74,7 @@ class TestAskingForARetry:
             "wrong",
             *("layer1_05", "layer1_13", "layer2_10"),
             image=WITHOUT_THE_PROJECT,
-            vars={"fail_times": {"layer1_13": 1}},
+            settings={"fail_times": {"layer1_13": 1}},
             retry=NO_RETRIES,
         )
         assert runs.end("wrong")["reason"] == "ProjectNotFound"

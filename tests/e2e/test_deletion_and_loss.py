@@ -1,6 +1,6 @@
 """Runs that are deleted, and pods that die, while dbt runs."""
 
-from tests.e2e.conftest import Cluster, phases
+from tests.e2e.conftest import FEW, Cluster, phases
 
 
 def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
@@ -24,11 +24,11 @@ def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
 
 
 def test_a_run_of_the_same_name_starts_afresh(cluster: Cluster) -> None:
-    cluster.create_run(vars={"broken": True})
+    cluster.create_run(select=["+product_sales"], vars={"broken": True})
     assert cluster.wait_for_end()["phase"] == "Failed"
     before = cluster.run()["metadata"]["uid"]
     cluster.kubectl("delete", "dbtrun", "shop", "-n", cluster.namespace)
-    cluster.create_run()
+    cluster.create_run(select=FEW)
     status = cluster.wait_for_end()
     assert cluster.run()["metadata"]["uid"] != before
     assert status["phase"] == "Succeeded", status["message"]
@@ -89,7 +89,7 @@ def test_a_pod_that_needs_too_much_memory_is_named_so(cluster: Cluster) -> None:
 
 
 def test_a_record_that_somebody_has_changed_holds_the_run_up_until_it_is_deleted(cluster: Cluster) -> None:
-    cluster.create_run(vars={"pause_seconds": 3})
+    cluster.create_run(select=FEW, vars={"pause_seconds": 10})
     cluster.wait_for_nodes("Running")
     record = ("configmap", "shop-attempt-1", "-n", cluster.namespace)
     cluster.kubectl("annotate", *record, "--overwrite", "dbt-operator.io/decision=nonsense")

@@ -104,7 +104,7 @@ def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
 
 def test_two_runs_at_once_do_not_mix(cluster: Cluster) -> None:
     for name in ("first", "second"):
-        cluster.create_run(name, vars={"pause_seconds": 0.3})
+        cluster.create_run(name, select=["+orders"], vars={"pause_seconds": 0.3})
     assert {cluster.wait_for_end(name)["phase"] for name in ("first", "second")} == {"Succeeded"}
     items = cluster.objects("dbtmodels")
     by_run = {run: {m["spec"]["name"] for m in items if m["spec"]["runName"] == run} for run in ("first", "second")}

@@ -68,7 +68,7 @@ def test_runs_at_once_in_one_warehouse(cluster: Cluster, postgres: Postgres) -> 
     cluster.create_run("seeds", **chaos(select=["resource_type:seed"]))
     assert cluster.wait_for_end("seeds")["phase"] == "Succeeded"
     for name, select in names.items():
-        cluster.create_run(name, **chaos(select=select, vars={"sleep_ms": 500}))
+        cluster.create_run(name, **chaos(select=select, settings={"sleep_ms": 500}))
     for name in names:
         assert cluster.wait_for_end(name)["phase"] == "Succeeded", cluster.run(name)["status"]["message"]
     assert set(postgres.executions().values()) == {1}
@@ -77,8 +77,8 @@ def test_runs_at_once_in_one_warehouse(cluster: Cluster, postgres: Postgres) -> 
 
 def test_what_fails_at_first_is_tried_again_by_the_next_run(cluster: Cluster, postgres: Postgres) -> None:
     # layer1_01 has a test of its own: it is built, and what is in it is wrong.
-    spec = chaos(select=["resource_type:seed", "layer1_01", "layer1_02"])
-    spec["vars"] = {"fail_times": {"layer1_02": 1}, "null_times": {"layer1_01": 1}}
+    settings = {"fail_times": {"layer1_02": 1}, "null_times": {"layer1_01": 1}}
+    spec = chaos(select=["resource_type:seed", "layer1_01", "layer1_02"], settings=settings)
     cluster.create_run("first", **spec)
     status = cluster.wait_for_end("first")
     shown = {name: (m["status"]["phase"], m["status"].get("reason")) for name, m in cluster.models().items()}
@@ -127,7 +127,7 @@ def _followed_log(cluster: Cluster, run: str, file: Path) -> Iterator[None]:
 def test_deleting_a_run_cancels_its_queries_in_the_warehouse(
     cluster: Cluster, postgres: Postgres, tmp_path: Path
 ) -> None:
-    cluster.create_run(**chaos(vars={"sleep_ms": MINUTES}, threads=4))
+    cluster.create_run(**chaos(settings={"sleep_ms": MINUTES}, threads=4))
     cluster.until("four queries that do not end", lambda: len(postgres.active_queries()) == 4)
     log = tmp_path / "log"
     with _followed_log(cluster, "shop", log):
@@ -189,8 +189,7 @@ def test_a_killed_producer_leaves_no_green_node_that_was_not_executed(
     cluster: Cluster, postgres: Postgres, how: str
 ) -> None:
     # As the first process of a container the runner could not be killed from inside.
-    template = {"spec": {"shareProcessNamespace": True}}
-    cluster.create_run(**chaos(vars={"sleep_ms": 300}, podTemplate=template))
+    cluster.create_run(**chaos(settings={"sleep_ms": 300}, pod={"shareProcessNamespace": True}))
     cluster.until("a third of the nodes", lambda: _succeeded(cluster) >= CHAOS_NODES // 3)
     command = ("--", "python3", "-c", KILL) if how == "killed inside" else ()
     cluster.kubectl(*HOW_TO_KILL[how], producer_pod(cluster, "shop"), "-n", cluster.namespace, *command)
@@ -204,7 +203,7 @@ def test_a_killed_producer_leaves_no_green_node_that_was_not_executed(
 
 def test_a_warehouse_that_goes_away_in_the_middle(cluster: Cluster, postgres: Postgres) -> None:
     retry = {"limit": 20, "on": ["Error", "ConnectionFailed"], "backoff": {"duration": "5s", "factor": 1}}
-    cluster.create_run(**chaos(vars={"sleep_ms": 300}, retry=retry))
+    cluster.create_run(**chaos(settings={"sleep_ms": 300}, retry=retry))
     cluster.until("a third of the nodes", lambda: _succeeded(cluster) >= CHAOS_NODES // 3)
     postgres.interrupt()
     cluster.until("dbt has ended", lambda: cluster.run()["status"]["phase"] == "Retrying")

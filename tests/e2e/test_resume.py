@@ -28,12 +28,10 @@ for _ in range(40):
 time.sleep(15)
 """
 # As the first process of its container dbt could not be killed from inside.
-TEMPLATE = {
-    "spec": {
-        "shareProcessNamespace": True,
-        "terminationGracePeriodSeconds": 5,
-        "containers": [{"name": "dbt", "resources": {"limits": {"memory": LIMIT}}}],
-    }
+POD = {
+    "shareProcessNamespace": True,
+    "terminationGracePeriodSeconds": 5,
+    "containers": [{"name": "dbt", "resources": {"limits": {"memory": LIMIT}}}],
 }
 
 
@@ -93,10 +91,10 @@ def survivor(shared: Runs) -> Iterator[Runs]:
         "lost",
         *MODELS,
         threads=THREADS,
-        vars={"sleep_ms": 400},
+        settings={"sleep_ms": 400},
         retry=QUICK,
         producer={"maxRestarts": len(LOSSES)},
-        podTemplate=TEMPLATE,
+        pod=POD,
     )
     for loss in LOSSES:
         shared.cluster.until(f"a pod of {loss.job}", partial(shared.has_pod, loss.job))
@@ -115,9 +113,7 @@ class TestALostPod:
 
     def test_fails_the_run_that_allows_no_restart_and_says_what_memory_it_needed(self, runs: Runs) -> None:
         select = MODELS[:6]
-        runs.start(
-            "once", *select, vars={"sleep_ms": 400}, producer={"maxRestarts": 0}, podTemplate=TEMPLATE, threads=1
-        )
+        runs.start("once", *select, settings={"sleep_ms": 400}, producer={"maxRestarts": 0}, pod=POD, threads=1)
         runs.wait_for_work("once", "once-producer-1")
         _exhaust(runs, runs.pod("once-producer-1"))
         status = runs.end("once")

@@ -13,9 +13,10 @@ class TestRetries:
     def test_a_node_is_mended_while_dbt_goes_on_unless_that_is_forbidden(self, runs: Runs) -> None:
         with runs.postgres.locked("seed_1"):  # which keeps layer1_14 and layer1_06, and so both producers, at work
             mended = ("layer1_05", "layer1_13", "layer1_14", "layer2_04", "layer2_10")
-            runs.start("mended", *mended, vars={"fail_times": {"layer1_13": 1}}, retry=QUICK)
+            # With vars of its own the run cannot use what dbt has parsed when the image was built.
+            runs.start("mended", *mended, settings={"fail_times": {"layer1_13": 1}}, vars={"own": 1}, retry=QUICK)
             forbidden = {**QUICK, "concurrencyPolicy": "Forbid"}
-            runs.start("one", "layer1_06", "layer1_11", vars={"fail_times": {"layer1_11": 1}}, retry=forbidden)
+            runs.start("one", "layer1_06", "layer1_11", settings={"fail_times": {"layer1_11": 1}}, retry=forbidden)
             runs.wait_for_phase("mended", "Succeeded", "layer1_13", "layer2_04", "layer2_10")
             assert runs.phases("mended")["layer1_14"] == "Running"
             assert ("mended-producer-1", "Running") in [
@@ -67,7 +68,7 @@ class TestRetries:
         runs.start(
             "tested",
             *("layer1_05", "layer1_13", "layer2_04", "layer2_10"),
-            vars={"null_times": {"layer1_13": 1}},
+            settings={"null_times": {"layer1_13": 1}},
             retry={**QUICK, "on": ["TestsFailed"], "downstream": "PerNode"},
             profile={"secretRef": {"name": TOLD}},
         )
@@ -93,7 +94,7 @@ class TestRetries:
         runs.start(
             "many",
             *("layer1_05", "layer1_13", "layer1_14", "layer2_01", "layer2_10"),
-            vars={"fail_times": {"layer1_13": 9, "layer1_14": 1}},
+            settings={"fail_times": {"layer1_13": 9, "layer1_14": 1}},
             # Both have failed when the producer has ended, and so both wait for a retry.
             retry={**QUICK, "limit": 1, "together": 1, "concurrencyPolicy": "Forbid"},
         )
@@ -125,7 +126,7 @@ class TestRetries:
         with runs.postgres.locked("seed_1"):  # which keeps layer1_14 at work, for which layer2_13 waits as well
             nodes = ("layer1_01", "layer1_14", "layer2_13")
             retry = {**QUICK, "on": ["TestsFailed"]}
-            runs.start("waiting", *nodes, vars={"null_times": {"layer1_01": 1}}, retry=retry)
+            runs.start("waiting", *nodes, settings={"null_times": {"layer1_01": 1}}, retry=retry)
             runs.cluster.until("it is built again", lambda: runs.postgres.tries()["layer1_01"] == 2)
             assert runs.phases("waiting")["layer1_14"] == "Running"
         status = runs.end("waiting")

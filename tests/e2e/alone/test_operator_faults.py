@@ -70,7 +70,7 @@ def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster)
 def test_a_deleted_operator_pod_stops_within_its_grace_period(cluster: Cluster) -> None:
     _wait_until_back(cluster)
     pod = operator_pod(cluster.kubectl)
-    cluster.create_run(vars={"pause_seconds": 1})
+    cluster.create_run(select=["+orders"], vars={"pause_seconds": 1})
     cluster.wait_for_nodes("Running")
     cluster.kubectl("delete", "pod", pod, "-n", SYSTEM, "--wait=false")
     log = cluster.kubectl("logs", "-f", pod, "-n", SYSTEM)

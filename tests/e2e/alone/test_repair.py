@@ -19,8 +19,8 @@ class TestWithoutTheOperator:
 
     def test_a_lost_pod_is_followed_by_one_other(self, runs: Runs) -> None:
         # Nobody sees the pod end, so it is given its grace period before another one begins.
-        grace = {"spec": {"terminationGracePeriodSeconds": 5}}
-        runs.start("orphan", *MODELS, threads=2, vars={"sleep_ms": 400}, retry=QUICK, podTemplate=grace)
+        grace = {"terminationGracePeriodSeconds": 5}
+        runs.start("orphan", *MODELS, threads=2, settings={"sleep_ms": 400}, retry=QUICK, pod=grace)
         runs.wait_for_work("orphan", "orphan-producer-1")
         # No node comes to its end after the operator has stopped listening: what nobody heard is executed once more.
         with runs.postgres.locked("executions", readable=True):

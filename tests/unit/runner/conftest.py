@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 
 from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
+from tests.unit.runner.forks import Fork, Forks, forks
 
 PROJECTS = Path(__file__).resolve().parents[2] / "projects"
 Event = dict[str, Any]
@@ -87,12 +88,16 @@ class Run:
 
 @dataclass(slots=True)
 class Project:
-    """A copy of a project, and everything needed to run the runner on it."""
+    """A copy of a project, and everything needed to run the runner on it.
+
+    forks: where there are any, runs are made of them, but for those that say that they are to start as pods do.
+    """
 
     python: str
     archive: Path
     path: Path
     scratch: Path
+    forks: Forks | None = None
 
     def command(self, *dbt: str, options: Sequence[str] = ()) -> list[str]:
         own = ["--attempt", "producer-1", "--run-uid", "uid-1", "--project-dir", str(self.path), *options]
@@ -116,16 +121,14 @@ class Project:
         environment: Mapping[str, str] | None = None,
         stop_at: Callable[[Event], bool] | None = None,
         prefix: Sequence[str] = (),
+        as_pods_do: bool = False,
     ) -> Run:
-        """Run to the end; send SIGTERM at the first event that `stop_at` is true of."""
-        command = [*prefix, *self.command(*dbt, options=options)]
-        with subprocess.Popen(
-            command,
-            env=self.environment(environment),
-            cwd=self.scratch,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
+        """Run to the end; send SIGTERM at the first event that `stop_at` is true of.
+
+        as_pods_do: start Python, and let it import dbt. What has a prefix always does.
+        """
+        command = self.command(*dbt, options=options)
+        with self._start(command, self.environment(environment), prefix=prefix, forked=not as_pods_do) as process:
             assert process.stdout is not None
             lines = []
             for line in process.stdout:
@@ -133,9 +136,23 @@ class Project:
                 if stop_at is not None and stop_at(json.loads(line)):
                     _terminate(process.pid, inside=bool(prefix))
                     stop_at = None
+        assert process.returncode is not None
         assert stop_at is None, f"the awaited event never came: {b''.join(lines[-3:])!r}"
         target = Path(self.environment(environment)["DBT_TARGET_PATH"])
         return Run(lines=tuple(lines), code=process.returncode, target=target)
+
+    def _start(
+        self, command: list[str], environment: dict[str, str], *, prefix: Sequence[str], forked: bool
+    ) -> Fork | subprocess.Popen[bytes]:
+        if self.forks and forked and not prefix:
+            return self.forks.start(command[1:], environment=environment, directory=self.scratch)
+        return subprocess.Popen(
+            [*prefix, *command],
+            env=environment,
+            cwd=self.scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def again(
         self, producer: Run, unique_ids: Sequence[str], *dbt: str, environment: Mapping[str, str] | None = None
@@ -187,13 +204,23 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_project(dbt_python: str, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+def dbt_forks(dbt_python: str) -> Iterator[Forks]:
+    """Processes with the real dbt."""
+    with forks(dbt_python) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def make_project(
+    dbt_python: str, archive: Path, dbt_forks: Forks, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Project]:
     """Makes copies of the torture project, with what dbt keeps of a parse: half of what a short run costs."""
 
     def copy() -> Project:
         scratch = tmp_path_factory.mktemp("torture")
         shutil.copytree(PROJECTS / "torture", scratch / "project")
-        return Project(python=dbt_python, archive=archive, path=scratch / "project", scratch=scratch)
+        path = scratch / "project"
+        return Project(python=dbt_python, archive=archive, path=path, scratch=scratch, forks=dbt_forks)
 
     parsed = copy().run("parse").target
 
@@ -233,10 +260,12 @@ def torture(make_project: Callable[[], Project]) -> Run:
         *("--vars", json.dumps({"shout": True, "mbfail": True, "utbad": True, "badjinja": True})),
         options=["--secret-env", "SHOUTED", "--secret-file", str(secrets)],
         environment={"SHOUTED": IN_VARIABLE},
+        as_pods_do=True,
     )
 
 
 @pytest.fixture(scope="session")
 def green(make_project: Callable[[], Project]) -> Run:
     """A run in which nothing fails, with the other spelling of --select."""
-    return make_project().run("build", "-m", "+ok_model", "+uses_eph", "--exclude", "s_events", "--threads=1")
+    selection = ("-m", "+ok_model", "+uses_eph", "--exclude", "s_events")
+    return make_project().run("build", *selection, "--threads=1", as_pods_do=True)

@@ -89,7 +89,7 @@ def test_warehouse_that_refuses_connections(project: Project) -> None:
 
 def test_image_without_dbt(project: Project, tmp_path: Path) -> None:
     project.python = sys.executable
-    run = project.run("build", environment={"PATH": str(tmp_path)})
+    run = project.run("build", environment={"PATH": str(tmp_path)}, as_pods_do=True)
     kind, phase, message = _error(run)
     assert (kind, phase) == ("dbt_not_found", "start")
     assert "no dbt-core was found" in message
@@ -99,7 +99,7 @@ def test_image_without_dbt(project: Project, tmp_path: Path) -> None:
 def test_python_of_the_dbt_on_the_path_is_found(project: Project, dbt_python: str) -> None:
     project.python = sys.executable
     path = f"{Path(dbt_python).parent}{os.pathsep}{os.environ['PATH']}"
-    run = project.run("build", "--select", "nosuch", environment={"PATH": path})
+    run = project.run("build", "--select", "nosuch", environment={"PATH": path}, as_pods_do=True)
     assert run.code == 0
     assert len(run.named("RunnerStarted")) == 1
     assert run.events[0]["data"]["dbt_version"]
