@@ -21,8 +21,10 @@ EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
 JAFFLE_SHOP_IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
 PROJECTS_IMAGE = "localhost/dbt-operator/test-projects:dev"
 ENDED = ("Succeeded", "Failed", "Cancelled")
-FEW = ["+stg_orders"]
-"""A seed, a model and their tests: for runs of which only how they begin or end matters."""
+FEW: dict[str, Any] = {"select": ["+stg_orders"], "exclude": ["resource_type:test"]}
+"""Fields of the spec for a seed and a model: for runs of which only how they begin or end matters."""
+SOME: dict[str, Any] = {"select": ["+orders"], "exclude": ["resource_type:test"]}
+"""Fields of the spec for about a dozen nodes. A selected test may well read a node that is not selected."""
 
 
 TURNS = Turns(CLUSTER / "turns")

@@ -97,7 +97,7 @@ def test_a_full_quota_keeps_the_run_queued_until_there_is_room(cluster: Cluster,
         "spec": {"hard": {limited: "0"}},
     }
     cluster.apply(quota)
-    cluster.create_run(select=FEW)
+    cluster.create_run(**FEW)
     cluster.until("Queued", lambda: cluster.run().get("status", {}).get("phase") == "Queued")
     assert cluster.run()["status"]["reason"] == "QuotaExceeded"
     assert "full" in cluster.run()["status"]["message"]
@@ -108,7 +108,7 @@ def test_a_full_quota_keeps_the_run_queued_until_there_is_room(cluster: Cluster,
 def test_a_job_that_its_queue_holds_back_is_queued(cluster: Cluster) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
     cluster.apply(quota)  # so that there is a Job without a pod, for long enough to be suspended
-    cluster.create_run(select=FEW)
+    cluster.create_run(**FEW)
     cluster.until("Queued", lambda: cluster.run().get("status", {}).get("phase") == "Queued")
     held = ("patch", "job", "shop-producer-1", "-n", cluster.namespace, "--type=merge", "-p")
     cluster.kubectl(*held, '{"spec": {"suspend": true}}')
@@ -129,7 +129,7 @@ def test_a_pod_that_the_namespaces_policy_refuses(cluster: Cluster) -> None:
     assert (status["phase"], status["reason"]) == ("Failed", "AdmissionDenied"), status["message"]
     assert "violates PodSecurity" in status["message"]
     # What the operator makes of a plain run is clean under the same policy.
-    cluster.create_run("clean", select=FEW)
+    cluster.create_run("clean", **FEW)
     assert cluster.wait_for_end("clean")["phase"] == "Succeeded"
 
 

@@ -38,7 +38,7 @@ def test_a_run_that_takes_too_long_is_stopped(cluster: Cluster) -> None:
 
 
 def test_an_ended_run_is_deleted_when_its_time_is_over(cluster: Cluster) -> None:
-    cluster.create_run(select=FEW)
+    cluster.create_run(**FEW)
     assert cluster.wait_for_end()["phase"] == "Succeeded"
     _patch(cluster, ttlSecondsAfterFinished=1)
     left = ("get", "dbtruns,dbtmodels,jobs,pods", "-n", cluster.namespace, "-o", "name")

@@ -28,7 +28,7 @@ def test_a_run_of_the_same_name_starts_afresh(cluster: Cluster) -> None:
     assert cluster.wait_for_end()["phase"] == "Failed"
     before = cluster.run()["metadata"]["uid"]
     cluster.kubectl("delete", "dbtrun", "shop", "-n", cluster.namespace)
-    cluster.create_run(select=FEW)
+    cluster.create_run(**FEW)
     status = cluster.wait_for_end()
     assert cluster.run()["metadata"]["uid"] != before
     assert status["phase"] == "Succeeded", status["message"]
@@ -89,7 +89,7 @@ def test_a_pod_that_needs_too_much_memory_is_named_so(cluster: Cluster) -> None:
 
 
 def test_a_record_that_somebody_has_changed_holds_the_run_up_until_it_is_deleted(cluster: Cluster) -> None:
-    cluster.create_run(select=FEW, vars={"pause_seconds": 10})
+    cluster.create_run(**FEW, vars={"pause_seconds": 10})
     cluster.wait_for_nodes("Running")
     record = ("configmap", "shop-attempt-1", "-n", cluster.namespace)
     cluster.kubectl("annotate", *record, "--overwrite", "dbt-operator.io/decision=nonsense")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api import Api
 from tests.conftest import Kubectl, new_namespace
-from tests.e2e.conftest import Cluster, condition, phases
+from tests.e2e.conftest import SOME, Cluster, condition, phases
 
 
 @pytest.fixture(scope="class")
@@ -94,7 +94,7 @@ def test_statuses_move_while_dbt_runs(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
-    cluster.create_run(select=["+orders"], exclude=["resource_type:test"])
+    cluster.create_run(**SOME)
     status = cluster.wait_for_end()
     assert status["phase"] == "Succeeded", status["message"]
     assert "orders" in cluster.models()
@@ -104,7 +104,7 @@ def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
 
 def test_two_runs_at_once_do_not_mix(cluster: Cluster) -> None:
     for name in ("first", "second"):
-        cluster.create_run(name, select=["+orders"], vars={"pause_seconds": 0.3})
+        cluster.create_run(name, **SOME, vars={"pause_seconds": 0.3})
     assert {cluster.wait_for_end(name)["phase"] for name in ("first", "second")} == {"Succeeded"}
     items = cluster.objects("dbtmodels")
     by_run = {run: {m["spec"]["name"] for m in items if m["spec"]["runName"] == run} for run in ("first", "second")}

@@ -20,7 +20,7 @@ def _made_anew(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_job_that_is_created_anew_beside_its_first_pod_gets_no_second_process(cluster: Cluster) -> None:
-    cluster.create_run(select=FEW, vars={"pause_seconds": 20})
+    cluster.create_run(**FEW, vars={"pause_seconds": 20})
     cluster.wait_for_nodes("Running")
     first = cluster.producer_pod()
     (job,) = cluster.objects("jobs")
@@ -37,7 +37,7 @@ def test_a_job_that_is_created_anew_beside_its_first_pod_gets_no_second_process(
 
 
 def test_a_users_own_gate_is_waited_for(cluster: Cluster) -> None:
-    cluster.create_run(select=FEW, podTemplate={"spec": {"schedulingGates": [{"name": BUDGET}]}})
+    cluster.create_run(**FEW, podTemplate={"spec": {"schedulingGates": [{"name": BUDGET}]}})
     cluster.until("the gate is named", lambda: BUDGET in cluster.run().get("status", {}).get("message", ""))
     pod = cluster.producer_pod()
     cluster.kubectl("patch", "pod", pod, "-n", cluster.namespace, "-p", '{"spec": {"schedulingGates": null}}')

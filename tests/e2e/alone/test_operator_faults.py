@@ -5,7 +5,7 @@ from functools import partial
 
 from dev.install import NAMESPACE as SYSTEM
 from tests.conftest import Kubectl
-from tests.e2e.conftest import Cluster, operator_pod, phases
+from tests.e2e.conftest import SOME, Cluster, operator_pod, phases
 
 
 def _kill(kubectl: Kubectl) -> None:
@@ -70,7 +70,7 @@ def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster)
 def test_a_deleted_operator_pod_stops_within_its_grace_period(cluster: Cluster) -> None:
     _wait_until_back(cluster)
     pod = operator_pod(cluster.kubectl)
-    cluster.create_run(select=["+orders"], vars={"pause_seconds": 1})
+    cluster.create_run(**SOME, vars={"pause_seconds": 1})
     cluster.wait_for_nodes("Running")
     cluster.kubectl("delete", "pod", pod, "-n", SYSTEM, "--wait=false")
     log = cluster.kubectl("logs", "-f", pod, "-n", SYSTEM)
