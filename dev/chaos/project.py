@@ -34,10 +34,8 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "kind": "DbtRun",
         "metadata": {"name": RUN},
         "spec": {
-            "image": IMAGE,
+            **fields(settings=settings, pod={"terminationGracePeriodSeconds": 15}),
             "imagePullPolicy": "IfNotPresent",
-            "project": {"image": {"path": "/dbt/chaos"}},
-            "profile": {"secretRef": {"name": "warehouse"}},
             "retry": {
                 "limit": 3,
                 # A kubelet that restarts takes its pods for not ready at first: nothing reaches the warehouse then.
@@ -45,16 +43,21 @@ def manifest(plan: Plan) -> dict[str, Any]:
                 "backoff": {"duration": "1s", "factor": 1, "max": "2s"},
             },
             "producer": {"maxRestarts": 50},
-            "podTemplate": with_settings(settings, {"terminationGracePeriodSeconds": 15}),
         },
     }
 
 
-def with_settings(settings: Mapping[str, object], pod: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A pod template that tells the project what the run is to be like; the project's macros say what there is to tell.
+def fields(*, settings: Mapping[str, object], pod: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the spec that every run of the project has.
 
-    pod: fields of the pod besides, and of its container for dbt.
+    settings: what the run is to be like, as the project's macros know it.
+    pod: fields of the pods of dbt, and of their container for it.
     """
-    (container,) = (pod or {}).get("containers", [{"name": "dbt"}])
+    (container,) = pod.get("containers", [{"name": "dbt"}])
     environment = [{"name": "CHAOS", "value": json.dumps(settings)}]
-    return {"spec": {**(pod or {}), "containers": [{**container, "env": environment}]}}
+    return {
+        "image": IMAGE,
+        "project": {"image": {"path": "/dbt/chaos"}},
+        "profile": {"secretRef": {"name": "warehouse"}},
+        "podTemplate": {"spec": {**pod, "containers": [{**container, "env": environment}]}},
+    }

@@ -16,28 +16,21 @@ from typing import Any
 import pytest
 import yaml
 
-from dev.chaos.project import with_settings
+from dev.chaos.project import SCHEMA, fields
 from tests.conftest import CHECKOUT
 from tests.e2e.conftest import Cluster
 
 EXAMPLE = CHECKOUT / "examples" / "postgres"
-CHAOS_IMAGE = "localhost/dbt-operator/chaos:dev"
 CHAOS_NODES = 61
 CHAOS_TESTS = 14
 HOST, PORT = "warehouse", 5432
-SCHEMA = "analytics"
 _SERVER = "deployment/warehouse"
 _LOCKED = "the table is locked"
 
 
 def chaos(*, settings: dict[str, Any] | None = None, pod: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    """The fields of the spec for a run of the project `chaos`; `spec` adds fields.
-
-    settings: what the run is to be like, as the project's macros know it. pod: fields of the pods of dbt.
-    """
-    project = {"image": {"path": "/dbt/chaos"}}
-    template = {"podTemplate": with_settings(settings or {}, pod)} if settings or pod else {}
-    return {"image": CHAOS_IMAGE, "project": project, "profile": {"secretRef": {"name": HOST}}, **template, **spec}
+    """The fields of the spec for a run of the project `chaos`; `spec` adds fields. For the others see `fields`."""
+    return fields(settings=settings or {}, pod=pod or {}) | spec
 
 
 def manifests(name: str) -> list[dict[str, Any]]:

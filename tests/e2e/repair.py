@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from dev.chaos.project import SCHEMA
 from tests.api import Api
 from tests.conftest import Kubectl, new_namespace
 from tests.e2e.conftest import Cluster
-from tests.e2e.postgres import SCHEMA, Postgres, chaos, manifests
+from tests.e2e.postgres import Postgres, chaos, manifests
 
 QUICK = {"backoff": {"duration": "1s", "factor": 1}}
 """A retry that does not keep a test waiting."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from dev.chaos.project import IMAGE as CHAOS_IMAGE
 from tests.e2e.conftest import condition
-from tests.e2e.postgres import CHAOS_IMAGE
 from tests.e2e.repair import Runs, runs, shared
 
 __all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them

@@ -94,7 +94,7 @@ def test_statuses_move_while_dbt_runs(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
-    cluster.create_run(**SOME)
+    cluster.create_run(select=["+orders"], exclude=["resource_type:test"])
     status = cluster.wait_for_end()
     assert status["phase"] == "Succeeded", status["message"]
     assert "orders" in cluster.models()

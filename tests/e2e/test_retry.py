@@ -59,6 +59,8 @@ class TestRetries:
         status = runs.end("one")
         assert status["phase"] == "Succeeded", status["message"]
         assert [attempt["kind"] for attempt in status["attempts"]] == ["Producer", "Retry"]
+        # Without vars dbt uses what it has parsed when the image was built.
+        assert "UnableToPartialParse" not in runs.messages("one-producer-1")
         producer, retry = status["attempts"]
         assert producer["completionTime"] <= retry["startTime"]
         assert runs.postgres.tries()["layer1_11"] == 2

@@ -1,4 +1,4 @@
-"""What projects and rules are drawn from: what falls together in one seed is what the seed can find."""
+"""What projects, rules and faults are drawn from: what falls together in one seed is what the seed can find."""
 
 from dataclasses import dataclass, replace
 
@@ -51,4 +51,4 @@ BUSY = Mix(
 # The operator and the pods die in the same seconds.
 HARSH = replace(BUSY, fates=(0.8,), crashes=(0.05,))
 
-DRAWN = {BUSY: 4, ANY: 5, HARSH: 1}
+DRAWN = {BUSY: 4, ANY: 5, HARSH: 1}  # how many seeds of ten
