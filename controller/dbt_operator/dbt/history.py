@@ -69,7 +69,7 @@ class History:
         return iter(seen)
 
     def _word_of_test(self, unique_id: str) -> Word | None:
-        since = self._built(unique_id)
+        since = self.built(unique_id)
         # A test that runs again by itself has not yet taken back what it found before.
         for phases in (_ENDED, _SPOKEN, None):
             word = next(self._words(unique_id, phases=phases, since=since), None)
@@ -89,9 +89,9 @@ class History:
         )
         return Word(self.attempts[since], unsaid, since)
 
-    def _built(self, unique_id: str) -> int:
-        """Index of the attempt that built what the test is about last."""
-        subjects = self.graph.subjects(unique_id) if self.graph is not None else ()
+    def built(self, test: str) -> int:
+        """Index of the attempt that began last to build what the test is about; 0 when none has."""
+        subjects = self.graph.subjects(test) if self.graph is not None else ()
         builds = (next(self._words(node, phases=BEGUN), None) for node in subjects)
         return max((word.attempt for word in builds if word is not None), default=0)
 

@@ -124,6 +124,11 @@ class Attempt:
         return (self.sealed.started if self.sealed is not None else None) or seen or self.began
 
     @property
+    def known(self) -> AttemptState:
+        """What is known of its nodes: as it was stored, or as far as its log was read."""
+        return self.sealed.state if self.sealed is not None else self.log.state
+
+    @property
     def existed(self) -> bool:
         """Whether its Job is known to have been created, by whatever it has left."""
         return self.created or self.job is not None or self.pod is not None or self.released

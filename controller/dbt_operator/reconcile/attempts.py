@@ -16,7 +16,7 @@ from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.creation import create_attempt
 from dbt_operator.reconcile.follower import Follower
 from dbt_operator.reconcile.keep import Keeper
-from dbt_operator.reconcile.models import Models
+from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.observe import Cluster
 from dbt_operator.reconcile.records import Records
 
@@ -112,20 +112,24 @@ class Attempts:
         """Whether what is known is of the present, not of a moment that the logs are only read up to."""
         return all(follower.caught_up for follower in self._followers.values())
 
-    def all(self, cluster: Cluster, *, models: Models) -> tuple[Attempt, ...]:
+    def all(self, cluster: Cluster, *, memory: Memory) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""
-        return tuple(self._attempt(record, cluster=cluster, models=models) for record in self.records.all())
+        known: list[Attempt] = []
+        for record in self.records.all():
+            attempt = self._attempt(record, cluster=cluster)
+            known.append(memory.completed(attempt, earlier=known, dbt=cluster.record.dbt))
+        return tuple(known)
 
-    def _attempt(self, record: Recorded, *, cluster: Cluster, models: Models) -> Attempt:
+    def _attempt(self, record: Recorded, *, cluster: Cluster) -> Attempt:
         decision, sealed = record.decision, record.sealed
         name = decision.name
-        before = cluster.record.attempts.get(name)
+        follower, before = self._followers.get(name), cluster.record.attempts.get(name)
         return Attempt(
             name=name,
             job=cluster.jobs.get(name),
             pod=self._pods.get(name),
             last_pod=self.gone_pods.get(name),
-            log=LogFacts() if sealed is not None else self._log_facts(decision, cluster=cluster, models=models),
+            log=follower.facts() if follower is not None and sealed is None else LogFacts(),
             refusal=self._refusals.get(name),
             created=before is not None or name in self._created,
             began=before.start_time if before is not None else None,
@@ -133,16 +137,6 @@ class Attempts:
             release=self._released.get(name),
             sealed=sealed,
         )
-
-    def _log_facts(self, decision: Decision, *, cluster: Cluster, models: Models) -> LogFacts:
-        """What has been read of the attempt's log, completed by what its DbtModels remember."""
-        follower = self._followers.get(decision.name)
-        facts = follower.facts() if follower is not None else LogFacts()
-        if follower is None and decision.name not in cluster.record.attempts:
-            return facts
-        dbt = cluster.record.dbt
-        state = models.remembered(facts.state, job=decision.name, whole=decision.nodes is None, dbt=dbt)
-        return replace(facts, state=state)
 
     def answered(self) -> set[Request]:
         """The retries that recorded decisions answer."""

@@ -9,13 +9,13 @@ from dbt_operator.api import names, status
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import MODEL_TYPES, Graph
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.state import AttemptState, NodeState
 from dbt_operator.dbt.view import NodeView, affected, node_view, node_views, views_of
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_MODELS
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Attempt, Request
 from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.objects import (
     Tried,
     all_stored,
@@ -25,7 +25,6 @@ from dbt_operator.reconcile.objects import (
     stored_graph,
     unannounced_model_spec,
 )
-from dbt_operator.reconcile.restored import filled, restored_nodes
 
 
 @dataclass(slots=True)
@@ -37,25 +36,23 @@ class Models:
     writer: StatusWriter
     failed: Callable[[NodeView], None]
     views: dict[str, NodeView] = field(default_factory=dict)  # every node dbt executes, tests and hooks too
+    memory: Memory = field(default_factory=Memory)  # what a controller before this one has written
     requests: dict[str, str] = field(default_factory=dict)  # tokens of the retries that a person asks for, by unique_id
     _shown: History = field(default_factory=History)
     _jobs: Sequence[tuple[AttemptKind, str]] = ()  # of the attempts of the history
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _handled: dict[str, str] = field(default_factory=dict)  # tokens of the retries that were handled
     _graph: Graph | None = None
-    _remembered: Graph | None = None  # what the stored DbtModels know of it
-    _restored: dict[str, dict[str, NodeState]] = field(default_factory=dict)  # … and of each attempt, by its Job
-    _first_job: str = ""
 
     async def load(self, *, first_job: str) -> None:
         """Read what a controller before this one has written. Nodes that were never tried are the first Job's."""
-        self._first_job = first_job
         selector = {names.LABEL_RUN_UID: self.run.uid}
         found = await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector)
         specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
         # A part of the graph may never stand for the graph: the run would look finished with a part of its nodes.
         known = [spec for spec in specs.values() if spec is not None]
-        self._remembered = stored_graph(known) if len(known) == len(found) and all_stored(found) else None
+        graph = stored_graph(known) if len(known) == len(found) and all_stored(found) else None
+        remembered: list[tuple[status.DbtModelSpec, status.DbtModelStatus]] = []
         for model in found:
             name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]
             stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
@@ -65,10 +62,9 @@ class Models:
             if stored.handled_retry:
                 self._handled[unique_id] = stored.handled_retry
             if spec is not None:
-                job = stored.attempts[-1].job if stored.attempts else first_job
-                nodes = {node.unique_id: node for node in restored_nodes(spec=spec, stored=stored)}
-                self._restored.setdefault(job, {}).update(nodes)
+                remembered.append((spec, stored))
             self.writer.known(run=self.run.uid, resource=DBT_MODELS, obj=model)
+        self.memory = Memory.of(remembered, graph=graph, first_job=first_job)
 
     def asked(self, *, unique_id: str, token: str | None) -> None:
         """A person asks for a retry of the node with this token; None: does not, or not any more."""
@@ -81,18 +77,6 @@ class Models:
         """The retries of nodes that were not handled yet."""
         asked = self.requests.items()
         return [Request(token=token, unique_id=one) for one, token in asked if self._handled.get(one) != token]
-
-    def remembered(
-        self, state: AttemptState, *, job: str, whole: bool, dbt: status.DbtInfo | None = None
-    ) -> AttemptState:
-        """The state of the attempt of a Job, completed by what the stored DbtModels remember of it.
-
-        whole: it is to execute all that the run selects. Then the DbtModels are its graph, if some of them are known to
-            have begun in it: an attempt before it may have been lost without having said a graph.
-        """
-        nodes = self._restored.get(job)
-        graph = self._remembered if whole and (nodes or job == self._first_job) else None
-        return filled(state, nodes=nodes or {}, graph=graph, dbt=dbt) if nodes or graph is not None else state
 
     def show(self, *, history: History, attempts: Sequence[Attempt]) -> None:
         """Bring the DbtModels to this history of the attempts of the run."""

@@ -124,7 +124,7 @@ class Reconciler:
         return Observation(
             run=self._run.name,
             now=now,
-            attempts=self._attempts.all(cluster, models=self._models),
+            attempts=self._attempts.all(cluster, memory=self._models.memory),
             started=cluster.record.start_time is not None,
             rules=cluster.rules(start_deadline=self._start_deadline),
             requests=self._requests(),

@@ -4,13 +4,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.writer import StatusWriter
-from dbt_operator.plan.attempt import Attempt
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.models import Models
 from tests.unit.plan import lines
@@ -65,11 +66,14 @@ class Given:
         )
 
     def show(self, *states: AttemptState) -> None:
-        remembered = [
-            self.models.remembered(state, job=JOBS[index], whole=index == 0) for index, state in enumerate(states)
-        ]
-        attempts = [Attempt(name=name) for name in JOBS[: len(states)]]
-        self.models.show(history=History(attempts=tuple(remembered)), attempts=attempts)
+        attempts = [self.remembered(state, job=JOBS[index], whole=index == 0) for index, state in enumerate(states)]
+        self.models.show(history=History(attempts=tuple(each.known for each in attempts)), attempts=attempts)
+
+    def remembered(self, state: AttemptState, *, job: str, whole: bool) -> Attempt:
+        kind, nodes = AttemptKind.PRODUCER if whole else AttemptKind.RESUME, None if whole else frozenset({MODEL})
+        decision = Decision(index=1, kind=kind, name=job, nodes=nodes)
+        attempt = Attempt(name=job, decision=decision, created=True, log=LogFacts(state=state))
+        return self.models.memory.completed(attempt, earlier=[])
 
 
 def folded(*log: bytes) -> AttemptState:
@@ -140,12 +144,12 @@ async def test_the_graph_is_remembered_for_the_attempt_that_the_first_pod_did_no
     seed = stored_model(SEED, phase="Succeeded", reason="Success", attempts=begun)
     given = Given(stored=[seed, stored_model(MODEL, SEED)])
     await given.models.load(first_job=JOBS[0])
-    state = given.models.remembered(EMPTY, job=again, whole=True)
+    state = given.remembered(EMPTY, job=again, whole=True).known
     assert state.graph is not None
     assert {one: node.phase for one, node in state.nodes.items()} == {SEED: "Succeeded", MODEL: "Pending"}
     # One of which nothing is known may have to make the graph yet; and a part of the run is not the run.
-    assert given.models.remembered(EMPTY, job="nightly-producer-3", whole=True).graph is None
-    assert given.models.remembered(EMPTY, job=again, whole=False).graph is None
+    assert given.remembered(EMPTY, job="nightly-producer-3", whole=True).known.graph is None
+    assert given.remembered(EMPTY, job=again, whole=False).known.graph is None
 
 
 def test_each_model_says_how_many_there_are_to_be() -> None:
@@ -159,7 +163,7 @@ async def test_a_part_of_the_models_is_not_taken_for_the_graph() -> None:
     # The controller died while it created them, and the pod's log is gone: the run would end without the other node.
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
     await given.models.load(first_job=JOBS[0])
-    state = given.models.remembered(EMPTY, job=JOBS[0], whole=True)
+    state = given.remembered(EMPTY, job=JOBS[0], whole=True).known
     assert state.graph is None
     assert [node.phase for node in state.nodes.values()] == ["Succeeded"]
 
@@ -169,7 +173,7 @@ async def test_models_of_nodes_that_no_graph_announced_do_not_make_up_for_missin
     del unannounced["metadata"]["annotations"]
     given = Given(stored=[stored_model(SEED), unannounced])
     await given.models.load(first_job=JOBS[0])
-    assert given.models.remembered(EMPTY, job=JOBS[0], whole=True).graph is None
+    assert given.remembered(EMPTY, job=JOBS[0], whole=True).known.graph is None
 
 
 def test_a_node_that_the_graph_did_not_announce_gets_a_model_when_dbt_begins_with_it() -> None:

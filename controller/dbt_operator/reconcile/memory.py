@@ -5,14 +5,17 @@ controller was there, and a log so long that the kubelet has rotated its beginni
 stored stays; that it cannot be found any more does not make it untrue.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
-from dbt_operator.dbt.graph import Graph, GraphNode
+from dbt_operator.dbt.graph import Graph, GraphNode, is_test
+from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.plan.attempt import Attempt
 
 # dbt's word for what is stored; reasons that are missing here say that dbt had not ended the node.
 _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
@@ -26,6 +29,85 @@ _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
     NodeReason.FAIL_FAST: (NodePhase.SKIPPED, "skipped"),
     NodeReason.SKIPPED: (NodePhase.SKIPPED, "skipped"),
 }
+
+
+class RememberedTest(NamedTuple):
+    """How a test has ended, and the Job that had built the node on which it is listed when that was stored."""
+
+    node: NodeState
+    built_by: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the DbtModels of a run tell of its attempts.
+
+    `graph`: of all that the run selects; None unless all of its DbtModels are there. `nodes`: by the Job that executed
+    them last, those of `first_job` among them that none has begun with. `tests`: by their unique_id.
+    """
+
+    graph: Graph | None = None
+    first_job: str = ""
+    nodes: Mapping[str, Mapping[str, NodeState]] = field(default_factory=dict)
+    tests: Mapping[str, RememberedTest] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        models: Iterable[tuple[status.DbtModelSpec, status.DbtModelStatus]],
+        *,
+        graph: Graph | None,
+        first_job: str,
+    ) -> "Memory":
+        """The memory that these DbtModels are."""
+        nodes: dict[str, dict[str, NodeState]] = {}
+        tests: dict[str, RememberedTest] = {}
+        for spec, stored in models:
+            job = stored.attempts[-1].job if stored.attempts else first_job
+            for node in restored_nodes(spec=spec, stored=stored):
+                nodes.setdefault(job, {})[node.unique_id] = node
+                if is_test(node.unique_id):
+                    tests[node.unique_id] = RememberedTest(node=node, built_by=job)
+        return cls(graph=graph, first_job=first_job, nodes=nodes, tests=tests)
+
+    def completed(self, attempt: Attempt, *, earlier: Sequence[Attempt], dbt: status.DbtInfo | None = None) -> Attempt:
+        """The attempt with what is remembered of it, where its log tells less.
+
+        earlier: all attempts that were decided on before it, in their order.
+        """
+        if attempt.sealed is not None or not attempt.existed:
+            return attempt
+        nodes = {**self.nodes.get(attempt.name, {}), **self._tested(attempt, earlier=earlier)}
+        # An attempt before it may have been lost without having said a graph. Then the DbtModels are the graph of one
+        # that is to execute all of the run, if some of them are known to have begun in it.
+        graph = self.graph if attempt.whole and (nodes or attempt.name == self.first_job) else None
+        state = filled(attempt.log.state, nodes=nodes, graph=graph, dbt=dbt) if nodes or graph is not None else None
+        return attempt if state is None else replace(attempt, log=replace(attempt.log, state=state))
+
+    def _tested(self, attempt: Attempt, *, earlier: Sequence[Attempt]) -> Mapping[str, NodeState]:
+        """How tests have ended that the attempt executes, and not the nodes that they read.
+
+        A DbtModel does not tell who executed its tests. But what it shows, and no attempt before says, can only be of
+        this one: two that are to execute the same node never have processes at the same time, and none is decided on
+        for a test that has passed. What an attempt before does say may be its word, and is not taken for another one.
+        """
+        mine = attempt.decision.nodes if attempt.decision is not None else None
+        if mine is None or not earlier:
+            return {}
+        history = History(
+            attempts=tuple(each.known for each in earlier),
+            parts=frozenset(index for index, each in enumerate(earlier) if not each.whole),
+        )
+        found: dict[str, NodeState] = {}
+        for one in mine & self.tests.keys():
+            node, built_by = self.tests[one]
+            word = history.word(one)
+            # One that reads two nodes may have been stored before the other one was built again.
+            of_what_is_there = earlier[history.built(one)].name == built_by
+            alone = history.graph is not None and mine.isdisjoint(history.graph.subjects(one))
+            if of_what_is_there and alone and (word is None or word.node.phase is not node.phase):
+                found[one] = node
+        return found
 
 
 def restored_nodes(*, spec: status.DbtModelSpec, stored: status.DbtModelStatus) -> Iterable[NodeState]:

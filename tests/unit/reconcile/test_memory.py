@@ -1,0 +1,206 @@
+"""What the DbtModels of a run remember of an attempt whose log is gone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.status import DbtInfo, DbtModelSpec, DbtModelStatus, ModelTest
+from dbt_operator.dbt.graph import Graph, GraphNode
+from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
+from dbt_operator.plan.outcome import Outcome
+from dbt_operator.reconcile.memory import Memory, filled, restored_nodes
+
+TESTS = [{"uniqueId": f"test.shop.t{number}", "name": f"t{number}"} for number in (1, 2, 3)]
+
+
+def restored(*, tests: dict[str, Any] | None = None, **status: Any) -> dict[str, NodeState]:
+    spec = DbtModelSpec.parse(
+        {
+            "runName": "nightly",
+            "uniqueId": "model.shop.orders",
+            "name": "orders",
+            "resourceType": "model",
+            "tests": TESTS if tests else [],
+        }
+    )
+    stored = DbtModelStatus.parse(status | ({"tests": tests} if tests else {}))
+    assert spec is not None
+    assert stored is not None
+    return {node.unique_id: node for node in restored_nodes(spec=spec, stored=stored)}
+
+
+def counts(*, failing: list[dict[str, Any]] | None = None, **numbers: int) -> dict[str, Any]:
+    base = {"total": 3, "passed": 0, "warned": 0, "failed": 0, "errored": 0, "skipped": 0}
+    return base | numbers | {"failing": failing or []}
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "expected"),
+    [
+        ("Succeeded", "Success", NodePhase.SUCCEEDED),
+        ("Succeeded", "NoOp", NodePhase.SUCCEEDED),
+        ("Failed", "Error", NodePhase.FAILED),
+        ("Skipped", "UpstreamFailed", NodePhase.SKIPPED),
+    ],
+)
+def test_what_dbt_reported_is_remembered(phase: str, reason: str, expected: NodePhase) -> None:
+    (node,) = restored(phase=phase, reason=reason).values()
+    assert node.phase is expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"), [("Failed", "Lost"), ("Skipped", "Lost"), ("Cancelled", "Cancelled"), ("Pending", None)]
+)
+def test_what_dbt_did_not_report_stays_unknown(phase: str, reason: str | None) -> None:
+    status: dict[str, Any] = {"phase": phase, "reason": reason} if reason else {"phase": phase}
+    assert restored(**status) == {}
+
+
+def test_tests_are_remembered_where_it_is_certain_how_each_ended() -> None:
+    failing = [{"uniqueId": "test.shop.t2", "name": "t2", "message": "Got 3 results", "failures": 3}]
+    nodes = restored(phase="Failed", reason="TestsFailed", tests=counts(passed=1, warned=1, failed=1, failing=failing))
+    assert nodes["model.shop.orders"].phase is NodePhase.SUCCEEDED  # it was built
+    assert (nodes["test.shop.t2"].status, nodes["test.shop.t2"].num_failures) == ("fail", 3)
+    assert sorted(nodes[test].status for test in ("test.shop.t1", "test.shop.t3")) == ["pass", "warn"]
+
+
+def test_of_tests_some_of_which_did_not_run_only_the_failing_ones_are_known() -> None:
+    failing = [{"uniqueId": "test.shop.t2", "name": "t2", "message": "boom"}]
+    nodes = restored(phase="Failed", reason="TestsFailed", tests=counts(passed=1, errored=1, failing=failing))
+    assert nodes.keys() == {"model.shop.orders", "test.shop.t2"}
+    assert nodes["test.shop.t2"].status == "error"
+
+
+def test_the_log_knows_better_where_it_tells_the_end_of_a_node() -> None:
+    told = NodeState(unique_id="model.shop.orders", phase=NodePhase.FAILED, status="error", message="of the log")
+    remembered = restored(phase="Succeeded", reason="Success")
+    state = filled(EMPTY, nodes=remembered, graph=None)
+    assert state.nodes["model.shop.orders"].phase is NodePhase.SUCCEEDED
+    logged = filled(EMPTY, nodes={told.unique_id: told}, graph=None)
+    assert filled(logged, nodes=remembered, graph=None) is logged
+    assert logged.failures == {"model.shop.orders"}
+
+
+def test_that_a_node_had_begun_is_remembered() -> None:
+    (node,) = restored(phase="Running", startedAt="2026-11-20T03:00:00Z").values()
+    assert (node.phase, node.status) == (NodePhase.RUNNING, "")
+    assert node.started_at is not None
+
+
+def test_with_the_graph_come_the_nodes_that_had_not_begun() -> None:
+    graph = Graph.of([GraphNode(unique_id=f"model.shop.{name}", resource_type="model") for name in ("orders", "items")])
+    remembered = restored(phase="Succeeded", reason="Success")
+    dbt = DbtInfo(version="1.11.16", adapter="duckdb")
+    state = filled(EMPTY, nodes=remembered, graph=graph, dbt=dbt)
+    assert {one: node.phase for one, node in state.nodes.items()} == {
+        "model.shop.orders": NodePhase.SUCCEEDED,
+        "model.shop.items": NodePhase.PENDING,
+    }
+    assert (state.adapter, state.dbt_version) == ("duckdb", "1.11.16")
+
+
+# A test that was executed again without the node that it tests
+
+ORDERS, ITEMS, TEST = "model.shop.orders", "model.shop.items", "test.shop.t1"
+GRAPH = Graph.of(
+    [
+        *(GraphNode(unique_id=one, resource_type="model") for one in (ORDERS, ITEMS)),
+        GraphNode(unique_id=TEST, resource_type="test", attached_node=ORDERS, depends_on=(ORDERS, ITEMS)),
+    ]
+)
+
+
+def attempt(name: str, *nodes: str, known: dict[str, NodePhase] | None, sealed: bool = True) -> Attempt:
+    """One that executes these nodes, or everything; that these came so far is known of it, if anything is."""
+    states = {one: NodeState(unique_id=one, phase=phase) for one, phase in (known or {}).items()}
+    state = AttemptState(graph=GRAPH if known is not None else None, nodes=states)
+    kind = AttemptKind.RETRY if nodes else AttemptKind.PRODUCER
+    lost = Outcome(phase=RunPhase.FAILED, reason=RunReason.POD_LOST, message="")
+    end = Sealed(outcome=lost, state=state, ended_at=datetime(2026, 11, 20, 3, tzinfo=UTC), gone=True)
+    return Attempt(
+        name=name,
+        decision=Decision(index=1, kind=kind, name=name, nodes=frozenset(nodes) or None),
+        created=True,
+        log=LogFacts() if sealed else LogFacts(state=state),
+        sealed=end if sealed else None,
+    )
+
+
+def shown(*, passed: bool, built_by: str) -> Memory:
+    """A DbtModel that says how its one test has ended."""
+    spec = DbtModelSpec(
+        run_name="nightly",
+        unique_id=ORDERS,
+        name="orders",
+        resource_type="model",
+        tests=(ModelTest(unique_id=TEST, name="t1"),),
+    )
+    failing = [] if passed else [{"uniqueId": TEST, "name": "t1", "message": "Got 3 results", "failures": 3}]
+    stored = DbtModelStatus.parse(
+        {
+            "phase": "Succeeded" if passed else "Failed",
+            "reason": "Success" if passed else "TestsFailed",
+            "attempts": [{"kind": "Producer", "job": built_by, "phase": "Succeeded"}],
+            "tests": counts(total=1, passed=int(passed), failed=int(not passed), failing=failing),
+        }
+    )
+    assert stored is not None
+    return Memory.of([(spec, stored)], graph=None, first_job="producer")
+
+
+GOOD, BAD = NodePhase.SUCCEEDED, NodePhase.FAILED
+BUILT = {ORDERS: GOOD, ITEMS: GOOD}
+
+
+def test_a_pass_that_no_attempt_before_says_is_of_the_one_that_executed_the_test_by_itself() -> None:
+    producer = attempt("producer", known=BUILT | {TEST: BAD})
+    retry = attempt("retry", TEST, known=None, sealed=False)
+    node = shown(passed=True, built_by="producer").completed(retry, earlier=[producer]).known.nodes[TEST]
+    assert (node.phase, node.status) == (GOOD, "pass")
+
+
+def test_so_is_a_failure_of_a_test_that_had_no_result_before() -> None:
+    producer = attempt("producer", known=BUILT)
+    retry = attempt("retry", TEST, known=None, sealed=False)
+    node = shown(passed=False, built_by="producer").completed(retry, earlier=[producer]).known.nodes[TEST]
+    assert (node.phase, node.num_failures) == (BAD, 3)
+
+
+def test_a_failure_that_an_attempt_before_says_is_not_taken_for_a_second_one() -> None:
+    producer = attempt("producer", known=BUILT | {TEST: BAD})
+    retry = attempt("retry", TEST, known=None, sealed=False)
+    assert shown(passed=False, built_by="producer").completed(retry, earlier=[producer]) == retry
+
+
+def test_a_pass_is_not_of_an_attempt_that_is_to_build_what_the_test_reads() -> None:
+    producer = attempt("producer", known=BUILT | {TEST: BAD})
+    retry = attempt("retry", TEST, ITEMS, known=None, sealed=False)
+    assert shown(passed=True, built_by="producer").completed(retry, earlier=[producer]) == retry
+
+
+@pytest.mark.parametrize("node", [ORDERS, ITEMS])
+def test_a_pass_that_was_shown_before_what_the_test_reads_was_built_again_is_over(node: str) -> None:
+    producer, again = attempt("producer", known=BUILT | {TEST: GOOD}), attempt("again", node, TEST, known={node: GOOD})
+    retry = attempt("retry", TEST, known=None, sealed=False)
+    memory = shown(passed=True, built_by="producer")
+    assert memory.completed(retry, earlier=[producer, again]) == retry
+
+
+def test_the_log_of_a_retry_knows_better_how_its_test_has_ended() -> None:
+    producer = attempt("producer", known=BUILT)
+    retry = attempt("retry", TEST, known={TEST: BAD}, sealed=False)
+    assert shown(passed=True, built_by="producer").completed(retry, earlier=[producer]) == retry
+
+
+def test_nothing_is_added_to_what_was_stored_or_never_begun() -> None:
+    producer = attempt("producer", known=BUILT | {TEST: BAD})
+    memory = shown(passed=True, built_by="producer")
+    sealed = attempt("retry", TEST, known={})
+    unborn = replace(attempt("retry", TEST, known=None, sealed=False), created=False)
+    assert memory.completed(sealed, earlier=[producer]) == sealed
+    assert memory.completed(unborn, earlier=[producer]) == unborn
