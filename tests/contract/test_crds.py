@@ -188,7 +188,9 @@ def test_the_largest_objects_can_be_stored_and_updated(runs: Kind, models: Kind,
         resource_type="model",
         tags=(text,) * 200,
         depends_on=tuple(f"{text}{number}" for number in range(5000)),
-        tests=tuple(ModelTest(unique_id=f"{text}{number}", name=text) for number in range(1000)),
+        tests=tuple(
+            ModelTest(unique_id=f"{text}{number}", name=text, depends_on=(text,) * 2) for number in range(1000)
+        ),
     )
     models.create(namespace, "large", spec.to_dict())
     models.report(namespace, "large", {"phase": "Running"})
@@ -306,7 +308,7 @@ def test_every_field_of_a_status_is_stored_as_it_was_written(runs: Kind, models:
         relation='"dev"."main"."orders"',
         tags=("nightly",),
         depends_on=("model.shop.a",),
-        tests=(ModelTest(unique_id="test.shop.t", name="t", severity=Severity.WARN),),
+        tests=(ModelTest(unique_id="test.shop.t", name="t", severity=Severity.WARN, depends_on=("model.shop.b",)),),
     )
     models.create(namespace, "nightly.orders", spec.to_dict())
     models.report(namespace, "nightly.orders", model_status().to_dict())

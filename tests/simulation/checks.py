@@ -1,9 +1,11 @@
 """The invariants. They are checked against what really happened in the simulated pods, not against what is believed."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.api.spec import ConcurrencyPolicy
+from dbt_operator.api.status import DbtModelStatus
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import views_of
@@ -14,7 +16,7 @@ from tests.simulation.endings import EndingChecks
 from tests.simulation.objects import Status
 from tests.simulation.oracle import Oracle
 from tests.simulation.process import Process
-from tests.simulation.project import Project
+from tests.simulation.project import TESTS, Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import GOOD, Warehouse
 from tests.simulation.world import World, broken
@@ -170,6 +172,19 @@ class Checks:
             if view.phase is NodePhase.SUCCEEDED:
                 broken("green only when reported", f"{one} is shown as {view.reason}, which no dbt has said")
 
+    def kept(self, found: Mapping[str, DbtModelStatus], history: History) -> None:
+        """An operator shows something for the first time. It has found these statuses of DbtModels."""
+        done = {one for one, status in found.items() if _all_done(status)} - history.pending
+        for one, view in views_of(state=history, unique_ids=done).items():
+            if view.phase is not NodePhase.SUCCEEDED and self._good(one):
+                broken("what is shown stays", f"{one} had succeeded, and is {view.phase}: {view.message}")
+
+    def _good(self, one: str) -> bool:
+        """Whether the last executions of a node and of its tests have ended well."""
+        project = self._project
+        tests = (test for test in project.executables if project.nodes[test].kind in TESTS)
+        return all(map(self._warehouse.good, (one, *(test for test in tests if one in project.tested(test)))))
+
     @property
     def attempts_allowed(self) -> int:
         """More attempts than this cannot be needed: each uses up something that is finite."""
@@ -185,6 +200,11 @@ class Checks:
         """The status of the run was written."""
         if status.phase is not None and status.phase.terminal:
             self._endings.check(status, plan, wished=self.wished, one_operator=not self.operators_at_once)
+
+
+def _all_done(status: DbtModelStatus) -> bool:
+    tests = status.tests
+    return status.phase is NodePhase.SUCCEEDED and (tests is None or tests.passed + tests.warned == tests.total)
 
 
 def _is(one: object, other: object) -> bool:

@@ -8,6 +8,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt import stored
 from dbt_operator.plan.attempt import Decision, Release, Sealed
 from dbt_operator.plan.facts import PodFacts, Terminated
+from tests.simulation.models import Models
 from tests.simulation.objects import Job, Pod, Record, Status
 from tests.simulation.process import Process
 from tests.simulation.scenario import FATES, Scenario
@@ -42,6 +43,7 @@ class Cluster:
         self.suspend = False
         self.token: str | None = None
         self.node_tokens: dict[str, str] = {}
+        self.models = Models(world=world)
         self.records: dict[int, Record] = {}
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, Pod] = {}  # those that the API shows, by their name

@@ -24,7 +24,7 @@ class DecisionChecks:
         self._restarts(decision)
         if decision.nodes is None:
             whole = [told for told in self._oracle.told.values() if told.decision.nodes is None]
-            if decision.index > 1 and any(told.words for told in whole):
+            if decision.index > 1 and any(told.words and told.listed for told in whole):
                 broken("nothing again", f"{decision.name} is to execute everything although results are known")
             return
         if not decision.nodes:

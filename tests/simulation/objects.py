@@ -7,6 +7,7 @@ from datetime import datetime
 from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.status import DbtInfo
 from dbt_operator.plan.attempt import Decision, Release, Sealed
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
 from dbt_operator.plan.outcome import Outcome
@@ -113,6 +114,7 @@ class Status:
     ended_at: datetime | None = None
     attempts: dict[str, datetime | None] = field(default_factory=dict)  # listed attempts, when their container started
     handled: str | None = None
+    dbt: DbtInfo | None = None
 
     @property
     def ended(self) -> Outcome | None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from dbt_operator.plan.facts import PodFacts
+from tests.simulation.calls import ApiError, Died
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster
-from tests.simulation.reconciler import ApiError, Died, Reconciler, Seen
+from tests.simulation.reconciler import Reconciler, Seen
 from tests.simulation.world import World
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 500, 30_000

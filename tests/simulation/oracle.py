@@ -47,6 +47,7 @@ class Told:
     sealed: Sealed
     words: dict[str, str] = field(default_factory=dict)  # how nodes ended, in the words of the simulated dbt
     begun: frozenset[str] = frozenset()
+    listed: bool = False  # whether it is known what it had selected
 
     @property
     def lost(self) -> bool:
@@ -82,7 +83,7 @@ class Oracle:
     """Knows what was sealed, and what of it stands."""
 
     def __init__(self, *, project: Project, cluster: Cluster) -> None:
-        self.project, self.cluster = project, cluster
+        self.project, self.cluster, self._warehouse = project, cluster, cluster.warehouse
         self.told: dict[int, Told] = {}
 
     def sealed(self, sealed: Sealed, decision: Decision, process: Process | None, position: int) -> None:
@@ -92,16 +93,38 @@ class Oracle:
         told = Told(decision, sealed)
         self.told[decision.index] = told
         if process is None:
+            process, position = self._unread(decision), 0
+        if process is None:
             return
         if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
             broken("the right reason", f"{decision.name} is called {sealed.outcome.reason}, and was killed")
+        told.listed = 0 < (process.graph_line or 0) <= position or self.cluster.models.all_there
         told.begun = frozenset(node for line, node in process.starts if line <= position)
         told.words = {node: word for line, node, word in process.reports if line <= position}
+        self._remembered(told, process)
         for one, word in told.words.items():
             node = sealed.state.nodes.get(one)
             other = NodePhase.SKIPPED if word == "skipped" else NodePhase.FAILED
             if node is None or node.phase is not (NodePhase.SUCCEEDED if word in GOOD else other):
                 broken("the log is understood", f"{one} ended with {word} and is stored as {node and node.phase}")
+
+    def _unread(self, decision: Decision) -> Process | None:
+        """The process of an attempt whose log nobody has who seals it."""
+        return next((one for one in self._warehouse.processes if one.job == decision.name), None)
+
+    def _remembered(self, told: Told, process: Process) -> None:
+        """What is stored beyond what was read is what the DbtModels remember: of this process, and true of it."""
+        said = {node: word for _, node, word in process.reports}
+        begun = {node for _, node in process.starts}
+        for one, node in told.sealed.state.nodes.items():
+            if one in told.words or node.phase is NodePhase.PENDING or one not in self.project.executables:
+                continue
+            if one in begun:
+                told.begun |= {one}
+            if one in said and node.phase.terminal:
+                told.words[one] = said[one]
+            elif node.phase in (NodePhase.SUCCEEDED, NodePhase.FAILED):
+                broken("what is remembered was said", f"{one} is {node.status} in {told.decision.name}, never said")
 
     @property
     def since(self) -> int:

@@ -331,7 +331,7 @@ class Process:
                 if word == "cancelled"
                 else lines.STATUS.get(word, word),
                 "execution_time": 0.5,
-                "failures": None,
+                "failures": lines.failures(word),
                 "message": "Skipping due to fail_fast" if word == "skipped fast" else lines.message(one, word),
             }
             for one in able

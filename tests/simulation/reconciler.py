@@ -7,12 +7,16 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from dbt_operator.api.names import producer_job_name
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Release, Request, Sealed, Stage
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
+from dbt_operator.reconcile.memory import Memory
+from dbt_operator.reconcile.run_status import dbt_info
+from tests.simulation.calls import Calls
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster, Refused
 from tests.simulation.follower import Follower
@@ -22,15 +26,6 @@ if TYPE_CHECKING:
     from tests.simulation.operator import Operator
 
 Steps = Generator[int, None, None]
-_T = TypeVar("_T")
-
-
-class ApiError(Exception):
-    """A call failed; whether it was done is not known."""
-
-
-class Died(Exception):  # noqa: N818 - an event
-    """The operator died between two steps."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,8 @@ class Reconciler:
 
     def __init__(self, *, operator: "Operator", cluster: Cluster, checks: Checks, wake: Callable[[], None]) -> None:
         self._operator, self._cluster, self._checks, self._wake = operator, cluster, checks, wake
-        self._world, self._chance = operator.world, operator.chance
+        self._world = operator.world
+        self._call = Calls(operator=operator, cluster=cluster, checks=checks)
         self._last: Seen | None = None
         self._decisions: dict[int, Decision] = {}
         self._sealed: dict[int, Sealed] = {}
@@ -64,7 +60,8 @@ class Reconciler:
         self._gone_pods: dict[str, PodFacts] = {}
         self._refusals: dict[str, Refusal] = {}
         self._created: set[str] = set()
-        self._first = True
+        self._memory: Memory | None = None
+        self._shows = False
         self._handled: str | None = None
         self._handled_nodes: dict[str, str] = {}
         self._written: tuple[object, ...] | None = None
@@ -78,30 +75,6 @@ class Reconciler:
         """Follow no log any more."""
         for follower in self._followers.values():
             follower.stopped = True
-
-    def _call(self, what: str, call: Callable[[], _T]) -> Generator[int, None, _T]:
-        """One call of the API: it takes its time, may fail before or after it was done, and the operator may die."""
-        scenario, chance = self._cluster.scenario, self._chance
-        self._checks.called(what)
-        if not self._cluster.calm and chance.random() < scenario.stalls:
-            yield chance.choice((300, 2000, 8000))
-        if self._cluster.calm:
-            return call()
-        if chance.random() < scenario.crashes:
-            raise Died
-        failing = chance.random() < scenario.api_errors
-        if failing and chance.random() < 0.5:
-            self._say(f"{what} failed")
-            self._checks.failed(what)
-            raise ApiError
-        answer = call()
-        if chance.random() < scenario.crashes:
-            raise Died
-        if failing:
-            self._say(f"{what} was done, but failed")
-            self._checks.failed(what)
-            raise ApiError
-        return answer
 
     def _say(self, text: str) -> None:
         if self._world.tracing:
@@ -120,8 +93,8 @@ class Reconciler:
             return None
         version, status = cluster.version, cluster.status
         cancel, suspend, token = cluster.cancel, cluster.suspend, cluster.token
-        if self._first:
-            self._handled, self._first = status.handled, False
+        if self._memory is None:
+            self._handled = status.handled
             self._handled_nodes = dict(cluster.handled)
         asked = tuple(Request(token=value, unique_id=one) for one, value in cluster.node_tokens.items())
         unsealed = self._decisions.keys() - self._sealed.keys()
@@ -135,6 +108,9 @@ class Reconciler:
         for name, (_, facts) in (before.pods if before is not None else {}).items():
             if name not in pods and not facts.held:
                 self._gone_pods.setdefault(name, facts)
+        if self._memory is None:
+            read = partial(cluster.models.read, first_job=producer_job_name("r", number=1))
+            self._memory = yield from self._call("list models", read)
         for index, decision in self._decisions.items():
             self._follow(index, decision, pods)
         return Seen(version, status, cancel, suspend, token, asked, released, jobs, pods)
@@ -186,14 +162,13 @@ class Reconciler:
 
     def _observation(self, seen: Seen, *, now: datetime) -> Observation:
         scenario, status = self._cluster.scenario, seen.status
-        known = sorted(self._decisions.items())
         ended = self._ended(status)
         whole = (Request(token=seen.token),) if seen.token is not None and seen.token != self._handled else ()
         nodes = tuple(one for one in seen.node_requests if self._handled_nodes.get(one.unique_id or "") != one.token)
         return Observation(
             run="r",
             now=now,
-            attempts=tuple(self._attempt(index, decision, seen) for index, decision in known),
+            attempts=self._attempts(seen),
             started=status.start_time is not None,
             rules=Rules(
                 start_deadline=scenario.start_deadline,
@@ -207,6 +182,14 @@ class Reconciler:
             ended=ended,
             ended_at=status.ended_at if ended is not None else None,
         )
+
+    def _attempts(self, seen: Seen) -> tuple[Attempt, ...]:
+        assert self._memory is not None
+        known: list[Attempt] = []
+        for index, decision in sorted(self._decisions.items()):
+            attempt = self._attempt(index, decision, seen)
+            known.append(self._memory.completed(attempt, earlier=known, dbt=seen.status.dbt))
+        return tuple(known)
 
     def _attempt(self, index: int, decision: Decision, seen: Seen) -> Attempt:
         name, sealed = decision.name, self._sealed.get(index)
@@ -378,12 +361,20 @@ class Reconciler:
     def _show(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
         if not plan.phase.terminal and not all(follower.caught_up for follower in self._followers.values()):
             return
+        models = self._cluster.models
+        if not self._shows:
+            self._checks.kept(models.written, plan.history)
+            self._shows = True
+        models.show(plan.history, ((each.attempt.kind, each.attempt.name) for each in plan.assessments))
+        if plan.phase.terminal:
+            models.flush()
         attempts = {
             each.attempt.name: each.attempt.started or seen.status.attempts.get(each.attempt.name)
             for each in plan.assessments
             if each.attempt.existed or each.stage is Stage.ENDED
         }
-        what = (plan.phase, plan.reason, plan.message, attempts, self._handled)
+        dbt = dbt_info(plan.history.attempts)
+        what = (plan.phase, plan.reason, plan.message, attempts, self._handled, dbt)
         if self._written == what and seen.status.phase is plan.phase:
             return
         status = Status(
@@ -394,6 +385,7 @@ class Reconciler:
             ended_at=(seen.status.ended_at or now) if plan.phase.terminal else None,
             attempts=attempts,
             handled=self._handled,
+            dbt=dbt,
         )
         self._say(f"shows {plan.phase} {plan.reason}: {plan.message}")
         yield from self._call("status", partial(self._write, status, plan))

@@ -34,6 +34,11 @@ class Warehouse:
     processes: list["Process"] = field(default_factory=list)
     on_start: Callable[["Process", str], None] = lambda _process, _node: None
 
+    def good(self, node: str) -> bool:
+        """Whether the last execution of the node has ended well."""
+        last = next((each for each in reversed(self.executions) if each.node == node), None)
+        return last is not None and last.word in GOOD
+
     def reachable(self, ms: int) -> bool:
         """Whether it can be reached at this time."""
         return not any(since <= ms < until for since, until in self.down)

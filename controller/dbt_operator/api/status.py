@@ -119,11 +119,12 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
 
 
 class ModelTest(Value, frozen=True, kw_only=True):
-    """A test of a node, as dbt described it."""
+    """A test of a node, as dbt described it. `depends_on`: what a data test reads besides the node."""
 
     unique_id: UniqueId
     name: NodeName
     severity: Severity | None = None
+    depends_on: Annotated[tuple[UniqueId, ...], Meta(max_length=20)] = ()
 
 
 class DbtModelSpec(Value, frozen=True, kw_only=True):

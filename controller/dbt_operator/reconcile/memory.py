@@ -99,8 +99,9 @@ class Memory:
             parts=frozenset(index for index, each in enumerate(earlier) if not each.whole),
         )
         found: dict[str, NodeState] = {}
-        for one in mine & self.tests.keys():
-            node, built_by = self.tests[one]
+        for one, (node, built_by) in self.tests.items():
+            if one not in mine:
+                continue
             word = history.word(one)
             # One that reads two nodes may have been stored before the other one was built again.
             of_what_is_there = earlier[history.built(one)].name == built_by
@@ -137,24 +138,25 @@ def restored_nodes(*, spec: status.DbtModelSpec, stored: status.DbtModelStatus) 
         package=spec.package or "",
         path=spec.path or "",
     )
-    yield from _tests(spec, stored.tests)
+    if stored.tests is not None:
+        yield from _tests(spec, stored.tests, built=phase is NodePhase.SUCCEEDED)
 
 
-def _tests(spec: status.DbtModelSpec, counts: status.ModelTests | None) -> Iterable[NodeState]:
-    if counts is None:
-        return
+def _tests(spec: status.DbtModelSpec, counts: status.ModelTests, *, built: bool) -> Iterable[NodeState]:
     failing = {test.unique_id: test for test in counts.failing}
-    # Which test passed is told only where all did that are not listed as failing; the others are run once more.
+    # Which test passed is told only where all did that are not listed as failing; the others are run once more. But
+    # dbt executes the unit tests of a model before it, and does not build it where one of them fails.
     all_ended = counts.passed + counts.warned + len(failing) == counts.total
     warned = counts.warned
     for test in spec.tests:
         failed = failing.get(test.unique_id)
-        if failed is None and not all_ended:
+        passed = all_ended or (built and test.unique_id.startswith("unit_test."))
+        if failed is None and not passed:
             continue
         word = "pass"
         if failed is not None:
             word = "fail" if failed.failures else "error"
-        elif warned:
+        elif warned and not test.unique_id.startswith("unit_test."):  # whose severity is always error
             word, warned = "warn", warned - 1
         yield NodeState(
             unique_id=test.unique_id,

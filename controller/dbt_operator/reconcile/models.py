@@ -9,7 +9,7 @@ from dbt_operator.api import names, status
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import MODEL_TYPES, Graph
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.view import NodeView, affected, node_view, node_views, views_of
+from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_MODELS
 from dbt_operator.kube.writer import StatusWriter
@@ -17,12 +17,13 @@ from dbt_operator.plan.attempt import Attempt, Request
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.objects import (
-    Tried,
     all_stored,
     model_manifest,
     model_spec,
     model_status,
     stored_graph,
+    tells_why,
+    tried,
     unannounced_model_spec,
 )
 
@@ -117,9 +118,8 @@ class Models:
 
     def _write(self, view: NodeView) -> None:
         before = self.views.get(view.unique_id)
-        word = self._shown.word(view.unique_id)
-        if view.phase is NodePhase.FAILED and not view.message and (word is None or word.state.closed is None):
-            return  # dbt says that a node failed a moment before it says why: red without a reason helps nobody
+        if not tells_why(view, history=self._shown):
+            return
         self.views[view.unique_id] = view
         if view.phase is NodePhase.FAILED and (before is None or before.phase is not NodePhase.FAILED):
             self.failed(view)
@@ -131,7 +131,9 @@ class Models:
 
     def _submit(self, view: NodeView, *, name: str, lazy: bool) -> None:
         shown = model_status(
-            view=view, tried=self._tried(view.unique_id), handled_retry=self._handled.get(view.unique_id)
+            view=view,
+            tried=tried(view.unique_id, history=self._shown, jobs=self._jobs),
+            handled_retry=self._handled.get(view.unique_id),
         )
         word = self._shown.word(view.unique_id)
         self.writer.submit(
@@ -144,15 +146,6 @@ class Models:
             lazy=lazy,  # ten tests that pass one after another need not be ten writes
             event_time=None if lazy or word is None else word.state.last_ts,
         )
-
-    def _tried(self, unique_id: str) -> list[Tried]:
-        """The attempts that began to execute the node, with what each of them alone says of it."""
-        tried = []
-        for (kind, job), state in zip(self._jobs, self._shown.attempts, strict=True):
-            node = state.nodes.get(unique_id)
-            if node is not None and node.started_at is not None:
-                tried.append(Tried(kind=kind, job=job, view=node_view(state=state, unique_id=unique_id)))
-        return tried
 
     def _name(self, view: NodeView) -> str | None:
         """The name of the node's DbtModel, created if the graph has not announced the node; None for a test or hook."""

@@ -3,13 +3,15 @@
 Pure: values in, values out.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dbt_operator.api import names, status
-from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
-from dbt_operator.dbt.view import NodeView, TestCounts
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.view import NodeView, TestCounts, node_view
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 
 
@@ -36,7 +38,12 @@ def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec, nodes_o
 def model_spec(*, run: RunRef, node: GraphNode, graph: Graph) -> status.DbtModelSpec:
     """The spec of the DbtModel of a node of the graph."""
     tests = (
-        status.ModelTest(unique_id=test.unique_id, name=test.name, severity=_severity(test.severity))
+        status.ModelTest(
+            unique_id=test.unique_id,
+            name=test.name,
+            severity=_severity(test.severity),
+            depends_on=tuple(one for one in graph.subjects(test.unique_id) if one != node.unique_id),
+        )
         for test in graph.tests_of(node.unique_id)
     )
     return status.DbtModelSpec(
@@ -77,6 +84,8 @@ def all_stored(models: Sequence[Mapping[str, Any]]) -> bool:
 
 def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:
     """The graph as far as the DbtModels of a run remember it: for a log whose beginning was rotated away."""
+    specs = tuple(specs)
+    listed = Counter(test.unique_id for spec in specs for test in spec.tests)
     nodes: list[GraphNode] = []
     for spec in specs:
         nodes.append(
@@ -98,8 +107,9 @@ def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:
                 name=test.name,
                 resource_type=test.unique_id.partition(".")[0],
                 severity=test.severity or "",
-                attached_node=spec.unique_id,
-                depends_on=(spec.unique_id,),
+                # One that is attached to no node is listed on all that it reads.
+                attached_node=spec.unique_id if listed[test.unique_id] == 1 else None,
+                depends_on=(spec.unique_id, *test.depends_on),
             )
             for test in spec.tests
         )
@@ -116,6 +126,30 @@ class Tried(NamedTuple):
     kind: AttemptKind
     job: str
     view: NodeView
+
+
+def tried(unique_id: str, *, history: History, jobs: Iterable[tuple[AttemptKind, str]]) -> list[Tried]:
+    """The attempts that began to execute the node, with what each of them alone says of it.
+
+    jobs: those of the attempts of the history.
+    """
+    found = []
+    for (kind, job), state in zip(jobs, history.attempts, strict=True):
+        node = state.nodes.get(unique_id)
+        if node is not None and node.started_at is not None:
+            found.append(Tried(kind=kind, job=job, view=node_view(state=state, unique_id=unique_id)))
+    return found
+
+
+def tells_why(view: NodeView, *, history: History) -> bool:
+    """Whether the view can be shown: dbt says that a node failed a moment before it says why.
+
+    Red without a reason helps nobody, unless no reason will come.
+    """
+    if view.phase is not NodePhase.FAILED or view.message:
+        return True
+    word = history.word(view.unique_id)
+    return word is not None and word.state.closed is not None
 
 
 def model_status(*, view: NodeView, tried: Sequence[Tried], handled_retry: str | None) -> status.DbtModelStatus:

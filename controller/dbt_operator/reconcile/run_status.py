@@ -92,7 +92,7 @@ def run_status(
         nodes=node_counts(views=views),
         tests=test_counts(views=views),
         failures=_failures(views.values()),
-        dbt=_dbt_info(states),
+        dbt=dbt_info(states),
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
         retries=max(len(plan.assessments) - 1, 0),
         handled_retry=handled_retry,
@@ -101,7 +101,7 @@ def run_status(
     )
 
 
-def _dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
+def dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
     """Of the first attempt that said who it is: the later ones are parts of the same run of dbt."""
     state = next((state for state in states if state.dbt_version), AttemptState())
     return status.DbtInfo(

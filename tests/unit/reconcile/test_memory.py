@@ -18,14 +18,16 @@ from dbt_operator.reconcile.memory import Memory, filled, restored_nodes
 TESTS = [{"uniqueId": f"test.shop.t{number}", "name": f"t{number}"} for number in (1, 2, 3)]
 
 
-def restored(*, tests: dict[str, Any] | None = None, **status: Any) -> dict[str, NodeState]:
+def restored(
+    *, tests: dict[str, Any] | None = None, listed: list[dict[str, Any]] = TESTS, **status: Any
+) -> dict[str, NodeState]:
     spec = DbtModelSpec.parse(
         {
             "runName": "nightly",
             "uniqueId": "model.shop.orders",
             "name": "orders",
             "resourceType": "model",
-            "tests": TESTS if tests else [],
+            "tests": listed if tests else [],
         }
     )
     stored = DbtModelStatus.parse(status | ({"tests": tests} if tests else {}))
@@ -74,6 +76,16 @@ def test_of_tests_some_of_which_did_not_run_only_the_failing_ones_are_known() ->
     nodes = restored(phase="Failed", reason="TestsFailed", tests=counts(passed=1, errored=1, failing=failing))
     assert nodes.keys() == {"model.shop.orders", "test.shop.t2"}
     assert nodes["test.shop.t2"].status == "error"
+
+
+def test_the_unit_tests_of_a_node_that_was_built_had_passed_before_it() -> None:
+    tests = [{"uniqueId": "unit_test.shop.orders.counts", "name": "counts"}, *TESTS]
+    begun = restored(phase="Running", tests=counts(total=4, passed=1), listed=tests)
+    assert begun.keys() == {"model.shop.orders"}
+    built = restored(phase="Succeeded", reason="Success", tests=counts(total=4, passed=2), listed=tests)
+    assert built.keys() == {"model.shop.orders", "unit_test.shop.orders.counts"}
+    warned = restored(phase="Succeeded", reason="Warned", tests=counts(total=4, passed=3, warned=1), listed=tests)
+    assert warned["unit_test.shop.orders.counts"].status == "pass"
 
 
 def test_the_log_knows_better_where_it_tells_the_end_of_a_node() -> None:

@@ -1,0 +1,41 @@
+"""What DbtModels are made of a graph, and what of the graph can be read from them again."""
+
+from dbt_operator.dbt.graph import Graph, GraphNode
+from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.objects import model_spec, stored_graph
+
+RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
+RAW, STAGED, ORDERS, ITEMS = "seed.shop.raw", "model.shop.staged", "model.shop.orders", "model.shop.items"
+OWN, RELATION = "test.shop.not_null.1", "test.shop.relationships.2"
+SINGULAR, UNIT = "test.shop.totals_agree", "unit_test.shop.orders.counts"
+
+GRAPH = Graph.of(
+    [
+        GraphNode(unique_id=RAW, resource_type="seed"),
+        GraphNode(unique_id=STAGED, resource_type="model", materialized="ephemeral", depends_on=(RAW,)),
+        GraphNode(unique_id=ORDERS, resource_type="model", materialized="table", depends_on=(STAGED,)),
+        GraphNode(unique_id=ITEMS, resource_type="model", materialized="view", depends_on=(ORDERS,)),
+        GraphNode(unique_id=OWN, resource_type="test", attached_node=ORDERS, depends_on=(ORDERS,), severity="warn"),
+        GraphNode(unique_id=RELATION, resource_type="test", attached_node=ITEMS, depends_on=(RAW, ITEMS)),
+        GraphNode(unique_id=SINGULAR, resource_type="test", depends_on=(ORDERS, ITEMS)),
+        GraphNode(unique_id=UNIT, resource_type="unit_test", depends_on=(ORDERS, RAW)),
+    ]
+)
+
+
+def test_what_the_models_remember_of_a_graph_answers_as_the_graph_does() -> None:
+    remembered = stored_graph(model_spec(run=RUN, node=node, graph=GRAPH) for node in GRAPH.model_nodes())
+    assert set(remembered.executables()) == set(GRAPH.executables())
+    for one in set(GRAPH.executables()) - {UNIT}:  # which needs what its model needs, and is executed with it
+        assert set(remembered.needs(one)) == set(GRAPH.needs(one)), one
+    for one in GRAPH.executables():
+        assert set(remembered.tested_nodes(one)) == set(GRAPH.tested_nodes(one)), one
+        if GRAPH.nodes[one].test:
+            assert set(remembered.subjects(one)) == set(GRAPH.subjects(one)), one
+
+
+def test_a_model_tells_what_else_its_tests_read() -> None:
+    spec = model_spec(run=RUN, node=GRAPH.nodes[ITEMS], graph=GRAPH)
+    assert {test.unique_id: test.depends_on for test in spec.tests} == {RELATION: (RAW,), SINGULAR: (ORDERS,)}
+    spec = model_spec(run=RUN, node=GRAPH.nodes[ORDERS], graph=GRAPH)
+    assert {test.unique_id: test.depends_on for test in spec.tests} == {OWN: (), SINGULAR: (ITEMS,), UNIT: ()}
