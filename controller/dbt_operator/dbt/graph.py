@@ -7,9 +7,9 @@ from functools import cached_property
 import msgspec
 
 TEST_TYPES = frozenset({"test", "unit_test"})
-MODEL_TYPES = frozenset({"model", "seed", "snapshot"})
+MODEL_TYPES = frozenset({"model", "seed", "snapshot", "function"})
 # What an attempt can be asked to execute by itself; dbt has nothing to do for the other types.
-EXECUTED_TYPES = MODEL_TYPES | TEST_TYPES | {"function"}
+EXECUTED_TYPES = MODEL_TYPES | TEST_TYPES
 
 
 def is_test(unique_id: str) -> bool:

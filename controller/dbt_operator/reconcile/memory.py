@@ -7,7 +7,6 @@ stored stays; that it cannot be found any more does not make it untrue.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
@@ -31,25 +30,17 @@ _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
 }
 
 
-class RememberedTest(NamedTuple):
-    """How a test has ended, and the Job that had built the node on which it is listed when that was stored."""
-
-    node: NodeState
-    built_by: str
-
-
 @dataclass(frozen=True)
 class Memory:
     """What the DbtModels of a run tell of its attempts.
 
-    `graph`: of all that the run selects; None unless all of its DbtModels are there. `nodes`: by the Job that executed
-    them last, those of `first_job` among them that none has begun with. `tests`: by their unique_id.
+    `graph`: of all that the run selects; None unless all of its DbtModels are there. `nodes`: how far they had come, by
+    the Job that began with them last, tests by that of the node on which they are listed; none has: by `first_job`.
     """
 
     graph: Graph | None = None
     first_job: str = ""
     nodes: Mapping[str, Mapping[str, NodeState]] = field(default_factory=dict)
-    tests: Mapping[str, RememberedTest] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -61,14 +52,11 @@ class Memory:
     ) -> "Memory":
         """The memory that these DbtModels are."""
         nodes: dict[str, dict[str, NodeState]] = {}
-        tests: dict[str, RememberedTest] = {}
         for spec, stored in models:
             job = stored.attempts[-1].job if stored.attempts else first_job
             for node in restored_nodes(spec=spec, stored=stored):
                 nodes.setdefault(job, {})[node.unique_id] = node
-                if is_test(node.unique_id):
-                    tests[node.unique_id] = RememberedTest(node=node, built_by=job)
-        return cls(graph=graph, first_job=first_job, nodes=nodes, tests=tests)
+        return cls(graph=graph, first_job=first_job, nodes=nodes)
 
     def completed(self, attempt: Attempt, *, earlier: Sequence[Attempt], dbt: status.DbtInfo | None = None) -> Attempt:
         """The attempt with what is remembered of it, where its log tells less.
@@ -99,14 +87,12 @@ class Memory:
             parts=frozenset(index for index, each in enumerate(earlier) if not each.whole),
         )
         found: dict[str, NodeState] = {}
-        for one, (node, built_by) in self.tests.items():
-            if one not in mine:
-                continue
-            word = history.word(one)
-            # One that reads two nodes may have been stored before the other one was built again.
-            of_what_is_there = earlier[history.built(one)].name == built_by
+        for one in sorted(filter(is_test, mine)):
+            # What was stored before a node that it reads was built again is not about what is there.
+            node = self.nodes.get(earlier[history.built(one)].name, {}).get(one)
             alone = history.graph is not None and mine.isdisjoint(history.graph.subjects(one))
-            if of_what_is_there and alone and (word is None or word.node.phase is not node.phase):
+            word = history.word(one)
+            if node is not None and alone and (word is None or word.node.phase is not node.phase):
                 found[one] = node
         return found
 

@@ -6,6 +6,7 @@ from dbt_operator.reconcile.objects import model_spec, stored_graph
 
 RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
 RAW, STAGED, ORDERS, ITEMS = "seed.shop.raw", "model.shop.staged", "model.shop.orders", "model.shop.items"
+FUNCTION = "function.shop.rounded"
 OWN, RELATION = "test.shop.not_null.1", "test.shop.relationships.2"
 SINGULAR, UNIT = "test.shop.totals_agree", "unit_test.shop.orders.counts"
 
@@ -14,7 +15,8 @@ GRAPH = Graph.of(
         GraphNode(unique_id=RAW, resource_type="seed"),
         GraphNode(unique_id=STAGED, resource_type="model", materialized="ephemeral", depends_on=(RAW,)),
         GraphNode(unique_id=ORDERS, resource_type="model", materialized="table", depends_on=(STAGED,)),
-        GraphNode(unique_id=ITEMS, resource_type="model", materialized="view", depends_on=(ORDERS,)),
+        GraphNode(unique_id=ITEMS, resource_type="model", materialized="view", depends_on=(ORDERS, FUNCTION)),
+        GraphNode(unique_id=FUNCTION, resource_type="function"),
         GraphNode(unique_id=OWN, resource_type="test", attached_node=ORDERS, depends_on=(ORDERS,), severity="warn"),
         GraphNode(unique_id=RELATION, resource_type="test", attached_node=ITEMS, depends_on=(RAW, ITEMS)),
         GraphNode(unique_id=SINGULAR, resource_type="test", depends_on=(ORDERS, ITEMS)),
