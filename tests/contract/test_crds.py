@@ -275,7 +275,9 @@ def model_status() -> DbtModelStatus:
             failed=1,
             errored=0,
             skipped=0,
-            failing=(FailingTest(unique_id="test.shop.t", name="t", message="Got 3 results", failures=3),),
+            failing=(
+                FailingTest(unique_id="test.shop.t", name="t", message="Got 3 results", failures=3, finished_at=START),
+            ),
         ),
         tries=2,
         handled_retry="1732122673",

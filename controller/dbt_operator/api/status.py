@@ -150,6 +150,7 @@ class FailingTest(Value, frozen=True, kw_only=True):
     name: NodeName
     message: NodeMessage | None = None
     failures: int | None = None
+    finished_at: datetime | None = None
 
 
 class ModelTests(Value, frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ class FailingTest(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     message: str
     failures: int | None
+    finished_at: datetime | None
 
 
 class TestCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +279,7 @@ def _counted(tests: list[tuple[NodeState, Verdict]]) -> tuple[TestCounts, int]:
                         name=test.name,
                         message=shorten(verdict.message, limit=256),
                         failures=test.num_failures,
+                        finished_at=test.finished_at or test.ended_ts,
                     )
                 )
             case _:

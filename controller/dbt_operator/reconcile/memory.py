@@ -153,6 +153,7 @@ def _tests(spec: status.DbtModelSpec, counts: status.ModelTests, *, built: bool)
             message=(failed.message or "") if failed is not None else "",
             message_authority=0,
             num_failures=failed.failures if failed is not None else None,
+            finished_at=failed.finished_at if failed is not None else None,  # it is tried again so long after that
             attached_node=spec.unique_id,
         )
 

@@ -185,8 +185,14 @@ def model_status(*, view: NodeView, tried: Sequence[Tried], handled_retry: str |
 
 def _tests(counts: TestCounts) -> status.ModelTests:
     failing = (
-        status.FailingTest(unique_id=t.unique_id, name=t.name, message=t.message or None, failures=t.failures)
-        for t in counts.failing
+        status.FailingTest(
+            unique_id=test.unique_id,
+            name=test.name,
+            message=test.message or None,
+            failures=test.failures,
+            finished_at=test.finished_at,
+        )
+        for test in counts.failing
     )
     return status.ModelTests(
         total=counts.total,

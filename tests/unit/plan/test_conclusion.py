@@ -70,6 +70,25 @@ def test_nor_does_it_make_one_where_a_later_attempt_has_run_to_its_end(end_hooks
     assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
 
 
+def test_what_a_failed_node_holds_back_is_not_left_for_the_sake_of_a_warehouse_that_was_lost_after_it() -> None:
+    run = Story(model("orders"), model("report", "orders"), model("other"), end_hooks=0)
+    run["Producer"].starts().reports(orders="error: deadlock", report="skipped", other="running")
+    run.later(seconds=10)
+    run["Producer"].reports(other="success").gives_up("connection", "Connection refused")
+    run["Retry orders"].builds(orders="error: deadlock")
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+
+
+def test_what_the_last_attempt_at_it_did_not_come_to_is_left_for_the_sake_of_the_warehouse() -> None:
+    run = Story(model("orders"), model("report", "orders"), end_hooks=0)
+    run["Producer"].builds(orders="error: deadlock", report="skipped")
+    run.later(seconds=10)
+    run["Retry orders"].starts().gives_up("connection", "Connection refused")
+    run.later(seconds=10)
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.CONNECTION_FAILED)
+
+
 def test_hooks_that_a_retry_has_run_before_are_not_those_of_the_producer() -> None:
     run = Story(model("orders"), model("other"), end_hooks=1)
     run["Producer"].starts().reports(orders="error: deadlock", other="running")

@@ -65,9 +65,13 @@ def test_what_dbt_did_not_report_stays_unknown(phase: str, reason: str | None) -
 
 def test_tests_are_remembered_where_it_is_certain_how_each_ended() -> None:
     failing = [{"uniqueId": "test.shop.t2", "name": "t2", "message": "Got 3 results", "failures": 3}]
+    failing[0]["finishedAt"] = "2026-11-20T03:00:00Z"
     nodes = restored(phase="Failed", reason="TestsFailed", tests=counts(passed=1, warned=1, failed=1, failing=failing))
     assert nodes["model.shop.orders"].phase is NodePhase.SUCCEEDED  # it was built
     assert (nodes["test.shop.t2"].status, nodes["test.shop.t2"].num_failures) == ("fail", 3)
+    assert nodes["test.shop.t2"].finished_at == datetime(
+        2026, 11, 20, 3, tzinfo=UTC
+    )  # its backoff is counted from then
     assert sorted(nodes[test].status for test in ("test.shop.t1", "test.shop.t3")) == ["pass", "warn"]
 
 
