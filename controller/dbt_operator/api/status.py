@@ -54,13 +54,14 @@ class RunFailure(Value, frozen=True, kw_only=True):
 
 
 class DbtInfo(Value, frozen=True, kw_only=True):
-    """The dbt that runs."""
+    """The dbt that runs. `on_run_end_hooks`: how many the project has, with its packages."""
 
     version: ShortText | None = None
     adapter: ShortText | None = None
     adapter_version: ShortText | None = None
     target: Annotated[str, Meta(max_length=253)] | None = None
     invocation_id: ShortText | None = None
+    on_run_end_hooks: int | None = None
 
 
 class RunAttempt(Value, frozen=True, kw_only=True):

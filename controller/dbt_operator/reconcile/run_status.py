@@ -110,6 +110,7 @@ def dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
         adapter_version=state.adapter_version or None,
         target=state.target or None,
         invocation_id=state.invocation_id or None,
+        on_run_end_hooks=state.end_hooks,
     )
 
 
