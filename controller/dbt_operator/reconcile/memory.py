@@ -7,6 +7,7 @@ stored stays; that it cannot be found any more does not make it untrue.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
@@ -72,6 +73,10 @@ class Memory:
         state = filled(attempt.log.state, nodes=nodes, graph=graph, dbt=dbt) if nodes or graph is not None else None
         return attempt if state is None else replace(attempt, log=replace(attempt.log, state=state))
 
+    @cached_property
+    def _test_ids(self) -> frozenset[str]:
+        return frozenset(one for nodes in self.nodes.values() for one in nodes if is_test(one))
+
     def _tested(self, attempt: Attempt, *, earlier: Sequence[Attempt]) -> Mapping[str, NodeState]:
         """How tests have ended that the attempt executes, and not the nodes that they read.
 
@@ -86,8 +91,11 @@ class Memory:
             attempts=tuple(each.known for each in earlier),
             parts=frozenset(index for index, each in enumerate(earlier) if not each.whole),
         )
+        said = attempt.log.state.nodes
         found: dict[str, NodeState] = {}
-        for one in sorted(filter(is_test, mine)):
+        for one in sorted(self._test_ids & mine):
+            if _rank(said.get(one)) == _ENDED:
+                continue
             # What was stored before a node that it reads was built again is not about what is there.
             node = self.nodes.get(earlier[history.built(one)].name, {}).get(one)
             alone = history.graph is not None and mine.isdisjoint(history.graph.subjects(one))
@@ -198,8 +206,11 @@ def _announced(node: GraphNode) -> NodeState:
     )
 
 
+_ENDED = 2
+
+
 def _rank(node: NodeState | None) -> int:
     """How far it is known to have come: nowhere, pending, running, ended."""
     if node is None:
         return -1
-    return 2 if node.phase.terminal else int(node.phase is NodePhase.RUNNING)
+    return _ENDED if node.phase.terminal else int(node.phase is NodePhase.RUNNING)
