@@ -283,7 +283,14 @@ def model_status() -> DbtModelStatus:
             errored=0,
             skipped=0,
             failing=(
-                FailingTest(unique_id="test.shop.t", name="t", message="Got 3 results", failures=3, finished_at=START),
+                FailingTest(
+                    unique_id="test.shop.t",
+                    name="t",
+                    message="Got 3 results",
+                    failures=3,
+                    finished_at=START,
+                    job="nightly-producer-1",
+                ),
             ),
         ),
         tries=2,

@@ -174,10 +174,17 @@ class Checks:
 
     def kept(self, found: Mapping[str, DbtModelStatus], history: History) -> None:
         """An operator shows something for the first time. It has found these statuses of DbtModels."""
-        done = {one for one, status in found.items() if _all_done(status)} - history.pending
+        done = {one for one, status in found.items() if _all_done(status) and not self._again(one, status)}
+        done -= history.pending
         for one, view in views_of(state=history, unique_ids=done).items():
             if view.phase is not NodePhase.SUCCEEDED and self._good(one):
                 broken("what is shown stays", f"{one} had succeeded, and is {view.phase}: {view.message}")
+
+    def _again(self, one: str, status: DbtModelStatus) -> bool:
+        """Whether an attempt was decided on that is to execute the node after the last one that had begun with it."""
+        made = [record.decision for _, record in sorted(self._cluster.records.items())]
+        began = [number for number, each in enumerate(made) if status.attempts and each.name == status.attempts[-1].job]
+        return any(each.nodes is None or one in each.nodes for each in made[max(began, default=0) + 1 :])
 
     def _good(self, one: str) -> bool:
         """Whether the last executions of a node and of its tests have ended well."""

@@ -75,7 +75,7 @@ class Models:
                 views = views_of(state=history, unique_ids=[unique_id])
                 if unique_id in views and tells_why(views[unique_id], history=history):
                     attempts = tried(unique_id, history=history, jobs=jobs)
-                    shown = model_status(view=views[unique_id], tried=attempts, handled_retry=None)
+                    shown = model_status(view=views[unique_id], tried=attempts, jobs=jobs, handled_retry=None)
                     self.written[unique_id] = DbtModelStatus.parse(shown.to_dict()) or DbtModelStatus()
                     return
 

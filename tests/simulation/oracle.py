@@ -122,7 +122,8 @@ class Oracle:
             if one in begun:
                 told.begun |= {one}
             if one in said and node.phase.terminal:
-                told.words[one] = said[one]
+                if said[one] != "cancelled":  # shown as what it means: that dbt has not executed it
+                    told.words[one] = said[one]
             elif node.phase in (NodePhase.SUCCEEDED, NodePhase.FAILED):
                 broken("what is remembered was said", f"{one} is {node.status} in {told.decision.name}, never said")
 

@@ -145,13 +145,14 @@ class DbtModelSpec(Value, frozen=True, kw_only=True):
 
 
 class FailingTest(Value, frozen=True, kw_only=True):
-    """A test that did not pass."""
+    """A test that did not pass. `job`: of the attempt that executed it."""
 
     unique_id: UniqueId
     name: NodeName
     message: NodeMessage | None = None
     failures: int | None = None
     finished_at: datetime | None = None
+    job: ObjectName | None = None
 
 
 class ModelTests(Value, frozen=True, kw_only=True):

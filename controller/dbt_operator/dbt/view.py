@@ -35,13 +35,14 @@ _COUNTED = frozenset({"model", "seed", "snapshot", "function", "source"})
 
 
 class FailingTest(msgspec.Struct, frozen=True, kw_only=True):
-    """A test that failed, warned excluded."""
+    """A test that failed, warned excluded. `attempt`: which one says so, from 0."""
 
     unique_id: str
     name: str
     message: str
     failures: int | None
     finished_at: datetime | None
+    attempt: int
 
 
 class TestCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,17 +230,17 @@ class _Reader:
             return _NO_TESTS, 0
         return _counted([self._test(one) for one in unique_ids])
 
-    def _test(self, unique_id: str) -> tuple[NodeState, Verdict]:
+    def _test(self, unique_id: str) -> tuple[NodeState, Verdict, int]:
         word = self._history.word(unique_id)
         if word is not None and unique_id not in self._history.pending:
-            return word.node, self._verdict(word)
+            return word.node, self._verdict(word), word.attempt
         graph = self._history.graph
         node = graph.nodes[unique_id] if graph is not None and unique_id in graph.nodes else None
         unsaid = announced(node or GraphNode(unique_id=unique_id), None)
         if unique_id in self._history.pending:
-            return unsaid, Verdict(phase=NodePhase.PENDING)
+            return unsaid, Verdict(phase=NodePhase.PENDING), 0
         state = self._history.attempts[0]
-        return unsaid, own_verdict(state=state, node=unsaid, blame=Blame(state))
+        return unsaid, own_verdict(state=state, node=unsaid, blame=Blame(state)), 0
 
 
 _NO_TESTS = TestCounts()
@@ -258,10 +259,10 @@ def _fresh(node: NodeState) -> NodeState:
     )
 
 
-def _counted(tests: list[tuple[NodeState, Verdict]]) -> tuple[TestCounts, int]:
+def _counted(tests: list[tuple[NodeState, Verdict, int]]) -> tuple[TestCounts, int]:
     passed = warned = failed = errored = skipped = lost = 0
     failing: list[FailingTest] = []
-    for test, verdict in tests:
+    for test, verdict, attempt in tests:
         match verdict.phase:
             case NodePhase.SUCCEEDED if verdict.reason is NodeReason.WARNED:
                 warned += 1
@@ -280,6 +281,7 @@ def _counted(tests: list[tuple[NodeState, Verdict]]) -> tuple[TestCounts, int]:
                         message=shorten(verdict.message, limit=256),
                         failures=test.num_failures,
                         finished_at=test.finished_at or test.ended_ts,
+                        attempt=attempt,
                     )
                 )
             case _:

@@ -92,22 +92,17 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
 def _left_something(assessment: Assessment, ledger: Ledger | None, *, later: Sequence[Assessment]) -> bool:
     """Whether something is not done because of this attempt.
 
-    And not because of one that had it after that, nor because of another node: what dbt came to and skipped.
+    And not because of one that had it after that, nor because of a node that it needs: then that one is asked about.
     """
     if ledger is None:
         return True
     return any(
         standing is not Standing.DONE
         and assessment.attempt.covers(unique_id)
-        and not (standing is Standing.BLOCKED and _skipped(assessment, unique_id))
+        and ledger.satisfied(unique_id)
         and not any(other.attempt.covers(unique_id) for other in later)
         for unique_id, standing in ledger.standings.items()
     )
-
-
-def _skipped(assessment: Assessment, unique_id: str) -> bool:
-    node = assessment.state.nodes.get(unique_id)
-    return node is not None and node.phase is NodePhase.SKIPPED
 
 
 def _last_ended(situation: Situation) -> Assessment:

@@ -36,7 +36,8 @@ class Memory:
     """What the DbtModels of a run tell of its attempts.
 
     `graph`: of all that the run selects; None unless all of its DbtModels are there. `nodes`: how far they had come, by
-    the Job that began with them last, tests by that of the node on which they are listed; none has: by `first_job`.
+    the Job that began with them last, `first_job` where none has. Tests that passed go with the node on which they are
+    listed.
     """
 
     graph: Graph | None = None
@@ -54,8 +55,8 @@ class Memory:
         """The memory that these DbtModels are."""
         nodes: dict[str, dict[str, NodeState]] = {}
         for spec, stored in models:
-            job = stored.attempts[-1].job if stored.attempts else first_job
-            for node in restored_nodes(spec=spec, stored=stored):
+            built_by = stored.attempts[-1].job if stored.attempts else first_job
+            for job, node in restored_nodes(spec=spec, stored=stored, job=built_by):
                 nodes.setdefault(job, {})[node.unique_id] = node
         return cls(graph=graph, first_job=first_job, nodes=nodes)
 
@@ -78,11 +79,11 @@ class Memory:
         return frozenset(one for nodes in self.nodes.values() for one in nodes if is_test(one))
 
     def _tested(self, attempt: Attempt, *, earlier: Sequence[Attempt]) -> Mapping[str, NodeState]:
-        """How tests have ended that the attempt executes, and not the nodes that they read.
+        """Tests that have passed, and that the attempt executes without the nodes that they read.
 
-        A DbtModel does not tell who executed its tests. But what it shows, and no attempt before says, can only be of
-        this one: two that are to execute the same node never have processes at the same time, and none is decided on
-        for a test that has passed. What an attempt before does say may be its word, and is not taken for another one.
+        A DbtModel tells who executed the tests that failed, not those that passed. But a pass that it shows, and that
+        no attempt before tells of, can only be the word of this one: two that are to execute the same node never have
+        processes at the same time, and none is decided on for a test that has passed.
         """
         mine = attempt.decision.nodes if attempt.decision is not None else None
         if mine is None or not earlier:
@@ -100,20 +101,26 @@ class Memory:
             node = self.nodes.get(earlier[history.built(one)].name, {}).get(one)
             alone = history.graph is not None and mine.isdisjoint(history.graph.subjects(one))
             word = history.word(one)
-            if node is not None and alone and (word is None or word.node.phase is not node.phase):
+            passed = node is not None and node.phase is NodePhase.SUCCEEDED
+            if node is not None and passed and alone and (word is None or word.node.phase is not NodePhase.SUCCEEDED):
                 found[one] = node
         return found
 
 
-def restored_nodes(*, spec: status.DbtModelSpec, stored: status.DbtModelStatus) -> Iterable[NodeState]:
-    """The node of a DbtModel and its tests, as far as its status tells how they ended."""
+def restored_nodes(
+    *, spec: status.DbtModelSpec, stored: status.DbtModelStatus, job: str
+) -> Iterable[tuple[str, NodeState]]:
+    """The node of a DbtModel and its tests, as far as its status tells how they ended, each with a Job.
+
+    job: of the attempt that began with the node last. A test that failed has that of the attempt that executed it.
+    """
     word = _WORDS.get(stored.reason) if stored.reason is not None and stored.phase.terminal else None
     if stored.phase is NodePhase.RUNNING:
         word = (NodePhase.RUNNING, "")  # that dbt had begun it is known as well
     if word is None:
         return
     phase, said = word
-    yield NodeState(
+    node = NodeState(
         unique_id=spec.unique_id,
         name=spec.name,
         resource_type=spec.resource_type,
@@ -132,36 +139,52 @@ def restored_nodes(*, spec: status.DbtModelSpec, stored: status.DbtModelStatus) 
         package=spec.package or "",
         path=spec.path or "",
     )
-    if stored.tests is not None:
-        yield from _tests(spec, stored.tests, built=phase is NodePhase.SUCCEEDED)
+    yield job, node
+    if stored.tests is None:
+        return
+    for failed in stored.tests.failing:
+        yield failed.job or job, _failed(failed, attached_node=spec.unique_id)
+    for test in _passed(spec, stored.tests, built=phase is NodePhase.SUCCEEDED):
+        yield job, test
 
 
-def _tests(spec: status.DbtModelSpec, counts: status.ModelTests, *, built: bool) -> Iterable[NodeState]:
-    failing = {test.unique_id: test for test in counts.failing}
-    # Which test passed is told only where all did that are not listed as failing; the others are run once more. But
-    # dbt executes the unit tests of a model before it, and does not build it where one of them fails.
+def _failed(test: status.FailingTest, *, attached_node: str) -> NodeState:
+    return NodeState(
+        unique_id=test.unique_id,
+        name=test.name,
+        resource_type=test.unique_id.partition(".")[0],
+        phase=NodePhase.FAILED,
+        status="fail" if test.failures else "error",
+        message=test.message or "",
+        message_authority=0,
+        num_failures=test.failures,
+        finished_at=test.finished_at,  # it is tried again so long after that
+        attached_node=attached_node,
+    )
+
+
+def _passed(spec: status.DbtModelSpec, counts: status.ModelTests, *, built: bool) -> Iterable[NodeState]:
+    """The tests of which it is certain that they passed, or warned.
+
+    Which ones did is told only where all have that are not listed as failing; the others are run once more. But dbt
+    executes the unit tests of a model before it, and does not build it where one of them fails.
+    """
+    failing = {test.unique_id for test in counts.failing}
     all_ended = counts.passed + counts.warned + len(failing) == counts.total
     warned = counts.warned
     for test in spec.tests:
-        failed = failing.get(test.unique_id)
-        passed = all_ended or (built and test.unique_id.startswith("unit_test."))
-        if failed is None and not passed:
+        resource_type, word = test.unique_id.partition(".")[0], "pass"
+        if test.unique_id in failing or not (all_ended or (built and resource_type == "unit_test")):
             continue
-        word = "pass"
-        if failed is not None:
-            word = "fail" if failed.failures else "error"
-        elif warned and not test.unique_id.startswith("unit_test."):  # whose severity is always error
+        if warned and resource_type != "unit_test":  # whose severity is always error
             word, warned = "warn", warned - 1
         yield NodeState(
             unique_id=test.unique_id,
             name=test.name,
-            resource_type=test.unique_id.partition(".")[0],
-            phase=NodePhase.SUCCEEDED if failed is None else NodePhase.FAILED,
+            resource_type=resource_type,
+            phase=NodePhase.SUCCEEDED,
             status=word,
-            message=(failed.message or "") if failed is not None else "",
             message_authority=0,
-            num_failures=failed.failures if failed is not None else None,
-            finished_at=failed.finished_at if failed is not None else None,  # it is tried again so long after that
             attached_node=spec.unique_id,
         )
 

@@ -133,6 +133,7 @@ class Models:
         shown = model_status(
             view=view,
             tried=tried(view.unique_id, history=self._shown, jobs=self._jobs),
+            jobs=self._jobs,
             handled_retry=self._handled.get(view.unique_id),
         )
         word = self._shown.word(view.unique_id)

@@ -152,8 +152,14 @@ def tells_why(view: NodeView, *, history: History) -> bool:
     return word is not None and word.state.closed is not None
 
 
-def model_status(*, view: NodeView, tried: Sequence[Tried], handled_retry: str | None) -> status.DbtModelStatus:
-    """The status of a DbtModel. `tried`: the attempts that began to execute the node, oldest first."""
+def model_status(
+    *, view: NodeView, tried: Sequence[Tried], jobs: Sequence[tuple[AttemptKind, str]], handled_retry: str | None
+) -> status.DbtModelStatus:
+    """The status of a DbtModel.
+
+    tried: the attempts that began to execute the node, oldest first.
+    jobs: those of all attempts.
+    """
     attempts = (
         status.ModelAttempt(
             kind=each.kind,
@@ -176,14 +182,14 @@ def model_status(*, view: NodeView, tried: Sequence[Tried], handled_retry: str |
         rows_affected=view.rows_affected,
         bytes_processed=view.bytes_processed,
         job_id=view.job_id or None,
-        tests=_tests(view.tests) if view.tests is not None and view.tests.total else None,
+        tests=_tests(view.tests, jobs=jobs) if view.tests is not None and view.tests.total else None,
         tries=len(tried) or None,
         handled_retry=handled_retry,
         attempts=tuple(attempts),
     )
 
 
-def _tests(counts: TestCounts) -> status.ModelTests:
+def _tests(counts: TestCounts, *, jobs: Sequence[tuple[AttemptKind, str]]) -> status.ModelTests:
     failing = (
         status.FailingTest(
             unique_id=test.unique_id,
@@ -191,6 +197,7 @@ def _tests(counts: TestCounts) -> status.ModelTests:
             message=test.message or None,
             failures=test.failures,
             finished_at=test.finished_at,
+            job=jobs[test.attempt][1],
         )
         for test in counts.failing
     )

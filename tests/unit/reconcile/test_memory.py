@@ -33,7 +33,7 @@ def restored(
     stored = DbtModelStatus.parse(status | ({"tests": tests} if tests else {}))
     assert spec is not None
     assert stored is not None
-    return {node.unique_id: node for node in restored_nodes(spec=spec, stored=stored)}
+    return {node.unique_id: node for _, node in restored_nodes(spec=spec, stored=stored, job="producer")}
 
 
 def counts(*, failing: list[dict[str, Any]] | None = None, **numbers: int) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def attempt(name: str, *nodes: str, known: dict[str, NodePhase] | None, sealed: 
     )
 
 
-def shown(*, passed: bool, built_by: str) -> Memory:
+def shown(*, passed: bool, built_by: str, tested_by: str | None = None) -> Memory:
     """A DbtModel that says how its one test has ended."""
     spec = DbtModelSpec(
         run_name="nightly",
@@ -156,13 +156,13 @@ def shown(*, passed: bool, built_by: str) -> Memory:
         resource_type="model",
         tests=(ModelTest(unique_id=TEST, name="t1"),),
     )
-    failing = [] if passed else [{"uniqueId": TEST, "name": "t1", "message": "Got 3 results", "failures": 3}]
+    failing = {"uniqueId": TEST, "name": "t1", "message": "Got 3 results", "failures": 3, "job": tested_by}
     stored = DbtModelStatus.parse(
         {
             "phase": "Succeeded" if passed else "Failed",
             "reason": "Success" if passed else "TestsFailed",
             "attempts": [{"kind": "Producer", "job": built_by, "phase": "Succeeded"}],
-            "tests": counts(total=1, passed=int(passed), failed=int(not passed), failing=failing),
+            "tests": counts(total=1, passed=int(passed), failed=int(not passed), failing=[] if passed else [failing]),
         }
     )
     assert stored is not None
@@ -180,17 +180,14 @@ def test_a_pass_that_no_attempt_before_says_is_of_the_one_that_executed_the_test
     assert (node.phase, node.status) == (GOOD, "pass")
 
 
-def test_so_is_a_failure_of_a_test_that_had_no_result_before() -> None:
-    producer = attempt("producer", known=BUILT)
-    retry = attempt("retry", TEST, known=None, sealed=False)
-    node = shown(passed=False, built_by="producer").completed(retry, earlier=[producer]).known.nodes[TEST]
-    assert (node.phase, node.num_failures) == (BAD, 3)
-
-
-def test_a_failure_that_an_attempt_before_says_is_not_taken_for_a_second_one() -> None:
+def test_a_failure_is_of_the_attempt_that_the_model_names() -> None:
     producer = attempt("producer", known=BUILT | {TEST: BAD})
     retry = attempt("retry", TEST, known=None, sealed=False)
-    assert shown(passed=False, built_by="producer").completed(retry, earlier=[producer]) == retry
+    memory = shown(passed=False, built_by="producer", tested_by="retry")
+    node = memory.completed(retry, earlier=[producer]).known.nodes[TEST]
+    assert (node.phase, node.num_failures) == (BAD, 3)
+    memory = shown(passed=False, built_by="producer", tested_by="producer")
+    assert memory.completed(retry, earlier=[producer]) == retry
 
 
 def test_a_pass_is_not_of_an_attempt_that_is_to_build_what_the_test_reads() -> None:
