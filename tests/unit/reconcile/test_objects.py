@@ -1,8 +1,12 @@
 """What DbtModels are made of a graph, and what of the graph can be read from them again."""
 
+from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.dbt.view import node_view
 from dbt_operator.pods.run import RunRef
-from dbt_operator.reconcile.objects import model_spec, stored_graph
+from dbt_operator.reconcile.objects import model_spec, model_status, stored_graph
 
 RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
 RAW, STAGED, ORDERS, ITEMS = "seed.shop.raw", "model.shop.staged", "model.shop.orders", "model.shop.items"
@@ -41,3 +45,21 @@ def test_a_model_tells_what_else_its_tests_read() -> None:
     assert {test.unique_id: test.depends_on for test in spec.tests} == {RELATION: (RAW,), SINGULAR: (ORDERS,)}
     spec = model_spec(run=RUN, node=GRAPH.nodes[ORDERS], graph=GRAPH)
     assert {test.unique_id: test.depends_on for test in spec.tests} == {OWN: (), SINGULAR: (ITEMS,), UNIT: ()}
+
+
+def test_a_test_that_failed_names_the_job_that_executed_it_last() -> None:
+    built = {RAW: NodePhase.SUCCEEDED, ORDERS: NodePhase.SUCCEEDED, OWN: NodePhase.FAILED, SINGULAR: NodePhase.FAILED}
+    history = History(attempts=(_state(built), _state({OWN: NodePhase.FAILED})))
+    jobs = [(AttemptKind.PRODUCER, "nightly-producer-1"), (AttemptKind.RETRY, "nightly-retry-1")]
+    view = node_view(state=history, unique_id=ORDERS)
+    status = model_status(view=view, tried=[], jobs=jobs, handled_retry=None)
+    assert status.tests is not None
+    assert {test.unique_id: test.job for test in status.tests.failing} == {
+        OWN: "nightly-retry-1",
+        SINGULAR: "nightly-producer-1",
+    }
+
+
+def _state(phases: dict[str, NodePhase]) -> AttemptState:
+    nodes = {one: NodeState(unique_id=one, phase=phase, status="fail") for one, phase in phases.items()}
+    return AttemptState(graph=GRAPH, nodes=nodes)
