@@ -1,5 +1,5 @@
-"""Reads from the API server inside the test's own process: a test that waits asks several times a second, and a
-kubectl for each question would take the processor from what it waits for.
+"""Asks the API server inside the test's own process: a test that waits asks several times a second, one that tries many
+changes has hundreds of them, and a kubectl for each would take the processor from everything else.
 """
 
 import json
@@ -23,7 +23,7 @@ SECONDS = 60
 
 
 class Api:
-    """Reads objects of one cluster, as the user of a kubeconfig."""
+    """Asks one cluster, as the user of a kubeconfig."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._client: ApiClient = new_client_from_config(  # type: ignore[no-untyped-call]  # the package is typed in part only
@@ -40,17 +40,29 @@ class Api:
         found: dict[str, Any] = self._read(f"{_path(resource, namespace)}/{name}")
         return found
 
+    def refusal(self, path: str, *, patch: dict[str, Any]) -> str | None:
+        """In which words a merge patch of an object would be refused as invalid; None where it would be accepted."""
+        answer = self._call("PATCH", path, body=patch, query={"dryRun": "All"})
+        return answer["message"] if answer.get("reason") == "Invalid" else None
+
     def _read(self, path: str, **query: str) -> Any:
+        return self._call("GET", path, query=query)
+
+    def _call(self, method: str, path: str, *, query: dict[str, str], body: dict[str, Any] | None = None) -> Any:
         request = self._client.param_serialize(
-            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+            *(method, path),
+            query_params=list(query.items()),
+            header_params={"Content-Type": "application/merge-patch+json"} if body is not None else {},
+            body=body,
+            auth_settings=["BearerToken"],
         )
         try:
             answer = self._client.call_api(*request, _request_timeout=SECONDS)
         except HTTPError as error:
-            pytest.fail(f"GET {path}: {error}", pytrace=False)
+            pytest.fail(f"{method} {path}: {error}", pytrace=False)
         text: bytes = answer.read()  # type: ignore[no-untyped-call]  # as above
-        if answer.status != 200:
-            pytest.fail(f"GET {path}: {answer.status} {text.decode(errors='replace')}", pytrace=False)
+        if answer.status not in (200, 422):
+            pytest.fail(f"{method} {path}: {answer.status} {text.decode(errors='replace')}", pytrace=False)
         return json.loads(text)
 
 

@@ -36,6 +36,10 @@ class Kind:
     def resource(self) -> str:
         return f"{self.plural}.{self.group}"
 
+    def path(self, namespace: str, name: str) -> str:
+        """Where the API server has an object."""
+        return f"/apis/{self.group}/v1alpha1/namespaces/{namespace}/{self.plural}/{name}"
+
     def manifest(self, name: str, spec: dict[str, Any]) -> str:
         metadata = {"name": name}
         version = f"{self.group}/v1alpha1"
