@@ -101,8 +101,8 @@ class Memory:
             node = self.nodes.get(earlier[history.built(one)].name, {}).get(one)
             alone = history.graph is not None and mine.isdisjoint(history.graph.subjects(one))
             word = history.word(one)
-            passed = node is not None and node.phase is NodePhase.SUCCEEDED
-            if node is not None and passed and alone and (word is None or word.node.phase is not NodePhase.SUCCEEDED):
+            told = word is not None and word.node.phase is NodePhase.SUCCEEDED
+            if node is not None and node.phase is NodePhase.SUCCEEDED and alone and not told:
                 found[one] = node
         return found
 
