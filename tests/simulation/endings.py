@@ -67,7 +67,8 @@ class EndingChecks:
             return
         for one, word in words.items():
             had = [told for told in self._oracle.recent if told.decision.nodes is None or one in told.decision.nodes]
-            held_back = any(words[need] not in GOOD for need in self._project.needs[one])
+            needs = self._project.needs
+            held_back = any(words[need] not in GOOD and one not in needs[need] for need in needs[one])
             unreached = had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED
             if word not in GOOD and unreached and not held_back:
                 return

@@ -9,8 +9,8 @@ from dbt_operator.dbt.history import History
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import Ledger, was_lost
 
-# One process at a time may have the database file of these open.
-_SINGLE_PROCESS = frozenset({"duckdb", "sqlite"})
+# One process at a time may have the database file of these open. "": which one it is was lost with a log.
+_SINGLE_PROCESS = frozenset({"duckdb", "sqlite", ""})
 # A time that is further in the future than this was stamped by a clock that is wrong: it is not waited for.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 # How soon to look again at what has ended for us and is not gone yet; watches tell it sooner.

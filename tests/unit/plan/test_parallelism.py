@@ -95,6 +95,7 @@ def test_a_single_node_without_a_connection_has_a_job_of_its_own_name() -> None:
     [
         ("duckdb", ConcurrencyPolicy.AUTO),
         ("sqlite", ConcurrencyPolicy.AUTO),
+        ("", ConcurrencyPolicy.AUTO),  # nobody knows
         ("postgres", ConcurrencyPolicy.FORBID),
     ],
 )
