@@ -262,6 +262,18 @@ def run_status() -> DbtRunStatus:
     )
 
 
+def failing_test() -> FailingTest:
+    """A test of a model, with every field set."""
+    return FailingTest(
+        unique_id="test.shop.t",
+        name="t",
+        message="Got 3 results",
+        failures=3,
+        finished_at=START,
+        job="nightly-producer-1",
+    )
+
+
 def model_status() -> DbtModelStatus:
     """A status with every field set."""
     return DbtModelStatus(
@@ -282,16 +294,7 @@ def model_status() -> DbtModelStatus:
             failed=1,
             errored=0,
             skipped=0,
-            failing=(
-                FailingTest(
-                    unique_id="test.shop.t",
-                    name="t",
-                    message="Got 3 results",
-                    failures=3,
-                    finished_at=START,
-                    job="nightly-producer-1",
-                ),
-            ),
+            failing=(failing_test(),),
         ),
         tries=2,
         handled_retry="1732122673",

@@ -111,6 +111,18 @@ def result(node: Node, word: str, *, began: datetime | None, ended: datetime) ->
     }
 
 
+def entry(unique_id: str, word: str) -> dict[str, Any]:
+    """A result in the runner's digest of all."""
+    fast = word == "skipped fast"
+    return {
+        "unique_id": unique_id,
+        "status": {"skipped fast": "skipped", "cancelled": "error"}.get(word) or STATUS.get(word, word),
+        "execution_time": 0.5,
+        "failures": failures(word),
+        "message": "Skipping due to fail_fast" if fast else message(unique_id, word),
+    }
+
+
 def failures(word: str) -> int | None:
     """How many rows a test found that ended so."""
     return {"fail": 3, "pass": 0, "warn": 1}.get(word)

@@ -322,21 +322,7 @@ class Process:
             for one in self._results
             if one.startswith("operation.") or self._project.nodes[one].materialized != "ephemeral"
         ]
-        entries = [
-            {
-                "unique_id": one,
-                "status": "skipped"
-                if word == "skipped fast"
-                else "error"
-                if word == "cancelled"
-                else lines.STATUS.get(word, word),
-                "execution_time": 0.5,
-                "failures": lines.failures(word),
-                "message": "Skipping due to fail_fast" if word == "skipped fast" else lines.message(one, word),
-            }
-            for one in able
-            for word in (self._results[one],)
-        ]
+        entries = [lines.entry(one, self._results[one]) for one in able]
         self._print("RunResults", {"part": 1, "parts": 1, "total": len(entries), "results": entries})
         self.finished_line = self._print(
             "RunFinished",
