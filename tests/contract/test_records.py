@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,8 +125,8 @@ async def test_an_attempt_is_sealed_once(run: RunRef, client: Client) -> None:
     first = await read(run, client)
     await first.record(PRODUCER)
     second = await read(run, client)
-    await first.seal(ended(PRODUCER, FAILED))
-    await second.seal(ended(PRODUCER, LOST))  # it has not seen that the first one was quicker
+    assert await first.seal(ended(PRODUCER, FAILED))
+    assert not await second.seal(ended(PRODUCER, LOST))  # it has not seen that the first one was quicker
     for records in (first, second, await read(run, client)):
         (record,) = records.all()
         assert outcome(record) == FAILED
@@ -156,10 +157,10 @@ async def test_no_attempt_ends_unseen_whose_pod_was_released_meanwhile(run: RunR
     late = await read(run, client)
     await late.record(PRODUCER)
     assert await (await read(run, client)).release(1, POD)
-    await late.seal(ended(PRODUCER, LOST))  # as if it had never had a process
+    assert not await late.seal(ended(PRODUCER, LOST))  # as if it had never had a process
     (record,) = late.all()
     assert (record.release is not None, outcome(record)) == (True, None)
-    await late.seal(ended(PRODUCER, LOST))
+    assert await late.seal(ended(PRODUCER, LOST))
     assert outcome(late.all()[0]) == LOST
 
 
@@ -211,7 +212,7 @@ async def test_a_record_that_somebody_has_changed_is_named_and_left_alone(run: R
     name = attempt_record_name(run.name, index=1)
     nonsense = {"metadata": {"annotations": {"dbt-operator.io/decision": "producer"}}}
     await client.patch(resource=CONFIG_MAPS, namespace=run.namespace, name=name, patch=nonsense)
-    for write in (lambda: records.seal(ended(PRODUCER, FAILED)), lambda: records.release(1, POD)):
+    for write in (partial(records.seal, ended(PRODUCER, FAILED)), partial(records.release, 1, POD)):
         with pytest.raises(UnreadableRecordError, match=name):
             await write()
     await client.delete(resource=CONFIG_MAPS, namespace=run.namespace, name=name)

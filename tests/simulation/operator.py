@@ -165,6 +165,9 @@ class Loop:
         if self._seen is None:
             return None
         plan = yield from self._reconciler.plan(self._seen, now=now)
+        if plan is None:
+            self.wake()
+            return _Rest(self._world.ms)
         self._look_again = self._world.ms_of(plan.wake_at)
         yield from self._reconciler.act(plan, self._seen, now=now)
         if plan.done and not self._stale:

@@ -209,12 +209,13 @@ class Reconciler:
             sealed=sealed,
         )
 
-    def plan(self, seen: Seen, *, now: datetime) -> Generator[int, None, Plan]:
-        """What the run needs, once the ends of its attempts are stored."""
+    def plan(self, seen: Seen, *, now: datetime) -> Generator[int, None, Plan | None]:
+        """What the run needs, once the ends of its attempts are stored; None when it takes another look for that."""
         plan = self._plan(seen, now=now)
         while plan.seal:
             for assessment in plan.seal:
-                yield from self._seal(assessment)
+                if not (yield from self._seal(assessment)):
+                    return None
             for index, decision in self._decisions.items():
                 self._follow(index, decision, seen.pods)
             plan = self._plan(seen, now=now)
@@ -228,7 +229,7 @@ class Reconciler:
 
     # act
 
-    def _seal(self, assessment: Assessment) -> Generator[int, None, None]:
+    def _seal(self, assessment: Assessment) -> Generator[int, None, bool]:
         decision, outcome = assessment.attempt.decision, assessment.outcome
         assert decision is not None
         assert outcome is not None
@@ -257,6 +258,7 @@ class Reconciler:
         self._take(self._cluster.records[index])  # as another one has written it, if it was not us
         if done:
             self._sealed[index] = sealed
+        return done
 
     def act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
         """Do what is planned."""

@@ -144,11 +144,13 @@ class Attempts:
 
     # act
 
-    async def seal(self, assessments: Sequence[Assessment]) -> None:
-        """Store how attempts ended."""
+    async def seal(self, assessments: Sequence[Assessment]) -> bool:
+        """Store how attempts ended; False when another controller has written one of their records: look again then."""
         for assessment in assessments:
-            await self.records.seal(assessment)
+            if not await self.records.seal(assessment):
+                return False
             _log.info("an attempt has ended", job=assessment.attempt.name, reason=assessment.reason.value)
+        return True
 
     async def record(self, decisions: Sequence[Decision]) -> None:
         """Store what was decided, in its order: an attempt that another controller has decided on ends it."""

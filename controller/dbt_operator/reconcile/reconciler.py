@@ -104,8 +104,8 @@ class Reconciler:
 
     # plan
 
-    async def plan(self, *, asked: Mapping[str, str | None], now: datetime) -> Plan:
-        """The plan, once the end of every attempt that has ended is stored.
+    async def plan(self, *, asked: Mapping[str, str | None], now: datetime) -> Plan | None:
+        """The plan, once the end of every attempt that has ended is stored; None when it takes another look for that.
 
         asked: retries of nodes that people ask for since the last plan, or do not any more (None), by unique_id.
         """
@@ -114,7 +114,8 @@ class Reconciler:
         plan = plan_run(self._observation(now=now))
         while plan.seal:
             await self._attempts.keep_artifacts(self._keeper)
-            await self._attempts.seal(plan.seal)
+            if not await self._attempts.seal(plan.seal):
+                return None
             await self._attempts.follow()
             plan = plan_run(self._observation(now=now))
         return plan

@@ -127,8 +127,11 @@ class Records:
             return False
         return self._take(record)
 
-    async def seal(self, assessment: Assessment) -> None:
+    async def seal(self, assessment: Assessment) -> bool:
         """Store how an attempt ended. From then on nothing else is needed to know it.
+
+        False when another controller has written the record meanwhile: it has sealed it, or released a pod, of which
+        the last look at the cluster cannot tell what became. Look again then.
 
         Where the answer is lost, the end may be stored or not. Nothing may be planned before that is known: what the
         attempt says after its stored end is no longer heard by the controller that comes next.
@@ -145,13 +148,13 @@ class Records:
             record = await self.client.patch(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=patch)
         except ApiError as error:
             if error.conflict:
-                # Another controller has sealed it, or released its pod: what is stored stands.
-                await self._read_changed(decision.index)
-                return
+                await self._read_changed(decision.index)  # what is stored stands
+                return False
             if not error.not_found:
                 raise
             # Somebody has deleted the record: what is known here is all that is left of it.
             await self.record(decision)
-            return
+            return True
         self._take(record)
         self._known[decision.index] = replace(self._known[decision.index], sealed=sealed)  # stored in a poorer form
+        return True

@@ -100,6 +100,9 @@ class RunLoop:
         assert self._reconciler is not None  # noqa: S101 - there since the first look
         asked, self._asked = self._asked, {}
         plan = await self._reconciler.plan(asked=asked, now=now)
+        if plan is None:
+            self.wake()
+            return True
         self._look_again = plan.wake_at
         due = [plan.wake_at, *await self._reconciler.act(plan, now=now)]
         stored = plan.phase.terminal and await self._writer.flush(run=self._key.uid, within=FLUSH_SECONDS)

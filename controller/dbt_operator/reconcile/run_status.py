@@ -103,6 +103,7 @@ def run_status(
 
 def dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
     """Of the first attempt that said who it is: the later ones are parts of the same run of dbt."""
+    states = tuple(states)
     state = next((state for state in states if state.dbt_version), AttemptState())
     return status.DbtInfo(
         version=state.dbt_version or None,
@@ -110,7 +111,7 @@ def dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
         adapter_version=state.adapter_version or None,
         target=state.target or None,
         invocation_id=state.invocation_id or None,
-        on_run_end_hooks=state.end_hooks,
+        on_run_end_hooks=next((each.end_hooks for each in states if each.end_hooks is not None), None),
     )
 
 
