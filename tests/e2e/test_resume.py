@@ -91,7 +91,7 @@ def survivor(shared: Runs) -> Iterator[Runs]:
         "lost",
         *MODELS,
         threads=THREADS,
-        settings={"sleep_ms": 400},
+        settings={"sleep_ms": 800},  # long enough that no pod does it all before it is lost
         retry=QUICK,
         producer={"maxRestarts": len(LOSSES)},
         pod=POD,

@@ -87,11 +87,12 @@ def test_a_retry_waits_until_the_log_has_said_how_its_node_failed() -> None:
     name, result, level = lines.logged(_MODEL, "error")
     log = [
         lines.event(1, _WORLD.now, "RunnerStarted", {}),
-        lines.event(2, _WORLD.now, "SelectedNodes", {"part": 1, "parts": 1, "total": 1, "nodes": listed}),
-        lines.event(3, _WORLD.now, name, result, level=level),
+        lines.event(2, _WORLD.now, "AdapterRegistered", {"adapter_name": project.adapter, "adapter_version": "=1.0.0"}),
+        lines.event(3, _WORLD.now, "SelectedNodes", {"part": 1, "parts": 1, "total": 1, "nodes": listed}),
+        lines.event(4, _WORLD.now, name, result, level=level),
     ]
     said = lines.result(_MODEL, "error", began=_WORLD.now, ended=_WORLD.now)
-    for more, decided in (([], []), ([lines.event(4, _WORLD.now, *said)], [AttemptKind.RETRY])):
+    for more, decided in (([], []), ([lines.event(5, _WORLD.now, *said)], [AttemptKind.RETRY])):
         state = fold_lines(state=EMPTY, lines=[*log, *more])
         assert state.nodes[_MODEL.unique_id].phase is NodePhase.FAILED
         job = Job(_PRODUCER.name, 1, _PRODUCER, created=0)

@@ -1,6 +1,6 @@
 """The status of a DbtRun: what it said before, and what it is to say now. Pure: values in, values out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -101,16 +101,14 @@ def run_status(
     )
 
 
-def dbt_info(states: Iterable[AttemptState]) -> status.DbtInfo:
-    """Of the first attempt that said who it is: the later ones are parts of the same run of dbt."""
-    states = tuple(states)
-    state = next((state for state in states if state.dbt_version), AttemptState())
+def dbt_info(states: Sequence[AttemptState]) -> status.DbtInfo:
+    """Each of it by the first attempt that said so: all are parts of the same run of dbt, and may be lost early."""
     return status.DbtInfo(
-        version=state.dbt_version or None,
-        adapter=state.adapter or None,
-        adapter_version=state.adapter_version or None,
-        target=state.target or None,
-        invocation_id=state.invocation_id or None,
+        version=next((each.dbt_version for each in states if each.dbt_version), None),
+        adapter=next((each.adapter for each in states if each.adapter), None),
+        adapter_version=next((each.adapter_version for each in states if each.adapter_version), None),
+        target=next((each.target for each in states if each.target), None),
+        invocation_id=next((each.invocation_id for each in states if each.invocation_id), None),
         on_run_end_hooks=next((each.end_hooks for each in states if each.end_hooks is not None), None),
     )
 

@@ -5,12 +5,13 @@ from typing import Any
 
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.status import DbtInfo
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.state import EMPTY
+from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
-from dbt_operator.reconcile.run_status import run_record, run_status
+from dbt_operator.reconcile.run_status import dbt_info, run_record, run_status
 from tests.unit.plan import given
 
 FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
@@ -90,3 +91,11 @@ def test_where_artifacts_are_kept_is_carried_on_by_a_controller_that_has_stored_
     kept = {"configMap": "nightly-artifacts", "runResults": False, "manifest": True}
     assert status(attempt(1, live=True), before={"artifacts": kept})["artifacts"] == kept
     assert "artifacts" not in status(attempt(1, live=True))
+
+
+def test_which_dbt_it_is_is_told_by_whichever_attempt_has_come_so_far() -> None:
+    early = AttemptState(dbt_version="1.11.16", invocation_id="i1")  # lost before it had said more
+    late = AttemptState(dbt_version="1.11.16", invocation_id="i2", adapter="postgres", target="prod", end_hooks=0)
+    assert dbt_info([early, late]) == DbtInfo(
+        version="1.11.16", invocation_id="i1", adapter="postgres", target="prod", on_run_end_hooks=0
+    )
