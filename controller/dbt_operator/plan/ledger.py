@@ -12,9 +12,10 @@ from enum import StrEnum
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
+from dbt_operator.dbt.blame import skipped_by_fail_fast
 from dbt_operator.dbt.errors import cause_of
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
-from dbt_operator.dbt.history import BEGUN, History
+from dbt_operator.dbt.history import BEGUN, History, Word
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment
 
@@ -209,12 +210,18 @@ def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessm
         case NodePhase.RUNNING:
             return Standing.OPEN
         case NodePhase.SKIPPED:
-            blamed = any(not one.startswith("operation.") for one in word.state.failures)
-            return Standing.BLOCKED if blamed else Standing.UNHEARD
+            return Standing.BLOCKED if _held_back(word) else Standing.UNHEARD
         case _ if not assessments[word.attempt].attempt.covers(unique_id):
             return Standing.BLOCKED  # a test: that attempt has built what it tests, and was not asked for the test
         case _:
             return Standing.UNHEARD if _completed(word.state) else Standing.OPEN
+
+
+def _held_back(word: Word) -> bool:
+    """Whether dbt skipped it because another node had failed, and not because a hook had, or without a reason."""
+    node = word.node
+    failed = any(not one.startswith("operation.") for one in word.state.failures)
+    return failed or bool(node.blocked_by) or skipped_by_fail_fast(node)
 
 
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:

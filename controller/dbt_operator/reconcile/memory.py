@@ -126,7 +126,7 @@ def restored_nodes(
         resource_type=spec.resource_type,
         phase=phase,
         status=said,
-        message=stored.message or "" if phase is NodePhase.FAILED else "",
+        message=stored.message or "" if phase in (NodePhase.FAILED, NodePhase.SKIPPED) else "",
         message_authority=0,
         started_at=stored.started_at,
         finished_at=stored.finished_at,
@@ -134,6 +134,8 @@ def restored_nodes(
         rows_affected=stored.rows_affected,
         bytes_processed=stored.bytes_processed,
         job_id=stored.job_id or "",
+        # What failed may have been executed again since, and then it is remembered of that attempt.
+        blocked_by=stored.blocked_by or "",
         relation=spec.relation or "",
         materialized=spec.materialized or "",
         package=spec.package or "",

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
-from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import DbtInfo, DbtModelSpec, DbtModelStatus, ModelTest
 from dbt_operator.dbt.graph import Graph, GraphNode
-from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
+from dbt_operator.dbt.state import EMPTY, AttemptState, Closed, Ending, NodeState
+from dbt_operator.dbt.view import node_view
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.reconcile.memory import Memory, filled, restored_nodes
@@ -100,6 +101,21 @@ def test_the_log_knows_better_where_it_tells_the_end_of_a_node() -> None:
     logged = filled(EMPTY, nodes={told.unique_id: told}, graph=None)
     assert filled(logged, nodes=remembered, graph=None) is logged
     assert logged.failures == {"model.shop.orders"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("UpstreamFailed", {"blockedBy": "model.shop.items", "message": "model.shop.items failed."}),
+        ("FailFast", {"message": "dbt had not started it when another node failed, and stopped as fail-fast asks."}),
+        ("Skipped", {"message": "dbt skipped it without saying why."}),
+    ],
+)
+def test_why_a_node_was_skipped_is_remembered_where_the_failure_is_not(reason: str, told: dict[str, Any]) -> None:
+    remembered = restored(phase="Skipped", reason=reason, **told)
+    state = replace(filled(EMPTY, nodes=remembered, graph=None), closed=Closed(ending=Ending.LOST))
+    view = node_view(state=state, unique_id="model.shop.orders")
+    assert (view.reason, view.message, view.blocked_by) == (NodeReason(reason), told["message"], told.get("blockedBy"))
 
 
 def test_that_a_node_had_begun_is_remembered() -> None:
