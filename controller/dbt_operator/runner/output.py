@@ -55,9 +55,9 @@ def encode(line: Line) -> bytes:
             return encoded
     # Many short values rather than few long ones: no event of ours, and nothing a reader of this one would rely on.
     data = {key: value for key, value in line["data"].items() if not isinstance(value, (dict, list))}
-    data["node_info"] = {
-        key: value for key, value in (line["data"].get("node_info") or {}).items() if isinstance(value, str)
-    }
+    node = line["data"].get("node_info")
+    if isinstance(node, dict):
+        data["node_info"] = {key: value for key, value in node.items() if isinstance(value, str)}
     encoded = _encoded(_with_texts_up_to({**line, "data": {**data, "truncated": True}}, 64))
     if len(encoded) <= LARGEST_LINE:
         return encoded

@@ -40,6 +40,11 @@ def _node(unique_id: str, **more: object) -> dict[str, object]:
     return {"unique_id": unique_id, "name": unique_id, **empty, **more}
 
 
+def test_what_is_called_like_the_identity_and_is_none_is_no_reason_to_print_nothing() -> None:
+    data = {"node_info": True, "many": ["x" * 100] * 500, "status": "error"}
+    assert json.loads(encode({"seq": 1, "info": {"name": "X", "msg": ""}, "data": data}))["data"]["status"] == "error"
+
+
 def test_graph_of_any_size_is_split_into_lines() -> None:
     many = [f"model.shop.a_rather_long_name_of_a_model_{number}" for number in range(2000)]
     nodes = [_node(many[0]), _node("model.shop.wide", depends_on=many, tags=["x"] * 10), _node(many[1])]
