@@ -104,17 +104,17 @@ def api(kubectl: Kubectl) -> Api:
 
 
 @contextmanager
-def new_namespace(kubectl: Kubectl) -> Iterator[str]:
+def new_namespace(api: Api) -> Iterator[str]:
     """A namespace for as long as the context lasts. Its deletion is not waited for, as nothing else uses it."""
     name = f"test-{uuid.uuid4().hex[:10]}"
-    kubectl("create", "namespace", name)
+    api.create_namespace(name)
     yield name
     if not os.environ.get("KEEP_NAMESPACES"):
-        kubectl("delete", "namespace", name, "--wait=false")
+        api.delete_namespace(name)
 
 
 @pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
+def namespace(api: Api) -> Iterator[str]:
     """A namespace of the test's own."""
-    with new_namespace(kubectl) as name:
+    with new_namespace(api) as name:
         yield name

@@ -1,7 +1,6 @@
 """End-to-end: the operator as the chart installs it, real pods, real dbt. Nothing is simulated."""
 
 import fcntl
-import json
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class Cluster:
 
     def apply(self, manifest: dict[str, Any]) -> None:
         """Apply a manifest in the namespace."""
-        self.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=json.dumps(manifest))
+        self.api.apply(manifest, namespace=self.namespace)
 
     def create_run(self, name: str = "shop", *, single_attempt: bool = True, **spec: Any) -> str:
         """Create a DbtRun of the jaffle shop; `spec` replaces fields. Returns its name. See run_manifest."""

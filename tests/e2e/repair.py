@@ -170,7 +170,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def shared(kubectl: Kubectl, api: Api) -> Iterator[Runs]:
     """A namespace with a warehouse for the tests of a module."""
-    with new_namespace(kubectl) as namespace:
+    with new_namespace(api) as namespace:
         cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
         postgres = Postgres(cluster=cluster)
         postgres.deploy()

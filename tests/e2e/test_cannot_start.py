@@ -88,28 +88,31 @@ def test_an_image_without_dbt(cluster: Cluster) -> None:
     assert (status["phase"], status["reason"]) == ("Failed", "DbtNotFound"), status["message"]
 
 
-@pytest.mark.parametrize("limited", ["count/jobs.batch", "pods"])
-def test_a_full_quota_keeps_the_run_queued_until_there_is_room(cluster: Cluster, limited: str) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "full"},
-        "spec": {"hard": {limited: "0"}},
-    }
-    cluster.apply(quota)
-    cluster.create_run(**FEW)
+def _quota(cluster: Cluster, limited: str) -> None:
+    """None of this in the namespace."""
+    spec = {"hard": {limited: "0"}}
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": spec})
+
+
+def _wait_until_queued(cluster: Cluster) -> None:
     cluster.until("Queued", lambda: cluster.run().get("status", {}).get("phase") == "Queued")
     assert cluster.run()["status"]["reason"] == "QuotaExceeded"
     assert "full" in cluster.run()["status"]["message"]
+
+
+def test_a_full_quota_of_jobs_keeps_the_run_queued_until_there_is_room(cluster: Cluster) -> None:
+    _quota(cluster, "count/jobs.batch")
+    cluster.create_run(**FEW)
+    _wait_until_queued(cluster)
     cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)
     assert cluster.wait_for_end(seconds=180)["phase"] == "Succeeded"
 
 
-def test_a_job_that_its_queue_holds_back_is_queued(cluster: Cluster) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
-    cluster.apply(quota)  # so that there is a Job without a pod, for long enough to be suspended
+def test_a_full_quota_of_pods_and_a_job_that_its_queue_holds_back_keep_it_queued(cluster: Cluster) -> None:
+    _quota(cluster, "pods")
     cluster.create_run(**FEW)
-    cluster.until("Queued", lambda: cluster.run().get("status", {}).get("phase") == "Queued")
+    _wait_until_queued(cluster)
+    # There is a Job now, and it has no pod.
     held = ("patch", "job", "shop-producer-1", "-n", cluster.namespace, "--type=merge", "-p")
     cluster.kubectl(*held, '{"spec": {"suspend": true}}')
     cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)

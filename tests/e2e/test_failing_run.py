@@ -13,7 +13,7 @@ from tests.e2e.conftest import Cluster, condition, phases, project
 @pytest.fixture(scope="class")
 def forger(kubectl: Kubectl, api: Api) -> Iterator[Cluster]:
     """An ended run of a model that prints what looks like dbt's events, for tests that only look at it."""
-    with new_namespace(kubectl) as namespace:
+    with new_namespace(api) as namespace:
         cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
         cluster.create_run(**project("print-forger"))
         cluster.wait_for_end()

@@ -3,6 +3,8 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,46 @@ from tests.conftest import Kubectl, new_namespace
 from tests.e2e.conftest import SOME, Cluster, condition, phases
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A run that has ended, and what a watch of its DbtModels has shown: names with phases, as they followed."""
+
+    cluster: Cluster
+    moves: list[tuple[str, ...]]
+
+
+@contextmanager
+def _watch_of_models(cluster: Cluster, file: Path) -> Iterator[None]:
+    """What a user sees who watches the nodes, one line for each change, for as long as the context lasts."""
+    kubectl = (cluster.kubectl.program, "--kubeconfig", str(cluster.kubectl.kubeconfig), "-n", cluster.namespace)
+    columns = "custom-columns=NAME:.spec.name,PHASE:.status.phase"
+    with file.open("w") as output:
+        watcher = subprocess.Popen([*kubectl, "get", "dbtmodels", "-w", "-o", columns, "--no-headers"], stdout=output)
+        try:
+            yield
+        finally:
+            watcher.terminate()
+            watcher.wait(timeout=30)
+
+
 @pytest.fixture(scope="class")
-def green(kubectl: Kubectl, api: Api) -> Iterator[Cluster]:
-    """A run that has ended well, for tests that only look at it."""
-    with new_namespace(kubectl) as namespace:
+def watched(kubectl: Kubectl, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A run that ends well, for tests that only look at it."""
+    seen = tmp_path_factory.mktemp("watch") / "dbtmodels"
+    with new_namespace(api) as namespace:
         cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
-        cluster.create_run()
-        cluster.wait_for_end()
-        yield cluster
+        with _watch_of_models(cluster, seen):
+            cluster.create_run(vars={"pause_seconds": 0.5})
+            cluster.wait_for_end()
+            count = len(cluster.models())
+            cluster.until("the watch has shown the end", lambda: seen.read_text().count("Succeeded") >= count)
+        yield Watched(cluster, list(dict.fromkeys(tuple(line.split()) for line in seen.read_text().splitlines())))
+
+
+@pytest.fixture
+def green(watched: Watched) -> Cluster:
+    """The run alone."""
+    return watched.cluster
 
 
 class TestOneGreenRun:
@@ -65,50 +99,30 @@ class TestOneGreenRun:
         assert {"Executing", "AllSucceeded"} <= {e["reason"] for e in mine}
         assert {e["type"] for e in mine} == {"Normal"}
 
-
-def test_statuses_move_while_dbt_runs(cluster: Cluster, tmp_path: Path) -> None:
-    watch = [cluster.kubectl.program, "--kubeconfig", str(cluster.kubectl.kubeconfig), "-n", cluster.namespace]
-    columns = "custom-columns=NAME:.spec.name,PHASE:.status.phase"
-    seen = tmp_path / "watch"
-    with seen.open("w") as output:
-        arguments = ["get", "dbtmodels", "-w", "-o", columns, "--no-headers"]
-        watcher = subprocess.Popen([*watch, *arguments], stdout=output)
-        try:
-            cluster.create_run(vars={"pause_seconds": 0.5})
-            assert cluster.wait_for_end()["phase"] == "Succeeded"
-            count = len(cluster.models())
-            cluster.until("the watch has shown the end", lambda: seen.read_text().count("Succeeded") >= count)
-        finally:
-            watcher.terminate()
-            watcher.wait(timeout=30)
-    moves = list(dict.fromkeys(tuple(line.split()) for line in seen.read_text().splitlines()))
-    for name in cluster.models():
-        assert [phase for shown, phase in moves if shown == name] in (
-            ["Pending", "Running", "Succeeded"],
-            ["Pending", "Succeeded"],  # quicker than the interval in which an object is written twice
-        ), moves
-    assert sum(phase == "Running" for _, phase in moves) > count / 2
-    # Some node had ended before another began: this was seen during the run, not after it.
-    first_end = next(at for at, (_, phase) in enumerate(moves) if phase == "Succeeded")
-    assert any(phase == "Running" for _, phase in moves[first_end:])
+    def test_statuses_move_while_dbt_runs(self, watched: Watched) -> None:
+        names, moves = set(watched.cluster.models()), watched.moves
+        for name in names:
+            assert [phase for shown, phase in moves if shown == name] in (
+                ["Pending", "Running", "Succeeded"],
+                ["Pending", "Succeeded"],  # quicker than the interval in which an object is written twice
+            ), moves
+        assert sum(phase == "Running" for _, phase in moves) > len(names) / 2
+        # Some node had ended before another began: this was seen during the run, not after it.
+        first_end = next(at for at, (_, phase) in enumerate(moves) if phase == "Succeeded")
+        assert any(phase == "Running" for _, phase in moves[first_end:])
 
 
-def test_a_selection_runs_what_dbt_selects(cluster: Cluster) -> None:
-    cluster.create_run(select=["+orders"], exclude=["resource_type:test"])
-    status = cluster.wait_for_end()
-    assert status["phase"] == "Succeeded", status["message"]
-    assert "orders" in cluster.models()
-    assert "monthly_revenue" not in cluster.models()
-    assert status["tests"]["total"] <= 1  # unit tests come with their model whatever the selection says
-
-
-def test_two_runs_at_once_do_not_mix(cluster: Cluster) -> None:
+def test_two_runs_at_once_do_not_mix_and_have_what_dbt_selects(cluster: Cluster) -> None:
     for name in ("first", "second"):
         cluster.create_run(name, **SOME, vars={"pause_seconds": 0.3})
-    assert {cluster.wait_for_end(name)["phase"] for name in ("first", "second")} == {"Succeeded"}
+    ended = [cluster.wait_for_end(name) for name in ("first", "second")]
+    assert [status["phase"] for status in ended] == ["Succeeded", "Succeeded"]
+    assert all(status["tests"]["total"] <= 1 for status in ended)  # unit tests come with their model, selected or not
     items = cluster.objects("dbtmodels")
     by_run = {run: {m["spec"]["name"] for m in items if m["spec"]["runName"] == run} for run in ("first", "second")}
-    assert by_run["first"] == by_run["second"] != set()
+    assert by_run["first"] == by_run["second"]
+    assert "orders" in by_run["first"]
+    assert "monthly_revenue" not in by_run["first"]
     assert {m["metadata"]["ownerReferences"][0]["name"] for m in items if m["spec"]["runName"] == "first"} == {"first"}
 
 
