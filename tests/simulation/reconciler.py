@@ -185,11 +185,8 @@ class Reconciler:
 
     def _attempts(self, seen: Seen) -> tuple[Attempt, ...]:
         assert self._memory is not None
-        known: list[Attempt] = []
-        for index, decision in sorted(self._decisions.items()):
-            attempt = self._attempt(index, decision, seen)
-            known.append(self._memory.completed(attempt, earlier=known, dbt=seen.status.dbt))
-        return tuple(known)
+        attempts = [self._attempt(index, decision, seen) for index, decision in sorted(self._decisions.items())]
+        return self._memory.completed(attempts, dbt=seen.status.dbt)
 
     def _attempt(self, index: int, decision: Decision, seen: Seen) -> Attempt:
         name, sealed = decision.name, self._sealed.get(index)

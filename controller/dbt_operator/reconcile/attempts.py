@@ -114,11 +114,8 @@ class Attempts:
 
     def all(self, cluster: Cluster, *, memory: Memory) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""
-        known: list[Attempt] = []
-        for record in self.records.all():
-            attempt = self._attempt(record, cluster=cluster)
-            known.append(memory.completed(attempt, earlier=known, dbt=cluster.record.dbt))
-        return tuple(known)
+        attempts = [self._attempt(record, cluster=cluster) for record in self.records.all()]
+        return memory.completed(attempts, dbt=cluster.record.dbt)
 
     def _attempt(self, record: Recorded, *, cluster: Cluster) -> Attempt:
         decision, sealed = record.decision, record.sealed

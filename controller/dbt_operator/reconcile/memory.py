@@ -60,14 +60,22 @@ class Memory:
                 nodes.setdefault(job, {})[node.unique_id] = node
         return cls(graph=graph, first_job=first_job, nodes=nodes)
 
-    def completed(self, attempt: Attempt, *, earlier: Sequence[Attempt], dbt: status.DbtInfo | None = None) -> Attempt:
-        """The attempt with what is remembered of it, where its log tells less.
+    def completed(self, attempts: Sequence[Attempt], *, dbt: status.DbtInfo | None = None) -> tuple[Attempt, ...]:
+        """The attempts with what is remembered of them, where their logs tell less.
 
-        earlier: all attempts that were decided on before it, in their order.
+        attempts: all that were decided on, in their order.
         """
+        known: list[Attempt] = []
+        for index, attempt in enumerate(attempts):
+            known.append(self._completed(attempt, earlier=known, later=attempts[index + 1 :], dbt=dbt))
+        return tuple(known)
+
+    def _completed(
+        self, attempt: Attempt, *, earlier: Sequence[Attempt], later: Sequence[Attempt], dbt: status.DbtInfo | None
+    ) -> Attempt:
         if attempt.sealed is not None or not attempt.existed:
             return attempt
-        nodes = {**self.nodes.get(attempt.name, {}), **self._tested(attempt, earlier=earlier)}
+        nodes = self._of(attempt, earlier=earlier, later=later)
         # An attempt before it may have been lost without having said a graph. Then the DbtModels are the graph of one
         # that is to execute all of the run, if some of them are known to have begun in it.
         graph = self.graph if attempt.whole and (nodes or attempt.name == self.first_job) else None
@@ -75,36 +83,55 @@ class Memory:
         return attempt if state is None else replace(attempt, log=replace(attempt.log, state=state))
 
     @cached_property
-    def _test_ids(self) -> frozenset[str]:
-        return frozenset(one for nodes in self.nodes.values() for one in nodes if is_test(one))
+    def _passed(self) -> frozenset[str]:
+        """The tests that have passed, or warned."""
+        tests = (node for nodes in self.nodes.values() for one, node in nodes.items() if is_test(one))
+        return frozenset(test.unique_id for test in tests if test.phase is NodePhase.SUCCEEDED)
 
-    def _tested(self, attempt: Attempt, *, earlier: Sequence[Attempt]) -> Mapping[str, NodeState]:
-        """Tests that have passed, and that the attempt executes without the nodes that they read.
+    def _of(self, attempt: Attempt, *, earlier: Sequence[Attempt], later: Sequence[Attempt]) -> Mapping[str, NodeState]:
+        """What is remembered of the attempt.
 
-        A DbtModel tells who executed the tests that failed, not those that passed. But a pass that it shows, and that
-        no attempt before tells of, can only be the word of this one: two that are to execute the same node never have
-        processes at the same time, and none is decided on for a test that has passed.
+        A DbtModel tells who executed the tests that failed, not those that passed. But two that are to execute the same
+        node never have processes at the same time, and none is decided on for a test that has passed: so a pass is of
+        the last attempt that is to execute the test without the nodes that it reads, and where there is none, of the
+        one that has built them.
         """
-        mine = attempt.decision.nodes if attempt.decision is not None else None
-        if mine is None or not earlier:
-            return {}
-        history = History(
-            attempts=tuple(each.known for each in earlier),
-            parts=frozenset(index for index, each in enumerate(earlier) if not each.whole),
-        )
-        said = attempt.log.state.nodes
-        found: dict[str, NodeState] = {}
-        for one in sorted(self._test_ids & mine):
-            if _rank(said.get(one)) == _ENDED:
-                continue
-            # What was stored before a node that it reads was built again is not about what is there.
-            node = self.nodes.get(earlier[history.built(one)].name, {}).get(one)
-            alone = history.graph is not None and mine.isdisjoint(history.graph.subjects(one))
-            word = history.word(one)
-            told = word is not None and word.node.phase is NodePhase.SUCCEEDED
-            if node is not None and node.phase is NodePhase.SUCCEEDED and alone and not told:
-                found[one] = node
-        return found
+        own = self.nodes.get(attempt.name, {})
+        if not self._passed or not (own or earlier):
+            return own
+        before = _history(earlier)
+        graph = before.graph or (attempt.known.graph if attempt.whole else None) or self.graph
+        if graph is None:
+            return own
+        mine = {one: node for one in self._passed if (node := self._pass(one, attempt, before, earlier, graph))}
+        others = {one for one in self._passed if any(_tests_only(each, one, graph) for each in later)}
+        return {one: node for one, node in {**own, **mine}.items() if one not in others or node.phase is not _PASSED}
+
+    def _pass(
+        self, test: str, attempt: Attempt, before: History, earlier: Sequence[Attempt], graph: Graph
+    ) -> NodeState | None:
+        """The pass of a test, where the attempt may have said it that executes the test by itself."""
+        if not earlier or not _tests_only(attempt, test, graph) or _rank(attempt.log.state.nodes.get(test)) == _ENDED:
+            return None
+        # What was stored before a node that it reads was built again is not about what is there.
+        node = self.nodes.get(earlier[before.built(test)].name, {}).get(test)
+        return node if node is not None and node.phase is _PASSED else None
+
+
+_PASSED = NodePhase.SUCCEEDED
+
+
+def _history(attempts: Sequence[Attempt]) -> History:
+    return History(
+        attempts=tuple(each.known for each in attempts),
+        parts=frozenset(index for index, each in enumerate(attempts) if not each.whole),
+    )
+
+
+def _tests_only(attempt: Attempt, test: str, graph: Graph) -> bool:
+    """Whether the attempt is to execute the test without the nodes that it reads."""
+    mine = attempt.decision.nodes if attempt.decision is not None else None
+    return mine is not None and test in mine and mine.isdisjoint(graph.subjects(test))
 
 
 def restored_nodes(

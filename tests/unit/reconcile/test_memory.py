@@ -192,24 +192,37 @@ BUILT = {ORDERS: GOOD, ITEMS: GOOD}
 def test_a_pass_that_no_attempt_before_says_is_of_the_one_that_executed_the_test_by_itself() -> None:
     producer = attempt("producer", known=BUILT | {TEST: BAD})
     retry = attempt("retry", TEST, known=None, sealed=False)
-    node = shown(passed=True, built_by="producer").completed(retry, earlier=[producer]).known.nodes[TEST]
+    node = shown(passed=True, built_by="producer").completed([producer, retry])[-1].known.nodes[TEST]
     assert (node.phase, node.status) == (GOOD, "pass")
+
+
+def test_nor_is_it_of_those_that_executed_the_test_before_it() -> None:
+    """Neither of the attempt that built what it reads, whose log is gone as well."""
+    producer, first, last = (
+        attempt(name, *nodes, known=None, sealed=False)
+        for name, nodes in (("producer", ()), ("first", (TEST,)), ("last", (TEST,)))
+    )
+    memory = replace(shown(passed=True, built_by="producer"), graph=GRAPH)
+    states = [each.known for each in memory.completed([producer, first, last])]
+    assert states[0].nodes[ORDERS].phase is GOOD
+    told = [state.nodes[TEST].phase if TEST in state.nodes else None for state in states]
+    assert told == [NodePhase.PENDING, None, GOOD]
 
 
 def test_a_failure_is_of_the_attempt_that_the_model_names() -> None:
     producer = attempt("producer", known=BUILT | {TEST: BAD})
     retry = attempt("retry", TEST, known=None, sealed=False)
     memory = shown(passed=False, built_by="producer", tested_by="retry")
-    node = memory.completed(retry, earlier=[producer]).known.nodes[TEST]
+    node = memory.completed([producer, retry])[-1].known.nodes[TEST]
     assert (node.phase, node.num_failures) == (BAD, 3)
     memory = shown(passed=False, built_by="producer", tested_by="producer")
-    assert memory.completed(retry, earlier=[producer]) == retry
+    assert memory.completed([producer, retry])[-1] == retry
 
 
 def test_a_pass_is_not_of_an_attempt_that_is_to_build_what_the_test_reads() -> None:
     producer = attempt("producer", known=BUILT | {TEST: BAD})
     retry = attempt("retry", TEST, ITEMS, known=None, sealed=False)
-    assert shown(passed=True, built_by="producer").completed(retry, earlier=[producer]) == retry
+    assert shown(passed=True, built_by="producer").completed([producer, retry])[-1] == retry
 
 
 @pytest.mark.parametrize("node", [ORDERS, ITEMS])
@@ -217,13 +230,13 @@ def test_a_pass_that_was_shown_before_what_the_test_reads_was_built_again_is_ove
     producer, again = attempt("producer", known=BUILT | {TEST: GOOD}), attempt("again", node, TEST, known={node: GOOD})
     retry = attempt("retry", TEST, known=None, sealed=False)
     memory = shown(passed=True, built_by="producer")
-    assert memory.completed(retry, earlier=[producer, again]) == retry
+    assert memory.completed([producer, again, retry])[-1] == retry
 
 
 def test_the_log_of_a_retry_knows_better_how_its_test_has_ended() -> None:
     producer = attempt("producer", known=BUILT)
     retry = attempt("retry", TEST, known={TEST: BAD}, sealed=False)
-    assert shown(passed=True, built_by="producer").completed(retry, earlier=[producer]) == retry
+    assert shown(passed=True, built_by="producer").completed([producer, retry])[-1] == retry
 
 
 def test_nothing_is_added_to_what_was_stored_or_never_begun() -> None:
@@ -231,5 +244,5 @@ def test_nothing_is_added_to_what_was_stored_or_never_begun() -> None:
     memory = shown(passed=True, built_by="producer")
     sealed = attempt("retry", TEST, known={})
     unborn = replace(attempt("retry", TEST, known=None, sealed=False), created=False)
-    assert memory.completed(sealed, earlier=[producer]) == sealed
-    assert memory.completed(unborn, earlier=[producer]) == unborn
+    assert memory.completed([producer, sealed])[-1] == sealed
+    assert memory.completed([producer, unborn])[-1] == unborn

@@ -73,7 +73,7 @@ class Given:
         kind, nodes = AttemptKind.PRODUCER if whole else AttemptKind.RESUME, None if whole else frozenset({MODEL})
         decision = Decision(index=1, kind=kind, name=job, nodes=nodes)
         attempt = Attempt(name=job, decision=decision, created=True, log=LogFacts(state=state))
-        return self.models.memory.completed(attempt, earlier=[])
+        return self.models.memory.completed([attempt])[0]
 
 
 def folded(*log: bytes) -> AttemptState:
