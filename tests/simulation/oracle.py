@@ -9,7 +9,7 @@ from dbt_operator.plan.attempt import Decision, Sealed
 from dbt_operator.plan.run import Plan
 from tests.simulation.cluster import Cluster
 from tests.simulation.process import Process
-from tests.simulation.project import Project
+from tests.simulation.project import TESTS, Project
 from tests.simulation.warehouse import BAD, GOOD
 from tests.simulation.world import broken
 
@@ -68,10 +68,18 @@ class Heard:
 
     words: dict[int, dict[str, str]]
     begun: dict[int, frozenset[str]]
+    project: Project
 
     def last(self, one: str) -> tuple[int, str]:
-        """The last word about a node and the attempt that said it; 0 and "" when there is none."""
-        index = max((index for index, words in self.words.items() if one in words), default=0)
+        """The last word about a node and the attempt that said it; 0 and "" when there is none.
+
+        A test that was stopped has not taken back what was found since the nodes that it reads were built.
+        """
+        said = [index for index, words in self.words.items() if one in words]
+        if self.project.nodes[one].kind in TESTS:
+            since = self.last_begun(self.project.subjects(one))
+            said = [index for index in said if index >= since and self.words[index][one] != "cancelled"] or said
+        index = max(said, default=0)
         return index, self.words[index][one] if index else ""
 
     def last_begun(self, nodes: tuple[str, ...]) -> int:
@@ -162,15 +170,14 @@ class Oracle:
 
     def word(self, one: str) -> str:
         """How the last execution of a node ended that was heard of; "" when nothing stands for it."""
-        since = 0
-        if one.startswith("test."):
-            tested = [node for node in self.project.subjects(one) if node in self.project.executables]
-            since = max((index for index, told in self.told.items() if told.begun.intersection(tested)), default=0)
+        test = self.project.nodes[one].kind in TESTS
+        tested = [node for node in self.project.subjects(one) if node in self.project.executables] if test else []
+        since = max((index for index, told in self.told.items() if told.begun.intersection(tested)), default=0)
         for index in sorted((index for index in self.told if index >= since), reverse=True):
             told = self.told[index]
             if one in told.words and told.words[one] != "cancelled":
                 return told.words[one]
-            if one in told.begun or one in told.words:
+            if not test and (one in told.begun or one in told.words):
                 return ""
         return ""
 
@@ -185,6 +192,7 @@ class Oracle:
         heard = Heard(
             words={index: told.words for index, told in self.told.items()},
             begun={index: told.begun for index, told in self.told.items()},
+            project=self.project,
         )
         for each in plan.assessments:
             made = each.attempt.decision

@@ -5,7 +5,7 @@ never came to. A test speaks about one build of the nodes that it reads: once on
 before is no longer about what is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -70,9 +70,9 @@ class History:
 
     def _word_of_test(self, unique_id: str) -> Word | None:
         since = self.built(unique_id)
-        # A test that runs again by itself has not yet taken back what it found before.
-        for phases in (_ENDED, _SPOKEN, None):
-            word = next(self._words(unique_id, phases=phases, since=since), None)
+        # A test that runs again by itself has not yet taken back what it found before, nor has one that was stopped.
+        for said in (_has_a_result, _was_begun, None):
+            word = next(self._words(unique_id, said=said, since=since), None)
             if word is not None:
                 return word
         earlier = next(self._words(unique_id), None)
@@ -92,19 +92,29 @@ class History:
     def built(self, test: str) -> int:
         """Index of the attempt that began last to build what the test is about; 0 when none has."""
         subjects = self.graph.subjects(test) if self.graph is not None else ()
-        builds = (next(self._words(node, phases=BEGUN), None) for node in subjects)
+        builds = (next(self._words(node, said=_was_built), None) for node in subjects)
         return max((word.attempt for word in builds if word is not None), default=0)
 
-    def _words(self, unique_id: str, *, phases: frozenset[NodePhase] | None = None, since: int = 0) -> Iterator[Word]:
+    def _words(
+        self, unique_id: str, *, said: Callable[[NodeState], bool] | None = None, since: int = 0
+    ) -> Iterator[Word]:
         """What the attempts say of the node, the newest first."""
         for index in range(len(self.attempts) - 1, since - 1, -1):
             node = self.attempts[index].nodes.get(unique_id)
-            if node is not None and (phases is None or node.phase in phases):
+            if node is not None and (said is None or said(node)):
                 yield Word(self.attempts[index], node, index)
 
 
-_ENDED = frozenset(phase for phase in NodePhase if phase.terminal)
-_SPOKEN = frozenset(NodePhase) - {NodePhase.PENDING}
+def _was_built(node: NodeState) -> bool:
+    return node.phase in BEGUN
+
+
+def _was_begun(node: NodeState) -> bool:
+    return node.phase is not NodePhase.PENDING
+
+
+def _has_a_result(node: NodeState) -> bool:
+    return node.phase.terminal and not node.stopped
 
 
 def history_of(told: AttemptState | History) -> History:

@@ -97,6 +97,16 @@ def test_a_test_that_runs_again_by_itself_keeps_what_it_found_until_it_has_ended
     assert word(told(failed, again.end(TEST, "pass")), TEST).node.phase is NodePhase.SUCCEEDED
 
 
+def test_a_test_that_is_stopped_while_it_runs_again_keeps_what_it_found() -> None:
+    before = RunnerLog().select(*NODES).run(A).run(TEST, "pass").finish(0)
+    again = retry(data_test("t", "a")).start(TEST).add("LogCancelLine", {"conn_name": TEST}).end(TEST, "error")
+    stood = word(told(before, again), TEST)
+    assert (stood.attempt, stood.node.status) == (0, "pass")
+    built = retry(model("a"), data_test("t", "a")).run(A).start(TEST)
+    stopped = built.add("LogCancelLine", {"conn_name": TEST}).end(TEST, "error")
+    assert word(told(before, stopped), TEST).node.stopped
+
+
 def test_what_is_to_be_executed_yet_is_pending_whatever_it_was() -> None:
     states = (first().closed, closed(retry().start(A).lines, ending=Ending.LOST))
     before, after = History(attempts=states), History(attempts=states, pending=frozenset({A}))
