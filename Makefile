@@ -57,7 +57,9 @@ demo: install ## See it work: a green run, then one with a broken model
 	@$(PYTHON) -m dev.demo
 
 test: $(READY) ## Format, lint, types, import contracts, unit, contract and e2e tests
-	@$(MAKE) --no-print-directory check & check=$$!; $(MAKE) --no-print-directory install test-images && wait $$check
+	@# While the cluster starts. Collected once, as every worker would compile the tests anew for itself.
+	@($(MAKE) --no-print-directory check && $(PYTHON) -m pytest -qq --collect-only >/dev/null) & checks=$$!; \
+		$(MAKE) --no-print-directory install test-images && wait $$checks
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD)
 
 check: $(READY) ## Format, lint, types and import contracts only
