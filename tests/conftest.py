@@ -1,5 +1,6 @@
 """What all tests share: the development cluster, and nothing but it."""
 
+import gc
 import json
 import os
 import subprocess
@@ -30,6 +31,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Bring the tests into the order in which pytest-xdist is to hand them out."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays: the garbage collection need not look at it again and again."""
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
