@@ -63,7 +63,7 @@ class EndingChecks:
 
     def _unreached(self, words: dict[str, str]) -> None:
         """That the warehouse was not reached is the reason only where something was left undone for that, or may be."""
-        if self._project.end_hooks and self._cut_short():
+        if self._may_have_end_hooks() and self._cut_short():
             return
         for one, word in words.items():
             had = [told for told in self._oracle.recent if told.decision.nodes is None or one in told.decision.nodes]
@@ -116,10 +116,15 @@ class EndingChecks:
         failures = sum(told.sealed.outcome.reason is RunReason.CONNECTION_FAILED for told in recent)
         return RetryOn.CONNECTION_FAILED in rules.on and failures <= rules.limit
 
+    def _may_have_end_hooks(self) -> bool:
+        """Whether the project has them, or the word of how many there are was lost with a log and an operator."""
+        told = self._oracle.told.values()
+        return self._project.end_hooks > 0 or all(each.sealed.state.end_hooks is None for each in told)
+
     def _failure(self, words: dict[str, str], status: Status) -> None:
         if not _done(words):
             self._nothing_left(words, status)
-        elif not (self._project.end_hooks and self._oracle.recent and self._cut_short()):
+        elif not (self._may_have_end_hooks() and self._oracle.recent and self._cut_short()):
             broken("the right phase", f"all nodes succeeded, yet the run is {status.phase}: {status.message}")
 
     def _cut_short(self) -> bool:
