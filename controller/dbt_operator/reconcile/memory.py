@@ -103,22 +103,22 @@ class Memory:
         graph = before.graph or (attempt.known.graph if attempt.whole else None) or self.graph
         if graph is None:
             return own
-        mine = {one: node for one in self._passed if (node := self._pass(one, attempt, before, earlier, graph))}
-        others = {one for one in self._passed if any(_tests_only(each, one, graph) for each in later)}
-        return {one: node for one, node in {**own, **mine}.items() if one not in others or node.phase is not _PASSED}
+        own = {**own, **self._passes(attempt, before=before, earlier=earlier, graph=graph)}
+        others = frozenset[str]().union(*(_tests_only(each, self._passed, graph) for each in later))
+        return {one: node for one, node in own.items() if one not in others or node.phase is not NodePhase.SUCCEEDED}
 
-    def _pass(
-        self, test: str, attempt: Attempt, before: History, earlier: Sequence[Attempt], graph: Graph
-    ) -> NodeState | None:
-        """The pass of a test, where the attempt may have said it that executes the test by itself."""
-        if not earlier or not _tests_only(attempt, test, graph) or _rank(attempt.log.state.nodes.get(test)) == _ENDED:
-            return None
-        # What was stored before a node that it reads was built again is not about what is there.
-        node = self.nodes.get(earlier[before.built(test)].name, {}).get(test)
-        return node if node is not None and node.phase is _PASSED else None
-
-
-_PASSED = NodePhase.SUCCEEDED
+    def _passes(
+        self, attempt: Attempt, *, before: History, earlier: Sequence[Attempt], graph: Graph
+    ) -> Mapping[str, NodeState]:
+        """The passes that the attempt may have said of tests that it executes by themselves."""
+        found: dict[str, NodeState] = {}
+        for test in sorted(_tests_only(attempt, self._passed, graph)) if earlier else ():
+            # What was stored before a node that it reads was built again is not about what is there.
+            node = self.nodes.get(earlier[before.built(test)].name, {}).get(test)
+            said = _rank(attempt.log.state.nodes.get(test)) == _ENDED
+            if not said and node is not None and node.phase is NodePhase.SUCCEEDED:
+                found[test] = node
+        return found
 
 
 def _history(attempts: Sequence[Attempt]) -> History:
@@ -128,10 +128,11 @@ def _history(attempts: Sequence[Attempt]) -> History:
     )
 
 
-def _tests_only(attempt: Attempt, test: str, graph: Graph) -> bool:
-    """Whether the attempt is to execute the test without the nodes that it reads."""
-    mine = attempt.decision.nodes if attempt.decision is not None else None
-    return mine is not None and test in mine and mine.isdisjoint(graph.subjects(test))
+def _tests_only(attempt: Attempt, tests: frozenset[str], graph: Graph) -> frozenset[str]:
+    """Those of the tests that the attempt is to execute without the nodes that they read."""
+    nodes = attempt.decision.nodes if attempt.decision is not None else None
+    mine = nodes or frozenset()
+    return frozenset(one for one in tests & mine if mine.isdisjoint(graph.subjects(one)))
 
 
 def restored_nodes(
