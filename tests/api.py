@@ -37,52 +37,81 @@ class Api:
 
     def objects(self, resource: str, *, namespace: str, labels: str = "") -> list[dict[str, Any]]:
         """The objects of a namespace, those with the labels only if any are given."""
-        items: list[dict[str, Any]] = self._read(_path(resource, namespace), labelSelector=labels)["items"]
+        items: list[dict[str, Any]] = _done(self.ask("GET", _path(resource, namespace), labelSelector=labels))["items"]
         return items
 
     def get(self, resource: str, name: str, *, namespace: str) -> dict[str, Any]:
         """One object; a missing one fails the test."""
-        found: dict[str, Any] = self._read(f"{_path(resource, namespace)}/{name}")
-        return found
+        return self.get_at(f"{_path(resource, namespace)}/{name}")
 
     def apply(self, manifest: dict[str, Any], *, namespace: str) -> None:
         """What `kubectl apply --server-side` does; a refusal fails the test."""
         path = f"{_path(manifest['kind'].lower() + 's', namespace)}/{manifest['metadata']['name']}"
+        self.apply_at(path, manifest)
+
+    def apply_at(self, path: str, manifest: dict[str, Any]) -> None:
+        """The same, of an object that is not in the table."""
         query = {"fieldManager": "tests", "force": "true"}
-        answer = self._call("PATCH", path, query=query, body=manifest, content=APPLY_PATCH)
-        if answer["kind"] == "Status":
-            pytest.fail(answer["message"], pytrace=False)
+        _done(self.ask("PATCH", path, body=manifest, content=APPLY_PATCH, **query))
 
     def create_namespace(self, name: str) -> None:
         """A namespace without anything in it."""
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        self._call("POST", "/api/v1/namespaces", body=manifest, content="application/json")
+        _done(self.ask("POST", "/api/v1/namespaces", body=manifest))
 
     def delete_namespace(self, name: str) -> None:
         """Its end is not waited for."""
-        self._call("DELETE", f"/api/v1/namespaces/{name}")
+        self.delete_at(f"/api/v1/namespaces/{name}")
 
-    def refusal(self, path: str, *, patch: dict[str, Any]) -> str | None:
-        """In which words a merge patch of an object would be refused as invalid; None where it would be accepted."""
-        answer = self._call("PATCH", path, body=patch, content=MERGE_PATCH, query={"dryRun": "All"})
-        return answer["message"] if answer.get("reason") == "Invalid" else None
+    def create_at(self, path: str, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """The object as it is made, or would be; a refusal fails the test. path: of the collection."""
+        return _done(self._create(path, manifest, dry_run=dry_run))
 
-    def _read(self, path: str, **query: str) -> Any:
-        return self._call("GET", path, query=query)
+    def creation_refused(self, path: str, manifest: dict[str, Any]) -> str:
+        """In which words an object is not made; one that would be made fails the test."""
+        return _refused(self._create(path, manifest, dry_run=True), manifest)
 
-    def _call(
+    def get_at(self, path: str) -> dict[str, Any]:
+        """An object; a missing one fails the test."""
+        return _done(self.ask("GET", path))
+
+    def change_at(self, path: str, patch: dict[str, Any]) -> None:
+        """A merge patch; a refusal fails the test."""
+        _done(self.ask("PATCH", path, body=patch, content=MERGE_PATCH))
+
+    def delete_at(self, path: str) -> None:
+        """Its end is not waited for."""
+        _done(self.ask("DELETE", path))
+
+    def change_accepted(self, path: str, patch: dict[str, Any]) -> None:
+        """A merge patch that is only tried; a refusal fails the test."""
+        _done(self._try(path, patch), patch)
+
+    def change_refused(self, path: str, patch: dict[str, Any]) -> str:
+        """In which words a merge patch is refused; one that would be accepted fails the test."""
+        return _refused(self._try(path, patch), patch)
+
+    def _create(self, path: str, manifest: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+        query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        return self.ask("POST", path, body=manifest, **query)
+
+    def _try(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
+        return self.ask("PATCH", path, body=patch, content=MERGE_PATCH, fieldValidation="Strict", dryRun="All")
+
+    def ask(
         self,
         method: str,
         path: str,
         *,
-        query: dict[str, str] | None = None,
         body: dict[str, Any] | None = None,
-        content: str | None = None,
-    ) -> Any:
+        content: str = "application/json",
+        **query: str,
+    ) -> dict[str, Any]:
+        """What the API server answers: an object, or the Status that says why there is none."""
         request = self._client.param_serialize(
             *(method, path),
-            query_params=list((query or {}).items()),
-            header_params={"Content-Type": content} if content is not None else {},
+            query_params=list(query.items()),
+            header_params={"Content-Type": content} if body is not None else {},
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -91,9 +120,29 @@ class Api:
         except HTTPError as error:
             pytest.fail(f"{method} {path}: {error}", pytrace=False)
         text: bytes = answer.read()  # type: ignore[no-untyped-call]  # as above
-        if answer.status not in (200, 201, 422):
+        try:
+            told: dict[str, Any] = json.loads(text)
+        except ValueError:
             pytest.fail(f"{method} {path}: {answer.status} {text.decode(errors='replace')}", pytrace=False)
-        return json.loads(text)
+        return told
+
+
+def _failure(answer: dict[str, Any]) -> str | None:
+    return answer["message"] if answer["kind"] == "Status" and answer["status"] == "Failure" else None
+
+
+def _done(answer: dict[str, Any], what: object = "") -> dict[str, Any]:
+    failure = _failure(answer)
+    if failure is not None:
+        pytest.fail(f"{failure} {what}", pytrace=False)
+    return answer
+
+
+def _refused(answer: dict[str, Any], what: object) -> str:
+    failure = _failure(answer)
+    if failure is None:
+        pytest.fail(f"accepted, and was to be refused: {what}", pytrace=False)
+    return failure
 
 
 def _path(resource: str, namespace: str) -> str:

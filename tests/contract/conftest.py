@@ -7,8 +7,10 @@ import pytest
 
 from dbt_operator.kube.client import Client
 from dbt_operator.pods.run import RunRef
-from tests.conftest import CLUSTER, Kubectl
-from tests.contract.held_runs import apply_crds, held_run
+from tests.api import Api
+from tests.conftest import CLUSTER
+from tests.contract.crd_copies import crd_of, install
+from tests.contract.held_runs import held_run
 from tests.e2e.turns import Turns
 
 TURNS = Turns(CLUSTER / "cluster-turns")
@@ -33,9 +35,16 @@ async def client(kubeconfig: Path) -> AsyncIterator[Client]:
         yield connected
 
 
+@pytest.fixture(scope="session")
+def crds(api: Api) -> None:
+    """The CRDs as they are in the checkout."""
+    for plural in ("dbtruns", "dbtmodels"):
+        install(api, crd_of(plural))
+
+
 @pytest.fixture
-def run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
+def run(api: Api, crds: None, namespace: str) -> Iterator[RunRef]:
     """A DbtRun that no operator touches."""
-    apply_crds(kubectl)
-    with held_run(kubectl, namespace) as held:
+    del crds  # they have to be there
+    with held_run(api, namespace) as held:
         yield held

@@ -4,25 +4,18 @@ It is being deleted and held back by a finalizer. An operator leaves such a run 
 all that belongs to it; and Kubernetes does not, before the run itself is gone.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dbt_operator.api import names
 from dbt_operator.pods.run import RunRef
-from tests.conftest import CHECKOUT, Kubectl
+from tests.api import Api
 
 RUN = "nightly"
 
 
-def apply_crds(kubectl: Kubectl) -> None:
-    """The CRDs as they are in the checkout."""
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "crds"))
-    kubectl("wait", "--for=condition=Established", "crd/dbtruns.dbt-operator.io", "--timeout=30s")
-
-
 @contextmanager
-def held_run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
+def held_run(api: Api, namespace: str) -> Iterator[RunRef]:
     """The run, for as long as the context lasts."""
     manifest = {
         "apiVersion": names.API_VERSION,
@@ -36,10 +29,11 @@ def held_run(kubectl: Kubectl, namespace: str) -> Iterator[RunRef]:
             "profile": {"inProject": True},
         },
     }
-    made = kubectl.json("create", "-f", "-", stdin=json.dumps(manifest))
-    kubectl("delete", "dbtrun", RUN, "-n", namespace, "--wait=false")
+    runs = f"/apis/{names.API_VERSION}/namespaces/{namespace}/dbtruns"
+    made = api.create_at(runs, manifest)
+    api.delete_at(f"{runs}/{RUN}")
     try:
         yield RunRef(namespace=namespace, name=RUN, uid=made["metadata"]["uid"], labels={})
     finally:
         # Nothing else would ever let go of it, nor of its namespace.
-        kubectl("patch", "dbtrun", RUN, "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        api.change_at(f"{runs}/{RUN}", {"metadata": {"finalizers": None}})

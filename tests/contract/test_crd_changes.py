@@ -9,8 +9,7 @@ import pytest
 
 from dbt_operator.api.status import DbtModelSpec
 from tests.api import Api
-from tests.conftest import Kubectl
-from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install, until
+from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install, remove, until
 
 # What a started run is made with here, and for each field other values that it might be given.
 FULL_SPEC: dict[str, Any] = RUN_SPEC | {
@@ -75,44 +74,23 @@ def cases(table: dict[str, tuple[Any, ...]]) -> list[tuple[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def runs(kubectl: Kubectl) -> Iterator[Kind]:
-    kind = install(kubectl, copy_of("dbtruns", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="ChangedRun"))
+def runs(api: Api) -> Iterator[Kind]:
+    kind = install(api, copy_of("dbtruns", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="ChangedRun"))
     yield kind
-    kubectl("delete", "crd", kind.resource, "--wait=false")
+    remove(kind)
 
 
 @pytest.fixture
-def models(kubectl: Kubectl) -> Iterator[Kind]:
-    kind = install(kubectl, copy_of("dbtmodels", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="ChangedModel"))
+def models(api: Api) -> Iterator[Kind]:
+    kind = install(api, copy_of("dbtmodels", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="ChangedModel"))
     yield kind
-    kubectl("delete", "crd", kind.resource, "--wait=false")
+    remove(kind)
 
 
 def start(runs: Kind, namespace: str, *, phase: str) -> None:
     """Make a run that has started, or ended, with every field that can be given."""
     runs.create(namespace, "nightly", FULL_SPEC)
     runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13.219457Z", "phase": phase})
-
-
-class Tried:
-    """Changes of the spec of a run that are only tried."""
-
-    def __init__(self, *, runs: Kind, api: Api, namespace: str) -> None:
-        self._path, self._api = runs.path(namespace, "nightly"), api
-
-    def accepted(self, change: dict[str, Any]) -> None:
-        words = self._api.refusal(self._path, patch={"spec": change})
-        assert words is None, change
-
-    def refused(self, change: dict[str, Any]) -> str:
-        words = self._api.refusal(self._path, patch={"spec": change})
-        assert words is not None, change
-        return words
-
-
-@pytest.fixture
-def tried(runs: Kind, api: Api, namespace: str) -> Tried:
-    return Tried(runs=runs, api=api, namespace=namespace)
 
 
 def test_every_field_of_the_spec_is_open_late_or_closed(runs: Kind) -> None:
@@ -122,63 +100,57 @@ def test_every_field_of_the_spec_is_open_late_or_closed(runs: Kind) -> None:
     assert ruled == {".spec", *(f".spec.{field}" for field in {*CLOSED, *LATE, *ONE_VALUE})}
 
 
-def test_until_the_run_has_started_everything_may_change(runs: Kind, tried: Tried, namespace: str) -> None:
+def test_until_the_run_has_started_everything_may_change(runs: Kind, namespace: str) -> None:
     runs.create(namespace, "nightly", FULL_SPEC)
     runs.report(namespace, "nightly", {"phase": "Pending"})
     for field, value in cases(CLOSED | LATE | OPEN):
         change = {field: value} | ({"select": None, "exclude": None} if field == "selector" else {})
-        tried.accepted(change)
+        runs.change_accepted(namespace, "nightly", change)
 
 
 @pytest.mark.parametrize("phase", ["Running", "Failed"])
-def test_what_is_closed_by_the_start_stays_closed_also_after_the_end(
-    runs: Kind, tried: Tried, namespace: str, phase: str
-) -> None:
+def test_what_is_closed_by_the_start_stays_closed_also_after_the_end(runs: Kind, namespace: str, phase: str) -> None:
     start(runs, namespace, phase=phase)
     for field, value in cases(CLOSED):
-        answer = tried.refused({field: value})
+        answer = runs.change_refused(namespace, "nightly", {field: value})
         assert f"spec.{field}: Forbidden: this can no longer change, as the run has started" in answer, (field, value)
         assert "spec: Forbidden: the run has started (status.startTime is set), so its spec can no longer" in answer
         assert "except suspend, cancel and ttlSecondsAfterFinished, and, once it has ended, image and" in answer
 
 
 @pytest.mark.parametrize("phase", ["Running", "Failed"])
-def test_nothing_slips_through_beside_a_change_that_is_allowed(
-    runs: Kind, tried: Tried, namespace: str, phase: str
-) -> None:
+def test_nothing_slips_through_beside_a_change_that_is_allowed(runs: Kind, namespace: str, phase: str) -> None:
     start(runs, namespace, phase=phase)
     allowed = {"suspend": True, "ttlSecondsAfterFinished": 5} | ({"image": "x"} if phase == "Failed" else {})
     for field, value in cases(CLOSED):
-        answer = tried.refused(allowed | {field: value})
+        answer = runs.change_refused(namespace, "nightly", allowed | {field: value})
         assert f"spec.{field}: Forbidden: this can no longer change, as the run has started" in answer, (field, value)
-    tried.accepted(allowed)
+    runs.change_accepted(namespace, "nightly", allowed)
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Running", "Retrying", "Suspended", "Succeeded", "Failed", "Cancelled"])
-def test_wishes_may_change_at_any_time_and_the_image_after_the_end(
-    runs: Kind, tried: Tried, namespace: str, phase: str
-) -> None:
+def test_wishes_may_change_at_any_time_and_the_image_after_the_end(runs: Kind, namespace: str, phase: str) -> None:
     start(runs, namespace, phase=phase)
     for field, value in cases(OPEN):
-        runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {field: value}}))
+        runs.change(namespace, "nightly", {"spec": {field: value}})
     for field, value in cases(LATE):
         if phase in ("Succeeded", "Failed", "Cancelled"):
-            tried.accepted({field: value})
+            runs.change_accepted(namespace, "nightly", {field: value})
             continue
-        answer = tried.refused({field: value})
+        answer = runs.change_refused(namespace, "nightly", {field: value})
         assert f"spec.{field}: Forbidden: the run has started; this can only change again once it has ended" in answer
-    runs.kubectl(*runs.patch(namespace, "nightly", {"metadata": {"annotations": {"dbt-operator.io/retry": "1"}}}))
+    runs.change(namespace, "nightly", {"metadata": {"annotations": {"dbt-operator.io/retry": "1"}}})
 
 
 def test_the_image_is_closed_again_while_an_ended_run_is_retried(runs: Kind, namespace: str) -> None:
     start(runs, namespace, phase="Failed")
-    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"image": "registry/dbt:2"}}))
+    runs.change(namespace, "nightly", {"spec": {"image": "registry/dbt:2"}})
     runs.report(namespace, "nightly", {"phase": "Retrying"})
-    runs.kubectl.refused(*runs.patch(namespace, "nightly", {"spec": {"image": "registry/dbt:3"}}))
+    runs.change_refused(namespace, "nightly", {"image": "registry/dbt:3"})
 
 
 @pytest.fixture
-def upgraded(kubectl: Kubectl) -> Iterator[tuple[Kind, dict[str, Any]]]:
+def upgraded(api: Api) -> Iterator[tuple[Kind, dict[str, Any]]]:
     """DbtRuns as a CRD stored them that knew neither retries nor suspension, and the CRD that knows them."""
     crd = copy_of("dbtruns", group=f"t{uuid.uuid4().hex[:8]}.dbt-operator.io", kind="UpgradedRun")
     old = json.loads(json.dumps(crd))
@@ -186,26 +158,26 @@ def upgraded(kubectl: Kubectl) -> Iterator[tuple[Kind, dict[str, Any]]]:
     del schema["x-kubernetes-validations"]
     fields = schema["properties"]["spec"]["properties"]
     del fields["retry"], fields["suspend"], fields["producer"]["default"]
-    kind = install(kubectl, old)
+    kind = install(api, old)
     yield kind, crd
-    kubectl("delete", "crd", kind.resource, "--wait=false")
+    remove(kind)
 
 
 def test_a_run_from_before_an_upgrade_of_the_crds_lives_on(
-    upgraded: tuple[Kind, dict[str, Any]], kubectl: Kubectl, namespace: str
+    upgraded: tuple[Kind, dict[str, Any]], api: Api, namespace: str
 ) -> None:
     runs, crd = upgraded
     runs.create(namespace, "nightly", RUN_SPEC)
     runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13Z", "phase": "Running"})
-    install(kubectl, crd)
+    install(api, crd)
 
     def known() -> bool:
-        return "suspend" in kubectl.json("get", "-n", namespace, runs.resource, "nightly")["spec"]
+        return "suspend" in runs.get(namespace, "nightly")["spec"]
 
     until("the apiserver uses the new CRD", known)
     runs.report(namespace, "nightly", {"message": "still there"})
-    runs.kubectl(*runs.patch(namespace, "nightly", {"spec": {"suspend": True}}))
-    answer = runs.kubectl.refused(*runs.patch(namespace, "nightly", {"spec": {"retry": {"limit": 9}}}))
+    runs.change(namespace, "nightly", {"spec": {"suspend": True}})
+    answer = runs.change_refused(namespace, "nightly", {"retry": {"limit": 9}})
     assert "spec.retry: Forbidden: this can no longer change" in answer
 
 
@@ -213,6 +185,6 @@ def test_a_model_never_changes_what_it_is(models: Kind, namespace: str) -> None:
     spec = DbtModelSpec(run_name="nightly", unique_id="model.shop.orders", name="orders", resource_type="model")
     models.create(namespace, "nightly.orders", spec.to_dict())
     for change in ({"name": "x"}, {"dependsOn": ["model.shop.a"]}, {"tags": ["a"]}):
-        answer = models.kubectl.refused(*models.patch(namespace, "nightly.orders", {"spec": change}))
+        answer = models.change_refused(namespace, "nightly.orders", change)
         assert "the spec of a DbtModel says what dbt selected when the run began; it can never change" in answer
     models.report(namespace, "nightly.orders", {"phase": "Running"})

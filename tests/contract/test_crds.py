@@ -26,20 +26,22 @@ from dbt_operator.api.status import (
     RunFailure,
     Severity,
 )
+from tests.api import Api
 from tests.conftest import Kubectl
-from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install
+from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install, remove
 
 START = datetime(2026, 11, 20, 17, 11, 13, 219457, tzinfo=UTC)
 MODEL_SPEC = DbtModelSpec(run_name="nightly", unique_id="model.shop.orders", name="orders", resource_type="model")
 
 
 @pytest.fixture(scope="module")
-def kinds(kubectl: Kubectl) -> Iterator[tuple[Kind, Kind]]:
+def kinds(api: Api) -> Iterator[tuple[Kind, Kind]]:
     group = f"t{uuid.uuid4().hex[:8]}.dbt-operator.io"
-    runs = install(kubectl, copy_of("dbtruns", group=group, kind="ContractRun"))
-    models = install(kubectl, copy_of("dbtmodels", group=group, kind="ContractModel"))
+    runs = install(api, copy_of("dbtruns", group=group, kind="ContractRun"))
+    models = install(api, copy_of("dbtmodels", group=group, kind="ContractModel"))
     yield runs, models
-    kubectl("delete", "crd", runs.resource, models.resource, "--wait=false")
+    remove(runs)
+    remove(models)
 
 
 @pytest.fixture
@@ -75,8 +77,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
     ],
 )
 def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
-    manifest = runs.manifest("good", RUN_SPEC | change)
-    runs.kubectl("create", "-n", "default", "--dry-run=server", "-f", "-", stdin=manifest)
+    runs.made(RUN_SPEC | change)
 
 
 @pytest.mark.parametrize(
@@ -134,16 +135,12 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
     ],
 )
 def test_a_bad_run_is_refused_with_words_that_name_the_field(runs: Kind, change: dict[str, Any], words: str) -> None:
-    manifest = runs.manifest("bad", RUN_SPEC | change)
-    assert re.search(
-        words, runs.kubectl.refused("create", "-n", "default", "--dry-run=server", "-f", "-", stdin=manifest)
-    )
+    assert re.search(words, runs.refused(RUN_SPEC | change))
 
 
 @pytest.mark.parametrize("missing", ["image", "project", "profile"])
 def test_what_is_required_of_a_run_is_named(runs: Kind, missing: str) -> None:
-    manifest = runs.manifest("bad", {key: value for key, value in RUN_SPEC.items() if key != missing})
-    answer = runs.kubectl.refused("create", "-n", "default", "--dry-run=server", "-f", "-", stdin=manifest)
+    answer = runs.refused({key: value for key, value in RUN_SPEC.items() if key != missing})
     assert f"spec.{missing}: Required value" in answer
 
 
@@ -173,8 +170,7 @@ RETRY_DEFAULTS: dict[str, Any] = {
     ],
 )
 def test_what_is_not_given_has_its_default(runs: Kind, given: dict[str, Any], stored: dict[str, Any]) -> None:
-    manifest = runs.manifest("nightly", RUN_SPEC | given)
-    made = runs.kubectl.json("create", "-n", "default", "--dry-run=server", "-f", "-", stdin=manifest)["spec"]
+    made = runs.made(RUN_SPEC | given)["spec"]
     assert {name: made[name] for name in stored} == stored
 
 
@@ -203,8 +199,8 @@ def test_the_largest_objects_can_be_stored_and_updated(runs: Kind, models: Kind,
     runs.create(namespace, "large", RUN_SPEC | large | pod)
     runs.report(namespace, "large", {"startTime": "2026-11-20T17:11:13Z"})
     runs.report(namespace, "large", {"phase": "Running"})
-    runs.kubectl(*runs.patch(namespace, "large", {"spec": {"suspend": True}}))
-    answer = runs.kubectl.refused(*runs.patch(namespace, "large", {"spec": {"vars": {"v1": "x"}}}))
+    runs.change(namespace, "large", {"spec": {"suspend": True}})
+    answer = runs.change_refused(namespace, "large", {"vars": {"v1": "x"}})
     assert "spec.vars: Forbidden: this can no longer change" in answer
 
 
@@ -213,9 +209,8 @@ def test_before_the_operator_has_looked_a_model_is_pending_and_a_run_not_done(
 ) -> None:
     runs.create(namespace, "nightly", RUN_SPEC)
     models.create(namespace, "nightly.orders", MODEL_SPEC.to_dict())
-    get = ("get", "-n", namespace)
-    assert runs.kubectl.json(*get, runs.resource, "nightly")["status"] == {"observedGeneration": -1}
-    assert models.kubectl.json(*get, models.resource, "nightly.orders")["status"] == {"phase": "Pending"}
+    assert runs.get(namespace, "nightly")["status"] == {"observedGeneration": -1}
+    assert models.get(namespace, "nightly.orders")["status"] == {"phase": "Pending"}
 
 
 def run_status() -> DbtRunStatus:
@@ -315,7 +310,7 @@ def model_status() -> DbtModelStatus:
 def test_every_field_of_a_status_is_stored_as_it_was_written(runs: Kind, models: Kind, namespace: str) -> None:
     runs.create(namespace, "nightly", RUN_SPEC)
     runs.report(namespace, "nightly", run_status().to_dict())
-    assert runs.kubectl.json("get", "-n", namespace, runs.resource, "nightly")["status"] == run_status().to_dict()
+    assert runs.get(namespace, "nightly")["status"] == run_status().to_dict()
     spec = DbtModelSpec(
         run_name="nightly",
         unique_id="model.shop.orders",
@@ -331,7 +326,7 @@ def test_every_field_of_a_status_is_stored_as_it_was_written(runs: Kind, models:
     )
     models.create(namespace, "nightly.orders", spec.to_dict())
     models.report(namespace, "nightly.orders", model_status().to_dict())
-    stored = models.kubectl.json("get", "-n", namespace, models.resource, "nightly.orders")
+    stored = models.get(namespace, "nightly.orders")
     assert stored["spec"] == spec.to_dict()
     assert stored["status"] == model_status().to_dict()
 
@@ -341,36 +336,36 @@ def columns(table: str) -> list[list[str]]:
     return [re.split(r" {2,}", line.strip()) for line in table.splitlines()]
 
 
-def test_kubectl_shows_the_columns(runs: Kind, models: Kind, namespace: str) -> None:
+def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, namespace: str) -> None:
     runs.create(namespace, "nightly", RUN_SPEC)
     runs.report(namespace, "nightly", run_status().to_dict())
-    header, row = columns(runs.kubectl("get", "-n", namespace, runs.resource))
+    header, row = columns(kubectl("get", "-n", namespace, runs.resource))
     assert header == ["NAME", "PHASE", "NODES", "FAILED", "RETRIES", "DURATION", "AGE"]
     assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1", "1m32s"]
-    header, row = columns(runs.kubectl("get", "-n", namespace, runs.resource, "-o", "wide"))
+    header, row = columns(kubectl("get", "-n", namespace, runs.resource, "-o", "wide"))
     assert header[7:] == ["REASON", "ADAPTER", "TARGET", "MESSAGE"]
     assert row[7:] == ["NodesFailed", "duckdb", "prod", "1 of 40 nodes failed: orders."]
 
     spec = MODEL_SPEC.to_dict() | {"materialized": "table", "relation": '"dev"."main"."orders"'}
     models.create(namespace, "nightly.orders", spec)
     models.report(namespace, "nightly.orders", model_status().to_dict())
-    header, row = columns(models.kubectl("get", "-n", namespace, models.resource))
+    header, row = columns(kubectl("get", "-n", namespace, models.resource))
     assert header == ["NAME", "RUN", "TYPE", "PHASE", "TESTS", "TRIES", "SECONDS", "ROWS", "AGE"]
     assert row[:-1] == ["nightly.orders", "nightly", "model", "Failed", "4/5", "2", "0.05", "99"]
-    header, row = columns(models.kubectl("get", "-n", namespace, models.resource, "-o", "wide"))
+    header, row = columns(kubectl("get", "-n", namespace, models.resource, "-o", "wide"))
     assert header[9:] == ["MATERIALIZED", "RELATION", "REASON", "MESSAGE"]
     assert row[9:] == ["table", '"dev"."main"."orders"', "TestsFailed", "INSERT 99"]
 
 
-def test_kubectl_waits_for_the_end_of_a_run(runs: Kind, namespace: str) -> None:
+def test_kubectl_waits_for_the_end_of_a_run(runs: Kind, kubectl: Kubectl, namespace: str) -> None:
     wait = ("wait", "-n", namespace, f"{runs.resource}/nightly", "--timeout=3s")
     ended = "--for=jsonpath={.status.completionTime}"
     runs.create(namespace, "nightly", RUN_SPEC)
-    runs.kubectl.refused(*wait, ended)
+    kubectl.refused(*wait, ended)
     runs.report(namespace, "nightly", run_status().to_dict())
-    runs.kubectl(*wait, ended)
-    runs.kubectl(*wait, "--for=condition=Failed")
-    runs.kubectl.refused(*wait, "--for=condition=Complete")
+    kubectl(*wait, ended)
+    kubectl(*wait, "--for=condition=Failed")
+    kubectl.refused(*wait, "--for=condition=Complete")
 
 
 def objects(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -382,10 +377,10 @@ def objects(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, 
         yield from objects(each, f"{path}.{name}")
 
 
-def test_kubectl_explains_every_field(runs: Kind, models: Kind) -> None:
+def test_kubectl_explains_every_field(runs: Kind, models: Kind, kubectl: Kubectl) -> None:
     for kind in (runs, models):
         for path, fields in objects(kind.schema, kind.plural):
-            answer = kind.kubectl("explain", path, f"--api-version={kind.group}/v1alpha1")
+            answer = kubectl("explain", path, f"--api-version={kind.group}/v1alpha1")
             shown = " ".join(answer.split())
             for name, field in fields.items():
                 assert f" {name} <" in shown, f"{path}.{name}"

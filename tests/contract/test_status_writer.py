@@ -13,17 +13,10 @@ from aiohttp import web
 from dbt_operator.kube.client import ApiError, Client, NameConflictError, RetryPolicy
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, Object
 from dbt_operator.kube.writer import Backoff, ForgottenError, Problem, StatusWriter
-from tests.conftest import CHECKOUT, Kubectl
 from tests.contract.fault_server import fault_server, refusal
 
 RUN = "the uid of the run"
 UNTOUCHED = {"phase": "Pending"}  # the CRD's own default
-
-
-@pytest.fixture(scope="session")
-def crds(kubectl: Kubectl) -> None:
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "crds"))
-    kubectl("wait", "--for=condition=Established", "crd/dbtmodels.dbt-operator.io", "--timeout=30s")
 
 
 @asynccontextmanager

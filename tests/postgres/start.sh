@@ -5,28 +5,13 @@
 set -eu
 data=/data/main
 
-if [ ! -s "$data/PG_VERSION" ]; then
-    printf '%s' "${POSTGRES_PASSWORD:?is not set}" > /data/password
-    initdb --pgdata="$data" --username=dbt --pwfile=/data/password --auth-local=trust --auth-host=scram-sha-256 \
-        --encoding=UTF8 --locale=C.UTF-8 --no-sync > /dev/null
-    rm /data/password
-    echo 'host all all all scram-sha-256' >> "$data/pg_hba.conf"
-    # Without fsync the kernel's memory is the disk, which outlives the server but not the machine. But commits stay
-    # synchronous: what the server has confirmed has to be there after it was stopped without warning.
-    cat >> "$data/postgresql.conf" <<'EOF'
-listen_addresses = '*'
-unix_socket_directories = '/data'
-max_connections = 100
-shared_buffers = 32MB
-fsync = off
-full_page_writes = off
-autovacuum = off
-log_line_prefix = '%m [%p] %a '
-EOF
-    # Connections over the network are not accepted before the database is there.
-    pg_ctl start --pgdata="$data" --silent --wait --options="-c listen_addresses=''"
-    createdb --maintenance-db=postgres warehouse
-    pg_ctl stop --pgdata="$data" --silent --wait
+if [ ! -e "$data" ]; then
+    rm -rf "$data.new"
+    cp -R /opt/made/main "$data.new"
+    password=$(printf '%s' "${POSTGRES_PASSWORD:?is not set}" | sed "s/'/''/g")
+    printf "alter user dbt password '%s'\n" "$password" | postgres --single -D "$data.new" postgres > /dev/null
+    unset password
+    mv "$data.new" "$data" # whole, or not at all
 fi
 
 unset POSTGRES_PASSWORD
