@@ -7,7 +7,8 @@ import pytest
 
 from tests.unit.runner.conftest import Event, Project, Run
 
-SLOW = ("build", "--select", "slow_a", "slow_b", "--vars", "{slow: true}")
+SLOW = ("build", "--select", "slow_a", "slow_b")
+THERE = {"SLOW": "yes"}  # not a var: for other vars than before dbt parses the whole project anew
 
 
 SLOW_HOOK = "create or replace table t as select sum(sin(i) * cos(i)) as x from range(4000000000) t(i)"
@@ -42,7 +43,7 @@ def test_before_any_node_runs(project: Project, event: str, phase: str) -> None:
 
 
 def test_while_nodes_run_their_queries_are_cancelled(project: Project) -> None:
-    run = project.run(*SLOW, stop_at=_at("LogStartLine"))
+    run = project.run(*SLOW, environment=THERE, stop_at=_at("LogStartLine"))
     _assert_cancelled(run)
     assert run.named("EndOfRunSummary")[0]["keyboard_interrupt"] is True
     started = {data["node_info"]["unique_id"] for data in run.named("LogStartLine")}
@@ -89,7 +90,7 @@ def test_while_a_hook_runs_in_a_driver_that_swallows_the_interrupt(project: Proj
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace of one's own needs root")
 def test_as_the_first_process_of_a_container(project: Project) -> None:
     prefix = ("unshare", "--pid", "--fork", "--mount-proc")
-    _assert_cancelled(project.run(*SLOW, stop_at=_at("LogStartLine"), prefix=prefix))
+    _assert_cancelled(project.run(*SLOW, environment=THERE, stop_at=_at("LogStartLine"), prefix=prefix))
 
 
 def test_after_the_end_changes_nothing(project: Project) -> None:
@@ -104,7 +105,7 @@ def test_a_second_time_does_no_harm(project: Project) -> None:
     import signal
     import subprocess
 
-    command, environment = project.command(*SLOW), project.environment()
+    command, environment = project.command(*SLOW), project.environment(THERE)
     with subprocess.Popen(command, env=environment, cwd=project.scratch, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = []
