@@ -80,9 +80,9 @@ class Cluster:
         """Apply a manifest in the namespace."""
         self.api.apply(manifest, namespace=self.namespace)
 
-    def create_run(self, name: str = "shop", *, single_attempt: bool = True, **spec: Any) -> str:
+    def create_run(self, name: str = "shop", *, single_attempt: bool = True, pause: float = 0, **spec: Any) -> str:
         """Create a DbtRun of the jaffle shop; `spec` replaces fields. Returns its name. See run_manifest."""
-        self.apply(run_manifest(name, single_attempt=single_attempt, **spec))
+        self.apply(run_manifest(name, single_attempt=single_attempt, pause=pause, **spec))
         return name
 
     def run(self, name: str = "shop") -> dict[str, Any]:
@@ -139,16 +139,22 @@ class Cluster:
         )
 
 
-def run_manifest(name: str = "shop", *, single_attempt: bool = True, **spec: Any) -> dict[str, Any]:
-    """A DbtRun of the jaffle shop at full speed, with some fields of the spec replaced.
+def run_manifest(name: str = "shop", *, single_attempt: bool = True, pause: float = 0, **spec: Any) -> dict[str, Any]:
+    """A DbtRun of the jaffle shop, with some fields of the spec replaced.
 
     single_attempt: nothing is retried or taken up again unless `spec` says so. The shop's database is a file in the
         pod: another pod would find it empty.
+    pause: seconds by which a node is held back. By a variable of the pod: for other vars than when the image was built
+        dbt would parse the whole shop anew.
     """
     manifest: dict[str, Any] = yaml.safe_load((EXAMPLES / "run.yaml").read_text())
     manifest["metadata"]["name"] = name
     manifest["spec"].pop("vars", None)
     manifest["spec"].update(spec)
+    if pause:
+        pod = manifest["spec"].setdefault("podTemplate", {}).setdefault("spec", {})
+        variable = {"name": "JAFFLE_SHOP_PAUSE_SECONDS", "value": str(pause)}
+        pod["containers"] = [{"name": "dbt", "env": [variable]}]
     if single_attempt:
         manifest["spec"].setdefault("retry", {"limit": 0})
         manifest["spec"]["producer"] = {"maxRestarts": 0} | manifest["spec"].get("producer", {})

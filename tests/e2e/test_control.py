@@ -11,7 +11,7 @@ def _patch(cluster: Cluster, **spec: object) -> None:
 
 
 def test_cancelling_ends_the_run_and_its_nodes(cluster: Cluster) -> None:
-    cluster.create_run(vars={"pause_seconds": 5})
+    cluster.create_run(pause=5)
     cluster.wait_for_nodes("Running")
     _patch(cluster, cancel=True)
     status = cluster.wait_for_end()
@@ -31,7 +31,7 @@ def test_a_run_that_was_never_to_begin_creates_nothing(cluster: Cluster) -> None
 
 def test_a_run_that_takes_too_long_is_stopped(cluster: Cluster) -> None:
     # Time enough for a first node to begin, however busy the machine is.
-    cluster.create_run(vars={"pause_seconds": 120}, activeDeadlineSeconds=40)
+    cluster.create_run(pause=120, activeDeadlineSeconds=40)
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded"), status["message"]
     assert "Cancelled" in phases(cluster.models()).values()

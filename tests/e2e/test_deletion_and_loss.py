@@ -4,7 +4,7 @@ from tests.e2e.conftest import FEW, Cluster, phases
 
 
 def test_deleting_a_run_stops_dbt_and_leaves_nothing(cluster: Cluster) -> None:
-    cluster.create_run(vars={"pause_seconds": 5})
+    cluster.create_run(pause=5)
     cluster.wait_for_nodes("Running")
     pod = cluster.producer_pod()
     cluster.kubectl("delete", "dbtrun", "shop", "-n", cluster.namespace, "--wait=false")
@@ -36,7 +36,7 @@ def test_a_run_of_the_same_name_starts_afresh(cluster: Cluster) -> None:
 
 
 def test_a_deleted_pod_is_a_lost_pod_and_every_node_ends(cluster: Cluster) -> None:
-    cluster.create_run(vars={"pause_seconds": 5})
+    cluster.create_run(pause=5)
     cluster.wait_for_nodes("Running")
     cluster.kubectl("delete", "pod", cluster.producer_pod(), "-n", cluster.namespace, "--wait=false")
     status = cluster.wait_for_end()
@@ -48,7 +48,7 @@ def test_a_deleted_pod_is_a_lost_pod_and_every_node_ends(cluster: Cluster) -> No
 
 
 def test_a_job_that_is_deleted_by_hand_is_a_lost_one(cluster: Cluster) -> None:
-    cluster.create_run(vars={"pause_seconds": 5})
+    cluster.create_run(pause=5)
     cluster.wait_for_nodes("Running")
     cluster.kubectl("delete", "job", "shop-producer-1", "-n", cluster.namespace, "--wait=false")
     status = cluster.wait_for_end()
@@ -68,7 +68,7 @@ for status in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 
 def test_what_a_killed_process_did_not_report_is_lost_and_never_green(cluster: Cluster) -> None:
     # As the first process of a container it could not be killed from inside.
-    cluster.create_run(vars={"pause_seconds": 5}, podTemplate={"spec": {"shareProcessNamespace": True}})
+    cluster.create_run(pause=5, podTemplate={"spec": {"shareProcessNamespace": True}})
     cluster.wait_for_nodes("Running")
     cluster.kubectl("exec", cluster.producer_pod(), "-n", cluster.namespace, "-c", "dbt", "--", "python3", "-c", KILL)
     status = cluster.wait_for_end()
@@ -89,7 +89,7 @@ def test_a_pod_that_needs_too_much_memory_is_named_so(cluster: Cluster) -> None:
 
 
 def test_a_record_that_somebody_has_changed_holds_the_run_up_until_it_is_deleted(cluster: Cluster) -> None:
-    cluster.create_run(**FEW, vars={"pause_seconds": 10})
+    cluster.create_run(**FEW, pause=10)
     cluster.wait_for_nodes("Running")
     record = ("configmap", "shop-attempt-1", "-n", cluster.namespace)
     cluster.kubectl("annotate", *record, "--overwrite", "dbt-operator.io/decision=nonsense")

@@ -43,7 +43,7 @@ def watched(kubectl: Kubectl, api: Api, tmp_path_factory: pytest.TempPathFactory
     with new_namespace(api) as namespace:
         cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
         with _watch_of_models(cluster, seen):
-            cluster.create_run(vars={"pause_seconds": 0.5})
+            cluster.create_run(pause=0.5)
             cluster.wait_for_end()
             count = len(cluster.models())
             cluster.until("the watch has shown the end", lambda: seen.read_text().count("Succeeded") >= count)
@@ -114,7 +114,7 @@ class TestOneGreenRun:
 
 def test_two_runs_at_once_do_not_mix_and_have_what_dbt_selects(cluster: Cluster) -> None:
     for name in ("first", "second"):
-        cluster.create_run(name, **SOME, vars={"pause_seconds": 0.3})
+        cluster.create_run(name, **SOME, pause=0.3)
     ended = [cluster.wait_for_end(name) for name in ("first", "second")]
     assert [status["phase"] for status in ended] == ["Succeeded", "Succeeded"]
     assert all(status["tests"]["total"] <= 1 for status in ended)  # unit tests come with their model, selected or not

@@ -20,7 +20,7 @@ def _made_anew(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_job_that_is_created_anew_beside_its_first_pod_gets_no_second_process(cluster: Cluster) -> None:
-    cluster.create_run(**FEW, vars={"pause_seconds": 20})
+    cluster.create_run(**FEW, pause=20)
     cluster.wait_for_nodes("Running")
     first = cluster.producer_pod()
     (job,) = cluster.objects("jobs")

@@ -27,7 +27,7 @@ def _wait_until_back(cluster: Cluster) -> None:
 
 
 def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> None:
-    cluster.create_run("disturbed", vars={"pause_seconds": 2})
+    cluster.create_run("disturbed", pause=2)
     for running in (1, 4, 8):
         cluster.until(
             f"{running} nodes of the disturbed run have ended",
@@ -46,7 +46,7 @@ def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> N
 
 def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster) -> None:
     _wait_until_back(cluster)
-    cluster.create_run(vars={"broken": True, "pause_seconds": 1.5})
+    cluster.create_run(pause=1.5, vars={"broken": True})
     cluster.wait_for_nodes("Running")
     cluster.kubectl("scale", "deployment", "dbt-operator", "-n", SYSTEM, "--replicas=0")
     _kill(cluster.kubectl)
@@ -67,7 +67,7 @@ def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster)
 def test_a_deleted_operator_pod_stops_within_its_grace_period(cluster: Cluster) -> None:
     _wait_until_back(cluster)
     pod = operator_pod(cluster.kubectl)
-    cluster.create_run(**SOME, vars={"pause_seconds": 1})
+    cluster.create_run(**SOME, pause=1)
     cluster.wait_for_nodes("Running")
     cluster.kubectl("delete", "pod", pod, "-n", SYSTEM, "--wait=false")
     log = cluster.kubectl("logs", "-f", pod, "-n", SYSTEM)
