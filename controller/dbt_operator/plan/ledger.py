@@ -153,8 +153,11 @@ def ledger_of(
     none = frozenset[str]()
     ahead = none.union(*(nodes for index, nodes in alive.items() if assessments[index].live))
     left = none.union(*(nodes for index, nodes in alive.items() if index in lingering))
+    silent = [index for index, each in enumerate(assessments) if _ended_silently(each)]
     standings = {
-        one: Standing.BUSY if one in ahead or one in left else _standing(one, history=history, assessments=assessments)
+        one: Standing.BUSY
+        if one in ahead or one in left
+        else _standing(one, history=history, assessments=assessments, silent=silent)
         for one in graph.executables()
     }
     unsure = _built_on_sand(history, graph, standings)
@@ -195,13 +198,26 @@ def _built_on_sand(history: History, graph: Graph, standings: Mapping[str, Stand
     return frozenset(found)
 
 
-def _standing(unique_id: str, *, history: History, assessments: Sequence[Assessment]) -> Standing:
+def _ended_silently(assessment: Assessment) -> bool:
+    """Whether the attempt may have begun more than anybody heard of: its pod was taken away, and its log with it.
+
+    What it was to execute again then is no longer known to be as an earlier attempt has left it.
+    """
+    outcome, attempt = assessment.outcome, assessment.attempt
+    cut_off = outcome is not None and outcome.reason in LOST | STOPPED and assessment.state.finished is None
+    return cut_off and attempt.released
+
+
+def _standing(
+    unique_id: str, *, history: History, assessments: Sequence[Assessment], silent: Sequence[int]
+) -> Standing:
     word = history.word(unique_id)
     if word is None:
         return Standing.OPEN
     match word.node.phase:
         case NodePhase.SUCCEEDED:
-            return Standing.DONE
+            later = (assessments[index] for index in silent if index > word.attempt)
+            return Standing.OPEN if any(each.attempt.covers(unique_id) for each in later) else Standing.DONE
         case NodePhase.FAILED:
             # Where the pod was lost before the runner could say what the failure was, the rules for retries have
             # nothing to go by: the node is taken up again like those that were running.

@@ -1,6 +1,7 @@
 """Where the nodes of a run stand over all its attempts."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from msgspec.structs import replace as replace_node
 
@@ -9,7 +10,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Stage, history_of_run
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Release, Stage, history_of_run
 from dbt_operator.plan.ledger import Ledger, Standing, ledger_of, rebuilt
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.dbt.logs import RunnerLog, data_test, model, unit_test
@@ -62,6 +63,20 @@ def test_what_a_lost_attempt_left_is_open() -> None:
     log = chain().end(A).start(C)
     expected = {"a": Standing.DONE, "b": Standing.OPEN, "c": Standing.OPEN}
     assert standings(ended(log, ending=Ending.LOST)) == expected
+
+
+def test_what_was_to_be_executed_again_is_open_where_nobody_heard_whether_it_was_begun() -> None:
+    before = ended(chain().end(A).end(B).end(C).finish())
+    again = RunnerLog().select(model("a"), model("b", "a"))
+    silent = ended(again, nodes=frozenset({A, B}), ending=Ending.LOST)
+    with_a_process = replace(silent, attempt=replace(silent.attempt, release=Release(pod="uid", at=datetime.now(UTC))))
+    assert standings(before, with_a_process) == {"a": Standing.OPEN, "b": Standing.OPEN, "c": Standing.DONE}
+    done = {"a": Standing.DONE, "b": Standing.DONE, "c": Standing.DONE}
+    assert standings(before, silent) == done  # it never had one
+    told = replace(with_a_process, state=close(state=again.finish(2, cancelled=True).state, ending=Ending.LOST))
+    assert standings(before, told) == done  # dbt came to say what it had begun
+    later = ended(again.end(A).end(B).finish(), nodes=frozenset({A, B}))
+    assert standings(before, with_a_process, later) == done
 
 
 def test_what_a_failure_blocked_is_blocked_and_what_dbt_never_spoke_of_is_unheard() -> None:
