@@ -19,6 +19,8 @@ _NOTICES_LOST_CLIENTS = "alter role dbt set client_connection_check_interval = '
 """Else a query of a process that was killed goes on until its end, as if somebody still wanted it."""
 _END = "that is all"
 _TRIES = 5
+_HOST = "warehouse"  # of its Service
+_REACHABLE_TRIES = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,24 @@ class Warehouse:
             self.cluster.kubectl("apply", "-n", self.namespace, "-f", str(path))
         wait = ("rollout", "status", _SERVER, "-n", self.namespace, "--timeout=120s", "--request-timeout=0")
         self.cluster.kubectl(*wait, seconds=120)
+        self._wait_until_reachable()
         self._sql(_NOTICES_LOST_CLIENTS)
+
+    def _wait_until_reachable(self) -> None:
+        """Wait until its Service leads to it.
+
+        A server that is ready is among the Service's endpoints some time later: tens of seconds where a fault of
+        another run has just taken the API server or etcd away. Without it a run fails, and rightly says so.
+        """
+        probe = ("exec", "-n", self.namespace, _SERVER, "--", "pg_isready", "--quiet", f"--host={_HOST}")
+        for _ in range(_REACHABLE_TRIES):
+            try:
+                self.cluster.kubectl(*probe)
+            except ChaosError:
+                time.sleep(1)
+            else:
+                return
+        raise ChaosError(f"The warehouse in {self.namespace} was not reached through its Service.")
 
     def tries(self) -> list[Try]:
         """Every beginning of a node, in order."""
