@@ -5,7 +5,7 @@ controller was there, and a log so long that the kubelet has rotated its beginni
 stored stays; that it cannot be found any more does not make it untrue.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -83,10 +83,10 @@ class Memory:
         return attempt if state is None else replace(attempt, log=replace(attempt.log, state=state))
 
     @cached_property
-    def _passed(self) -> frozenset[str]:
+    def _passed(self) -> Mapping[str, NodeState]:
         """The tests that have passed, or warned."""
         tests = (node for nodes in self.nodes.values() for one, node in nodes.items() if is_test(one))
-        return frozenset(test.unique_id for test in tests if test.phase is NodePhase.SUCCEEDED)
+        return {test.unique_id: test for test in tests if test.phase is NodePhase.SUCCEEDED}
 
     def _of(self, attempt: Attempt, *, earlier: Sequence[Attempt], later: Sequence[Attempt]) -> Mapping[str, NodeState]:
         """What is remembered of the attempt.
@@ -104,7 +104,7 @@ class Memory:
         if graph is None:
             return own
         own = {**own, **self._passes(attempt, before=before, earlier=earlier, graph=graph)}
-        others = frozenset[str]().union(*(_tests_only(each, self._passed, graph) for each in later))
+        others = frozenset[str]().union(*(_tests_only(each, self._passed.keys(), graph) for each in later))
         return {one: node for one, node in own.items() if one not in others or node.phase is not NodePhase.SUCCEEDED}
 
     def _passes(
@@ -112,13 +112,20 @@ class Memory:
     ) -> Mapping[str, NodeState]:
         """The passes that the attempt may have said of tests that it executes by themselves."""
         found: dict[str, NodeState] = {}
-        for test in sorted(_tests_only(attempt, self._passed, graph)) if earlier else ():
-            # What was stored before a node that it reads was built again is not about what is there.
-            node = self.nodes.get(earlier[before.built(test)].name, {}).get(test)
-            said = _rank(attempt.log.state.nodes.get(test)) == _ENDED
-            if not said and node is not None and node.phase is NodePhase.SUCCEEDED:
-                found[test] = node
+        for test in sorted(_tests_only(attempt, self._passed.keys(), graph)) if earlier else ():
+            # What was stored before a node that it reads was built again is not about what is there. Where it is listed
+            # on another node than that, this can only be told from whether an attempt before has said it.
+            stored = self.nodes.get(earlier[before.built(test)].name, {}).get(test)
+            new = stored is not None and stored.phase is NodePhase.SUCCEEDED
+            new = new or not any(_said_pass(each, test) for each in earlier)
+            if new and _rank(attempt.log.state.nodes.get(test)) != _ENDED:
+                found[test] = self._passed[test]
         return found
+
+
+def _said_pass(attempt: Attempt, test: str) -> bool:
+    node = attempt.known.nodes.get(test)
+    return node is not None and node.phase is NodePhase.SUCCEEDED
 
 
 def _history(attempts: Sequence[Attempt]) -> History:
@@ -128,7 +135,7 @@ def _history(attempts: Sequence[Attempt]) -> History:
     )
 
 
-def _tests_only(attempt: Attempt, tests: frozenset[str], graph: Graph) -> frozenset[str]:
+def _tests_only(attempt: Attempt, tests: Set[str], graph: Graph) -> frozenset[str]:
     """Those of the tests that the attempt is to execute without the nodes that they read."""
     nodes = attempt.decision.nodes if attempt.decision is not None else None
     mine = nodes or frozenset()

@@ -233,6 +233,15 @@ def test_a_pass_that_was_shown_before_what_the_test_reads_was_built_again_is_ove
     assert memory.completed([producer, again, retry])[-1] == retry
 
 
+def test_a_pass_that_no_attempt_before_has_said_is_of_the_last_one_wherever_it_is_listed() -> None:
+    # The test is listed on a node that was not built again, and reads one that was.
+    producer = attempt("producer", known=BUILT | {TEST: NodePhase.SKIPPED})
+    again = attempt("again", ITEMS, TEST, known={ITEMS: GOOD, TEST: BAD})
+    retry = attempt("retry", TEST, known=None, sealed=False)
+    found = shown(passed=True, built_by="producer").completed([producer, again, retry])[-1]
+    assert found.known.nodes[TEST].phase is NodePhase.SUCCEEDED
+
+
 def test_the_log_of_a_retry_knows_better_how_its_test_has_ended() -> None:
     producer = attempt("producer", known=BUILT)
     retry = attempt("retry", TEST, known={TEST: BAD}, sealed=False)
