@@ -70,6 +70,8 @@ class DecisionChecks:
         index, word = heard.last(one)
         if word not in GOOD or heard.last_begun((one,)) > index:
             return
+        if any(later > index and told.may_have_begun(one) for later, told in self._oracle.told.items()):
+            return
         project = self._project
         if project.nodes[one].kind in TESTS:
             tested = project.subjects(one)

@@ -24,6 +24,7 @@ LOST = frozenset(
         RunReason.START_DEADLINE_EXCEEDED,
     }
 )
+_STOPPED = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED, RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED})
 KINDS = {
     "fail": RetryOn.TESTS_FAILED,
     "compile": RetryOn.COMPILE_ERROR,
@@ -54,6 +55,12 @@ class Told:
         """Whether its pod was lost before dbt had come to its own end."""
         finished = self.sealed.state.finished
         return self.sealed.outcome.reason in LOST and (finished is None or finished.cancelled)
+
+    def may_have_begun(self, one: str) -> bool:
+        """Whether it was to execute this node, and was cut off before dbt's last word, without one about the node."""
+        mine = self.decision.nodes is None or one in self.decision.nodes
+        cut_off = self.sealed.outcome.reason in LOST | _STOPPED and self.sealed.state.finished is None
+        return mine and cut_off and one not in self.words
 
     def in_vain(self, one: str) -> bool:
         """Whether dbt ended by itself and without a word about the end of this node: it would do so again."""
