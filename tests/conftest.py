@@ -58,7 +58,7 @@ class Kubectl:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=480,
             check=False,
         )
 

@@ -24,7 +24,7 @@ from dev.chaos.project import RUN, manifest
 from dev.chaos.warehouse import Warehouse
 from dev.cluster.settings import ClusterError
 
-END_SECONDS = 240.0
+END_SECONDS = 420.0
 """How long a run may take once nothing disturbs it any more."""
 QUIET_SECONDS = 2.0
 """How long it has to stay ended: a retry that somebody asked for begins it again."""

@@ -116,7 +116,7 @@ async def test_real_refusals_are_understood(
     kubectl("create", "quota", "none", "--hard=count/jobs.batch=0", "-n", namespace)
     spec = {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}
     # The quota's own controller has to see it first.
-    kubectl("wait", "quota/none", "-n", namespace, "--for=jsonpath={.status.hard}", "--timeout=30s")
+    kubectl("wait", "quota/none", "-n", namespace, "--for=jsonpath={.status.hard}", "--timeout=300s")
     assert (await refused(job | {"spec": {"template": {"spec": spec}}}, JOBS)).quota_exceeded
     kubectl("create", "serviceaccount", "nobody", "-n", namespace)
     config = yaml.safe_load(kubeconfig.read_bytes())  # noqa: ASYNC240  # nothing else is running

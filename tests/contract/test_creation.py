@@ -62,7 +62,7 @@ async def test_a_template_that_the_server_refuses_is_named_in_its_words(run: Run
 async def test_a_full_quota_is_told_and_passes(run: RunRef, client: Client, kubectl: Kubectl) -> None:
     kubectl("create", "quota", "none", "--hard=count/jobs.batch=0", "-n", run.namespace)
     # The quota's own controller has to see it first.
-    kubectl("wait", "quota/none", "-n", run.namespace, "--for=jsonpath={.status.hard}", "--timeout=30s")
+    kubectl("wait", "quota/none", "-n", run.namespace, "--for=jsonpath={.status.hard}", "--timeout=300s")
     reason, message = await refused(client, run)
     assert (reason, "exceeded quota: none" in message) == (RunReason.QUOTA_EXCEEDED, True)
     kubectl("delete", "quota", "none", "-n", run.namespace)

@@ -103,7 +103,7 @@ async def phase_of(client: Client, namespace: str, name: str = "printer") -> str
 
 
 async def until_phase(client: Client, namespace: str, *phases: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while await phase_of(client, namespace) not in phases:  # noqa: ASYNC110  # the state is the server's
             await asyncio.sleep(0.05)
 
@@ -190,7 +190,7 @@ async def test_a_deleted_pod_ends_the_reading(client: Client, namespace: str) ->
     await start_pod(client, namespace, "python3", "-c", "import time; print('here', flush=True); time.sleep(60)")
     sink = Sink()
     task = asyncio.create_task(read(client, namespace, sink))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not sink.lines:  # noqa: ASYNC110  # shorter than a sink with an event
             await asyncio.sleep(0.05)
     await client.delete(resource=PODS, namespace=namespace, name="printer", grace_seconds=0)

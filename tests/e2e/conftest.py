@@ -19,6 +19,8 @@ from tests.e2e.turns import Turns
 EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
 JAFFLE_SHOP_IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
 PROJECTS_IMAGE = "localhost/dbt-operator/test-projects:dev"
+PATIENCE = 420.0
+"""Seconds after which nothing is waited for any more: only for what never comes, also on a busy machine."""
 ENDED = ("Succeeded", "Failed", "Cancelled")
 FEW: dict[str, Any] = {"select": ["+stg_orders"], "exclude": ["resource_type:test"]}
 """Fields of the spec for a seed and a model: for runs of which only how they begin or end matters."""
@@ -114,7 +116,7 @@ class Cluster:
         """Names of the pods in the namespace."""
         return [pod["metadata"]["name"] for pod in self.objects("pods")]
 
-    def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 180) -> None:
+    def until(self, what: str, holds: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
         """Wait until something holds; fail the test, with what the run says, when it takes too long."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -123,11 +125,9 @@ class Cluster:
                 pytest.fail(f"waited {seconds:.0f} s for: {what}\n{shown}", pytrace=False)
             time.sleep(0.5)
 
-    def wait_for_end(self, name: str = "shop", *, seconds: float = 180) -> dict[str, Any]:
+    def wait_for_end(self, name: str = "shop") -> dict[str, Any]:
         """Wait until the run has ended; returns its status."""
-        self.until(
-            f"the end of run {name}", lambda: self.run(name).get("status", {}).get("phase") in ENDED, seconds=seconds
-        )
+        self.until(f"the end of run {name}", lambda: self.run(name).get("status", {}).get("phase") in ENDED)
         status: dict[str, Any] = self.run(name)["status"]
         return status
 

@@ -25,7 +25,7 @@ CHAOS_NODES = 61
 CHAOS_TESTS = 14
 HOST, PORT = "warehouse", 5432
 _SERVER = "deployment/warehouse"
-_LOCKED = "the table is locked"
+_HOLDER = "psql holds"
 
 
 def chaos(*, settings: dict[str, Any] | None = None, pod: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Postgres:
 
     def active_queries(self) -> list[str]:
         """What other sessions execute at this moment."""
-        running = "backend_type = 'client backend' and state = 'active' and application_name <> 'psql'"
+        running = "backend_type = 'client backend' and state = 'active' and application_name not like 'psql%'"
         return [query for (query,) in self.sql(f"select query from pg_stat_activity where {running}")]  # noqa: S608 - as above
 
     def stop(self) -> None:
@@ -129,22 +129,24 @@ class Postgres:
 
     @contextmanager
     def locked(self, table: str, *, readable: bool = False) -> Iterator[None]:
-        """Hold a table so that nobody else can write it, nor read it unless it is to stay readable."""
+        """Hold a table so that nobody else can write it, nor read it unless it is to stay readable.
+
+        A process beside the server holds it. A session of kubectl's would have to last as long as the lock, and breaks
+        where the machine stands still for some seconds.
+        """
         mode = "exclusive" if readable else "access exclusive"
-        script = f"begin;\nlock table {SCHEMA}.{table} in {mode} mode;\n\\echo {_LOCKED}\n"
-        kubectl = self.cluster.kubectl
-        target = ("exec", "-i", "-n", self.cluster.namespace, _SERVER, "--")
-        with subprocess.Popen(
-            [kubectl.program, "--kubeconfig", str(kubectl.kubeconfig), *target, "psql", "--quiet", "--no-psqlrc"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        ) as session:  # fmt: skip
-            assert session.stdin is not None
-            assert session.stdout is not None
-            session.stdin.write(script)
-            session.stdin.flush()
-            assert session.stdout.readline().strip() == _LOCKED
+        holder = f"{_HOLDER} {table}"
+        hold = f"begin; lock table {SCHEMA}.{table} in {mode} mode; select pg_sleep(3600)"
+        held = f"select pid from pg_stat_activity where application_name = '{holder}' and wait_event = 'PgSleep'"  # noqa: S608 - names of our own
+        release = f"select pg_terminate_backend(pid) from pg_stat_activity where application_name = '{holder}'"  # noqa: S608 - as above
+        detached = f"PGAPPNAME='{holder}' setsid psql --no-psqlrc --command=\"{hold}\" </dev/null >/dev/null 2>&1 &"
+        done = self.exec("sh", "-c", detached)
+        assert done.returncode == 0, done.stderr
+        self.cluster.until(f"{table} is locked", lambda: bool(self.sql(held)))
+        try:
             yield
-            session.stdin.close()  # the end of the session is the end of its transaction
+        finally:
+            self.sql(release)
 
     def wait_until_ready(self) -> None:
         """Wait until the Service leads to a server that accepts connections."""

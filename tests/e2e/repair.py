@@ -14,7 +14,7 @@ import pytest
 from dev.chaos.project import SCHEMA
 from tests.api import Api
 from tests.conftest import Kubectl, new_namespace
-from tests.e2e.conftest import Cluster
+from tests.e2e.conftest import PATIENCE, Cluster
 from tests.e2e.postgres import Postgres, chaos, manifests
 
 QUICK = {"backoff": {"duration": "1s", "factor": 1}}
@@ -73,7 +73,7 @@ class Runs:
 
     def wait_for_condition(self, name: str, condition: str) -> None:
         """Wait for a condition of the run, as a script does."""
-        wait = ("wait", f"dbtrun/{name}", f"--for=condition={condition}", "--timeout=100s")
+        wait = ("wait", f"dbtrun/{name}", f"--for=condition={condition}", f"--timeout={PATIENCE:.0f}s")
         self.cluster.kubectl(*wait, "-n", self.cluster.namespace)
 
     def status(self, name: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_a_full_quota_of_jobs_keeps_the_run_queued_until_there_is_room(cluster: 
     cluster.create_run(**FEW)
     _wait_until_queued(cluster)
     cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)
-    assert cluster.wait_for_end(seconds=180)["phase"] == "Succeeded"
+    assert cluster.wait_for_end()["phase"] == "Succeeded"
 
 
 def test_a_full_quota_of_pods_and_a_job_that_its_queue_holds_back_keep_it_queued(cluster: Cluster) -> None:
@@ -119,7 +119,7 @@ def test_a_full_quota_of_pods_and_a_job_that_its_queue_holds_back_keep_it_queued
     cluster.until("held back", lambda: cluster.run()["status"]["reason"] == "JobSuspended")
     assert cluster.run()["status"]["phase"] == "Queued"
     cluster.kubectl(*held, '{"spec": {"suspend": false}}')
-    assert cluster.wait_for_end(seconds=180)["phase"] == "Succeeded"
+    assert cluster.wait_for_end()["phase"] == "Succeeded"
 
 
 def test_a_pod_that_the_namespaces_policy_refuses(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import Cluster, phases
+from tests.e2e.conftest import PATIENCE, Cluster, phases
 from tests.e2e.postgres import (
     CHAOS_NODES,
     CHAOS_TESTS,
@@ -40,7 +40,7 @@ def _succeeded(cluster: Cluster) -> int:
 
 def test_every_node_is_executed_exactly_once(cluster: Cluster, postgres: Postgres) -> None:
     cluster.create_run(**chaos())
-    status = cluster.wait_for_end(seconds=180)
+    status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
     assert status["dbt"]["adapter"] == "postgres"
     assert status["progress"] == f"{CHAOS_NODES}/{CHAOS_NODES}"
@@ -98,7 +98,7 @@ def _followed_log(cluster: Cluster, run: str, file: Path) -> Iterator[None]:
         with subprocess.Popen(argv, stdout=output) as follower:
             try:
                 yield
-                assert follower.wait(timeout=60) == 0
+                assert follower.wait(timeout=PATIENCE) == 0
             finally:
                 follower.kill()  # where the test has failed, nothing else ends it
 

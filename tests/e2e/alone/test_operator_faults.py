@@ -34,7 +34,7 @@ def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> N
             partial(_succeeded, cluster, "disturbed", at_least=running),
         )
         _kill(cluster.kubectl)
-    status = cluster.wait_for_end("disturbed", seconds=180)
+    status = cluster.wait_for_end("disturbed")
     assert status["phase"] == "Succeeded", status["message"]
     models = cluster.objects("dbtmodels")
     assert status["nodes"]["succeeded"] == status["nodes"]["total"] == len(models)
