@@ -115,10 +115,11 @@ def _finished_although_lost(situation: Situation) -> Outcome | None:
 
     The nodes are as dbt reported them. Whether the project's on-run-end hooks ran is not known, so a project that has
     some is not called successful. Where there are none nothing was left to do: some adapters connect once more all the
-    same, and a dbt that cannot ends with an error.
+    same, and a dbt that cannot ends with an error. Where dbt has selected nothing that is executed, ephemeral models
+    alone, no node tells that it came beyond the hooks at its start.
     """
     ledger, last = situation.ledger, _last_ended(situation)
-    if ledger is None or last.outcome is None or not ledger.standings:
+    if ledger is None or last.outcome is None:
         return None
     interrupted = last.outcome.reason in LOST | STOPPED or _cut_off_at_the_end(last)
     unfinished = (Standing.OPEN, Standing.BUSY)
@@ -129,10 +130,11 @@ def _finished_although_lost(situation: Situation) -> Outcome | None:
         return outcome if ledger.failures else None
     hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
     finished = last.state.finished
-    if hooks == 0 or (finished is not None and finished.success):
+    if (hooks == 0 and ledger.standings) or (finished is not None and finished.success):
         what = "warehouse" if _cut_off_at_the_end(last) else "pod"
         return replace(outcome, message=f"{outcome.message} The {what} was lost after that.")
-    unsure = "All nodes succeeded, but dbt did not come to say that the project's on-run-end hooks have run."
+    done, which = ("All nodes succeeded", "on-run-end hooks") if ledger.standings else ("No node was to run", "hooks")
+    unsure = f"{done}, but dbt did not come to say that the project's {which} have run."
     wished = last.outcome.reason in RESTING | {RunReason.CANCELLED}  # which is no way to have failed
     reason = RunReason.HOOK_FAILED if wished else last.outcome.reason
     return Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{unsure} {last.outcome.message}")
