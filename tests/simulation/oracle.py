@@ -108,7 +108,7 @@ class Oracle:
         told = Told(decision, sealed)
         self.told[decision.index] = told
         if process is None:
-            process, position = self._unread(decision), 0
+            process, position = self._process_of(decision), 0
         if process is None:
             return
         if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
@@ -123,8 +123,8 @@ class Oracle:
             if node is None or node.phase is not (NodePhase.SUCCEEDED if word in GOOD else other):
                 broken("the log is understood", f"{one} ended with {word} and is stored as {node and node.phase}")
 
-    def _unread(self, decision: Decision) -> Process | None:
-        """The process of an attempt whose log nobody has who seals it."""
+    def _process_of(self, decision: Decision) -> Process | None:
+        """The process of an attempt, whether anybody has read its log or not."""
         return next((one for one in self._warehouse.processes if one.job == decision.name), None)
 
     def _remembered(self, told: Told, process: Process) -> None:
@@ -139,8 +139,29 @@ class Oracle:
             if one in said and node.phase.terminal:
                 if said[one] != "cancelled":  # shown as what it means: that dbt has not executed it
                     told.words[one] = said[one]
+            elif node.phase is NodePhase.SUCCEEDED and (word := self._passed_before(one, told.decision)):
+                told.words[one] = word
             elif node.phase in (NodePhase.SUCCEEDED, NodePhase.FAILED):
                 broken("what is remembered was said", f"{one} is {node.status} in {told.decision.name}, never said")
+
+    def _passed_before(self, one: str, decision: Decision) -> str | None:
+        """What dbt said of a test that passed in an attempt before, about the nodes as they still are.
+
+        Of two operators at once the one shows what it has read when the other one has sealed the attempt without that.
+        It is asked for again then, and what is remembered is taken for the word of that later attempt.
+        """
+        if self.project.nodes[one].kind not in TESTS:
+            return None
+        for index in range(decision.index, 0, -1):
+            process = self._process_of(self.cluster.records[index].decision)
+            if process is None:
+                continue
+            said = [word for _, node, word in process.reports if node == one and word in GOOD]
+            if said:
+                return said[-1]
+            if any(node in self.project.subjects(one) for _, node in process.starts):
+                return None
+        return None
 
     @property
     def since(self) -> int:
