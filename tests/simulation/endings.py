@@ -70,7 +70,9 @@ class EndingChecks:
             needs = self._project.needs
             held_back = any(words[need] not in GOOD and one not in needs[need] for need in needs[one])
             unreached = had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED
-            if word not in GOOD and unreached and not held_back:
+            # By itself, before dbt had to give up; a single attempt speaks for itself.
+            failed = len(self._oracle.told) > 1 and had and had[-1].words.get(one) in BAD - {"lost"}
+            if word not in GOOD and unreached and not held_back and not failed:
                 return
         if words:
             broken("the right reason", "the run is ConnectionFailed, and later attempts had all that it left undone")

@@ -55,6 +55,7 @@ def classify(message: str) -> str:
     return next((kind for kind, pattern in _PATTERNS if pattern.search(head)), "other")
 
 
+THE_CONNECTION = "the connection to the warehouse"
 _LOST_CONNECTION = re.compile(
     r"[Cc]onnection (?:to server .{0,200}failed|refused|reset|timed out|already closed|is closed|failed)|"
     r"[Cc]ould not (?:connect|translate host)|[Ff]ailed to connect|[Uu]nable to connect|Cannot connect|"
@@ -72,6 +73,6 @@ def cause_of(message: str) -> str:
     """
     head = message.strip()[:4096]
     if _LOST_CONNECTION.search(head):
-        return "the connection to the warehouse"
+        return THE_CONNECTION
     lines = (line.strip() for line in head.splitlines()[1:])
     return "\n".join(line for line in lines if line and not line.startswith("compiled code at "))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.errors import THE_CONNECTION, cause_of
 from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import LOST, RESTING, STOPPED, Ledger, Standing
@@ -92,7 +93,8 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
 def _left_something(assessment: Assessment, ledger: Ledger | None, *, later: Sequence[Assessment]) -> bool:
     """Whether something is not done because of this attempt.
 
-    And not because of one that had it after that, nor because of a node that it needs: then that one is asked about.
+    And not because of one that had it after that, nor because it failed by itself, nor because of a node that it needs:
+    then that one is asked about.
     """
     if ledger is None:
         return True
@@ -100,9 +102,17 @@ def _left_something(assessment: Assessment, ledger: Ledger | None, *, later: Seq
         standing is not Standing.DONE
         and assessment.attempt.covers(unique_id)
         and ledger.satisfied(unique_id)
+        and not _failed_by_itself(unique_id, assessment)
         and not any(other.attempt.covers(unique_id) for other in later)
         for unique_id, standing in ledger.standings.items()
     )
+
+
+def _failed_by_itself(unique_id: str, assessment: Assessment) -> bool:
+    node = assessment.state.nodes.get(unique_id)
+    if node is None or node.phase is not NodePhase.FAILED or node.stopped:
+        return False
+    return cause_of(node.message) != THE_CONNECTION
 
 
 def _last_ended(situation: Situation) -> Assessment:

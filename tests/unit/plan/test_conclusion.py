@@ -93,6 +93,17 @@ def test_what_a_failed_node_holds_back_is_not_left_for_the_sake_of_a_warehouse_t
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
 
 
+def test_nor_is_the_node_that_failed_by_itself_before_it() -> None:
+    run = Story(model("orders"), data_test("positive", "orders"), end_hooks=0)
+    run["Producer"].builds(orders="error: deadlock", positive="skipped")
+    run.later(seconds=10)
+    retry = run["Retry orders positive"].starts()
+    retry.reports(orders="error: deadlock", positive="skipped").gives_up("connection", "Connection refused")
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+    assert "deadlock" in run.message()
+
+
 def test_what_the_last_attempt_at_it_did_not_come_to_is_left_for_the_sake_of_the_warehouse() -> None:
     run = Story(model("orders"), model("report", "orders"), end_hooks=0)
     run["Producer"].builds(orders="error: deadlock", report="skipped")
