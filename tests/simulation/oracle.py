@@ -156,9 +156,9 @@ class Oracle:
             process = self._process_of(self.cluster.records[index].decision)
             if process is None:
                 continue
-            said = [word for _, node, word in process.reports if node == one and word in GOOD]
+            said = [word for _, node, word in process.reports if node == one and word in GOOD | BAD]
             if said:
-                return said[-1]
+                return said[-1] if said[-1] in GOOD else None
             if any(node in self.project.subjects(one) for _, node in process.starts):
                 return None
         return None
