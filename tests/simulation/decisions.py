@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.run import Observation, Plan
-from tests.simulation.oracle import KINDS, Heard, Oracle
+from tests.simulation.oracle import KINDS, LOST, STOPPED, Heard, Oracle
 from tests.simulation.project import TESTS, Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
@@ -30,7 +30,10 @@ class DecisionChecks:
         if not decision.nodes:
             broken("something to do", f"{decision.name} has no nodes")
         heard = self._oracle.heard(plan)
+        self._one_attempt(decision)
         for one in sorted(decision.nodes):
+            if not decision.requests:
+                self._skipped(decision, one, heard)
             self._again(decision, one, heard)
             self._ready(decision, one, heard)
             self._alone(plan, decision, one)
@@ -57,13 +60,33 @@ class DecisionChecks:
         project = self._project
         if project.nodes[one].kind == "unit_test":
             return
-        needs = {*project.parents[one], *project.unit_tests.get(one, ())}
-        if project.nodes[one].kind not in TESTS:
-            tests = (test for test in project.executables if test.startswith("test."))
-            needs |= {test for test in tests if len(project.parents[test]) == 1 and needs & set(project.parents[test])}
-        for need in sorted(needs - (decision.nodes or frozenset())):
-            if need in project.executables and heard.last(need)[1] not in GOOD:
+        for need in sorted(project.gates[one] - (decision.nodes or frozenset())):
+            inlined = project.nodes[need].ephemeral and heard.last_begun(_containing(need, project))
+            if heard.last(need)[1] not in GOOD and not inlined:
                 broken("nothing before its time", f"{decision.name} has {one}, and {need} has not succeeded")
+
+    def _skipped(self, decision: Decision, one: str, heard: Heard) -> None:
+        """What dbt skipped waits for the success, in a later attempt, of all that it was skipped for."""
+        index, word = heard.last(one)
+        process = self._oracle.process_of(decision_of(self._oracle, index)) if word.startswith("skipped") else None
+        tested = self._project.subjects(one) if self._project.nodes[one].kind in TESTS else ()
+        if process is None or heard.last_begun((one, *tested)) > index:
+            return
+        causes = process.skipped_for(one)
+        if not causes:
+            broken("dbt said to skip it", f"{decision.name} has {one}, and it is not known what it was skipped for")
+        for cause in sorted(causes - (decision.nodes or frozenset())):
+            later, said = heard.last(cause)
+            if later <= index or said not in GOOD:
+                broken("dbt said to skip it", f"{decision.name} has {one}, skipped for {cause}, which is {said}")
+
+    def _one_attempt(self, decision: Decision) -> None:
+        """Where nothing may be retried, nothing was lost and nobody asked, one attempt is all."""
+        reasons = {told.sealed.outcome.reason for told in self._oracle.told.values()}
+        asked = any(told.decision.requests for told in self._oracle.told.values()) or decision.requests
+        if self._scenario.retry.limit or asked or decision.index == 1 or reasons & (LOST | STOPPED):
+            return
+        broken("one attempt", f"{decision.name} is decided on although nothing may be retried and nothing was lost")
 
     def _again(self, decision: Decision, one: str, heard: Heard) -> None:
         """A node that dbt reported as successful is executed again for a reason only."""
@@ -78,7 +101,7 @@ class DecisionChecks:
             excused = not (decision.nodes or frozenset()).isdisjoint(tested) or heard.last_begun(tested) > index
         else:
             tests = [node for node in project.executables if node.startswith(("test.", "unit_test."))]
-            excused = any(heard.last(test)[1] not in ("", *GOOD) for test in tests if one in project.tested(test))
+            excused = any(heard.last(test)[1] not in ("", *GOOD) for test in tests if one in project.rebuilt(test))
             # The word about something that it reads was lost, and that is, or was, executed again.
             above = tuple(each for each in project.executables if project.reads(one, each))
             unsure = any(heard.last(each)[1] not in GOOD for each in above) or heard.last_begun(above) > index
@@ -112,8 +135,8 @@ class DecisionChecks:
         for test in sorted(one for one in nodes if one.startswith("test.")):
             failed_in = [index for index, words in heard.words.items() if words.get(test) in (*BAD, "bad")]
             failed = self._failed(test, failed_in)
-            tested = [one for one in project.tested(test) if one in project.executables]
-            if failed is None or failed.word != "fail" or not tested or not nodes.isdisjoint(project.parents[test]):
+            tested = [one for one in project.rebuilt(test) if one in project.executables]
+            if failed is None or failed.word != "fail" or not tested or not nodes.isdisjoint(project.subjects(test)):
                 continue
             models = (one for one in project.executables if project.nodes[one].kind not in TESTS)
             below = [one for one in models if any(project.reads(one, above) for above in tested)]
@@ -130,6 +153,16 @@ class DecisionChecks:
             if each.node == one and each.word in BAD and each.process.job in jobs
         ]
         return failed[-1] if failed else None
+
+
+def _containing(ephemeral: str, project: Project) -> tuple[str, ...]:
+    """The nodes that dbt executes only after this ephemeral model, as it is a part of them."""
+    return tuple(one for one, parents in project.upstream.items() if ephemeral in parents)
+
+
+def decision_of(oracle: Oracle, index: int) -> Decision:
+    """The decision for an attempt."""
+    return oracle.cluster.records[index].decision
 
 
 def _built_or_to_come(one: str, plan: Plan, heard: Heard, *, but: Collection[int]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from dbt_operator.runner.graph import graph_nodes
 from tests.simulation.project import Node, Project
 
 _encode = msgspec.json.Encoder().encode
@@ -33,7 +34,7 @@ def event(seq: int, ts: datetime, name: str, data: Mapping[str, Any], *, level: 
     return _encode({"seq": seq, "info": info, "data": data})
 
 
-def described(node: Node, *, selected: bool = True) -> dict[str, Any]:
+def described(node: Node) -> dict[str, Any]:
     """A node as SelectedNodes lists it."""
     return {
         "unique_id": node.unique_id,
@@ -47,21 +48,13 @@ def described(node: Node, *, selected: bool = True) -> dict[str, Any]:
         "depends_on": list(node.parents),
         "fqn": ["p", node.name],
         "attached_node": node.attached,
-        "selected": selected,
     }
 
 
-def listed(project: Project, chosen: Iterable[str], *, able: frozenset[str]) -> list[dict[str, Any]]:
-    """The nodes of SelectedNodes: the chosen ones, and the ephemeral models and sources above them."""
-    chosen = set(chosen)
-    found = set(chosen)
-    waiting = sorted(chosen)
-    while waiting:
-        for parent in project.nodes[waiting.pop()].parents:
-            if parent not in found and parent not in able:
-                found.add(parent)
-                waiting.append(parent)
-    return [described(node, selected=one in chosen) for one, node in project.nodes.items() if one in found]
+def listed(project: Project, chosen: Iterable[str]) -> list[dict[str, Any]]:
+    """The nodes of SelectedNodes, as the runner itself finds them."""
+    known = {one: described(node) for one, node in project.nodes.items()}
+    return graph_nodes(known=known, chosen=chosen)
 
 
 def node_info(node: Node, status: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ class Mix:
     trouble: tuple[float, ...]  # how likely a node fails at first
     adapters: tuple[str, ...]
     fail_fast: float
+    ephemeral: float  # how likely a model is
+    selections: float  # how likely only a part of the project is selected
     lengths: tuple[int, ...]  # of executions
     retried: float  # how likely a kind of failure is one to retry
     limits: tuple[int, ...]
@@ -27,6 +29,8 @@ ANY = Mix(
     trouble=(0.0, 0.1, 0.3, 0.5),
     adapters=("duckdb", "postgres", "postgres"),
     fail_fast=0.12,
+    ephemeral=0.15,
+    selections=0.25,
     lengths=(150, 400, 900, 2000, 5000, 12_000),
     retried=0.65,
     limits=(0, 1, 1, 2, 3),
@@ -41,6 +45,8 @@ BUSY = Mix(
     trouble=(0.3, 0.5),
     adapters=("postgres",),
     fail_fast=0.03,
+    ephemeral=0.08,
+    selections=0.1,
     lengths=(900, 5000, 12_000, 30_000, 60_000),
     retried=0.9,
     limits=(1, 1, 2),

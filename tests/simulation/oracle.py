@@ -24,7 +24,7 @@ LOST = frozenset(
         RunReason.START_DEADLINE_EXCEEDED,
     }
 )
-_STOPPED = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED, RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED})
+STOPPED = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED, RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED})
 KINDS = {
     "fail": RetryOn.TESTS_FAILED,
     "compile": RetryOn.COMPILE_ERROR,
@@ -59,7 +59,7 @@ class Told:
     def may_have_begun(self, one: str) -> bool:
         """Whether it was to execute this node, and was cut off before dbt's last word, without one about the node."""
         mine = self.decision.nodes is None or one in self.decision.nodes
-        cut_off = self.sealed.outcome.reason in LOST | _STOPPED and self.sealed.state.finished is None
+        cut_off = self.sealed.outcome.reason in LOST | STOPPED and self.sealed.state.finished is None
         return mine and cut_off and one not in self.words
 
     def in_vain(self, one: str) -> bool:
@@ -108,7 +108,7 @@ class Oracle:
         told = Told(decision, sealed)
         self.told[decision.index] = told
         if process is None:
-            process, position = self._process_of(decision), 0
+            process, position = self.process_of(decision), 0
         if process is None:
             return
         if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
@@ -123,7 +123,7 @@ class Oracle:
             if node is None or node.phase is not (NodePhase.SUCCEEDED if word in GOOD else other):
                 broken("the log is understood", f"{one} ended with {word} and is stored as {node and node.phase}")
 
-    def _process_of(self, decision: Decision) -> Process | None:
+    def process_of(self, decision: Decision) -> Process | None:
         """The process of an attempt, whether anybody has read its log or not."""
         return next((one for one in self._warehouse.processes if one.job == decision.name), None)
 
@@ -153,7 +153,7 @@ class Oracle:
         if self.project.nodes[one].kind not in TESTS:
             return None
         for index in range(decision.index, 0, -1):
-            process = self._process_of(self.cluster.records[index].decision)
+            process = self.process_of(self.cluster.records[index].decision)
             if process is None:
                 continue
             said = [word for _, node, word in process.reports if node == one and word in GOOD | BAD]

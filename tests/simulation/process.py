@@ -50,7 +50,9 @@ class Process:
         self.running: dict[str, Execution] = {}
         self._skipped: set[str] = set()
         self._results: dict[str, str] = {}
+        self._inlined = frozenset(one for one, node in self._project.nodes.items() if node.ephemeral)
         self._cancelling = False
+        self._failed_fast = False
         self._ending = False
         self._early = world.chance(f"queries that come back early in {job}")
         self._refused = world.chance(f"connections that are refused at the end of {job}")
@@ -91,8 +93,7 @@ class Process:
             self._finish(code=2, error={"kind": project.fatal, "message": "it does not work"}, phase="parse")
             return
         chosen = self._chosen()
-        able = frozenset(project.executables)
-        entries = lines.listed(project, chosen, able=able)
+        entries = lines.listed(project, chosen)
         # In several parts, now and then, of which some may be read and others be lost.
         cut = self._chance.randint(1, len(entries)) if self._chance.random() < 0.3 else len(entries)
         pages = [page for page in (entries[:cut], entries[cut:]) if page]
@@ -110,7 +111,7 @@ class Process:
     def _chosen(self) -> frozenset[str]:
         project = self._project
         if self.nodes is None:
-            return frozenset(one for one, node in project.nodes.items() if node.kind != "source")
+            return frozenset(project.executables)
         along = (test for one in self.nodes for test in project.unit_tests.get(one, ()))
         return self.nodes.union(along)
 
@@ -139,9 +140,14 @@ class Process:
         """Take from the queue what may run, and skip what must not, as long as a thread is free."""
         if self._ending or self._cancelling:
             return
-        while any(self._take(one) for one in list(self.todo) if self._ready(one)):
+        while any(self._take(one) for one in list(self.todo) if not self._cancelling and self._ready(one)):
             pass
-        if not self.running and not self._ending and not any(self._queued(one) for one in self.todo):
+        if (
+            not self._cancelling
+            and not self.running
+            and not self._ending
+            and not any(self._queued(one) for one in self.todo)
+        ):
             self._end_of_nodes(failed=any(word in BAD for word in self._results.values()))
 
     def _ready(self, one: str) -> bool:
@@ -174,11 +180,21 @@ class Process:
         if tests:
             self._start(tests[0])
             return False
-        if self._project.nodes[one].materialized == "ephemeral":
-            self._report(one, "success")
+        if self._project.nodes[one].ephemeral:
+            self._compile(one)
             return True
         self._start(one)
         return False
+
+    def _compile(self, one: str) -> None:
+        """An ephemeral model: no query is sent, and no line says that dbt begins with it."""
+        self._warehouse.on_start(self, one)
+        self.running[one] = execution = Execution(one, self, self.world.ms)
+        self._warehouse.executions.append(execution)
+        word = self._project.result(one)
+        self._close(one, word)
+        if word in BAD and self._project.fail_fast:
+            self._fail_fast()
 
     def _start(self, one: str) -> None:
         self._warehouse.on_start(self, one)
@@ -289,9 +305,10 @@ class Process:
         self._cancelling = True
         for one in self.running:
             self._print("LogCancelLine", {"conn_name": one}, level="error")
-        self._later(self._chance.randint(50, 800), self._failed_fast)
+        self._later(self._chance.randint(50, 800), self._end_fast)
 
-    def _failed_fast(self) -> None:
+    def _end_fast(self) -> None:
+        self._failed_fast = True
         if self._ending:
             return
         for one in list(self.running):
@@ -317,12 +334,13 @@ class Process:
         self, *, code: int, error: dict[str, str] | None = None, phase: str = "execute", cancelled: bool = False
     ) -> None:
         self._ending = True
-        able = [
-            one
-            for one in self._results
-            if one.startswith("operation.") or self._project.nodes[one].materialized != "ephemeral"
-        ]
-        entries = [lines.entry(one, self._results[one]) for one in able]
+        # dbt keeps no results of ephemeral models, and so takes them for nodes that fail-fast kept it from.
+        results = {
+            one: "skipped fast" if one in self._inlined else word
+            for one, word in self._results.items()
+            if one not in self._inlined or self._failed_fast
+        }
+        entries = [lines.entry(one, word) for one, word in results.items()]
         self._print("RunResults", {"part": 1, "parts": 1, "total": len(entries), "results": entries})
         self.finished_line = self._print(
             "RunFinished",
@@ -352,6 +370,15 @@ class Process:
     def may_execute(self, one: str) -> bool:
         """Whether it is going to come to this node."""
         return one in self.todo and one not in self._skipped and not self._cancelling
+
+    def skipped_for(self, one: str) -> frozenset[str]:
+        """What had failed in it that made it skip this node."""
+        project = self._project
+        bad = frozenset(other for other, word in self._results.items() if word in BAD and other in project.nodes)
+        if self._results.get(one) == "skipped fast":
+            return bad
+        model = project.nodes[one].parents[:1] if project.nodes[one].kind == "unit_test" else ()
+        return bad & frozenset[str]().union(*(project.needs[each] for each in (one, *model) if each in project.needs))
 
     def terminate(self) -> None:
         """SIGTERM: dbt cancels its queries and ends; how long that takes the warehouse decides."""

@@ -1,6 +1,6 @@
 """A dbt project: its graph, in which order `dbt build` executes it, and how its nodes behave."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
@@ -19,11 +19,17 @@ class Node:
     materialized: str = ""
     results: tuple[str, ...] = ("success",)
     by_build: bool = False  # a test: its result depends on how often the tested node was built
+    selected: bool = True
 
     @property
     def kind(self) -> str:
         """The resource type."""
         return self.unique_id.partition(".")[0]
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether it has no relation of its own, and is part of what reads it."""
+        return self.materialized == "ephemeral"
 
     @property
     def name(self) -> str:
@@ -39,6 +45,7 @@ class Project:
     threads: int
     adapter: str
     fail_fast: bool = False
+    by_flag: bool = False  # the project itself asks for fail-fast, so that the operator does not know of it
     end_hooks: int = 0
     # How the hooks end in one attempt after the other, the last one for all that follow.
     start_hook: tuple[bool, ...] = (True,)
@@ -49,37 +56,34 @@ class Project:
 
     @cached_property
     def executables(self) -> tuple[str, ...]:
-        """The nodes that dbt executes and that have a result."""
-        return tuple(
-            one for one, node in self.nodes.items() if node.kind != "source" and node.materialized != "ephemeral"
-        )
+        """The nodes that dbt executes."""
+        return tuple(one for one, node in self.nodes.items() if node.kind != "source" and node.selected)
+
+    @property
+    def partial(self) -> bool:
+        """Whether only a part of it is selected."""
+        return not all(node.selected for node in self.nodes.values())
 
     @cached_property
-    def parents(self) -> dict[str, tuple[str, ...]]:
-        """What each node depends on, with the ephemeral ones replaced by what they are made of."""
-        found: dict[str, tuple[str, ...]] = {}
+    def relations(self) -> dict[str, tuple[str, ...]]:
+        """The relations that each node reads: an ephemeral model is replaced by what it is made of."""
 
         def contracted(one: str) -> list[str]:
-            node = self.nodes[one]
-            return [x for p in node.parents for x in (contracted(p) if self._ephemeral(p) else [p])]
+            found = self.nodes[one].parents
+            return [x for p in found for x in (contracted(p) if self.nodes[p].ephemeral else [p])]
 
-        for one in self.nodes:
-            found[one] = tuple(dict.fromkeys(contracted(one)))
-        return found
-
-    def _ephemeral(self, one: str) -> bool:
-        return self.nodes[one].materialized == "ephemeral"
+        return {one: tuple(dict.fromkeys(contracted(one))) for one in self.nodes}
 
     def tested(self, test: str) -> tuple[str, ...]:
         """The nodes that a test is about: the one it is attached to, else all that it reads."""
         node = self.nodes[test]
         if node.kind == "unit_test":
             return node.parents[:1]
-        return (node.attached,) if node.attached else self.parents[test]
+        return (node.attached,) if node.attached else node.parents
 
     def subjects(self, test: str) -> tuple[str, ...]:
-        """The nodes of which one build is what a test is about: all that it reads. A unit test reads no data."""
-        return self.tested(test) if self.nodes[test].kind == "unit_test" else self.parents[test]
+        """The relations of which one build is what a test is about: all that it reads. A unit test reads no data."""
+        return self.tested(test) if self.nodes[test].kind == "unit_test" else self.relations[test]
 
     @cached_property
     def unit_tests(self) -> dict[str, list[str]]:
@@ -105,10 +109,32 @@ class Project:
             upstream(one)
         return found
 
+    def rebuilt(self, test: str) -> tuple[str, ...]:
+        """The nodes that are built again so that a test may find something else: an ephemeral model has no build."""
+        inlined = any(self.nodes[one].ephemeral for one in self.tested(test))
+        return self.subjects(test) if inlined else self.tested(test)
+
     def reads(self, one: str, other: str) -> bool:
         """Whether a node reads what another one builds, directly or through what was built from it."""
         by_data = self.nodes[one].kind != "unit_test" and self.nodes[other].kind not in TESTS
-        return by_data and other in self.upstream[one]
+        by_data = by_data and not self.nodes[one].ephemeral and not self.nodes[other].ephemeral
+        return by_data and other in self._sources[one]
+
+    @cached_property
+    def _sources(self) -> dict[str, frozenset[str]]:
+        """What a node reads by way of what the run builds: what is not selected stays as it is."""
+        found: dict[str, frozenset[str]] = {}
+
+        def sources(one: str) -> frozenset[str]:
+            if one not in found:
+                parents = self.nodes[one].parents
+                built = (parent for parent in parents if self.nodes[parent].selected or self.nodes[parent].ephemeral)
+                found[one] = frozenset(parents).union(*(sources(parent) for parent in built))
+            return found[one]
+
+        for one in self.nodes:
+            sources(one)
+        return found
 
     @cached_property
     def ahead(self) -> dict[str, frozenset[str]]:
@@ -151,6 +177,14 @@ class Project:
             found[one] = (ahead & able) - {one}
         return found
 
+    @cached_property
+    def gates(self) -> dict[str, frozenset[str]]:
+        """Of what is executed, the last that has to succeed before a node can: all else has to for their sake."""
+        return {
+            one: frozenset(need for need in needs if not any(need in self.needs[other] for other in needs))
+            for one, needs in self.needs.items()
+        }
+
     def result(self, one: str) -> str:
         """How the execution of a node ends that begins now."""
         node = self.nodes[one]
@@ -173,28 +207,42 @@ def draw_project(chance: Random, mix: Mix) -> Project:
         one = f"{kind}.p.{'abcdefgh'[number]}"
         drawn = (chance.choice(models) for _ in range(chance.randint(0, mix.parents)))
         parents = tuple(dict.fromkeys(drawn)) if models else ()
-        ephemeral = kind == "model" and chance.random() < 0.08
-        results = (
-            ("success",)
-            if ephemeral
-            else _results(chance, trouble, ("error", "error", "error", "compile", "partial", "lost", "lost", "silent"))
-        )
+        ephemeral = kind == "model" and chance.random() < mix.ephemeral
+        bad = ("error", "compile") if ephemeral else _BAD
+        results = _results(chance, trouble, bad)
         materialized = "ephemeral" if ephemeral else chance.choice(("table", "view", "incremental"))
         nodes[one] = Node(one, parents if kind != "seed" else (), materialized=materialized, results=results)
         models.append(one)
-    _draw_tests(chance, nodes, [one for one in models if nodes[one].materialized != "ephemeral"], trouble)
+    _draw_tests(chance, nodes, models, trouble)
+    if chance.random() < mix.selections:
+        _select(chance, nodes)
     ordered = {one: nodes[one] for one in sorted(nodes)}
     return Project(
         nodes=ordered,
         threads=chance.choice((1, 2, 4)),
         adapter=chance.choice(mix.adapters),
         fail_fast=chance.random() < mix.fail_fast,
+        by_flag=chance.random() < 0.5,
         end_hooks=chance.choice((0, 0, 1)),
         start_hook=_hooks(chance),
         end_hook=_hooks(chance),
         fatal=chance.choice(("parse", "selector", "other")) if chance.random() < 0.01 else "",
         lengths=mix.lengths,
     )
+
+
+_BAD = ("error", "error", "error", "compile", "partial", "lost", "lost", "silent")
+
+
+def _select(chance: Random, nodes: dict[str, Node]) -> None:
+    """Leave some nodes out of what is selected. Their tests may be selected alone, but for unit tests."""
+    kept = chance.choice([one for one, node in sorted(nodes.items()) if node.kind not in (*TESTS, "source")])
+    for one, node in nodes.items():
+        if node.kind not in ("source", "unit_test") and one != kept and chance.random() < 0.3:
+            nodes[one] = replace(node, selected=False, results=("success",))
+    for one, node in nodes.items():
+        if node.kind == "unit_test" and not nodes[node.parents[0]].selected:
+            nodes[one] = replace(node, selected=False)
 
 
 def _hooks(chance: Random) -> tuple[bool, ...]:
@@ -205,7 +253,7 @@ def _draw_tests(chance: Random, nodes: dict[str, Node], models: list[str], troub
     for number in range(chance.randint(0, 4)):
         tested = chance.choice(models)
         kind = chance.random()
-        if kind < 0.2 and tested.startswith("model."):
+        if kind < 0.2 and tested.startswith("model.") and not nodes[tested].ephemeral:
             one = f"unit_test.p.{tested.split('.')[2]}.u{number}"
             node = Node(one, (tested,), results=_results(chance, trouble, ("fail", "fail", "error"), good="pass"))
         elif kind < 0.4 and len(models) > 1:

@@ -69,7 +69,8 @@ def draw_scenario(world: World) -> Scenario:
         down=_draw_down(chance, calm),
         fates=0.0 if quiet else chance.choice(mix.fates),
         api_errors=0.0 if quiet else chance.choice((0.0, 0.0, 0.03, 0.15)),
-        crashes=0.0 if quiet else chance.choice(mix.crashes),
+        # DbtModels do not remember what is not selected, and how it connects what is.
+        crashes=0.0 if quiet or project.partial else chance.choice(mix.crashes),
         stalls=0.0 if quiet else chance.choice((0.0, 0.0, 0.05)),
         obstacles=0.0 if quiet else chance.choice((0.0, 0.1, 0.4)),
         lost_watches=0.0 if quiet else chance.choice((0.0, 0.1)),
@@ -90,7 +91,7 @@ def _draw_rules(chance: Random, mix: Mix, project: Project, grace_ms: int) -> Re
         together=chance.choice((1, 2, 20)),
         concurrency=chance.choice((*ConcurrencyPolicy, ConcurrencyPolicy.AUTO)),
         max_restarts=chance.choice((0, 1, 3, 3, 10)),
-        fail_fast=project.fail_fast,
+        fail_fast=project.fail_fast and not project.by_flag,
         grace=timedelta(milliseconds=grace_ms),
     )
 

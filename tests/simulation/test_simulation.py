@@ -83,7 +83,7 @@ def test_an_attempt_whose_pod_was_released_is_not_created_again() -> None:
 
 def test_a_retry_waits_until_the_log_has_said_how_its_node_failed() -> None:
     project = Project({_MODEL.unique_id: _MODEL}, threads=1, adapter="postgres")
-    listed = lines.listed(project, project.nodes, able=frozenset(project.nodes))
+    listed = lines.listed(project, project.nodes)
     name, result, level = lines.logged(_MODEL, "error")
     log = [
         lines.event(1, _WORLD.now, "RunnerStarted", {}),

@@ -1,18 +1,25 @@
 """Which node stands behind a skipped one."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph
-from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.dbt.history import History, Word
+from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 
 START_HOOK = "on-run-start"
 
 
 class _Found(NamedTuple):
+    """What holds a skipped node back: the nearest node that failed, how far it is away, and all of them."""
+
     distance: int
-    unique_id: str
+    nearest: str | None
+    failed: frozenset[str]
+
+
+_NOTHING = _Found(0, None, frozenset())
 
 
 def start_hook(state: AttemptState) -> str | None:
@@ -21,85 +28,73 @@ def start_hook(state: AttemptState) -> str | None:
     return min(hooks, default=None)
 
 
-def blocking(node: NodeState | None) -> bool:
-    """Whether this is a test that ended in a way that stops what depends on the tested nodes."""
-    return node is not None and node.phase is NodePhase.FAILED
-
-
 class Blame:
     """Answers for one state, and remembers what it found on the way: skipped nodes share most of their ancestors."""
 
     def __init__(self, state: AttemptState) -> None:
         self._state = state
-        self._known: dict[str, _Found | None] = {}
+        self._known: dict[str, _Found] = {}
 
     def of(self, unique_id: str) -> str | None:
-        """The node that really failed and because of which dbt skipped this one; None where that is not certain."""
-        graph = self._state.graph
-        if graph is not None and unique_id in graph.nodes:
-            found = self._search(graph, unique_id)
-            if found is not None:
-                return found.unique_id
-            return self._distant_test(graph, unique_id)
-        return self._only_candidate(unique_id)
+        """The node that is shown as the one because of which dbt skipped this one; None where that is not certain.
 
-    def _search(self, graph: Graph, unique_id: str) -> _Found | None:
+        Of a failed test it is the node that the test is listed on, as that is not fit for use.
+        """
+        graph = self._state.graph
+        if graph is None or unique_id not in graph.nodes:
+            return self._only_candidate(unique_id)
+        nearest = self._search(graph, unique_id).nearest
+        if nearest is None or graph.nodes[nearest].resource_type != "test":
+            return nearest
+        return next((one for one in graph.tested_nodes(nearest) if graph.has_object(one)), nearest)
+
+    def causes(self, unique_id: str) -> frozenset[str]:
+        """All nodes and tests that failed in this attempt and hold the node back; none where that is not known.
+
+        dbt executes it again once all of these have succeeded, and not before.
+        """
+        graph = self._state.graph
+        if graph is None or unique_id not in graph.nodes:
+            only = self._only_candidate(unique_id)
+            return frozenset() if only is None else frozenset({only})
+        return self._search(graph, unique_id).failed
+
+    def _search(self, graph: Graph, unique_id: str) -> _Found:
         # Depth first with a stack of its own: a chain of skipped nodes may be longer than Python's recursion allows.
-        stack = [(unique_id, self._skipped_parents(graph, unique_id))]
-        open_ids = {unique_id}
+        stack = [] if unique_id in self._known else [unique_id]
+        open_ids = set(stack)
         while stack:
-            current, pending = stack[-1]
-            parent = next((one for one in pending if one not in self._known and one not in open_ids), None)
-            if parent is not None:
-                stack.append((parent, self._skipped_parents(graph, parent)))
-                open_ids.add(parent)
+            current = stack[-1]
+            skipped = self._skipped(graph, current)
+            above = next((one for one in skipped if one not in self._known and one not in open_ids), None)
+            if above is not None:
+                stack.append(above)
+                open_ids.add(above)
                 continue
             stack.pop()
             open_ids.discard(current)
-            self._known[current] = self._nearest(graph, current)
+            self._known[current] = self._joined(graph, current)
         return self._known[unique_id]
 
-    def _skipped_parents(self, graph: Graph, unique_id: str) -> Iterator[str]:
-        return iter([one for one in graph.parents(unique_id) if self._phase(one) is NodePhase.SKIPPED])
+    def _skipped(self, graph: Graph, unique_id: str) -> list[str]:
+        """The gates that were skipped themselves. An ephemeral model may be without dbt saying so."""
+        unsaid = (NodePhase.PENDING, None)
+        phases = {one: self._phase(one) for one in graph.gates(unique_id)}
+        return [
+            one
+            for one, phase in phases.items()
+            if phase is NodePhase.SKIPPED or (phase in unsaid and graph.nodes[one].ephemeral)
+        ]
 
-    def _nearest(self, graph: Graph, unique_id: str) -> _Found | None:
-        unit_test = self._failed_unit_test(graph, unique_id)
-        if unit_test is not None:
-            return _Found(0, unit_test)
-        candidates = (self._through(graph, unique_id, parent) for parent in graph.parents(unique_id))
-        return min(filter(None, candidates), key=lambda found: found.distance, default=None)
-
-    def _through(self, graph: Graph, unique_id: str, parent: str) -> _Found | None:
-        phase = self._phase(parent)
-        if phase is NodePhase.FAILED:
-            return _Found(1, parent)
-        if phase is NodePhase.SKIPPED:
-            found = self._known.get(parent)
-            return _Found(found.distance + 1, found.unique_id) if found else None
-        tests = [test.unique_id for test in graph.tests_of(parent) if blocking(self._state.nodes.get(test.unique_id))]
-        return _Found(1, parent) if any(self._blocks(graph, test, unique_id) for test in tests) else None
-
-    def _failed_unit_test(self, graph: Graph, unique_id: str) -> str | None:
-        for test in graph.tests_of(unique_id):
-            if test.resource_type == "unit_test" and blocking(self._state.nodes.get(test.unique_id)):
-                return test.unique_id
-        return None
-
-    def _blocks(self, graph: Graph, test: str, unique_id: str) -> bool:
-        # dbt lets a test of several nodes hold back only what depends on all of them.
-        if unique_id == test or unique_id.startswith(("test.", "unit_test.")):
-            return False
-        tested = graph.parents(test)
-        return len(tested) == 1 or set(tested) <= graph.ancestors(unique_id)
-
-    def _distant_test(self, graph: Graph, unique_id: str) -> str | None:
-        """A failed test of several nodes, none of whose other children are held back by it."""
-        for test in sorted(self._state.failures):
-            if not test.startswith("test.") or test not in graph.nodes or not self._blocks(graph, test, unique_id):
-                continue
-            if set(graph.parents(test)) <= graph.ancestors(unique_id):
-                return next(iter(graph.tested_nodes(test)), test)
-        return None
+    def _joined(self, graph: Graph, unique_id: str) -> _Found:
+        gates = graph.gates(unique_id)
+        found = [_Found(1, one, frozenset({one})) for one in gates if self._phase(one) is NodePhase.FAILED]
+        skipped = (self._known.get(one, _NOTHING) for one in self._skipped(graph, unique_id))
+        found += [each._replace(distance=each.distance + 1) for each in skipped if each.nearest is not None]
+        if not found:
+            return _NOTHING
+        nearest = min(found, key=lambda each: each.distance)
+        return nearest._replace(failed=frozenset[str]().union(*(each.failed for each in found)))
 
     def _only_candidate(self, unique_id: str) -> str | None:
         """Without a graph: the one node that had failed before this one was skipped, if it was the only one."""
@@ -127,3 +122,57 @@ class Blame:
 def skipped_by_fail_fast(node: NodeState) -> bool:
     """Whether dbt gave fail-fast as the reason of a skip."""
     return node.status in ("skipped", "skip") and ("fail_fast" in node.message or "fail-fast" in node.message)
+
+
+class Skips:
+    """What dbt skipped nodes for, in the attempts that have the word on them."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._blames: dict[int, Blame] = {}
+
+    def attempt(self, unique_id: str) -> int:
+        """The attempt, from 0, in which dbt skipped the node. Raises: KeyError where no attempt mentions it."""
+        word = self._history.word(unique_id)
+        if word is None:
+            raise KeyError(unique_id)
+        return word.attempt
+
+    def causes(self, unique_id: str) -> frozenset[str]:
+        """The nodes and tests that had failed; none where dbt did not skip it, or it is not known for what."""
+        word = self._history.word(unique_id)
+        if word is None:
+            return frozenset()
+        if word.node.stopped:
+            # dbt cancels queries by itself only to fail fast; otherwise somebody had told it to stop.
+            by_itself = word.state.closed is not None and word.state.closed.ending is Ending.COMPLETED
+            return _failed_first(word.state) if by_itself and not word.state.cancel_requested else frozenset()
+        if word.node.phase is not NodePhase.SKIPPED:
+            return frozenset()
+        if skipped_by_fail_fast(word.node):
+            return _failed_first(word.state)
+        return self._blame(word).causes(unique_id) or self._remembered(word)
+
+    def _blame(self, word: Word) -> Blame:
+        graph = word.state.graph or self._history.graph
+        return self._blames.setdefault(word.attempt, Blame(replace(word.state, graph=graph)))
+
+    def _remembered(self, word: Word) -> frozenset[str]:
+        """What the DbtModel names, or those of its tests that failed, where the failure is another attempt's by now."""
+        culprit, graph = word.node.blocked_by, self._history.graph
+        if not culprit:
+            return frozenset()
+        tests = graph.tests_of(culprit) if graph is not None else ()
+        words = {one: self._history.word(one) for one in (culprit, *(test.unique_id for test in tests))}
+        failed = (
+            one
+            for one, each in words.items()
+            if each is None or each.node.phase is not NodePhase.SUCCEEDED or each.attempt > word.attempt
+        )
+        return frozenset(failed) or frozenset({culprit})
+
+
+def _failed_first(state: AttemptState) -> frozenset[str]:
+    """What failed in the attempt, by itself and not because dbt cancelled its query."""
+    failed = (one for one in state.failures if not one.startswith("operation."))
+    return frozenset(one for one in failed if not state.nodes[one].stopped)

@@ -106,14 +106,14 @@ def _skipped_below(state: AttemptState, found: set[str], changed: list[str]) -> 
     if not changed:
         return set()
     graph = state.graph
-    if graph is None or any(one.startswith("test.") and len(graph.parents(one)) > 1 for one in changed):
+    if graph is None:
         return {unique_id for unique_id, node in state.nodes.items() if node.phase is NodePhase.SKIPPED}
     below: set[str] = set()
     stack = list(found)
     while stack:
-        for child in graph.children(stack.pop()):
-            node = state.nodes.get(child)
-            if child not in below and node is not None and node.phase is NodePhase.SKIPPED:
-                below.add(child)
-                stack.append(child)
+        for other in graph.held_back(stack.pop()):
+            node = state.nodes.get(other)
+            if other not in below and node is not None and node.phase is NodePhase.SKIPPED:
+                below.add(other)
+                stack.append(other)
     return below

@@ -1,6 +1,6 @@
 """The graph of a run: the selected nodes and how they depend on each other, as dbt itself resolved them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -70,28 +70,41 @@ class Graph:
         return cls(nodes=merged)
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
-        """What the node needs: its dependencies in the graph, with an ephemeral model replaced by its own parents."""
+        """What the node is made of, of this run: what is not selected is replaced by its own parents."""
         return self._parents.get(unique_id, ())
 
-    def children(self, unique_id: str) -> tuple[str, ...]:
-        """The nodes that have this one as a parent, tests included."""
-        return self._children.get(unique_id, ())
+    def reads(self, unique_id: str) -> tuple[str, ...]:
+        """What the node depends on, as its SQL says it, of what is listed."""
+        return self._reads.get(unique_id, ())
 
     def ancestors(self, *unique_ids: str) -> frozenset[str]:
         """Everything that one of these nodes depends on, directly or not, without the nodes."""
-        return self._closure(unique_ids, self._parents)
+        return self._closure(unique_ids, self._reads)
 
     def executables(self) -> tuple[str, ...]:
         """The selected nodes that dbt executes, tests included."""
         return self._executables
 
-    def needs(self, unique_id: str) -> tuple[str, ...]:
-        """What `dbt build` waits for before it executes the node, of what it executes itself.
+    def gates(self, unique_id: str) -> tuple[str, ...]:
+        """What has to succeed before `dbt build` executes the node, of what it executes itself.
 
-        These are its parents, its own unit tests, and every test whose nodes it all depends on: a failed test holds
-        back what is built from the tested nodes.
+        These are its parents, its own unit tests, and every test all of whose nodes it depends on: a failed test holds
+        back what is built from the tested nodes. dbt makes these edges of the whole project before it leaves out what
+        is not selected, so they also lead through nodes that are not (`Linker.add_test_edges`, `get_subset_graph`).
         """
-        return self._needs.get(unique_id, ())
+        return self._gates.get(unique_id, ())
+
+    def needs(self, unique_id: str) -> tuple[str, ...]:
+        """The gates of a node; and for a unit test its model, with which alone dbt executes it."""
+        node = self.nodes.get(unique_id)
+        if node is None or node.resource_type != "unit_test":
+            return self.gates(unique_id)
+        model = (one for one in self._unit_tested(node) if one in self._gates)
+        return tuple(dict.fromkeys((*self.gates(unique_id), *model)))
+
+    def held_back(self, unique_id: str) -> tuple[str, ...]:
+        """The nodes that have this one as a gate."""
+        return self._gated.get(unique_id, ())
 
     def needing(self, *unique_ids: str) -> frozenset[str]:
         """What `dbt build` does not execute once one of these nodes has failed: what needs it, directly or not."""
@@ -99,7 +112,7 @@ class Graph:
 
     def descendants(self, *unique_ids: str) -> frozenset[str]:
         """Everything that depends on one of these nodes, directly or not, tests included, without the nodes."""
-        return self._closure(unique_ids, self._children)
+        return self._closure(unique_ids, self._read_by)
 
     def tested_nodes(self, unique_id: str) -> tuple[str, ...]:
         """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads."""
@@ -110,21 +123,22 @@ class Graph:
             return (node.attached_node,)
         if node.resource_type == "unit_test":
             return self._unit_tested(node)
-        return self.parents(unique_id)
+        return self.reads(unique_id)
 
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
         """The selected tests that are listed on the node."""
         return self._tests.get(unique_id, ())
 
     def subjects(self, test: str) -> tuple[str, ...]:
-        """The nodes of which one build is what the test is about: all that it reads. A unit test reads no data."""
-        return self.tested_nodes(test) if test.startswith("unit_test.") else self.parents(test)
+        """The relations of which one build is what the test is about: all that it reads. A unit test reads no data.
 
-    def tests_about(self, unique_id: str) -> Iterator[str]:
-        """The selected tests that are about a build of the node."""
-        for child in self.children(unique_id):
-            if self.nodes[child].test and self.nodes[child].selected and unique_id in self.subjects(child):
-                yield child
+        An ephemeral model is none: what a test of it reads are the relations that the model is made of.
+        """
+        return self.tested_nodes(test) if test.startswith("unit_test.") else self._subjects.get(test, ())
+
+    def tests_about(self, unique_id: str) -> tuple[str, ...]:
+        """The selected tests that are about a build of the node; those of an ephemeral model are about it too."""
+        return self._tests_about.get(unique_id, ())
 
     def model_nodes(self) -> tuple[GraphNode, ...]:
         """The nodes that become objects of their own."""
@@ -137,6 +151,11 @@ class Graph:
         named = [unique_id for unique_id in known if unique_id.split(".")[2:3] == model]
         return tuple((named or known)[:1])
 
+    def has_object(self, unique_id: str) -> bool:
+        """Whether the node becomes an object of its own."""
+        node = self.nodes.get(unique_id)
+        return node is not None and self._is_model_node(node)
+
     @cached_property
     def _model_nodes(self) -> tuple[GraphNode, ...]:
         return tuple(node for node in self.nodes.values() if self._is_model_node(node))
@@ -144,30 +163,55 @@ class Graph:
     def _is_model_node(self, node: GraphNode) -> bool:
         if node.resource_type == "source":
             return node.freshness or bool(self.tests_of(node.unique_id))
-        return node.selected and node.resource_type in MODEL_TYPES and not node.ephemeral
+        return node.selected and node.resource_type in MODEL_TYPES
+
+    @cached_property
+    def _reads(self) -> dict[str, tuple[str, ...]]:
+        return {
+            unique_id: tuple(one for one in dict.fromkeys(node.depends_on) if one in self.nodes and one != unique_id)
+            for unique_id, node in self.nodes.items()
+        }
+
+    @cached_property
+    def _read_by(self) -> dict[str, tuple[str, ...]]:
+        return _inverse(self._reads)
 
     @cached_property
     def _parents(self) -> dict[str, tuple[str, ...]]:
-        return {unique_id: tuple(dict.fromkeys(self._contracted(node))) for unique_id, node in self.nodes.items()}
-
-    def _contracted(self, node: GraphNode) -> Iterator[str]:
-        # A stack instead of recursion: chains of ephemeral models may be long, and a damaged list may hold a circle.
-        stack = list(reversed(node.depends_on))
-        visited = {node.unique_id}
-        while stack:
-            unique_id = stack.pop()
-            parent = self.nodes.get(unique_id)
-            if parent is None or unique_id in visited:
-                continue
-            visited.add(unique_id)
-            if parent.ephemeral:
-                stack.extend(reversed(parent.depends_on))
-            else:
-                yield unique_id
+        return {one: tuple(self._nearest(one, self._reads, self._of_the_run)) for one in self.nodes}
 
     @cached_property
-    def _children(self) -> dict[str, tuple[str, ...]]:
-        return _inverse(self._parents)
+    def _of_the_run(self) -> frozenset[str]:
+        return frozenset(one for one, node in self.nodes.items() if node.selected or node.resource_type == "source")
+
+    @cached_property
+    def _subjects(self) -> dict[str, tuple[str, ...]]:
+        relations = frozenset(one for one, node in self.nodes.items() if not node.ephemeral)
+        tests = (one for one, node in self.nodes.items() if node.test)
+        return {one: tuple(self._nearest(one, self._reads, relations)) for one in tests}
+
+    @cached_property
+    def _tests_about(self) -> dict[str, tuple[str, ...]]:
+        tests = [one for one, node in self.nodes.items() if node.test and node.selected]
+        return _inverse({test: tuple(dict.fromkeys((*self.subjects(test), *self._ephemerals(test)))) for test in tests})
+
+    def _ephemerals(self, test: str) -> Iterator[str]:
+        return (one for one in self.reads(test) if self.nodes[one].ephemeral)
+
+    def _nearest(self, start: str, edges: Mapping[str, tuple[str, ...]], wanted: Container[str]) -> Iterator[str]:
+        """The first wanted nodes that the edges lead to on each way from `start`."""
+        # A stack instead of recursion: chains of such models may be long, and a damaged list may hold a circle.
+        stack = list(reversed(edges.get(start, ())))
+        visited = {start}
+        while stack:
+            one = stack.pop()
+            if one in visited:
+                continue
+            visited.add(one)
+            if one in wanted:
+                yield one
+            else:
+                stack.extend(reversed(edges.get(one, ())))
 
     @cached_property
     def _tests(self) -> dict[str, tuple[GraphNode, ...]]:
@@ -181,37 +225,42 @@ class Graph:
     @cached_property
     def _executables(self) -> tuple[str, ...]:
         return tuple(
-            node.unique_id
-            for node in self.nodes.values()
-            if node.selected and node.resource_type in EXECUTED_TYPES and not node.ephemeral
+            node.unique_id for node in self.nodes.values() if node.selected and node.resource_type in EXECUTED_TYPES
         )
 
     @cached_property
-    def _needs(self) -> dict[str, tuple[str, ...]]:
-        executables = frozenset(self._executables)
-        needs: dict[str, list[str]] = {unique_id: list(self.parents(unique_id)) for unique_id in self._executables}
+    def _gates(self) -> dict[str, tuple[str, ...]]:
+        edges = {one: list(reads) for one, reads in self._reads.items()}
         for test in self._executables:
             for held_back in self._held_back_by(self.nodes[test]):
-                needs.setdefault(held_back, []).append(test)
-        return {
-            unique_id: tuple(dict.fromkeys(one for one in found if one in executables))
-            for unique_id, found in needs.items()
-        }
+                edges[held_back].append(test)
+        for test in self._executables:
+            if self.nodes[test].resource_type == "unit_test":  # executed right before its model, if that is
+                models = [one for one in self._unit_tested(self.nodes[test]) if one in edges]
+                edges[test] = [one for model in models for one in edges[model] if not one.startswith("unit_test.")]
+        ordered = {one: tuple(found) for one, found in edges.items()}
+        executables = frozenset(self._executables)
+        return {one: tuple(self._nearest(one, ordered, executables)) for one in self._executables}
+
+    @cached_property
+    def _gated(self) -> dict[str, tuple[str, ...]]:
+        return _inverse(self._gates)
 
     @cached_property
     def _needed_by(self) -> dict[str, tuple[str, ...]]:
-        return _inverse(self._needs)
+        return _inverse({one: self.needs(one) for one in self._executables})
 
     def _held_back_by(self, test: GraphNode) -> Iterable[str]:
         """The nodes that are not executed before this test has passed; none for a node that is no test."""
         if test.resource_type == "unit_test":
             return self._unit_tested(test)
-        parents = self.parents(test.unique_id) if test.test else ()
-        if not parents:
+        reads = self.reads(test.unique_id) if test.test else ()
+        # What is not listed is above nothing that is: no listed node depends on all that the test depends on.
+        if not reads or len(reads) < len(frozenset(test.depends_on)):
             return ()
-        if len(parents) == 1:  # what is further down is held back by what is directly below
-            return (child for child in self.children(parents[0]) if not self.nodes[child].test)
-        return self._first_below_all(parents)
+        if len(reads) == 1:  # what is further down is held back by what is directly below
+            return (child for child in self._read_by.get(reads[0], ()) if not self.nodes[child].test)
+        return self._first_below_all(reads)
 
     def _first_below_all(self, unique_ids: tuple[str, ...]) -> Iterator[str]:
         """The nodes that depend on all of these and are the first to do so on their way down."""
@@ -219,14 +268,14 @@ class Graph:
         for unique_id in unique_ids:
             wanted |= self._bits[unique_id]
         seen: set[str] = set()
-        stack = list(self.children(unique_ids[0]))
+        stack = list(self._read_by.get(unique_ids[0], ()))
         while stack:
             one = stack.pop()
             if one in seen or self.nodes[one].test:
                 continue
             seen.add(one)
             if wanted & ~self._above[one]:
-                stack.extend(self.children(one))
+                stack.extend(self._read_by.get(one, ()))
             else:
                 yield one
 
@@ -242,7 +291,7 @@ class Graph:
             path = {} if start in above else {start: None}  # a damaged graph may hold a circle: it is not gone round
             while path:
                 one = next(reversed(path))
-                missing = next((p for p in self.parents(one) if p not in above and p not in path), None)
+                missing = next((p for p in self.reads(one) if p not in above and p not in path), None)
                 if missing is not None:
                     path[missing] = None
                 else:
@@ -252,7 +301,7 @@ class Graph:
 
     def _joined(self, unique_id: str, above: Mapping[str, int]) -> int:
         joined = 0
-        for parent in self.parents(unique_id):
+        for parent in self.reads(unique_id):
             joined |= self._bits[parent] | above.get(parent, 0)
         return joined
 

@@ -61,6 +61,22 @@ class History:
             silent = silent or Word(self.attempts[index], node, index)
         return silent
 
+    def inlined(self, unique_id: str) -> bool:
+        """Whether it is an ephemeral model that was good although no attempt says so: dbt's own results never list it.
+
+        dbt executes what contains it only after it.
+        """
+        graph, word = self.graph, self.word(unique_id)
+        if graph is None or word is None or unique_id not in graph.nodes or not graph.nodes[unique_id].ephemeral:
+            return False
+        finished = word.state.finished
+        if finished is not None and finished.success:
+            return True
+        containing = (self.word(one) for one in graph.held_back(unique_id))
+        return any(
+            each is not None and each.node.phase in BEGUN and each.attempt >= word.attempt for each in containing
+        )
+
     def unique_ids(self) -> Iterator[str]:
         """Every node that an attempt has mentioned, once."""
         seen: dict[str, None] = {}

@@ -85,8 +85,6 @@ def ended(node: NodeState, body: NodeEnded, ts: datetime | None) -> NodeState:
     if not node.phase.terminal:
         phase, _ = statuses.verdict(body.status, resource_type=node.resource_type)
         node = replace(node, phase=phase, status=statuses.word(body.status), ended_ts=ts)
-        if phase is NodePhase.SKIPPED:
-            return node
     elif ts is not None and (node.ended_ts is None or ts < node.ended_ts):
         node = replace(node, ended_ts=ts)
     if node.phase is NodePhase.SKIPPED:

@@ -12,10 +12,10 @@ from enum import StrEnum
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
-from dbt_operator.dbt.blame import skipped_by_fail_fast
+from dbt_operator.dbt.blame import Skips
 from dbt_operator.dbt.errors import cause_of
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
-from dbt_operator.dbt.history import BEGUN, History, Word
+from dbt_operator.dbt.history import BEGUN, History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment
 
@@ -52,8 +52,8 @@ class Standing(StrEnum):
     BUSY = "Busy"  # an attempt that lives, or may yet, has it and has not come to its end
     FAILED = "Failed"  # dbt reported that it failed
     OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end, or in which way it failed
-    BLOCKED = "Blocked"  # dbt skipped it because of a failure, or what it tests was built again since it ran
-    UNHEARD = "Unheard"  # dbt came to its own end without executing it: another attempt would do the same
+    BLOCKED = "Blocked"  # dbt skipped it because of failures that are known, or what it tests was built again since
+    UNHEARD = "Unheard"  # dbt skipped it for another reason, or said nothing: another attempt would do the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Ledger:
     graph: Graph
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
+    causes: Mapping[str, frozenset[str]]  # what dbt skipped a node for and has not succeeded in a later attempt
     at_work: frozenset[str]  # those of the BUSY ones that are executed, or will be
     lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
     unsure: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
@@ -97,9 +98,12 @@ class Ledger:
         return frozenset(found)
 
     def satisfied(self, unique_id: str, *, within: Iterable[str] = ()) -> bool:
-        """Whether all that the node needs is done, or among `within`."""
-        needs = self.graph.needs(unique_id)
-        return all(self.standings.get(need) is Standing.DONE or need in within for need in needs)
+        """Whether all that the node needs is done, or among `within`; and so is all that dbt has skipped it for.
+
+        What dbt said goes before what the graph says: it is asked about both.
+        """
+        needs = (need for need in self.graph.needs(unique_id) if self.standings.get(need) is not Standing.DONE)
+        return all(need in within for need in (*needs, *self.causes.get(unique_id, ())))
 
     def build(self, unique_ids: Sequence[str]) -> frozenset[str]:
         """The nodes, their unit tests, and those of their tests that can run after them: what one retry executes.
@@ -125,7 +129,8 @@ class Ledger:
         What an attempt has not come to yet, and will skip when it does, is neither.
         """
         below = (one for one in self.graph.descendants(*unique_ids) if not is_test(one))
-        return any(self.standings.get(one) is Standing.DONE or one in self.at_work for one in below)
+        relations = (one for one in below if not self.graph.nodes[one].ephemeral)
+        return any(self.standings.get(one) is Standing.DONE or one in self.at_work for one in relations)
 
     def around(self, nodes: Collection[str]) -> frozenset[str]:
         """The nodes, all that they read and all that reads them, directly or through what was built from it.
@@ -154,10 +159,11 @@ def ledger_of(
     ahead = none.union(*(nodes for index, nodes in alive.items() if assessments[index].live))
     left = none.union(*(nodes for index, nodes in alive.items() if index in lingering))
     silent = [index for index, each in enumerate(assessments) if _ended_silently(each)]
+    skips = Skips(history)
     standings = {
         one: Standing.BUSY
         if one in ahead or one in left
-        else _standing(one, history=history, assessments=assessments, silent=silent)
+        else _standing(one, history=history, assessments=assessments, silent=silent, skips=skips)
         for one in graph.executables()
     }
     unsure = _built_on_sand(history, graph, standings)
@@ -171,6 +177,7 @@ def ledger_of(
         graph=graph,
         standings=standings,
         failures={one: _failure(one, history=history, episode=episode) for one in failed},
+        causes=_unrepaired(skips, standings=standings, history=history),
         at_work=none.union(*(nodes - _skipped(assessments[index], graph) for index, nodes in alive.items())),
         lingering=not left <= ahead,
         unsure=unsure,
@@ -188,11 +195,12 @@ def _built_on_sand(history: History, graph: Graph, standings: Mapping[str, Stand
 
     It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
     """
-    done = {one for one, standing in standings.items() if standing is Standing.DONE and not is_test(one)}
-    undone = (one for one, standing in standings.items() if standing in _UNDONE and not is_test(one))
+    relations = {one for one in standings if not is_test(one) and not graph.nodes[one].ephemeral}
+    done = {one for one in relations if standings[one] is Standing.DONE}
+    undone = (one for one in relations if standings[one] in _UNDONE)
     found = done & graph.descendants(*undone)
     for index, state in enumerate(history.attempts[1:], start=1):
-        begun = (one for one, node in state.nodes.items() if node.phase in BEGUN and not is_test(one))
+        begun = (one for one, node in state.nodes.items() if node.phase in BEGUN and one in relations)
         below = done & graph.descendants(*begun)
         found.update(one for one in below if (word := history.word(one)) is not None and word.attempt < index)
     return frozenset(found)
@@ -209,7 +217,7 @@ def _ended_silently(assessment: Assessment) -> bool:
 
 
 def _standing(
-    unique_id: str, *, history: History, assessments: Sequence[Assessment], silent: Sequence[int]
+    unique_id: str, *, history: History, assessments: Sequence[Assessment], silent: Sequence[int], skips: Skips
 ) -> Standing:
     word = history.word(unique_id)
     if word is None:
@@ -218,26 +226,39 @@ def _standing(
         case NodePhase.SUCCEEDED:
             later = (assessments[index] for index in silent if index > word.attempt)
             return Standing.OPEN if any(each.attempt.covers(unique_id) for each in later) else Standing.DONE
-        case NodePhase.FAILED:
+        case NodePhase.FAILED if not word.node.stopped:
             # Where the pod was lost before the runner could say what the failure was, the rules for retries have
             # nothing to go by: the node is taken up again like those that were running.
             unclear = word.node.untold and was_lost(assessments[word.attempt])
-            return Standing.OPEN if word.node.stopped or unclear else Standing.FAILED
+            return Standing.OPEN if unclear else Standing.FAILED
+        case NodePhase.FAILED:
+            return Standing.BLOCKED if skips.causes(unique_id) else Standing.OPEN
+        case NodePhase.SKIPPED:
+            return Standing.BLOCKED if skips.causes(unique_id) else Standing.UNHEARD
+        case _ if history.inlined(unique_id):
+            return Standing.DONE
         case NodePhase.RUNNING:
             return Standing.OPEN
-        case NodePhase.SKIPPED:
-            return Standing.BLOCKED if _held_back(word) else Standing.UNHEARD
         case _ if not assessments[word.attempt].attempt.covers(unique_id):
             return Standing.BLOCKED  # a test: that attempt has built what it tests, and was not asked for the test
         case _:
             return Standing.UNHEARD if _completed(word.state) else Standing.OPEN
 
 
-def _held_back(word: Word) -> bool:
-    """Whether dbt skipped it because another node had failed, and not because a hook had, or without a reason."""
-    node = word.node
-    failed = any(not one.startswith("operation.") for one in word.state.failures)
-    return failed or bool(node.blocked_by) or skipped_by_fail_fast(node)
+def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: History) -> Mapping[str, frozenset[str]]:
+    """What dbt skipped nodes for, of what has not been executed again with success by a later attempt."""
+
+    def repaired(cause: str, *, since: int) -> bool:
+        word = history.word(cause)
+        return standings.get(cause) is Standing.DONE and word is not None and word.attempt > since
+
+    found: dict[str, frozenset[str]] = {}
+    for unique_id in (one for one, standing in standings.items() if standing is Standing.BLOCKED):
+        since = skips.attempt(unique_id)
+        left = frozenset(one for one in skips.causes(unique_id) if not repaired(one, since=since))
+        if left:
+            found[unique_id] = left
+    return found
 
 
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
@@ -330,10 +351,16 @@ def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
         return unique_id, ledger.build([unique_id])
     failure = ledger.failures.get(unique_id)
     again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryOn.TESTS_FAILED)
-    tested = [one for one in ledger.graph.tested_nodes(unique_id) if one in ledger.standings] if again else []
+    tested = [one for one in _rebuildable(ledger.graph, unique_id) if one in ledger.standings] if again else []
     if not tested or ledger.built_upon(tested):
         return unique_id, frozenset({unique_id})
     return tested[0], ledger.build(tested) | {unique_id}
+
+
+def _rebuildable(graph: Graph, test: str) -> tuple[str, ...]:
+    """The nodes whose new build may change what the test finds. An ephemeral model is built with what reads it."""
+    tested = graph.tested_nodes(test)
+    return graph.subjects(test) if any(one in graph.nodes and graph.nodes[one].ephemeral for one in tested) else tested
 
 
 def models(unique_ids: Iterable[str]) -> Iterator[str]:

@@ -117,8 +117,7 @@ class _Facts:
             unproven=[
                 view
                 for view in own
-                # An ephemeral model is not executed by itself: whoever uses it tells whether it is good.
-                if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and view.materialized != "ephemeral"
+                if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and not history.inlined(view.unique_id)
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
             views=wording.Views(

@@ -23,6 +23,7 @@ _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
     NodeReason.WARNED: (NodePhase.SUCCEEDED, "success"),
     NodeReason.TESTS_FAILED: (NodePhase.SUCCEEDED, "success"),  # it was built; its tests are restored with it
     NodeReason.NO_OP: (NodePhase.SUCCEEDED, "no-op"),
+    NodeReason.INLINED: (NodePhase.SUCCEEDED, "success"),
     NodeReason.ERROR: (NodePhase.FAILED, "error"),
     NodeReason.PARTIAL_SUCCESS: (NodePhase.FAILED, "partial success"),
     NodeReason.UPSTREAM_FAILED: (NodePhase.SKIPPED, "skipped"),

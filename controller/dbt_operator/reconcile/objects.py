@@ -42,7 +42,7 @@ def model_spec(*, run: RunRef, node: GraphNode, graph: Graph) -> status.DbtModel
             unique_id=test.unique_id,
             name=test.name,
             severity=_severity(test.severity),
-            depends_on=tuple(one for one in graph.subjects(test.unique_id) if one != node.unique_id),
+            depends_on=tuple(one for one in graph.reads(test.unique_id) if one != node.unique_id),
         )
         for test in graph.tests_of(node.unique_id)
     )

@@ -84,20 +84,51 @@ def _word(value: Any) -> str:
 
 
 def graph_nodes(*, known: dict[str, Line], chosen: Iterable[str]) -> list[Line]:
-    """The chosen nodes, and the ephemeral models and sources among their ancestors."""
+    """The chosen nodes, the sources and ephemeral models that they read, and what connects them."""
     listed = {unique_id: known[unique_id] for unique_id in sorted(chosen)}
-    waiting = list(listed)
-    while waiting:
-        for parent in known[waiting.pop()]["depends_on"]:
-            node = known.get(parent)
-            if node is None or parent in listed:
-                continue
-            # dbt builds no ephemeral model: it is part of the text of its children, whose parents are its parents.
-            ephemeral = node["materialized"] == "ephemeral"
-            if ephemeral or node["resource_type"] == "source":
-                listed[parent] = {**node, "selected": False}
-                waiting.append(parent)
+
+    def read_as_it_is(unique_id: str) -> list[str]:
+        # dbt builds no ephemeral model: it is part of the text of its children, whose parents are its parents.
+        return [
+            one
+            for one in known[unique_id]["depends_on"]
+            if one in known and (known[one]["materialized"] == "ephemeral" or known[one]["resource_type"] == "source")
+        ]
+
+    others = _closure(listed, read_as_it_is) | _connecting(known, frozenset(listed))
+    for unique_id in sorted(others - listed.keys()):
+        listed[unique_id] = {**known[unique_id], "selected": False}
     return list(listed.values())
+
+
+def _connecting(known: dict[str, Line], chosen: frozenset[str]) -> frozenset[str]:
+    """What lies between chosen nodes, or between what a chosen test reads and a chosen node, without being chosen.
+
+    Where b reads a by way of such a node, dbt waits for a and for the tests of a before it executes b.
+    """
+
+    def reads(unique_id: str) -> list[str]:
+        return [one for one in known[unique_id]["depends_on"] if one in known]
+
+    tested = {read for one in chosen if known[one]["resource_type"] == "test" for read in reads(one)}
+    above = _closure(chosen, reads)
+    read_by: dict[str, list[str]] = {}
+    for unique_id in above | chosen:
+        for one in reads(unique_id):
+            read_by.setdefault(one, []).append(unique_id)
+    return (_closure(chosen | tested, lambda one: read_by.get(one, [])) & above) | tested
+
+
+def _closure(unique_ids: Iterable[str], edges: Callable[[str], list[str]]) -> frozenset[str]:
+    """All that the edges lead to from these nodes, which are only in it where they lead back to them."""
+    found: set[str] = set()
+    waiting = list(unique_ids)
+    while waiting:
+        for one in edges(waiting.pop()):
+            if one not in found:
+                found.add(one)
+                waiting.append(one)
+    return frozenset(found)
 
 
 def parts(*, items: Iterable[Line], key: str, split: Callable[[Line], Iterator[Line]] | None = None) -> list[Line]:

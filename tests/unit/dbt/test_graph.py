@@ -10,15 +10,12 @@ def _graph(*nodes: dict[str, object]) -> Graph:
     return graph
 
 
-def test_ephemeral_models_are_replaced_by_their_own_parents() -> None:
-    graph = _graph(model("a"), ephemeral("e1", "a"), ephemeral("e2", "e1", "x"), model("b", "e2", "a"))
-    assert graph.parents("model.shop.b") == ("model.shop.a",)
-    assert graph.children("model.shop.a") == ("model.shop.e1", "model.shop.e2", "model.shop.b")
-    assert graph.ancestors("model.shop.b") == {"model.shop.a"}
-
-
-def test_parents_outside_the_selection_are_left_out() -> None:
-    assert _graph(model("b", "not_selected")).parents("model.shop.b") == ()
+def test_what_is_not_selected_is_replaced_by_its_own_parents() -> None:
+    unselected = {**model("x", "a"), "selected": False}
+    graph = _graph(model("a"), ephemeral("e", "a"), unselected, model("b", "e", "x", "elsewhere"))
+    assert graph.parents("model.shop.b") == ("model.shop.e", "model.shop.a")
+    assert graph.reads("model.shop.b") == ("model.shop.e", "model.shop.x")
+    assert graph.ancestors("model.shop.b") == {"model.shop.e", "model.shop.x", "model.shop.a"}
 
 
 def test_a_test_is_listed_on_the_node_it_is_attached_to_else_on_all_it_reads() -> None:
@@ -50,6 +47,7 @@ def test_objects_exist_for_what_is_built_and_for_sources_with_tests_or_freshness
     )
     assert [node.unique_id for node in graph.model_nodes()] == [
         "model.shop.a",
+        "model.shop.e",
         "source.shop.raw.tested",
         "source.shop.raw.fresh",
     ]
@@ -62,8 +60,9 @@ def test_entries_of_one_node_are_merged() -> None:
 
 
 def test_circles_in_a_damaged_graph_end() -> None:
-    graph = _graph(ephemeral("a", "b"), ephemeral("b", "a"), model("c", "a", "c"), model("d", "e"), model("e", "d"))
-    assert graph.parents("model.shop.c") == ()
+    hidden = [{**ephemeral(one, other), "selected": False} for one, other in ("ab", "ba")]
+    graph = _graph(*hidden, model("c", "a", "c"), model("d", "e"), model("e", "d"))
+    assert graph.parents("model.shop.c") == graph.gates("model.shop.c") == ()
     assert graph.ancestors("model.shop.d") == {"model.shop.e"}
 
 
@@ -73,10 +72,16 @@ def test_a_long_chain_is_no_problem() -> None:
         parent = f"model.shop.m{number - 1}"
         kind = "ephemeral" if number < 1999 else "table"
         chain.append(
-            GraphNode(unique_id=f"model.shop.m{number}", resource_type="model", materialized=kind, depends_on=(parent,))
+            GraphNode(
+                unique_id=f"model.shop.m{number}",
+                resource_type="model",
+                materialized=kind,
+                depends_on=(parent,),
+                selected=number == 1999,
+            )
         )
     graph = Graph.of(chain)
-    assert graph.parents("model.shop.m1999") == ("model.shop.m0",)
+    assert graph.parents("model.shop.m1999") == graph.gates("model.shop.m1999") == ("model.shop.m0",)
 
 
 def test_executed_are_the_selected_nodes_that_dbt_has_something_to_do_for() -> None:
@@ -90,7 +95,13 @@ def test_executed_are_the_selected_nodes_that_dbt_has_something_to_do_for() -> N
         {"unique_id": "exposure.shop.dash", "resource_type": "exposure"},
         {"unique_id": "function.shop.f", "resource_type": "function"},
     )
-    assert graph.executables() == ("model.shop.a", "test.shop.t", "unit_test.shop.a.u", "function.shop.f")
+    assert graph.executables() == (
+        "model.shop.a",
+        "model.shop.e",
+        "test.shop.t",
+        "unit_test.shop.a.u",
+        "function.shop.f",
+    )
 
 
 def test_a_node_needs_its_parents_their_tests_and_its_own_unit_tests() -> None:
@@ -121,9 +132,35 @@ def test_a_test_of_several_nodes_holds_back_only_what_depends_on_all_of_them() -
     assert set(graph.needs("test.shop.match")) == {"model.shop.a", "model.shop.b"}
 
 
-def test_through_an_ephemeral_model_a_node_needs_the_tests_of_what_it_really_reads() -> None:
-    graph = _graph(model("a"), ephemeral("e", "a"), model("b", "e"), data_test("t", "a"))
-    assert set(graph.needs("model.shop.b")) == {"model.shop.a", "test.shop.t"}
+def test_an_ephemeral_model_and_its_tests_hold_back_what_is_built_from_it() -> None:
+    graph = _graph(model("a"), ephemeral("e", "a"), model("b", "e"), data_test("t", "a"), data_test("on_e", "e"))
+    assert set(graph.gates("model.shop.e")) == {"model.shop.a", "test.shop.t"}
+    assert set(graph.gates("model.shop.b")) == {"model.shop.e", "test.shop.on_e"}
+    assert graph.subjects("test.shop.on_e") == ("model.shop.a",)
+    assert set(graph.tests_about("model.shop.a")) == {"test.shop.t", "test.shop.on_e"}
+    assert graph.tests_about("model.shop.e") == ("test.shop.on_e",)
+
+
+def test_a_test_of_a_node_that_is_not_selected_holds_back_what_is_built_from_that() -> None:
+    below = {**model("below", "a"), "selected": False}
+    graph = _graph({**model("a"), "selected": False}, below, model("b", "below"), data_test("t", "a"))
+    assert graph.gates("model.shop.b") == ("test.shop.t",)
+
+
+def test_a_node_waits_for_one_that_it_reads_by_way_of_another_that_is_not_selected() -> None:
+    graph = _graph(model("a"), {**model("x", "a"), "selected": False}, model("b", "x"), data_test("t", "a"))
+    assert set(graph.gates("model.shop.b")) == {"model.shop.a", "test.shop.t"}
+
+
+def test_a_test_that_also_reads_what_nothing_else_reads_holds_nothing_back() -> None:
+    graph = _graph(model("a"), model("b", "a"), data_test("t", "a", "elsewhere"))
+    assert graph.gates("model.shop.b") == ("model.shop.a",)
+
+
+def test_a_unit_test_is_held_back_by_what_holds_its_model_back() -> None:
+    graph = _graph(model("a"), model("b", "a"), data_test("t", "a"), unit_test("u", "b"))
+    assert set(graph.gates("unit_test.shop.b.u")) == {"model.shop.a", "test.shop.t"}
+    assert "model.shop.b" in graph.needs("unit_test.shop.b.u")
 
 
 def test_nobody_needs_what_this_run_does_not_execute() -> None:

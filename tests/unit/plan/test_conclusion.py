@@ -8,7 +8,7 @@ import pytest
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryOn
-from tests.unit.dbt.logs import data_test, ephemeral, model
+from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Dbt, Story
 
 
@@ -37,7 +37,7 @@ def test_where_hooks_may_have_been_lost_with_the_pod_the_run_is_not_called_succe
 
 @pytest.mark.parametrize("end_hooks", [0, 1, None])
 def test_where_nothing_is_executed_no_node_stands_for_the_end_of_dbt(end_hooks: int | None) -> None:
-    run = Story(ephemeral("orders"), end_hooks=end_hooks)
+    run = Story({"unique_id": "exposure.shop.board", "name": "board", "resource_type": "exposure"}, end_hooks=end_hooks)
     run["Producer"].starts(loaded=False).is_evicted()
     run.next()
     run["Producer"].starts().is_evicted()

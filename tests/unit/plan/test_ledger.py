@@ -13,7 +13,7 @@ from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Release, Stage, history_of_run
 from dbt_operator.plan.ledger import Ledger, Standing, ledger_of, rebuilt
 from dbt_operator.plan.outcome import Outcome
-from tests.unit.dbt.logs import RunnerLog, data_test, model, unit_test
+from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model, unit_test
 
 A, B, C, TEST = "model.shop.a", "model.shop.b", "model.shop.c", "test.shop.t"
 
@@ -110,9 +110,17 @@ def test_what_fails_after_the_wish_to_stop_is_taken_up_again() -> None:
     assert standings(ended(log, ending=Ending.CANCELLED))["a"] is Standing.OPEN
 
 
-def test_ephemeral_models_and_unselected_nodes_have_no_standing() -> None:
-    log = RunnerLog().select(model("a"), model("e", materialized="ephemeral"), model("u", selected=False))
+def test_unselected_nodes_have_no_standing() -> None:
+    log = RunnerLog().select(model("a"), model("u", selected=False))
     assert standings(live(log)) == {"a": Standing.BUSY}
+
+
+def test_an_ephemeral_model_is_done_where_something_that_contains_it_has_begun() -> None:
+    nodes = (ephemeral("e"), model("a", "e"), model("b"))
+    log = RunnerLog().select(*nodes).end(A, "success").end("model.shop.b", "error", message="boom").finish(1)
+    assert standings(ended(log))["e"] is Standing.DONE
+    lost = RunnerLog().select(*nodes).end("model.shop.b", "success")
+    assert standings(ended(lost, ending=Ending.LOST))["e"] is Standing.OPEN
 
 
 def test_failures_are_counted_within_the_episode() -> None:

@@ -44,7 +44,7 @@ def test_a_model_tells_what_else_its_tests_read() -> None:
     spec = model_spec(run=RUN, node=GRAPH.nodes[ITEMS], graph=GRAPH)
     assert {test.unique_id: test.depends_on for test in spec.tests} == {RELATION: (RAW,), SINGULAR: (ORDERS,)}
     spec = model_spec(run=RUN, node=GRAPH.nodes[ORDERS], graph=GRAPH)
-    assert {test.unique_id: test.depends_on for test in spec.tests} == {OWN: (), SINGULAR: (ITEMS,), UNIT: ()}
+    assert {test.unique_id: test.depends_on for test in spec.tests} == {OWN: (), SINGULAR: (ITEMS,), UNIT: (RAW,)}
 
 
 def test_a_test_that_failed_names_the_job_that_executed_it_last() -> None:

@@ -1,0 +1,1 @@
+select id from {{ ref('stg') }} where false -- {{ ref('mid') }} {{ ref('src_model') }}

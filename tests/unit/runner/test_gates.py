@@ -1,0 +1,92 @@
+"""What a node waits for by our reading of the graph is what it waits for in dbt's own graph, whatever is selected."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dbt_operator.dbt.graph import Graph, GraphNode
+from tests.unit.runner.conftest import PROJECTS
+
+CONTROLLER = Path(__file__).resolve().parents[3] / "controller"
+SELECTIONS = {
+    "all": [],
+    "the ends": ["raw", "leaf", "last"],
+    "tests of what is not selected": ["resource_type:test", "leaf", "joined"],
+    "a test alone, and what is below": ["not_null_eph_id", "unique_stg_id", "wide", "last"],
+    "tests of several nodes": ["agree", "test_name:relationships", "joined", "last"],
+    "below a source": ["source:ext.events+"],
+    "no ephemeral models": ["mid", "wide", "on_lonely", "last", "unique_lonely_eph_id", "not_null_eph_of_two_id"],
+    "a model with its unit test": ["wide", "stg"],
+}
+# Runs with the Python that has dbt: what the runner prints of each selection, and the edges of dbt's own graph.
+PROGRAM = """
+import json, sys
+from dbt.cli.main import dbtRunner
+from dbt.compilation import Linker
+from dbt.graph import Graph
+from dbt_operator.runner import graph
+
+manifest = dbtRunner().invoke(["parse", "--quiet", "--no-write-json"]).result
+linker = Linker()
+linker.link_graph(manifest)
+linker.add_test_edges(manifest)
+whole = Graph(linker.graph)
+known = graph.known_nodes(manifest=manifest)
+found = {}
+for name, select in json.loads(sys.argv[1]).items():
+    line = ["ls", "--quiet", "--output", "json", "--output-keys", "unique_id", "--no-write-json"]
+    line += ["--select", *select] if select else []
+    chosen = set(graph.selected_ids(listed=dbtRunner(manifest=manifest).invoke(line).result))
+    executed = {one for one in chosen if one.split(".")[0] in ("model", "seed", "test", "unit_test")}
+    edges = [edge for edge in whole.get_subset_graph(executed).graph.edges()]
+    found[name] = {"nodes": graph.graph_nodes(known=known, chosen=executed), "edges": edges}
+print("FOUND " + json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    done = subprocess.run(
+        [dbt_python, "-c", PROGRAM, json.dumps(SELECTIONS)],
+        cwd=PROJECTS / "gates",
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(CONTROLLER),
+            "DBT_TARGET_PATH": str(tmp_path_factory.mktemp("target")),
+            "DBT_LOG_PATH": str(tmp_path_factory.mktemp("logs")),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("FOUND "))
+    answer: Mapping[str, Any] = json.loads(line.removeprefix("FOUND "))
+    return answer
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_what_is_ahead_of_each_node_is_what_dbt_executes_before_it(found: Mapping[str, Any], name: str) -> None:
+    graph = Graph.of(msgspec.convert(found[name]["nodes"], list[GraphNode]))
+    edges: dict[str, set[str]] = {one: set() for one in graph.executables()}
+    for ahead, one in found[name]["edges"]:
+        edges[one].add(ahead)
+    # dbt's graph knows nothing of when it executes unit tests: right before their model.
+    ours = {one: set(graph.gates(one)) for one in graph.executables() if not one.startswith("unit_test.")}
+    plain = {one: {each for each in gates if not each.startswith("unit_test.")} for one, gates in ours.items()}
+    assert {one: _above(one, plain) for one in plain} == {one: _above(one, edges) for one in plain}
+
+
+def _above(unique_id: str, edges: Mapping[str, set[str]]) -> set[str]:
+    above: set[str] = set()
+    waiting = [unique_id]
+    while waiting:
+        new = edges[waiting.pop()] - above
+        above |= new
+        waiting += new
+    return above
