@@ -39,7 +39,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
             "retry": {
                 "limit": 3,
                 # A kubelet that restarts takes its pods for not ready at first: nothing reaches the warehouse then.
-                "on": ["Error", "TestsFailed", "ConnectionFailed"],
+                "reasons": ["Error", "TestsFailed", "ConnectionFailed"],
                 "backoff": {"duration": "1s", "factor": 1, "max": "2s"},
             },
             "producer": {"maxRestarts": 50},

@@ -56,7 +56,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
         None,
     ),
     "producer": ({"startDeadlineSeconds": 61}, {"maxRestarts": 4}, None),
-    "retry": ({"limit": 3}, {"backoff": {"duration": "11s"}}, {"on": ["Error", "TestsFailed"]}, None),
+    "retry": ({"limit": 3}, {"backoff": {"duration": "11s"}}, {"reasons": ["Error", "TestsFailed"]}, None),
     "activeDeadlineSeconds": (61, None),
 }
 LATE: dict[str, tuple[Any, ...]] = {"image": ("registry/dbt:2",), "imagePullPolicy": ("Never", None)}

@@ -68,9 +68,17 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {"threads": 1, "failFast": True, "fullRefresh": True, "command": "build"},
         {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
         {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
-        {"retry": {"limit": 0, "on": [], "parallelism": 1, "together": 1, "backoff": {"factor": 1, "duration": "0s"}}},
+        {
+            "retry": {
+                "limit": 0,
+                "reasons": [],
+                "parallelism": 1,
+                "together": 1,
+                "backoff": {"factor": 1, "duration": "0s"},
+            }
+        },
         {"retry": {"limit": 20, "parallelism": 20, "together": 1000, "backoff": {"factor": 10, "max": "24h"}}},
-        {"retry": {"on": ["Error", "TestsFailed", "CompileError", "PartialSuccess", "ConnectionFailed"]}},
+        {"retry": {"reasons": ["Error", "TestsFailed", "CompileError", "PartialSuccess", "ConnectionFailed"]}},
         {"retry": {"backoff": {"duration": "1h30m5s", "factor": 1.5, "max": "86400s"}}},
         {"retry": {"downstream": "PerNode", "concurrencyPolicy": "Forbid"}},
         {"retry": {"downstream": "Together", "concurrencyPolicy": "Allow"}},
@@ -113,10 +121,10 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"retry": {"limit": -1}}, "spec.retry.limit: .* greater than or equal to 0"),
         ({"retry": {"limit": 21}}, "spec.retry.limit: .* less than or equal to 20"),
         (
-            {"retry": {"on": ["Skipped"]}},
-            'spec.retry.on\\[0\\]: Unsupported value: "Skipped": supported values: "Error"',
+            {"retry": {"reasons": ["Skipped"]}},
+            'spec.retry.reasons\\[0\\]: Unsupported value: "Skipped": supported values: "Error"',
         ),
-        ({"retry": {"on": ["Error", "Error"]}}, "spec.retry.on\\[1\\]: Duplicate value"),
+        ({"retry": {"reasons": ["Error", "Error"]}}, "spec.retry.reasons\\[1\\]: Duplicate value"),
         ({"retry": {"parallelism": 0}}, "spec.retry.parallelism: .* greater than or equal to 1"),
         ({"retry": {"parallelism": 21}}, "spec.retry.parallelism: .* less than or equal to 20"),
         ({"retry": {"together": 0}}, "spec.retry.together: .* greater than or equal to 1"),
@@ -146,7 +154,7 @@ def test_what_is_required_of_a_run_is_named(runs: Kind, missing: str) -> None:
 
 RETRY_DEFAULTS: dict[str, Any] = {
     "limit": 1,
-    "on": ["Error"],
+    "reasons": ["Error"],
     "backoff": {"duration": "10s", "factor": 2, "max": "5m"},
     "downstream": "Together",
     "parallelism": 5,
@@ -161,7 +169,7 @@ RETRY_DEFAULTS: dict[str, Any] = {
         ({}, {"retry": RETRY_DEFAULTS, "producer": {"maxRestarts": 3}, "suspend": False}),
         ({"retry": {}, "producer": {}}, {"retry": RETRY_DEFAULTS, "producer": {"maxRestarts": 3}}),
         ({"retry": {"limit": 0}}, {"retry": RETRY_DEFAULTS | {"limit": 0}}),
-        ({"retry": {"on": []}}, {"retry": RETRY_DEFAULTS | {"on": []}}),
+        ({"retry": {"reasons": []}}, {"retry": RETRY_DEFAULTS | {"reasons": []}}),
         (
             {"retry": {"backoff": {"max": "1h"}}},
             {"retry": RETRY_DEFAULTS | {"backoff": {"duration": "10s", "factor": 2, "max": "1h"}}},

@@ -172,7 +172,7 @@ def test_a_killed_producer_leaves_no_green_node_that_was_not_executed(cluster: C
 
 
 def test_a_warehouse_that_goes_away_in_the_middle(cluster: Cluster, postgres: Postgres) -> None:
-    retry = {"limit": 20, "on": ["Error", "ConnectionFailed"], "backoff": {"duration": "5s", "factor": 1}}
+    retry = {"limit": 20, "reasons": ["Error", "ConnectionFailed"], "backoff": {"duration": "5s", "factor": 1}}
     cluster.create_run(**chaos(settings={"sleep_ms": 300}, retry=retry))
     cluster.until("a third of the nodes", lambda: _succeeded(cluster) >= CHAOS_NODES // 3)
     postgres.interrupt()

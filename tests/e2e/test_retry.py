@@ -71,7 +71,7 @@ class TestRetries:
             "tested",
             *("layer1_05", "layer1_13", "layer2_04", "layer2_10"),
             settings={"null_times": {"layer1_13": 1}},
-            retry={**QUICK, "on": ["TestsFailed"], "downstream": "PerNode"},
+            retry={**QUICK, "reasons": ["TestsFailed"], "downstream": "PerNode"},
             profile={"secretRef": {"name": TOLD}},
         )
         status = runs.end("tested")
@@ -127,7 +127,7 @@ class TestRetries:
     def test_nor_has_that_to_wait_until_dbt_has_skipped_what_is_below(self, runs: Runs) -> None:
         with runs.postgres.locked("seed_1"):  # which keeps layer1_14 at work, for which layer2_13 waits as well
             nodes = ("layer1_01", "layer1_14", "layer2_13")
-            retry = {**QUICK, "on": ["TestsFailed"]}
+            retry = {**QUICK, "reasons": ["TestsFailed"]}
             runs.start("waiting", *nodes, settings={"null_times": {"layer1_01": 1}}, retry=retry)
             runs.cluster.until("it is built again", lambda: runs.postgres.tries()["layer1_01"] == 2)
             assert runs.phases("waiting")["layer1_14"] == "Running"

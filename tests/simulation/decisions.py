@@ -120,7 +120,7 @@ class DecisionChecks:
             failed = self._failed(one, failed_in)
             if not count or failed is None:
                 continue
-            if count > rules.limit or KINDS[failed.word] not in rules.on:
+            if count > rules.limit or KINDS[failed.word] not in rules.reasons:
                 excuses.append(f"{one} failed {count} times, {failed.word} at last")
                 continue
             earliest = self._world.moment(failed.ended or 0) + rules.wait(count)

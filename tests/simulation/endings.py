@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.run import Plan
 from tests.simulation.objects import Status
@@ -116,7 +116,7 @@ class EndingChecks:
         """Whether the rules allow another attempt to reach the warehouse."""
         rules, recent = self._scenario.retry, self._oracle.recent
         failures = sum(told.sealed.outcome.reason is RunReason.CONNECTION_FAILED for told in recent)
-        return RetryOn.CONNECTION_FAILED in rules.on and failures <= rules.limit
+        return RetryReason.CONNECTION_FAILED in rules.reasons and failures <= rules.limit
 
     def _may_have_end_hooks(self) -> bool:
         """Whether the project has them, or the word of how many there are was lost with a log and an operator."""
@@ -142,7 +142,7 @@ class EndingChecks:
             if any(words[need] not in GOOD for need in self._project.needs[one]):
                 continue
             count = self._oracle.failures(one)
-            if word in BAD and KINDS[word] in rules.on and count <= rules.limit:
+            if word in BAD and KINDS[word] in rules.reasons and count <= rules.limit:
                 broken("retried as often as allowed", f"{one} failed {count} times ({word}), and the run is over")
             others = [told for told in recent if told.sealed.outcome.reason is not RunReason.CONNECTION_FAILED]
             in_vain = others if self._reachable() and count <= rules.limit else recent

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Decision, Sealed
 from dbt_operator.plan.run import Plan
 from tests.simulation.cluster import Cluster
@@ -26,11 +26,11 @@ LOST = frozenset(
 )
 STOPPED = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED, RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED})
 KINDS = {
-    "fail": RetryOn.TESTS_FAILED,
-    "compile": RetryOn.COMPILE_ERROR,
-    "partial": RetryOn.PARTIAL_SUCCESS,
-    "error": RetryOn.ERROR,
-    "lost": RetryOn.ERROR,
+    "fail": RetryReason.TESTS_FAILED,
+    "compile": RetryReason.COMPILE_ERROR,
+    "partial": RetryReason.PARTIAL_SUCCESS,
+    "error": RetryReason.ERROR,
+    "lost": RetryReason.ERROR,
 }
 _WORDS = {
     NodePhase.SUCCEEDED: "success",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 
-from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.api.spec import ConcurrencyPolicy, RetryReason
 from dbt_operator.plan.repair import RetryRules
 from tests.simulation.mix import DRAWN, Mix
 from tests.simulation.project import Project, draw_project
@@ -79,10 +79,10 @@ def draw_scenario(world: World) -> Scenario:
 
 
 def _draw_rules(chance: Random, mix: Mix, project: Project, grace_ms: int) -> RetryRules:
-    on = frozenset(one for one in RetryOn if chance.random() < mix.retried)
+    reasons = frozenset(one for one in RetryReason if chance.random() < mix.retried)
     return RetryRules(
         limit=chance.choice(mix.limits),
-        on=on,
+        reasons=reasons,
         first_wait=timedelta(seconds=chance.choice(mix.first_waits)),
         factor=chance.choice((1.0, 2.0, 10.0)),
         longest_wait=timedelta(seconds=chance.choice((0, 10, 60))),

@@ -90,7 +90,7 @@ class Story:
         say(f"  {project.adapter}, {project.threads} threads, fail-fast {project.fail_fast}, fatal {project.fatal!r}")
         say(f"  hooks: start {project.start_hook}, {project.end_hooks} at the end {project.end_hook}")
         rules = {one.name: getattr(scenario.retry, one.name) for one in fields(scenario.retry)}
-        say(f"  {rules | {'on': sorted(scenario.retry.on)}}")
+        say(f"  {rules | {'reasons': sorted(scenario.retry.reasons)}}")
         say(f"  deadlines: start {scenario.start_deadline}, active {scenario.active_deadline}; ttl {scenario.ttl}")
         say(f"  calm at {scenario.calm}, warehouse down {scenario.down}, wishes {scenario.wishes}")
 

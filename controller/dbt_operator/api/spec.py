@@ -87,7 +87,7 @@ class Producer(_Model):
     max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
 
 
-class RetryOn(StrEnum):
+class RetryReason(StrEnum):
     """A way to fail that is answered with a retry."""
 
     ERROR = "Error"
@@ -144,8 +144,8 @@ class Retry(_Model):
     """What is done about nodes that fail."""
 
     limit: Annotated[int, Field(ge=0, le=20)] = 1
-    on: Annotated[tuple[Annotated[RetryOn, Field(strict=False)], ...], Field(strict=False, max_length=5)] = (
-        RetryOn.ERROR,
+    reasons: Annotated[tuple[Annotated[RetryReason, Field(strict=False)], ...], Field(strict=False, max_length=5)] = (
+        RetryReason.ERROR,
     )
     backoff: Backoff = Backoff()
     downstream: Annotated[Downstream, Field(strict=False)] = Downstream.TOGETHER

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.blame import Skips
 from dbt_operator.dbt.errors import cause_of
 from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
@@ -60,7 +60,7 @@ class Standing(StrEnum):
 class Failure:
     """A node that failed: in which way, how often in this episode, and when it last did."""
 
-    kind: RetryOn
+    kind: RetryReason
     count: int
     at: datetime | None
     cause: str  # that other nodes may have failed for as well; "" where nothing tells
@@ -305,15 +305,15 @@ def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment])
     )
 
 
-def failure_kind(node: NodeState) -> RetryOn:
-    """In which way a node failed, in the words of `spec.retry.on`."""
+def failure_kind(node: NodeState) -> RetryReason:
+    """In which way a node failed, in the words of `spec.retry.reasons`."""
     if node.resource_type in TEST_TYPES and node.status == "fail":
-        return RetryOn.TESTS_FAILED
+        return RetryReason.TESTS_FAILED
     if node.status == "partial success":
-        return RetryOn.PARTIAL_SUCCESS
+        return RetryReason.PARTIAL_SUCCESS
     if node.message.lstrip().startswith("Compilation Error"):
-        return RetryOn.COMPILE_ERROR
-    return RetryOn.ERROR
+        return RetryReason.COMPILE_ERROR
+    return RetryReason.ERROR
 
 
 def _in_vain(episode: Sequence[Assessment], *, unique_ids: Sequence[str]) -> tuple[frozenset[str], Mapping[str, int]]:
@@ -350,7 +350,7 @@ def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
     if not node.test:
         return unique_id, ledger.build([unique_id])
     failure = ledger.failures.get(unique_id)
-    again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryOn.TESTS_FAILED)
+    again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryReason.TESTS_FAILED)
     tested = [one for one in _rebuildable(ledger.graph, unique_id) if one in ledger.standings] if again else []
     if not tested or ledger.built_upon(tested):
         return unique_id, frozenset({unique_id})

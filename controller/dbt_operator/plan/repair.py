@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from dbt_operator.api import names
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.ledger import LOST, RESTING, Failure, Ledger, Standing, rebuilt
 from dbt_operator.plan.situation import RetryRules, Situation, after
@@ -86,7 +86,7 @@ def _again_from_the_start(situation: Situation) -> Next:
     number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
     if last is not None and outcome is not None and outcome.reason is RunReason.CONNECTION_FAILED:
         count = sum(e.outcome is not None and e.outcome.reason is outcome.reason for e in situation.recent)
-        allowed = RetryOn.CONNECTION_FAILED in situation.rules.on and count <= situation.rules.limit
+        allowed = RetryReason.CONNECTION_FAILED in situation.rules.reasons and count <= situation.rules.limit
         due = after(last.ended_at, situation.rules.wait(count), now=situation.now)
     else:
         allowed = outcome is None or outcome.reason in LOST | RESTING
@@ -138,7 +138,7 @@ def _may_be_retried(situation: Situation, unique_id: str, failure: Failure) -> b
     episode = situation.episode
     if failure.count == 0:  # it failed before a person asked for a retry
         return episode.roots is None or any(_stands_for(situation, unique_id, root) for root in episode.roots)
-    return failure.kind in situation.rules.on and failure.count <= situation.rules.limit
+    return failure.kind in situation.rules.reasons and failure.count <= situation.rules.limit
 
 
 def _stands_for(situation: Situation, unique_id: str, root: str) -> bool:
@@ -208,7 +208,7 @@ def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
         return False
     unreached = ledger.unreached.get(unique_id, 0)
     rules = situation.rules
-    return unreached == 0 or (RetryOn.CONNECTION_FAILED in rules.on and unreached <= rules.limit)
+    return unreached == 0 or (RetryReason.CONNECTION_FAILED in rules.reasons and unreached <= rules.limit)
 
 
 def _free(nodes: frozenset[str], ledger: Ledger, taken: frozenset[str]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.api.spec import ConcurrencyPolicy, RetryReason
 from dbt_operator.dbt.history import History
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import Ledger, was_lost
@@ -22,7 +22,7 @@ class RetryRules:
     """`spec.retry` and what else decides about another attempt."""
 
     limit: int = 1
-    on: frozenset[RetryOn] = frozenset({RetryOn.ERROR})
+    reasons: frozenset[RetryReason] = frozenset({RetryReason.ERROR})
     first_wait: timedelta = timedelta(seconds=10)
     factor: float = 2.0
     longest_wait: timedelta = timedelta(minutes=5)

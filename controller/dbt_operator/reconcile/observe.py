@@ -65,7 +65,7 @@ def _retry_rules(spec: DbtRunSpec) -> RetryRules:
     retry = spec.retry
     return RetryRules(
         limit=retry.limit,
-        on=frozenset(retry.on),
+        reasons=frozenset(retry.reasons),
         first_wait=retry.backoff.duration,
         factor=retry.backoff.factor,
         longest_wait=retry.backoff.max,

@@ -244,14 +244,14 @@ def defaulted(schema: Shape, value: Any) -> Any:
         {},
         {"retry": {}},
         {"retry": {"limit": 0, "backoff": {"max": "1h30m"}}},
-        {"retry": {"backoff": {}, "on": []}},
+        {"retry": {"backoff": {}, "reasons": []}},
         {"producer": {"startDeadlineSeconds": 5}},
     ],
 )
 def test_a_spec_means_the_same_with_the_defaults_of_the_crd_and_without(given: Shape) -> None:
     required = {"project": {"image": {"path": "/dbt"}}, "profile": {"secretRef": {"name": "dwh"}}, "image": "dbt:1"}
     filled = defaulted(crd_schema("dbtruns", "spec"), required | given)
-    assert filled["retry"].keys() > {"limit", "on", "backoff"}
+    assert filled["retry"].keys() > {"limit", "reasons", "backoff"}
     assert parse_run_spec(filled) == parse_run_spec(required | given)
 
 

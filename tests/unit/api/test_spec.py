@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_operator.api.spec import ConcurrencyPolicy, Downstream, InvalidSpec, RetryOn, parse_run_spec
+from dbt_operator.api.spec import ConcurrencyPolicy, Downstream, InvalidSpec, RetryReason, parse_run_spec
 
 SMALLEST: dict[str, Any] = {"project": {"image": {"path": "/dbt"}}, "profile": {"inProject": True}, "image": "dbt:1"}
 
@@ -43,9 +43,9 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"pause": True}, "spec.pause is not a field that this version of the operator knows."),
         ({"retry": {"limit": 21}}, "spec.retry.limit is wrong: input should be less than or equal to 20, not 21."),
         (
-            {"retry": {"on": ["Error", "Skipped"]}},
-            "spec.retry.on[1] is wrong: input should be 'Error', 'TestsFailed', 'CompileError', 'PartialSuccess' or "
-            "'ConnectionFailed', not 'Skipped'.",
+            {"retry": {"reasons": ["Error", "Skipped"]}},
+            "spec.retry.reasons[1] is wrong: input should be 'Error', 'TestsFailed', 'CompileError', 'PartialSuccess' "
+            "or 'ConnectionFailed', not 'Skipped'.",
         ),
         (
             {"retry": {"backoff": {"duration": "soon"}}},
@@ -66,7 +66,7 @@ def test_the_retries_of_a_spec_that_does_not_speak_of_them() -> None:
     spec = parse_run_spec(SMALLEST)
     assert (spec.suspend, spec.producer.max_restarts) == (False, 3)
     retry = spec.retry
-    assert (retry.limit, retry.on, retry.downstream) == (1, (RetryOn.ERROR,), Downstream.TOGETHER)
+    assert (retry.limit, retry.reasons, retry.downstream) == (1, (RetryReason.ERROR,), Downstream.TOGETHER)
     assert (retry.parallelism, retry.together, retry.concurrency_policy) == (5, 20, ConcurrencyPolicy.AUTO)
     backoff = retry.backoff
     assert (backoff.duration, backoff.factor, backoff.max) == (timedelta(seconds=10), 2, timedelta(minutes=5))

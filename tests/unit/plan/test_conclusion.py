@@ -7,7 +7,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Dbt, Story
 
@@ -177,7 +177,7 @@ def test_a_warehouse_that_was_reached_after_all_is_not_what_the_run_failed_for()
     run = Story(
         model("orders"),
         model("other"),
-        on=frozenset({RetryOn.CONNECTION_FAILED, RetryOn.ERROR}),
+        reasons=frozenset({RetryReason.CONNECTION_FAILED, RetryReason.ERROR}),
         limit=1,
         max_restarts=5,
     )
@@ -194,7 +194,9 @@ def test_a_warehouse_that_was_reached_after_all_is_not_what_the_run_failed_for()
 
 
 def test_nor_where_the_attempt_that_reached_it_was_lost() -> None:
-    run = Story(model("orders"), model("list", "orders"), model("z"), on=frozenset({RetryOn.CONNECTION_FAILED}))
+    run = Story(
+        model("orders"), model("list", "orders"), model("z"), reasons=frozenset({RetryReason.CONNECTION_FAILED})
+    )
     run["Producer"].starts().gives_up("connection", "Connection refused")
     assert run.later(seconds=10) == ["Resume orders list z"]
     run["Resume orders list z"].starts().reports(orders="error: boom", list="skipped", z="running").is_evicted()

@@ -7,7 +7,7 @@ from msgspec.structs import replace as replace_node
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Release, Stage, history_of_run
@@ -134,14 +134,14 @@ def test_failures_are_counted_within_the_episode() -> None:
 def test_the_kind_of_a_failure_is_that_of_the_last_word() -> None:
     nodes = (model("a"), data_test("t", "a"))
     kinds = {
-        "error": ("error", "Database Error", RetryOn.ERROR),
-        "compile": ("error", "Compilation Error in model a", RetryOn.COMPILE_ERROR),
-        "partial": ("partial success", "", RetryOn.PARTIAL_SUCCESS),
+        "error": ("error", "Database Error", RetryReason.ERROR),
+        "compile": ("error", "Compilation Error in model a", RetryReason.COMPILE_ERROR),
+        "partial": ("partial success", "", RetryReason.PARTIAL_SUCCESS),
     }
     for status, message, kind in kinds.values():
         log = RunnerLog().select(*nodes).end(A, status, message=message).finish(1)
         assert ledger(ended(log)).failures[A].kind is kind
-    for status, kind in (("fail", RetryOn.TESTS_FAILED), ("error", RetryOn.ERROR)):
+    for status, kind in (("fail", RetryReason.TESTS_FAILED), ("error", RetryReason.ERROR)):
         log = RunnerLog().select(*nodes).end(A).end(TEST, status, message="Got 3 results").finish(1)
         assert ledger(ended(log)).failures[TEST].kind is kind
 

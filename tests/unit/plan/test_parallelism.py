@@ -3,7 +3,7 @@
 import pytest
 
 from dbt_operator.api.phases import RunPhase
-from dbt_operator.api.spec import ConcurrencyPolicy, RetryOn
+from dbt_operator.api.spec import ConcurrencyPolicy, RetryReason
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Story
 
@@ -143,7 +143,7 @@ def test_retries_that_would_execute_the_same_test_come_one_after_the_other() -> 
 
 def test_a_test_is_not_run_while_a_node_that_it_reads_is_built_again() -> None:
     nodes = [model("a"), model("b"), data_test("own", "b"), data_test("match", "a", "b")]
-    run = Story(*nodes, on=frozenset(RetryOn))
+    run = Story(*nodes, reasons=frozenset(RetryReason))
     run["Producer"].builds(a="error: deadlock", own="fail: Got 1 result", match="skipped")
     first = run.later(seconds=10)
     assert len(first) == 1, "one retry builds b, the other one would run the test that reads it"
@@ -159,6 +159,6 @@ def test_a_test_is_not_run_while_a_node_that_it_reads_is_built_again() -> None:
 @pytest.mark.parametrize("report", ["running", "success"])
 def test_a_good_node_is_not_built_again_under_a_node_that_was_or_is_being_built_from_it(report: str) -> None:
     nodes = [model("a"), model("b"), data_test("match", "a", "b"), model("report", "a")]
-    run = Story(*nodes, on=frozenset(RetryOn))
+    run = Story(*nodes, reasons=frozenset(RetryReason))
     run["Producer"].starts().reports(a="success", b="success", match="fail: Got 1 result", report=report)
     assert run.later(seconds=10) == ["Retry match"]

@@ -6,7 +6,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Request
 from dbt_operator.plan.run import plan_run
 from tests.unit.dbt.logs import data_test, model
@@ -389,5 +389,5 @@ def test_a_second_node_that_is_asked_for_gets_what_it_had_blocked_as_well() -> N
 def test_every_kind_of_failure_may_be_asked_for() -> None:
     for message in ("Compilation Error in model orders", "deadlock", "Connection refused"):
         run = ended(model("orders"), results={"orders": f"error: {message}"})
-        assert RetryOn.COMPILE_ERROR not in run.rules.retry.on
+        assert RetryReason.COMPILE_ERROR not in run.rules.retry.reasons
         assert run.ask("now", "orders") == ["Retry orders"]

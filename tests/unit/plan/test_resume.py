@@ -6,7 +6,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.run import plan_run
 from tests.unit.dbt.logs import data_test, ephemeral, model, seed
 from tests.unit.plan.given import settled
@@ -249,14 +249,14 @@ def test_a_job_that_somebody_deleted_may_have_had_a_pod_that_nobody_saw() -> Non
 
 @pytest.mark.parametrize("kind", ["usage", "selector", "profile", "project", "parse", "dependencies"])
 def test_what_another_attempt_cannot_change_is_not_tried_again(kind: str) -> None:
-    run = Story(model("orders"), on=frozenset(RetryOn), limit=5)
+    run = Story(model("orders"), reasons=frozenset(RetryReason), limit=5)
     run["Producer"].starts(loaded=False).gives_up(kind, "no")
     assert run.later(seconds=600) == []
     assert run.phase() is RunPhase.FAILED
 
 
 def test_a_warehouse_that_cannot_be_reached_is_tried_again_where_that_is_asked_for() -> None:
-    run = Story(model("orders"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=2)
+    run = Story(model("orders"), reasons=frozenset({RetryReason.CONNECTION_FAILED}), limit=2)
     run["Producer"].starts(loaded=False).gives_up("connection", "Connection refused")
     assert run.later(seconds=9) == []
     assert run.later(seconds=1) == ["Producer"]
@@ -277,7 +277,7 @@ def test_by_default_a_warehouse_that_cannot_be_reached_fails_the_run() -> None:
 
 
 def test_a_warehouse_that_is_gone_once_the_project_is_loaded_is_tried_again_for_all_nodes() -> None:
-    run = Story(model("orders"), model("report", "orders"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=1)
+    run = Story(model("orders"), model("report", "orders"), reasons=frozenset({RetryReason.CONNECTION_FAILED}), limit=1)
     run["Producer"].starts().gives_up("connection", "Connection refused")
     assert run.later(seconds=9) == []
     assert run.later(seconds=1) == ["Resume orders report"]
@@ -290,7 +290,7 @@ def test_a_warehouse_that_is_gone_once_the_project_is_loaded_is_tried_again_for_
 def test_a_pod_that_is_lost_after_the_warehouse_could_not_be_reached_is_followed_by_another_one(
     *, loaded: bool
 ) -> None:
-    run = Story(model("orders"), model("other"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=1)
+    run = Story(model("orders"), model("other"), reasons=frozenset({RetryReason.CONNECTION_FAILED}), limit=1)
     run["Producer"].starts(loaded=loaded).gives_up("connection", "Connection refused")
     again = "Resume orders other" if loaded else "Producer"
     assert run.later(seconds=10) == [again]
@@ -301,7 +301,7 @@ def test_a_pod_that_is_lost_after_the_warehouse_could_not_be_reached_is_followed
 
 
 def test_the_pause_grows_with_each_time_that_the_warehouse_could_not_be_reached() -> None:
-    run = Story(model("orders"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=2)
+    run = Story(model("orders"), reasons=frozenset({RetryReason.CONNECTION_FAILED}), limit=2)
     run["Producer"].starts().gives_up("connection", "Connection refused")
     assert run.later(seconds=10) == ["Resume orders"]
     run["Resume orders"].starts().gives_up("connection", "Connection refused")

@@ -7,7 +7,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Story
 
@@ -79,7 +79,7 @@ def test_a_node_is_retried_as_often_as_the_limit_says_and_no_more(limit: int) ->
 
 
 def test_attempts_that_came_to_nothing_before_the_node_failed_were_no_retries_of_it() -> None:
-    run = Story(model("orders"), on=frozenset({RetryOn.ERROR, RetryOn.CONNECTION_FAILED}), limit=1)
+    run = Story(model("orders"), reasons=frozenset({RetryReason.ERROR, RetryReason.CONNECTION_FAILED}), limit=1)
     run["Producer"].starts().gives_up("connection", "Connection refused")
     assert run.later(seconds=10) == ["Resume orders"]
     run["Resume orders"].builds(orders="error: deadlock")
@@ -101,16 +101,16 @@ def test_each_retry_has_a_job_of_its_own() -> None:
 
 
 FAILURES = {
-    RetryOn.ERROR: "error: Database Error in model orders",
-    RetryOn.COMPILE_ERROR: "error: Compilation Error in model orders",
-    RetryOn.PARTIAL_SUCCESS: "partial success: PARTIAL SUCCESS (1/2)",
+    RetryReason.ERROR: "error: Database Error in model orders",
+    RetryReason.COMPILE_ERROR: "error: Compilation Error in model orders",
+    RetryReason.PARTIAL_SUCCESS: "partial success: PARTIAL SUCCESS (1/2)",
 }
 
 
 @pytest.mark.parametrize("asked", FAILURES)
 @pytest.mark.parametrize("happened", FAILURES)
-def test_only_the_failures_that_are_asked_for_are_retried(asked: RetryOn, happened: RetryOn) -> None:
-    run = Story(model("orders"), on=frozenset({asked}))
+def test_only_the_failures_that_are_asked_for_are_retried(asked: RetryReason, happened: RetryReason) -> None:
+    run = Story(model("orders"), reasons=frozenset({asked}))
     run["Producer"].builds(orders=FAILURES[happened])
     assert run.later(seconds=10) == (["Retry orders"] if asked is happened else [])
 
@@ -125,7 +125,7 @@ def test_the_kind_of_the_last_failure_decides() -> None:
 
 
 def test_a_node_that_warned_is_not_retried() -> None:
-    run = Story(model("orders"), data_test("positive", "orders"), on=frozenset(RetryOn))
+    run = Story(model("orders"), data_test("positive", "orders"), reasons=frozenset(RetryReason))
     run["Producer"].builds(positive="warn: Got 1 result")
     assert run.later(seconds=600) == []
     assert run.reason() is RunReason.SUCCEEDED_WITH_WARNINGS

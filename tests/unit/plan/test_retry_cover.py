@@ -2,11 +2,11 @@
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from tests.unit.dbt.logs import data_test, ephemeral, model, seed, unit_test
 from tests.unit.plan.story import Story
 
-TESTS = frozenset({RetryOn.ERROR, RetryOn.TESTS_FAILED})
+TESTS = frozenset({RetryReason.ERROR, RetryReason.TESTS_FAILED})
 
 
 def test_a_node_is_retried_with_its_unit_tests_and_its_tests() -> None:
@@ -62,7 +62,7 @@ def test_below_an_ephemeral_model_tests_are_tests_of_what_it_reads() -> None:
 
 def test_a_node_whose_test_found_rows_is_built_again_with_all_its_tests() -> None:
     tests = [data_test("positive", "orders"), data_test("unique", "orders")]
-    run = Story(model("orders"), *tests, model("report", "orders"), on=TESTS)
+    run = Story(model("orders"), *tests, model("report", "orders"), reasons=TESTS)
     run["Producer"].builds(positive="fail: Got 3 results", report="skipped")
     assert run.later(seconds=10) == ["Retry orders positive unique"]
     run["Retry orders positive unique"].builds()
@@ -75,20 +75,20 @@ def test_a_node_whose_test_found_rows_is_built_again_with_all_its_tests() -> Non
 def test_a_node_is_built_again_for_its_test_also_before_dbt_has_skipped_what_that_held_back() -> None:
     # dbt skips the report when its turn comes, which is after the stock; until then it is nobody's, and not built.
     nodes = (model("orders"), data_test("positive", "orders"), model("stock"), model("report", "orders", "stock"))
-    run = Story(*nodes, on=TESTS)
+    run = Story(*nodes, reasons=TESTS)
     run["Producer"].starts().reports(orders="success", positive="fail: Got 3 results", stock="running")
     assert run.later(seconds=10) == ["Retry orders positive"]
 
 
 def test_nor_does_it_matter_that_the_process_which_would_skip_that_may_still_be_alive() -> None:
     nodes = (model("orders"), data_test("positive", "orders"), model("stock"), model("report", "orders", "stock"))
-    run = Story(*nodes, on=TESTS)
+    run = Story(*nodes, reasons=TESTS)
     run["Producer"].starts().reports(orders="success", positive="fail: Got 3 results", stock="running").vanishes()
     assert run.later(seconds=10) == ["Retry orders positive"]
 
 
 def test_what_a_test_found_does_not_speak_for_what_is_built_again() -> None:
-    run = Story(model("orders"), data_test("positive", "orders"), model("other"), on=TESTS)
+    run = Story(model("orders"), data_test("positive", "orders"), model("other"), reasons=TESTS)
     run["Producer"].starts().reports(orders="success", positive="fail: Got 3 results", other="running")
     assert run.shows("orders") is NodePhase.FAILED
     run.later(seconds=10)
@@ -109,7 +109,7 @@ def test_by_default_a_test_that_found_rows_fails_the_run_at_once() -> None:
 
 def test_a_test_that_came_to_no_result_is_run_again_alone() -> None:
     tests = [data_test("positive", "orders"), data_test("unique", "orders")]
-    run = Story(model("orders"), *tests, model("report", "orders"), on=TESTS)
+    run = Story(model("orders"), *tests, model("report", "orders"), reasons=TESTS)
     run["Producer"].builds(positive="error: Database Error: deadlock", report="skipped")
     assert run.later(seconds=10) == ["Retry positive"]
     run["Retry positive"].builds()
@@ -117,7 +117,7 @@ def test_a_test_that_came_to_no_result_is_run_again_alone() -> None:
 
 
 def test_a_test_that_keeps_finding_rows_is_given_up_after_the_limit() -> None:
-    run = Story(model("orders"), data_test("positive", "orders"), model("report", "orders"), on=TESTS)
+    run = Story(model("orders"), data_test("positive", "orders"), model("report", "orders"), reasons=TESTS)
     run["Producer"].builds(positive="fail: Got 3 results", report="skipped")
     run.later(seconds=10)
     run["Retry orders positive"].builds(positive="fail: Got 3 results")
@@ -127,7 +127,7 @@ def test_a_test_that_keeps_finding_rows_is_given_up_after_the_limit() -> None:
 
 
 def test_a_model_whose_unit_test_failed_is_built_with_it() -> None:
-    run = Story(unit_test("adds", "orders"), model("orders"), model("report", "orders"), on=TESTS)
+    run = Story(unit_test("adds", "orders"), model("orders"), model("report", "orders"), reasons=TESTS)
     run["Producer"].builds(adds="fail: actual differs from expected", orders="skipped", report="skipped")
     assert run.later(seconds=10) == ["Retry adds orders"]
     run["Retry adds orders"].builds()
@@ -136,14 +136,14 @@ def test_a_model_whose_unit_test_failed_is_built_with_it() -> None:
 
 def test_two_tests_of_one_node_are_one_retry() -> None:
     tests = [data_test("positive", "orders"), data_test("unique", "orders")]
-    run = Story(model("orders"), *tests, on=TESTS)
+    run = Story(model("orders"), *tests, reasons=TESTS)
     run["Producer"].builds(positive="fail: Got 3 results", unique="fail: Got 1 result")
     assert run.later(seconds=10) == ["Retry orders positive unique"]
 
 
 def test_a_failed_node_and_the_failed_test_of_it_are_never_retried_side_by_side() -> None:
     tests = [data_test("positive", "orders"), data_test("unique", "orders")]
-    run = Story(model("orders"), *tests, on=TESTS)
+    run = Story(model("orders"), *tests, reasons=TESTS)
     run["Producer"].builds(positive="error: deadlock", unique="fail: Got 1 result")
     first = run.later(seconds=10)
     assert len(first) == 1
@@ -157,7 +157,7 @@ def test_a_failed_node_and_the_failed_test_of_it_are_never_retried_side_by_side(
 
 def test_the_test_of_a_source_is_run_again_alone_as_nobody_here_builds_the_source() -> None:
     source = {"unique_id": "source.shop.raw.events", "name": "events", "resource_type": "source", "selected": False}
-    run = Story(source, data_test("fresh", "source.shop.raw.events"), on=TESTS)
+    run = Story(source, data_test("fresh", "source.shop.raw.events"), reasons=TESTS)
     run["Producer"].builds(fresh="fail: Got 1 result")
     assert run.later(seconds=10) == ["Retry fresh"]
 
@@ -173,7 +173,7 @@ def test_a_retry_waits_until_the_producer_has_let_go_of_all_that_it_executes() -
 def test_a_node_that_others_were_built_from_is_not_built_again_for_its_test() -> None:
     # Where the report is a view, building the table below it again would drop it.
     relationship = data_test("complete", "orders", "report", attached_node="model.shop.orders")
-    run = Story(model("orders"), model("report", "orders"), relationship, on=TESTS)
+    run = Story(model("orders"), model("report", "orders"), relationship, reasons=TESTS)
     run["Producer"].builds(complete="fail")
     assert run.later(seconds=10) == ["Retry complete"]
     run["Retry complete"].builds()
@@ -187,7 +187,7 @@ def test_nodes_that_only_their_common_test_has_held_back_others_from_are_both_bu
         model("report", "orders"),
         data_test("match", "orders", "report"),
         model("end", "report"),
-        on=TESTS,
+        reasons=TESTS,
     )
     run["Producer"].builds(match="fail", end="skipped")
     assert run.later(seconds=10) == ["Retry orders report match"]
@@ -196,7 +196,7 @@ def test_nodes_that_only_their_common_test_has_held_back_others_from_are_both_bu
 def test_a_test_is_run_again_when_any_node_that_it_reads_is_built_again() -> None:
     relationship = data_test("relates", "orders", "stock", attached_node="model.shop.orders")
     own = data_test("positive", "stock")
-    run = Story(model("orders"), model("stock"), relationship, own, on=TESTS)
+    run = Story(model("orders"), model("stock"), relationship, own, reasons=TESTS)
     run["Producer"].builds(positive="fail")
     assert run.later(seconds=10) == ["Retry stock relates positive"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
-from dbt_operator.api.spec import RetryOn
+from dbt_operator.api.spec import RetryReason
 from tests.unit.dbt.logs import data_test, ephemeral, model, unit_test
 from tests.unit.plan.story import Story
 
@@ -46,7 +46,7 @@ def test_a_failed_test_gates_what_dbt_skipped_for_it(nodes: tuple[dict[str, Any]
 
 
 def test_what_was_skipped_for_a_failed_test_follows_once_the_test_has_passed() -> None:
-    run = Story(ephemeral("e"), data_test("t", "e"), model("orders", "e"), on=frozenset({RetryOn.TESTS_FAILED}))
+    run = Story(ephemeral("e"), data_test("t", "e"), model("orders", "e"), reasons=frozenset({RetryReason.TESTS_FAILED}))
     run["Producer"].starts().reports(e="success", t="fail: Got 1 result", orders="skipped").ends()
     assert run.later(seconds=10) == ["Retry t"]
     run["Retry t"].builds()
