@@ -1,6 +1,6 @@
-"""docs/reliability.md names what proves each of its claims: a test, an invariant of the simulation, or a chaos fault.
+"""docs/failure-matrix.md names what proves each claim: a test, an invariant of the simulation, or a chaos fault.
 
-Each of them exists, and each failure of the matrix has one, or says why it has none.
+Each of them exists. Each promise of docs/reliability.md has one, and each failure has one or says why it has none.
 """
 
 import ast
@@ -15,10 +15,15 @@ from dev.chaos.faults import FAULTS
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 TESTS = CHECKOUT / "tests"
-PAGE = (CHECKOUT / "docs" / "reliability.md").read_text()
-MATRIX = PAGE.partition("\n## The failure matrix\n")[2]
+RELIABILITY = (CHECKOUT / "docs" / "reliability.md").read_text()
+PAGE = (CHECKOUT / "docs" / "failure-matrix.md").read_text()
 PROOF = re.compile(r"`(?:(?P<file>[\w/]+\.py)::(?P<test>[\w:]+)|(?P<kind>simulation|chaos): (?P<name>[^`]+))`")
 NONE = re.compile(r"^No test: .+\.$")
+
+
+def section(page: str, heading: str) -> str:
+    """What stands under a heading of the second level."""
+    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def rows(section: str) -> list[list[str]]:
@@ -76,10 +81,10 @@ def _exists(proof: re.Match[str]) -> bool:
 def test_what_is_named_as_a_proof_exists(named: str) -> None:
     proof = PROOF.fullmatch(named)
     assert proof is not None
-    assert _exists(proof), f"docs/reliability.md names {named}, which does not exist"
+    assert _exists(proof), f"docs/failure-matrix.md names {named}, which does not exist"
 
 
-@pytest.mark.parametrize("row", rows(MATRIX), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", rows(section(PAGE, "What may happen")), ids=lambda row: row[0])
 def test_a_failure_has_a_proof_or_a_reason_why_it_has_none(row: list[str]) -> None:
     happens, does, proofs = row
     assert happens
@@ -89,7 +94,17 @@ def test_a_failure_has_a_proof_or_a_reason_why_it_has_none(row: list[str]) -> No
 
 
 def test_each_promise_has_a_proof() -> None:
-    promises = rows(PAGE.partition("\n## What is promised\n")[2].partition("\n## ")[0])
-    assert promises
-    for promise, _, proofs in promises:
+    promises = rows(section(PAGE, "What is promised"))
+    named = re.findall(r"^- \*\*(.+?)[.,]?\*\*", section(RELIABILITY, "What is promised"), re.MULTILINE)
+    assert [promise for promise, _, _ in promises] == named
+    for promise, how, proofs in promises:
+        assert how.endswith("."), promise
         assert all(PROOF.fullmatch(one) for one in proofs.split(", ")), promise
+
+
+def test_each_limit_that_has_a_proof_is_explained() -> None:
+    limits = rows(section(PAGE, "What is not promised"))
+    assert limits
+    for limit, proofs in limits:
+        assert f"\n### {limit}\n" in RELIABILITY
+        assert all(PROOF.fullmatch(one) for one in proofs.split(", ")), limit
