@@ -228,7 +228,7 @@ def run_status() -> DbtRunStatus:
         phase=phase,
         reason=reason,
         message=message,
-        conditions=run_conditions(phase=phase, reason=reason, message=message, now=START, generation=1, previous=()),
+        conditions=run_conditions(phase=phase, reason=reason, now=START, generation=1, previous=()),
         observed_generation=1,
         start_time=START,
         completion_time=START + timedelta(seconds=92),
@@ -351,8 +351,8 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, n
     assert header == ["NAME", "PHASE", "NODES", "FAILED", "RETRIES", "DURATION", "AGE"]
     assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1", "1m32s"]
     header, row = columns(kubectl("get", "-n", namespace, runs.resource, "-o", "wide"))
-    assert header[7:] == ["REASON", "ADAPTER", "TARGET", "MESSAGE"]
-    assert row[7:] == ["NodesFailed", "duckdb", "prod", "1 of 40 nodes failed: orders."]
+    assert header[7:] == ["REASON", "MESSAGE", "ADAPTER", "TARGET"]
+    assert row[7:] == ["NodesFailed", "1 of 40 nodes failed: orders.", "duckdb", "prod"]
 
     spec = MODEL_SPEC.to_dict() | {"materialized": "table", "relation": '"dev"."main"."orders"'}
     models.create(namespace, "nightly.orders", spec)
@@ -361,8 +361,8 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, n
     assert header == ["NAME", "RUN", "TYPE", "PHASE", "TESTS", "TRIES", "SECONDS", "ROWS", "AGE"]
     assert row[:-1] == ["nightly.orders", "nightly", "model", "Failed", "4/5", "2", "0.05", "99"]
     header, row = columns(kubectl("get", "-n", namespace, models.resource, "-o", "wide"))
-    assert header[9:] == ["MATERIALIZED", "RELATION", "REASON", "MESSAGE"]
-    assert row[9:] == ["table", '"dev"."main"."orders"', "TestsFailed", "INSERT 99"]
+    assert header[9:] == ["REASON", "MESSAGE", "MATERIALIZED", "RELATION"]
+    assert row[9:] == ["TestsFailed", "INSERT 99", "table", '"dev"."main"."orders"']
 
 
 def test_kubectl_waits_for_the_end_of_a_run(runs: Kind, kubectl: Kubectl, namespace: str) -> None:

@@ -1,7 +1,8 @@
 """The conditions of a DbtRun.
 
 `Succeeded` is the single truth; the others say the same in the words that tools wait for: `Complete` and `Failed`
-those of a Job, `Reconciling` and `Stalled` those of kstatus, which are only there while they hold.
+those of a Job, `Reconciling` and `Stalled` those of kstatus, which are only there while they hold. Each says what it
+means itself. What happened to the run is said once, in `status.message`.
 """
 
 from collections.abc import Iterable
@@ -46,6 +47,20 @@ class Condition(Value, frozen=True, kw_only=True):
     message: Annotated[str, Meta(max_length=2048)]
 
 
+_MEANING = {
+    (ConditionType.SUCCEEDED, ConditionStatus.UNKNOWN): "The run has not ended.",
+    (ConditionType.SUCCEEDED, ConditionStatus.TRUE): "The run has succeeded.",
+    (ConditionType.SUCCEEDED, ConditionStatus.FALSE): "The run has not succeeded.",
+    (ConditionType.COMPLETE, ConditionStatus.TRUE): "The run has succeeded.",
+    (ConditionType.FAILED, ConditionStatus.TRUE): "The run has failed or was cancelled.",
+    (ConditionType.SUSPENDED, ConditionStatus.TRUE): "The run rests because spec.suspend is set.",
+    (
+        ConditionType.RECONCILING,
+        ConditionStatus.TRUE,
+    ): "The operator is at work on the run.",
+    (ConditionType.STALLED, ConditionStatus.TRUE): "Nothing more happens until a person acts; status.message says why.",
+}
+
 # A live run with one of these waits for a person, not for the cluster.
 _NEEDS_A_PERSON = frozenset({RunReason.FORBIDDEN})
 
@@ -75,7 +90,7 @@ def set_condition(
 
 
 def run_conditions(
-    *, phase: RunPhase, reason: RunReason, message: str, now: datetime, generation: int, previous: Iterable[Condition]
+    *, phase: RunPhase, reason: RunReason, now: datetime, generation: int, previous: Iterable[Condition]
 ) -> tuple[Condition, ...]:
     """All conditions of a run in this phase. Conditions of `previous` that the operator does not know are kept."""
     previous = tuple(previous)
@@ -88,7 +103,7 @@ def run_conditions(
             type=kind.value,
             status=status,
             reason=reason.value,
-            message=message,
+            message=_MEANING[kind, status],
             now=now,
             observed_generation=generation,
         )

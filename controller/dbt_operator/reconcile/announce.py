@@ -1,4 +1,8 @@
-"""What a run's user is told besides its status: Kubernetes Events and lines of the operator's log."""
+"""What a run's user is told besides its status: Kubernetes Events and lines of the operator's log.
+
+An Event says what happened when. Why a run has ended and what dbt said of a node stay in the status, and no Event
+repeats them: `kubectl describe` shows both, one below the other.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -21,6 +25,11 @@ from dbt_operator.plan.run_text import about_to
 _log = structlog.get_logger(__name__)
 
 _NODE_EVENTS = 20
+_ENDED = {
+    RunPhase.SUCCEEDED: "The run has succeeded",
+    RunPhase.FAILED: "The run has failed",
+    RunPhase.CANCELLED: "The run was cancelled",
+}
 _OBSTACLES = frozenset({RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED, RunReason.PULLING_IMAGE})
 
 
@@ -51,7 +60,8 @@ class Announcer:
         _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
         if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
             # The small steps of a pod's start are told by the pod's own Events.
-            self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=plan.message)
+            message = _end_of(plan) if plan.phase.terminal else plan.message
+            self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=message)
         if plan.phase.terminal:
             RUN_DURATION.labels(status=plan.phase.value).observe((now - since).total_seconds())
 
@@ -83,7 +93,7 @@ class Announcer:
         _log.info("a node failed", node=view.unique_id, reason=view.reason)
         if self._failed_nodes <= _NODE_EVENTS:
             more = " (no Events for further nodes of this run)" if self._failed_nodes == _NODE_EVENTS else ""
-            self._post(kind="Warning", reason="NodeFailed", message=f"{view.name}: {view.message}{more}")
+            self._post(kind="Warning", reason="NodeFailed", message=f"{view.unique_id} failed ({view.reason}).{more}")
 
     def problem(self, problem: Problem) -> None:
         """The writer could not store something of this run: say so where its user looks."""
@@ -100,6 +110,14 @@ class Announcer:
         task = asyncio.create_task(call)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _end_of(plan: Plan) -> str:
+    """How many attempts it took also makes the end after a retry that somebody has asked for an Event of its own."""
+    count = len(plan.assessments)
+    took = f" after {count} attempt{'s' if count > 1 else ''}" if count else ""
+    why = "" if plan.phase is RunPhase.SUCCEEDED else "; status.message says why"
+    return f"{_ENDED[plan.phase]}{took}{why}."
 
 
 def _told(run: Object) -> tuple[RunPhase, RunReason] | None:

@@ -165,7 +165,7 @@ def model_status(
             kind=each.kind,
             job=each.job,
             phase=each.view.phase,
-            message=each.view.message or None,
+            message=each.view.message if each.view.message != view.message else None,
             started_at=each.view.started_at,
             finished_at=each.view.finished_at,
         )

@@ -272,7 +272,6 @@ class Reconciler:
         conditions = run_conditions(
             phase=RunPhase.PENDING,
             reason=refusal.reason,
-            message=refusal.message,
             now=self._client.now(),
             generation=self._cluster.generation,
             previous=self._conditions or self._cluster.record.conditions,

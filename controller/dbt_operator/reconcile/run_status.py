@@ -81,7 +81,6 @@ def run_status(
         conditions=run_conditions(
             phase=plan.phase,
             reason=plan.reason,
-            message=message,
             now=now,
             generation=generation,
             previous=conditions,

@@ -15,7 +15,7 @@ LATER = NOW + timedelta(minutes=1)
 def conditions_of(
     phase: RunPhase, reason: RunReason, *, now: datetime = NOW, previous: tuple[Condition, ...] = ()
 ) -> tuple[Condition, ...]:
-    return run_conditions(phase=phase, reason=reason, message="why", now=now, generation=3, previous=previous)
+    return run_conditions(phase=phase, reason=reason, now=now, generation=3, previous=previous)
 
 
 def statuses(conditions: tuple[Condition, ...]) -> dict[str, str]:
