@@ -93,6 +93,10 @@ class EndingChecks:
     def _success(self, words: dict[str, str]) -> None:
         if not _done(words):
             broken("the right phase", f"the run Succeeded, but {words}")
+        for told in self._oracle.recent:
+            hooks = (one for one in told.sealed.state.failures if one.startswith("operation."))
+            if any(not told.sealed.state.nodes[one].stopped for one in hooks):
+                broken("a hook that failed is told", f"the run Succeeded, and a hook of {told.decision.name} failed")
         finished = self._last_ended().sealed.state.finished
         if self._project.end_hooks and (finished is None or finished.cancelled):
             broken("the right phase", "the run Succeeded, and nobody knows whether its last hooks have run")

@@ -53,6 +53,7 @@ class Process:
         self._inlined = frozenset(one for one, node in self._project.nodes.items() if node.ephemeral)
         self._cancelling = False
         self._failed_fast = False
+        self._hook_failed = False
         self._ending = False
         self._early = world.chance(f"queries that come back early in {job}")
         self._refused = world.chance(f"connections that are refused at the end of {job}")
@@ -128,10 +129,13 @@ class Process:
         )
         if not _nth(project.start_hook, self._number):
             self._hook("on-run-start", "error")
-            for one in list(self.todo):
-                self._skip(one)
-            self._end_of_nodes(failed=True)
-            return
+            self._hook_failed = True
+            # By default dbt executes the nodes all the same; the project may ask it to skip them.
+            if project.hook_skips:
+                for one in list(self.todo):
+                    self._skip(one)
+                self._end_of_nodes(failed=True)
+                return
         self._fill()
 
     # executing
@@ -148,7 +152,8 @@ class Process:
             and not self._ending
             and not any(self._queued(one) for one in self.todo)
         ):
-            self._end_of_nodes(failed=any(word in BAD for word in self._results.values()))
+            bad = any(word in BAD for word in self._results.values())
+            self._end_of_nodes(failed=bad or self._hook_failed)
 
     def _ready(self, one: str) -> bool:
         """Whether dbt's queue gives the node out: all that is ahead of it has ended."""

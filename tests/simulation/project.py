@@ -50,6 +50,7 @@ class Project:
     # How the hooks end in one attempt after the other, the last one for all that follow.
     start_hook: tuple[bool, ...] = (True,)
     end_hook: tuple[bool, ...] = (True,)
+    hook_skips: bool = False  # whether dbt executes nothing after a hook at the start that failed
     fatal: str = ""  # kind of an error that ends every attempt while it parses
     lengths: tuple[int, ...] = (1000,)  # how long executions take, in milliseconds
     executed: dict[str, int] = field(default_factory=dict)  # how often each node was executed to an end of its own
@@ -226,6 +227,7 @@ def draw_project(chance: Random, mix: Mix) -> Project:
         end_hooks=chance.choice((0, 0, 1)),
         start_hook=_hooks(chance),
         end_hook=_hooks(chance),
+        hook_skips=chance.random() < 0.5,
         fatal=chance.choice(("parse", "selector", "other")) if chance.random() < 0.01 else "",
         lengths=mix.lengths,
     )

@@ -32,11 +32,13 @@ class History:
     `parts`: those attempts, from 0, that were asked for certain nodes only. What they select is not what the run
     selects, and may never stand for it: where the word of the first attempt was lost, the run would look finished
     with a part of its nodes.
+    `since`: the first attempt, from 0, after a person asked for a retry of a run that had ended.
     """
 
     attempts: tuple[AttemptState, ...] = ()
     pending: frozenset[str] = frozenset()
     parts: frozenset[int] = frozenset()
+    since: int = 0
 
     @cached_property
     def graph(self) -> Graph | None:
@@ -51,6 +53,11 @@ class History:
             return None if node is None else Word(self.attempts[0], node, 0)
         if is_test(unique_id):
             return self._word_of_test(unique_id)
+        if unique_id.startswith("operation."):
+            # Hooks belong to their attempt. None of a later one makes up for one that failed.
+            failed = next(self._words(unique_id, said=_has_failed, since=self.since), None)
+            if failed is not None:
+                return failed
         silent = None
         for index in range(len(self.attempts) - 1, -1, -1):
             node = self.attempts[index].nodes.get(unique_id)
@@ -119,6 +126,10 @@ class History:
             node = self.attempts[index].nodes.get(unique_id)
             if node is not None and (said is None or said(node)):
                 yield Word(self.attempts[index], node, index)
+
+
+def _has_failed(node: NodeState) -> bool:
+    return node.phase is NodePhase.FAILED and not node.stopped
 
 
 def _was_built(node: NodeState) -> bool:

@@ -228,8 +228,8 @@ class Assessment:
         )
 
 
-def history_of_run(assessments: Iterable[Assessment], *, pending: frozenset[str] = frozenset()) -> History:
-    """What the attempts of a run have said. `pending`: nodes that are to be executed yet."""
+def history_of_run(assessments: Iterable[Assessment], *, since: int = 0) -> History:
+    """What the attempts of a run have said. `since`: the first one of the present episode, from 0."""
     assessments = tuple(assessments)
     parts = frozenset(index for index, each in enumerate(assessments) if not each.attempt.whole)
-    return History(attempts=tuple(each.state for each in assessments), pending=pending, parts=parts)
+    return History(attempts=tuple(each.state for each in assessments), parts=parts, since=since)

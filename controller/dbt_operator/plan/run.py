@@ -158,7 +158,7 @@ def _situation(observation: Observation, assessments: tuple[Assessment, ...]) ->
     episode = episode_of(assessments)
     grace = observation.rules.retry.grace
     lingering = lingering_of(assessments, now=observation.now, grace=grace)
-    history = history_of_run(assessments)
+    history = history_of_run(assessments, since=episode.since)
     needed = _needs_ledger(assessments)
     return Situation(
         run=observation.run,
@@ -185,7 +185,7 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
         start=False,
         seal=unsealed,
         assessments=assessments,
-        history=history_of_run(assessments),
+        history=history_of_run(assessments, since=episode_of(assessments).since),
         phase=RunPhase.RUNNING,
         reason=RunReason.FINISHING,
         message="An attempt has ended; what it did is being stored.",
@@ -361,7 +361,7 @@ def _ended(
     return Plan(
         start=not observation.started,
         assessments=assessments,
-        history=history_of_run(assessments),
+        history=history_of_run(assessments, since=episode_of(assessments).since),
         phase=outcome.phase,
         reason=outcome.reason,
         message=outcome.message,

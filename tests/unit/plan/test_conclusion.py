@@ -307,3 +307,33 @@ def test_a_retry_that_nobody_could_create_leaves_the_failure_as_it_was() -> None
     assert run.phase() is RunPhase.FAILED
     assert run.shows("orders") is NodePhase.FAILED
     assert run.reason() is RunReason.CONTAINER_START_FAILED
+
+
+def with_hook(dbt: Dbt, status: str, which: str = "start") -> Dbt:
+    """dbt says how a hook of the attempt ended."""
+    dbt.log.ends(f"operation.shop.shop-on-run-{which}-0", status, "no lock" if status == "error" else "", at=dbt.run.now)
+    return dbt
+
+
+@pytest.mark.parametrize("which", ["start", "end"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_hook_that_fails_in_a_retry_is_what_the_run_fails_for_whatever_follows(last: bool, which: str) -> None:
+    run = Story(model("a"), model("b"), parallelism=1)
+    run["Producer"].starts().reports(a="error: x\n  one", b="error: y\n  two").ends()
+    assert run.later(seconds=10) == ["Retry a"]
+    with_hook(run["Retry a"].starts(), "success" if last else "error", which).builds()
+    assert run.next() == ["Retry b"]
+    with_hook(run["Retry b"].starts(), "error" if last else "success", which).builds()
+    assert run.later(seconds=600) == []
+    assert (run.shows("a"), run.shows("b")) == (NodePhase.SUCCEEDED, NodePhase.SUCCEEDED)
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.HOOK_FAILED)
+
+
+def test_a_person_who_asks_for_a_retry_forgives_a_hook_that_failed_before() -> None:
+    run = Story(model("a"), model("b"), limit=0)
+    with_hook(run["Producer"].starts(), "error").reports(a="success", b="error: x").ends()
+    assert run.next() == []
+    assert run.ask("again") == ["Resume b"]
+    with_hook(run["Resume b"].starts(), "success").builds()
+    run.next()
+    assert run.phase() is RunPhase.SUCCEEDED
