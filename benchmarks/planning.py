@@ -1,0 +1,124 @@
+"""What one turn of the planner costs: `python -m benchmarks.planning [--models 3000] [--attempts 7]`.
+
+The project is layered, each model reads two of the layer above and has three tests. Its first attempt has failures; each
+further attempt executes some nodes again. Between two turns one more node ends, as it does when a line of the log has
+been read. Prints the median and the worst of the turns, in milliseconds.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.spec import RetryReason
+from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
+from dbt_operator.plan.outcome import conclude
+from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
+from dbt_operator.plan.situation import RetryRules
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+WIDTH = 100
+PAGE = 20  # nodes in a line
+_encode = msgspec.json.Encoder().encode
+
+
+def main() -> None:
+    """Measure, and print a line for each turn kind."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--models", type=int, default=3000)
+    options.add_argument("--attempts", type=int, default=7)
+    options.add_argument("--turns", type=int, default=30)
+    given = options.parse_args()
+    times = list(turns(models=given.models, attempts=given.attempts, count=given.turns))
+    rest = sorted(times[1:])
+    print(
+        f"{given.models} models, {3 * given.models} tests, {given.attempts} attempts: first turn {times[0]:.1f} ms, "
+        f"then median {statistics.median(rest):.1f} ms, worst {rest[-1]:.1f} ms"
+    )
+
+
+def turns(*, models: int, attempts: int, count: int) -> Iterator[float]:
+    """Milliseconds of each turn."""
+    nodes = _project(models)
+    ended = [_ended(nodes, number) for number in range(1, attempts)]
+    live = _listed(nodes)
+    order = [node["unique_id"] for node in nodes]
+    for done in range(count):
+        live = _ends(live, order[done], "success", seq=1000 + done)
+        before = time.perf_counter()
+        _plan(ended, live, attempts)
+        yield (time.perf_counter() - before) * 1000
+
+
+def _plan(ended: list[Attempt], live: AttemptState, attempts: int) -> Plan:
+    name = f"r-producer-{attempts}"
+    decision = Decision(index=attempts, kind=AttemptKind.PRODUCER, name=name)
+    running = Attempt(name=name, decision=decision, log=LogFacts(state=live), created=True, began=NOW)
+    retry = RetryRules(limit=10, reasons=frozenset(RetryReason), parallelism=5)
+    rules = Rules(start_deadline=timedelta(minutes=5), retry=retry)
+    return plan_run(Observation(run="r", now=NOW, attempts=(*ended, running), started=True, rules=rules))
+
+
+def _ended(nodes: list[dict[str, Any]], number: int) -> Attempt:
+    state = _listed(nodes)
+    words = {}
+    for index, node in enumerate(nodes):
+        word = "error" if index % 97 == number else "success"
+        words[node["unique_id"]] = word
+    for index, (unique_id, word) in enumerate(words.items()):
+        state = _ends(state, unique_id, word, seq=10_000 + index) if index < len(nodes) // number else state
+    state = close(state=state, ending=Ending.COMPLETED)
+    name = f"r-producer-{number}"
+    decision = Decision(index=number, kind=AttemptKind.PRODUCER, name=name)
+    outcome = conclude(state=state, pod=None)
+    at = NOW - timedelta(hours=10 - number)
+    return Attempt(
+        name=name, decision=decision, sealed=Sealed(outcome=outcome, state=state, ended_at=at, gone=True, started=at)
+    )
+
+
+def _listed(nodes: list[dict[str, Any]]) -> AttemptState:
+    pages = [nodes[start : start + PAGE] for start in range(0, len(nodes), PAGE)]
+    lines = [_line(1, "RunnerStarted", {})]
+    for part, page in enumerate(pages, start=1):
+        lines.append(_line(part + 1, "SelectedNodes", {"part": part, "parts": len(pages), "nodes": page}))
+    return replace(fold_lines(state=EMPTY, lines=lines), adapter="postgres")
+
+
+def _ends(state: AttemptState, unique_id: str, word: str, *, seq: int) -> AttemptState:
+    status = {"success": "pass", "error": "fail"}[word] if unique_id.startswith("test.") else word
+    data = {"unique_id": unique_id, "status": status, "message": "boom" if word == "error" else ""}
+    return fold_lines(state=state, lines=[_line(seq, "NodeResult", data)])
+
+
+def _line(seq: int, name: str, data: dict[str, Any]) -> bytes:
+    info = {"name": name, "level": "info", "ts": NOW + timedelta(milliseconds=seq), "invocation_id": "i"}
+    return _encode({"seq": seq, "info": info, "data": data})
+
+
+def _project(models: int) -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = []
+    for number in range(models):
+        layer, place = divmod(number, WIDTH)
+        above = [f"model.p.m{(layer - 1) * WIDTH + (place + step) % WIDTH}" for step in (0, 1)] if layer else []
+        name = f"model.p.m{number}"
+        nodes.append({"unique_id": name, "resource_type": "model", "name": f"m{number}", "depends_on": above})
+        for test in range(3):
+            reads = [name] if test < 2 or not above else [name, above[0]]
+            unique_id = f"test.p.t{number}_{test}"
+            nodes.append(
+                {"unique_id": unique_id, "resource_type": "test", "depends_on": reads, "attached_node": name}
+            )
+    return nodes
+
+
+if __name__ == "__main__":
+    main()
