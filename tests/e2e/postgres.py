@@ -63,6 +63,13 @@ class Postgres:
         secret["stringData"]["profiles.yml"] = secret["stringData"]["profiles.yml"].replace(self.password, password)
         self.cluster.apply(secret)
 
+    def use_reader(self) -> None:
+        """Let runs that start from now on log in as a user who may do so, and nothing else."""
+        self.sql(f"create role reader login password '{self.password}'")
+        (secret,) = manifests("secret.yaml")
+        secret["stringData"]["profiles.yml"] = secret["stringData"]["profiles.yml"].replace("user: dbt", "user: reader")
+        self.cluster.apply(secret)
+
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside the server, whether it succeeds or not."""
         return self.cluster.kubectl.run("exec", "-n", self.cluster.namespace, _SERVER, "--", *command)

@@ -144,6 +144,14 @@ def test_a_wrong_password_is_named_and_not_told(cluster: Cluster, postgres: Post
     assert wrong not in everything_said(cluster, "shop")
 
 
+def test_a_right_that_is_missing_is_not_taken_for_a_warehouse_that_is(cluster: Cluster, postgres: Postgres) -> None:
+    postgres.use_reader()
+    cluster.create_run(**chaos())
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "DatabaseError"), status["message"]
+    assert "permission denied for database warehouse; check the rights of the user" in status["message"]
+
+
 def _assert_green_means_executed(cluster: Cluster, postgres: Postgres, status: dict[str, Any]) -> None:
     """What the warehouse does not have is not green, and every node has an end."""
     assert status["nodes"]["pending"] == status["nodes"]["running"] == 0

@@ -58,6 +58,7 @@ class RunReason(StrEnum):
     PARSE_ERROR = "ParseError"  # the project does not parse
     DEPENDENCIES_MISSING = "DependenciesMissing"  # packages of the project are not installed
     CONNECTION_FAILED = "ConnectionFailed"  # the warehouse could not be reached
+    DATABASE_ERROR = "DatabaseError"  # the warehouse refused what dbt asked of it before any node, or after all
     DBT_NOT_FOUND = "DbtNotFound"  # the image holds no dbt that the runner can use
     DBT_ERROR = "DbtError"  # any other error that ended the whole invocation
     # the pod could not start

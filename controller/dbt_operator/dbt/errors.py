@@ -2,8 +2,26 @@
 
 import re
 
+_LOST_CONNECTION = re.compile(
+    r"[Cc]onnection (?:to server .{0,200}failed|refused|reset|timed out|already closed|is closed|failed)|"
+    r"[Cc]ould not (?:connect|translate host)|[Ff]ailed to connect|[Uu]nable to connect|Cannot connect|"
+    r"server closed the connection|terminating connection|the database system is (?:shutting down|starting up)|"
+    r"Name or service not known|getaddrinfo|[Nn]o route to host|Network is unreachable|SSL connection has been closed",
+    re.DOTALL,
+)
+# How warehouses say that a right is missing; also at the door, where the words are those of a lost connection, too.
+_NOT_GRANTED = re.compile(
+    r"permission denied (?:for|to|on)\b|permission was denied|\w+ permission denied in|must be owner of|"
+    r"[Ii]nsufficient privileges?|not authorized to|does not have (?:\S+ )?(?:permission|privilege)|"
+    r"Access Denied: |PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS",
+)
+_DATABASE_ERROR = re.compile(r"^Database Error\b")
+# What the warehouse, or the way to it, says: adapters have one class of exceptions for most of it.
+_OF_WAREHOUSE = (("database", _NOT_GRANTED), ("connection", _LOST_CONNECTION))
+# The first that fits decides.
 _KINDS: tuple[tuple[str, str], ...] = (
     ("interrupted", r"^KeyboardInterrupt\b"),
+    ("nothing_selected", r"does not match any (?:enabled )?nodes|Nothing to do\. Try checking your model"),
     (
         "dependencies",
         r"dbt deps|package\(s\) (?:specified|installed)|packages? (?:is|are) not installed|dbt_packages|"
@@ -19,8 +37,10 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (
         "selector",
         r"Could not find selector|selectors? (?:named|definition)|selectors\.yml|"
-        r"not a valid (?:method|selector|selection)|"
-        r"(?:Invalid|Unknown|No) (?:selector|selection|node selection|method)|is not a valid \S* ?method",
+        r"not a valid (?:method|selector|selection)|state selector method|"
+        r"[Nn]o (?:previous |current )?(?:state )?comparison|"
+        r"(?:Invalid|Unknown|No) (?:selector|selection|node selection|node spec|method|\S+ selector)|"
+        r"Invalid test type selector|is not a valid \S* ?method|invalid selector",
     ),
     (
         "project",
@@ -39,30 +59,56 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ),
     (
         "connection",
-        r"Database Error|IO Error|Could not (?:connect|set lock|translate host)|"
-        r"[Cc]onnection (?:refused|reset|timed out|failed)|"
-        r"[Ff]ailed to connect|Cannot (?:open|connect)|authentication|[Cc]redentials|password|timed? ?out|"
-        r"Name or service not known|[Uu]nable to (?:connect|open)|SSL|Access Denied|permission denied for database|"
-        r"OperationalError|getaddrinfo|no route to host",
+        r"IO Error|Could not set lock|Cannot open|authentication|[Cc]redentials|password|timed? ?out|"
+        r"[Uu]nable to open|SSL|OperationalError",
     ),
 )
 _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 
 
-def classify(message: str) -> str:
-    """One of usage, selector, profile, project, parse, dependencies, connection, interrupted, other."""
+def kind_of(message: str, *, told: str = "") -> str:
+    """The kind of an error that ended an invocation. `told`: what the runner says, from the class of the exception.
+
+    One of nothing_selected, usage, selector, profile, project, parse, dependencies, connection, database, interrupted,
+    other; or one of the runner's own that is not known here.
+    """
     head = message[:4096]
-    return next((kind for kind, pattern in _PATTERNS if pattern.search(head)), "other")
+    if told in ("connection", "database") or _DATABASE_ERROR.match(head):
+        return next((kind for kind, pattern in _OF_WAREHOUSE if pattern.search(head)), told or "database")
+    if told not in ("", "other"):
+        return told
+    patterns = (*_PATTERNS, *_OF_WAREHOUSE)
+    return next((kind for kind, pattern in patterns if pattern.search(head)), "other")
+
+
+def not_granted(message: str) -> bool:
+    """Whether the warehouse says that a right is missing."""
+    return _NOT_GRANTED.search(message[:4096]) is not None
+
+
+# dbt names a hook by its package, its moment and its number; errors while it is compiled have no result of their own.
+_HOOK = re.compile(r"\boperation ((\S+)-on-run-(?:start|end)-\d+)\b")
+_SOME_HOOK = re.compile(r"\bon-run-(?:start|end)(?: hooks?)? failed\b|while running on-run-(?:start|end)\b")
+
+
+def failed_hook(message: str) -> str | None:
+    """The unique id of the hook that an error names, "" where it is about a hook and does not name it."""
+    named = _HOOK.search(message[:4096])
+    if named is not None:
+        return f"operation.{named[2]}.{named[1]}"
+    return "" if _SOME_HOOK.search(message[:4096]) else None
+
+
+# Texts that only say that something else was said before.
+_POINTS_BACK = re.compile(r"Semantic Manifest validation failed")
+
+
+def points_back(message: str) -> bool:
+    """Whether an error has no words of its own: what is wrong was said by events before it."""
+    return not message.strip() or _POINTS_BACK.search(message[:4096]) is not None
 
 
 THE_CONNECTION = "the connection to the warehouse"
-_LOST_CONNECTION = re.compile(
-    r"[Cc]onnection (?:to server .{0,200}failed|refused|reset|timed out|already closed|is closed|failed)|"
-    r"[Cc]ould not (?:connect|translate host)|[Ff]ailed to connect|[Uu]nable to connect|Cannot connect|"
-    r"server closed the connection|terminating connection|the database system is (?:shutting down|starting up)|"
-    r"Name or service not known|getaddrinfo|[Nn]o route to host|Network is unreachable|SSL connection has been closed",
-    re.DOTALL,
-)
 
 
 def cause_of(message: str) -> str:

@@ -94,7 +94,7 @@ def decode(line: bytes) -> Event | None:
         ts=values.moment(info.get("ts")),
         seq=_seq(document.get("seq")),
         invocation_id=values.identifier(info.get("invocation_id")),
-        body=_body(name, level, values.mapping(document.get("data"))),
+        body=_body(name, values.mapping(document.get("data")), level=level, said=values.text(info.get("msg"))),
     )
 
 
@@ -121,7 +121,7 @@ def _seq(value: object) -> int | None:
     return values.integer(value) if isinstance(value, int) else None
 
 
-def _body(name: str, level: str, data: Mapping[str, object]) -> Body | None:
+def _body(name: str, data: Mapping[str, object], *, level: str, said: str) -> Body | None:
     parse = _PARSERS.get(name)
     if parse is not None:
         return parse(data)
@@ -131,4 +131,4 @@ def _body(name: str, level: str, data: Mapping[str, object]) -> Body | None:
         return parsing.generic(data, level=level)
     if name == "LogHookEndLine" or (_RESULT_NAME.match(name) and name != "LogBatchResult"):
         return parsing.ended(data, level=level)
-    return None
+    return parsing.complaint(data, said=said) if level == "error" else None

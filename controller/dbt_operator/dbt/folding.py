@@ -18,6 +18,7 @@ from dbt_operator.dbt.state import AttemptState, Finished, NodeState, RunError
 _ANNOUNCED = frozenset({"model", "seed", "snapshot", "test", "unit_test", "function"})
 _FUSION_MAJORS = frozenset("23456789")  # dbt 1 is Core
 _UNMATCHED_LIMIT = 20
+_COMPLAINTS_LIMIT = 20
 _PARTS_LIMIT = 100_000
 
 
@@ -203,7 +204,9 @@ class Folding:
             self._set("error", _run_error(body))
 
     def complaint(self, event: Event, body: bodies.Complaint) -> None:  # noqa: ARG002 - handlers look the same
-        self._fill("complaint", body.message)
+        known = self._get("complaints")
+        if body.message not in known and len(known) < _COMPLAINTS_LIMIT:
+            self._set("complaints", (*known, body.message))
 
     def cancel(self, event: Event, body: bodies.CancelRequested) -> None:  # noqa: ARG002 - handlers look the same
         self._set("cancel_requested", True)
@@ -298,8 +301,7 @@ class Folding:
 
 
 def _run_error(body: bodies.FatalError) -> RunError:
-    kind = body.kind if body.kind and body.kind != "other" else errors.classify(body.message)
-    return RunError(kind=kind, message=body.message)
+    return RunError(kind=errors.kind_of(body.message, told=body.kind), message=body.message)
 
 
 _HANDLERS: Mapping[type, Callable[..., None]] = {

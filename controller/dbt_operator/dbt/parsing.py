@@ -188,6 +188,11 @@ def generic(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
     return bodies.NodeMessage(unique_id=node.unique_id, message=message, authority=ON_THE_WAY)
 
 
+def complaint(data: Mapping[str, object], *, said: str) -> bodies.Body | None:
+    """An error that is told by an event of no other meaning here; what is about a node is told by its result, too."""
+    return bodies.Complaint(message=said) if said.strip() and node_info(data) is None else None
+
+
 def graph_node(entry: object) -> GraphNode | None:
     """One node of SelectedNodes."""
     data = values.mapping(entry)

@@ -120,7 +120,7 @@ class AttemptState:
     nothing_selected: bool = False
     unmatched: tuple[str, ...] = ()
     error: RunError | None = None
-    complaint: str = ""
+    complaints: tuple[str, ...] = ()  # errors about no node, in their order; the command may go on after them
     stats: Stats | None = None
     summary_errors: int | None = None
     command_success: bool | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
-from dbt_operator.dbt.errors import classify
+from dbt_operator.dbt.errors import failed_hook, kind_of
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.graph import TEST_TYPES
 from dbt_operator.dbt.history import History, history_of
@@ -25,6 +25,8 @@ _KINDS = {
     "parse": RunReason.PARSE_ERROR,
     "dependencies": RunReason.DEPENDENCIES_MISSING,
     "connection": RunReason.CONNECTION_FAILED,
+    "database": RunReason.DATABASE_ERROR,
+    "nothing_selected": RunReason.NOTHING_SELECTED,
     "dbt_not_found": RunReason.DBT_NOT_FOUND,
 }
 _POD_WORDS = {
@@ -166,11 +168,11 @@ def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
     if state.error is None:
         return None
     reason = _KINDS.get(state.error.kind, RunReason.DBT_ERROR)
-    if "on-run-start" in state.error.message or "on-run-end" in state.error.message:
+    if failed_hook(state.error.message) is not None and reason is not RunReason.CONNECTION_FAILED:
         reason = RunReason.HOOK_FAILED
     if not state.error.message and facts.hooks:  # an error of dbt's own while it skips what the hook stopped
         return _when_failed(state, facts)
-    message = wording.fatal(state.error, reason)
+    message = wording.fatal(state.error, reason, complaints=state.complaints)
     if facts.hooks and reason is RunReason.DBT_ERROR:
         reason, message = RunReason.HOOK_FAILED, f"{wording.failures((), (), facts.hooks, facts.views)} {message}"
     elif facts.failed or facts.views.nodes.total:
@@ -254,7 +256,7 @@ def _when_in_doubt(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Ou
     """No node is known to have failed: is there anything else that speaks against success?"""
     doubt = next(_doubts(state, pod), None)
     if doubt is not None:
-        complaint = f" Its last error: {wording.flattened(state.complaint)}." if state.complaint else ""
+        complaint = f" Its first error: {wording.flattened(state.complaints[0])}." if state.complaints else ""
         return _failed(_doubtful_reason(state), doubt + complaint)
     if facts.unproven:
         return _failed(RunReason.NODES_FAILED, wording.unproven(facts.unproven))
@@ -279,9 +281,9 @@ def _doubts(state: AttemptState, pod: PodEnd | None) -> Iterator[str]:
 
 
 def _doubtful_reason(state: AttemptState) -> RunReason:
-    if not state.executing and state.complaint:
+    if not state.executing and state.complaints:
         # Fusion has no event for errors that end the command: they are complaints about no node, like many others.
-        return _KINDS.get(classify(state.complaint), RunReason.DBT_ERROR)
+        return _KINDS.get(kind_of(state.complaints[0]), RunReason.DBT_ERROR)
     return RunReason.NODES_FAILED if state.nodes else RunReason.DBT_ERROR
 
 

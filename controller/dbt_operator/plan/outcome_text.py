@@ -1,9 +1,12 @@
 """One sentence for a person about how a run ended."""
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import Counts
+from dbt_operator.dbt.errors import not_granted, points_back
 from dbt_operator.dbt.state import AttemptState, RunError
 from dbt_operator.dbt.values import headline, shorten
 from dbt_operator.dbt.view import NodeView
@@ -17,30 +20,60 @@ _WHAT_TO_CHECK = {
         "check spec.select, spec.exclude and spec.selector",
     ),
     RunReason.PROFILE_ERROR: ("dbt could not load the profile", "check spec.profile and profiles.yml"),
-    RunReason.PROJECT_NOT_FOUND: ("dbt found no project", "check spec.project and its path"),
+    RunReason.PROJECT_NOT_FOUND: (
+        "dbt could not load the project",
+        "check spec.project and its path, and dbt_project.yml",
+    ),
     RunReason.PARSE_ERROR: ("The project does not parse", ""),
     RunReason.DEPENDENCIES_MISSING: (
         "Packages of the project are not installed",
         "install them when the image is built (dbt deps)",
     ),
-    RunReason.CONNECTION_FAILED: ("dbt could not reach the warehouse", "check spec.profile"),
+    RunReason.CONNECTION_FAILED: ("dbt could not connect to the warehouse", "check spec.profile"),
+    RunReason.DATABASE_ERROR: ("The warehouse refused what dbt asked of it", ""),
+    RunReason.NOTHING_SELECTED: (
+        "The selection, or a part of it, matches no node",
+        "check spec.select, spec.exclude and spec.selector",
+    ),
     RunReason.DBT_NOT_FOUND: ("The image holds no dbt that can be used", "check spec.image"),
     RunReason.HOOK_FAILED: ("A hook failed", ""),
     RunReason.DBT_ERROR: ("dbt ended with an error", ""),
 }
 
 
-def fatal(error: RunError, reason: RunReason) -> str:
-    """About an error that ended the whole invocation."""
+def fatal(error: RunError, reason: RunReason, *, complaints: Sequence[str] = ()) -> str:
+    """About an error that ended the whole invocation. `complaints`: errors about no node that came before it."""
     what, check = _WHAT_TO_CHECK[reason]
-    detail = flattened(error.message) or "it gave no text"
-    return _sentence(f"{what}: {detail}" + (f"; {check}" if check else ""))
+    if not_granted(error.message):
+        check = "check the rights of the user in spec.profile"
+    said = [flattened(error.message)] if error.message.strip() else []
+    if complaints and points_back(error.message):
+        more = len(complaints) - 1
+        said.append(flattened(complaints[0]) + (f" (and {_plural(more, 'more error')})" if more else ""))
+    return _sentence(f"{what}: {': '.join(said) or 'it gave no text'}" + (f"; {check}" if check else ""))
+
+
+# What dbt prints around the texts of a YAML parser: the lines of the file, and rulers.
+_EXCERPT = re.compile(r"^(?:\d+\s*\| .*|\d+\s*\||-{3,}|Raw Error:)$")
+_HEADING = re.compile(r"(?:^|- )(?:\w+ )?Error(?: in .*)?$")
+_FLAT_LENGTH = 700
 
 
 def flattened(message: str) -> str:
-    """The first lines of an error text in one line; the first one names the file."""
-    lines = [line.strip().rstrip(" :.") for line in message.splitlines() if line.strip()]
-    return shorten(": ".join(line for line in lines[:3] if not line.startswith("---")), limit=400)
+    """An error text in one line. dbt names the files in the first line or in the last ones, so all of them count."""
+    lines = [" ".join(line.split()) for line in message.replace('in "<unicode string>", line', "in line").splitlines()]
+    lines = [line for line in lines if line and not _EXCERPT.match(line)]
+    flat = "".join(line.removeprefix("- ") + _after(line, then=then) for line, then in pairwise([*lines, ""]))
+    return shorten(flat.rstrip(" :."), limit=_FLAT_LENGTH)
+
+
+def _after(line: str, *, then: str) -> str:
+    """What stands between a line of a text and the next one when they become one line."""
+    if line[-1] in ".,:;!?" or not then:
+        return " "
+    if line.startswith("- ") or then.startswith("- "):
+        return ", "
+    return ": " if _HEADING.search(line) or then[0].isupper() else " "
 
 
 def out_of_memory(*, limit: str | None, peak_bytes: int | None) -> str:
@@ -143,4 +176,5 @@ def _were(count: int) -> str:
 
 
 def _sentence(message: str) -> str:
-    return shorten(message.rstrip(". ")) + "."
+    message = shorten(message.rstrip(". "))
+    return message if message.endswith(("!", "?", "…")) else f"{message}."

@@ -67,7 +67,7 @@ class RunnerLog:
         self.lines: list[bytes] = []
         self.add("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "dbt_version": "1.12.6"})
 
-    def add(self, name: str, data: dict[str, Any], *, level: str = "info") -> "RunnerLog":
+    def add(self, name: str, data: dict[str, Any], *, level: str = "info", said: str = "") -> "RunnerLog":
         seq = len(self.lines) + 1
         info = {
             "name": name,
@@ -75,7 +75,7 @@ class RunnerLog:
             "ts": f"2026-11-20T17:{seq // 60:02d}:{seq % 60:02d}.000000Z",
             "invocation_id": "22222222-2222-4222-8222-222222222222",
             "code": "",
-            "msg": "",
+            "msg": said,
             "thread": "MainThread",
         }
         self.lines.append(json.dumps({"seq": seq, "info": info, "data": data}).encode())

@@ -4,7 +4,10 @@ import itertools
 
 import pytest
 
-from tests.unit.dbt.logs import RunnerLog, folded
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.view import node_views
+from tests.unit.dbt.logs import RunnerLog, data_test, folded, model
 
 
 def test_nothing_is_known_before_the_runner_says_it() -> None:
@@ -35,6 +38,28 @@ def test_the_largest_peak_stands_whoever_says_it_and_however_often() -> None:
         RunnerLog().add("MemoryPeak", {"peak_memory_bytes": 10}).finish(0, peak_memory_bytes=40).state.peak_memory_bytes
         == 40
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Compilation Error in operation shop-on-run-start-0 (./dbt_project.yml)\n  the load is not finished",
+        "Runtime Error\n  no such table\n  > called by operation shop-on-run-start-0",
+    ],
+)
+def test_behind_a_hook_that_fails_before_it_is_executed_all_nodes_are_skipped_for_it(text: str) -> None:
+    log = RunnerLog().select(model("a"), data_test("t", "a", attached_node="model.shop.a"))
+    state = log.finish(2, error={"kind": "project", "message": text}, results=0).closed
+    hook = "operation.shop.shop-on-run-start-0"
+    for view in node_views(state=state).values():
+        assert (view.phase, view.reason, view.blocked_by) == (NodePhase.SKIPPED, NodeReason.HOOK_FAILED, hook)
+
+
+def test_a_hook_at_the_end_blocks_nothing() -> None:
+    log = RunnerLog().select(model("a"), model("b")).run("model.shop.a")
+    text = "Compilation Error in operation shop-on-run-end-0 (./dbt_project.yml)\n  no"
+    state = log.finish(2, error={"kind": "project", "message": text}, results=1).closed
+    assert node_views(state=state)["model.shop.b"].reason is NodeReason.LOST
 
 
 def test_only_the_runner_is_believed() -> None:

@@ -213,7 +213,7 @@ def test_what_the_last_attempt_says_of_its_part_is_not_said_of_the_run() -> None
     run["Resume other"].starts().gives_up("connection", "Connection refused")
     assert run.later(seconds=600) == []
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.CONNECTION_FAILED)
-    assert run.message().startswith("nightly-resume-1: dbt could not reach the warehouse")
+    assert run.message().startswith("nightly-resume-1: dbt could not connect to the warehouse")
     assert run.message().endswith("In the run as a whole 1 of 2 nodes had succeeded, 1 had failed.")
 
 

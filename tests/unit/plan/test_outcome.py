@@ -87,6 +87,12 @@ def test_recorded_logs_without_a_word_of_the_cluster(name: str, phase: RunPhase,
             "3 were skipped because of them.",
         ),
         ("jaffle_info", "8 nodes and 20 tests succeeded."),
+        (
+            "parse_error_yaml",
+            "The project does not parse: Parsing Error: Error reading torture: zz.yml - Runtime Error: Syntax error "
+            "near line 3 while parsing a flow sequence in line 2, column 11 did not find expected ',' or ']' in line "
+            "3, column 1.",
+        ),
         ("sigkill", "The log ends before dbt does; 0 of 2 nodes had succeeded, 2 were running."),
     ],
 )
@@ -218,6 +224,8 @@ def test_one_criterion_of_several_may_match_nothing() -> None:
         ("parse", RunReason.PARSE_ERROR),
         ("dependencies", RunReason.DEPENDENCIES_MISSING),
         ("connection", RunReason.CONNECTION_FAILED),
+        ("database", RunReason.DATABASE_ERROR),
+        ("nothing_selected", RunReason.NOTHING_SELECTED),
         ("dbt_not_found", RunReason.DBT_NOT_FOUND),
         ("other", RunReason.DBT_ERROR),
         ("from-the-future", RunReason.DBT_ERROR),
@@ -243,7 +251,34 @@ def test_errors_that_ended_the_invocation(kind: str, reason: RunReason) -> None:
         ("Runtime Error\n  'unique_id' is not a valid method name", RunReason.SELECTOR_ERROR),
         ('Database Error\n  connection to server at "db" failed: Connection refused', RunReason.CONNECTION_FAILED),
         ('IO Error: Could not set lock on file "x.duckdb": Conflicting lock', RunReason.CONNECTION_FAILED),
+        ("Database Error\n  permission denied for schema analytics", RunReason.DATABASE_ERROR),
+        (
+            'Database Error\n  connection to server at "db", port 5432 failed: FATAL:  permission denied for database '
+            '"x"\n  DETAIL:  User does not have CONNECT privilege.',
+            RunReason.DATABASE_ERROR,
+        ),
+        (
+            "Database Error\n  Access Denied: Project shop: User does not have bigquery.jobs.create permission.",
+            RunReason.DATABASE_ERROR,
+        ),
+        (
+            "Database Error\n  003001 (42501): SQL access control error:\n  Insufficient privileges to operate on X",
+            RunReason.DATABASE_ERROR,
+        ),
+        ("Database Error\n  could not parse the YAML in schema.yml: disk full", RunReason.DATABASE_ERROR),
+        (
+            'Database Error\n  FATAL:  password authentication failed for "x"\n  could not connect',
+            RunReason.CONNECTION_FAILED,
+        ),
+        (
+            "Compilation Error\n  The selection criterion 'x' does not match any enabled nodes",
+            RunReason.NOTHING_SELECTED,
+        ),
+        ("Runtime Error\n  Got a state selector method, but no comparison manifest", RunReason.SELECTOR_ERROR),
+        ("Internal Error\n  No comparison run_results", RunReason.SELECTOR_ERROR),
         ("Usage Error\n  --full-refreshh", RunReason.USAGE_ERROR),
+        ("Compilation Error in operation shop-on-run-end-0 (./dbt_project.yml)\n  no", RunReason.HOOK_FAILED),
+        ("Runtime Error\n  at path ['on-run-start']: {} is no list\n\nError in dbt_project.yml", RunReason.PARSE_ERROR),
         ("Database error while running on-run-start", RunReason.HOOK_FAILED),
         ("list index out of range", RunReason.DBT_ERROR),
     ],
@@ -251,6 +286,117 @@ def test_errors_that_ended_the_invocation(kind: str, reason: RunReason) -> None:
 def test_errors_of_a_plain_dbt_are_told_by_their_text(text: str, reason: RunReason) -> None:
     lines = [core_line("MainReportVersion", {"version": "=1.12.6"}), core_line("MainEncounteredError", {"exc": text})]
     assert _said(folded(lines), PodEnd(kind="Error", exit_code=2)) == (RunPhase.FAILED, reason)
+
+
+def _fatal(kind: str, message: str, *before: str) -> Outcome:
+    log = RunnerLog()
+    for said in before:
+        log.add("SemanticValidationFailure", {"msg": said}, level="error", said=said)
+    return _outcome(log.finish(2, error={"kind": kind, "message": message}), PodEnd(kind="Error", exit_code=2))
+
+
+TWO_MODELS = """Compilation Error
+  dbt found two models with the name "a".
+
+  Since these resources have the same name, dbt will be unable to find the correct resource
+  when looking for ref("a").
+
+  To fix this, change the name of one of these resources:
+  - model.shop.a (models/x/a.sql)
+  - model.shop.a (models/a.sql)"""
+TWO_DESCRIPTIONS = """Compilation Error
+  dbt found two schema.yml entries for the same resource named a. To fix this, remove the resource entry for a in one of
+  these files:
+   - models/t.yml
+  models/s.yml"""
+TWO_MACROS = """Compilation Error
+  dbt found multiple macros named "f" in the project "shop".
+   All macros require unique names, to fix this error rename or remove any
+  duplicates. They can be found in these files:
+      - macros/g.sql
+      - macros/f.sql"""
+IN_A_MACRO = """Compilation Error in model orders (models/orders.sql)
+  no such thing
+
+  > in macro load (macros/load.sql)
+  > called by model orders (models/orders.sql)"""
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (
+            TWO_MODELS,
+            "change the name of one of these resources: model.shop.a (models/x/a.sql), model.shop.a (models/a.sql).",
+        ),
+        (TWO_DESCRIPTIONS, "remove the resource entry for a in one of these files: models/t.yml, models/s.yml."),
+        (TWO_MACROS, "remove any duplicates. They can be found in these files: macros/g.sql, macros/f.sql."),
+        (
+            IN_A_MACRO,
+            "in model orders (models/orders.sql): no such thing > in macro load (macros/load.sql) > called by",
+        ),
+    ],
+)
+def test_all_files_that_an_error_names_are_in_the_message(text: str, part: str) -> None:
+    assert part in _fatal("parse", text).message
+
+
+BROKEN_PROFILE = """Runtime Error
+
+  dbt encountered an error while trying to read your profiles.yml file.
+
+  Runtime Error
+    Syntax error near line 3
+    ------------------------------
+    1  | shop:
+    2  |   password: hunter2
+    3  | \toutputs: {}
+    4  |
+
+    Raw Error:
+    ------------------------------
+    while scanning a plain scalar
+      in "<unicode string>", line 2, column 11
+    found a tab character that violates indentation
+      in "<unicode string>", line 3, column 1"""
+
+
+def test_a_syntax_error_in_a_profile_has_its_place_and_nothing_of_the_file() -> None:
+    outcome = _fatal("profile", BROKEN_PROFILE)
+    assert outcome.reason is RunReason.PROFILE_ERROR
+    assert "Syntax error near line 3 while scanning a plain scalar in line 2, column 11" in outcome.message
+    assert "found a tab character that violates indentation in line 3, column 1" in outcome.message
+    assert "hunter2" not in outcome.message
+
+
+def test_an_error_that_points_back_comes_with_what_was_said_before() -> None:
+    text, first = "Parsing Error\n  Semantic Manifest validation failed.", "In semantic model `sm`, `b` is used twice"
+    assert _fatal("parse", text, first).message.endswith(f"validation failed: {first}.")
+    assert f"{first} (and 2 more errors)." in _fatal("parse", text, first, "second", first, "third").message
+    assert _fatal("other", "", first).message == f"dbt ended with an error: {first}."
+    # Other errors have words of their own.
+    assert first not in _fatal("parse", "Parsing Error\n  no such column", first).message
+
+
+def test_a_missing_right_is_told_as_one() -> None:
+    outcome = _fatal("database", "Database Error\n  permission denied for database shop")
+    assert outcome.reason is RunReason.DATABASE_ERROR
+    assert outcome.message == (
+        "The warehouse refused what dbt asked of it: Database Error: permission denied for database shop; "
+        "check the rights of the user in spec.profile."
+    )
+    # The runner goes by the class of the exception, which is that of a lost connection here.
+    refused = 'connection to server at "db" failed: FATAL:  permission denied for database "shop"'
+    assert _fatal("connection", f"Database Error\n  {refused}").reason is RunReason.DATABASE_ERROR
+    assert _fatal("connection", "Database Error\n  what only this driver says").reason is RunReason.CONNECTION_FAILED
+    assert _fatal("database", "Database Error\n  server closed the connection").reason is RunReason.CONNECTION_FAILED
+
+
+def test_a_hook_that_finds_no_warehouse_may_be_tried_again_as_others_are() -> None:
+    hook = "  > called by operation shop-on-run-start-0"
+    assert _fatal("database", f"Database Error\n  no such table\n{hook}").reason is RunReason.HOOK_FAILED
+    lost = f"Database Error\n  connection to server failed: Connection refused\n{hook}"
+    assert _fatal("connection", lost).reason is RunReason.CONNECTION_FAILED
 
 
 @pytest.mark.parametrize("read", [0, 2])

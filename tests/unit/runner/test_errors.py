@@ -64,6 +64,52 @@ def test_unknown_selector_is_reported_once_by_the_command_itself(project: Projec
     assert len(run.named("MainEncounteredError")) == 1
 
 
+@pytest.mark.parametrize(
+    "selection",
+    ["state:modified", "result:error+", "source_status:fresher+", "test_type:nosuch", "resource_type:nosuch"],
+)
+def test_selection_that_dbt_cannot_follow(project: Project, selection: str) -> None:
+    assert _error(project.run("build", "--select", selection))[:2] == ("selector", "execute")
+
+
+def test_selectors_that_are_no_yaml(project: Project) -> None:
+    (project.path / "selectors.yml").write_text("selectors:\n  - name: x\n   definition: a\n")
+    assert _error(project.run("build"))[:2] == ("selector", "parse")
+
+
+@pytest.mark.parametrize(
+    ("warning", "arguments"),
+    [
+        ("NoNodesForSelectionCriteria", ("--select", "nosuch")),
+        ("NoNodesForSelectionCriteria", ("--select", "nosuch", "ok_model")),
+        ("NothingToDo", ("--exclude", "*")),
+    ],
+)
+def test_selection_of_nothing_where_the_project_makes_that_an_error(
+    project: Project, warning: str, arguments: tuple[str, ...]
+) -> None:
+    with (project.path / "dbt_project.yml").open("a") as file:
+        file.write(f"\nflags: {{warn_error_options: {{error: [{warning}]}}}}\n")
+    assert _error(project.run("build", *arguments))[:2] == ("nothing_selected", "execute")
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("{% if execute %}{{ exceptions.raise_compiler_error('not yet') }}{% endif %}", "not yet"),
+        # dbt's own text does not say whose query this is.
+        ("{% if execute %}{% do run_query('select 1 from nowhere') %}{% endif %}", "nowhere does not exist"),
+    ],
+)
+def test_hook_that_fails_before_it_is_executed_is_named(project: Project, hook: str, said: str) -> None:
+    with (project.path / "dbt_project.yml").open("a") as file:
+        file.write(f"\non-run-start: ['select 1', \"{hook}\"]\n")
+    _, phase, message = _error(project.run("build"))
+    assert phase == "execute"
+    assert said in message
+    assert message.count("operation torture-on-run-start-1") >= 1
+
+
 def test_unknown_option(project: Project) -> None:
     kind, phase, message = _error(project.run("build", "--nosuch"))
     assert (kind, phase) == ("usage", "start")
