@@ -9,6 +9,14 @@ from tests.e2e.conftest import FEW, JAFFLE_SHOP_IMAGE, Cluster, condition, proje
 
 SECRET_VARIABLE = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "x"}}}
 
+EXITING_SIDECAR = {
+    "name": "proxy",
+    "image": JAFFLE_SHOP_IMAGE,
+    "restartPolicy": "Always",
+    "command": ["sh", "-c", "exit 7"],
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
+
 
 def _container(**fields: Any) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "dbt", **fields}]}}
@@ -19,6 +27,16 @@ NOT_FOR_LONG = {"producer": {"startDeadlineSeconds": 6}}
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "an image that is not there": (
         {"image": "localhost/no-such-image:1", **NOT_FOR_LONG}, "ImagePullFailed", "localhost/no-such-image:1",
+    ),
+    "an image whose name is no legal one": (
+        {"image": "localhost/SHOP:1"}, "ImagePullFailed", "localhost/SHOP:1",
+    ),
+    "an image that no registry is asked for": (
+        {"image": "localhost/no-such-image:1", "imagePullPolicy": "Never"}, "ImagePullFailed", "no-such-image:1",
+    ),
+    "a sidecar that exits again and again": (
+        {"podTemplate": {"spec": {"initContainers": [EXITING_SIDECAR]}}, **NOT_FOR_LONG},
+        "ContainerStartFailed", "exit code 7",
     ),
     "a Secret of a variable that is not there": (
         {"podTemplate": _container(env=[SECRET_VARIABLE]), **NOT_FOR_LONG}, "ContainerConfigError", "no-such-secret",
@@ -88,9 +106,9 @@ def test_an_image_without_dbt(cluster: Cluster) -> None:
     assert (status["phase"], status["reason"]) == ("Failed", "DbtNotFound"), status["message"]
 
 
-def _quota(cluster: Cluster, limited: str) -> None:
-    """None of this in the namespace."""
-    spec = {"hard": {limited: "0"}}
+def _quota(cluster: Cluster, limited: str, most: str = "0") -> None:
+    """No more of this in the namespace."""
+    spec = {"hard": {limited: most}}
     cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": spec})
 
 
@@ -106,6 +124,14 @@ def test_a_full_quota_of_jobs_keeps_the_run_queued_until_there_is_room(cluster: 
     _wait_until_queued(cluster)
     cluster.kubectl("delete", "resourcequota", "full", "-n", cluster.namespace)
     assert cluster.wait_for_end()["phase"] == "Succeeded"
+
+
+def test_a_quota_that_wants_limits_which_the_pod_does_not_have(cluster: Cluster) -> None:
+    _quota(cluster, "limits.memory", "100Gi")
+    cluster.create_run(**FEW)
+    status = cluster.wait_for_end()
+    assert (status["phase"], status["reason"]) == ("Failed", "AdmissionDenied"), status["message"]
+    assert "must specify limits.memory for: dbt" in status["message"]
 
 
 def test_a_full_quota_of_pods_and_a_job_that_its_queue_holds_back_keep_it_queued(cluster: Cluster) -> None:

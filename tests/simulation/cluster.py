@@ -191,7 +191,7 @@ class Cluster:
         self.pods[pod.name] = pod
         self._say(f"pod {pod.name} created")
         if stuck:
-            pod.waiting = ("ImagePullBackOff", "not found")
+            pod.waiting = ("ImagePullBackOff", "503 Service Unavailable")
         # Long starts come close to the start deadline, from both sides.
         deadline = int(self.scenario.start_deadline.total_seconds() * 1000)
         late = (deadline - 300, deadline, deadline + 200, deadline + 2000, 10 * deadline)

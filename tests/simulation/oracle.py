@@ -20,7 +20,7 @@ LOST = frozenset(
         RunReason.EVICTED,
         RunReason.POD_LOST,
         RunReason.LOG_UNREADABLE,
-        RunReason.IMAGE_PULL_FAILED,
+        RunReason.REGISTRY_UNAVAILABLE,
         RunReason.START_DEADLINE_EXCEEDED,
     }
 )

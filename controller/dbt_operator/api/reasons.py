@@ -68,6 +68,7 @@ class RunReason(StrEnum):
     FORBIDDEN = "Forbidden"  # the operator's own rights do not suffice
     NAME_CONFLICT = "NameConflict"  # an object of the needed name belongs to somebody else
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"  # the image could not be pulled, for a reason that may pass
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"  # a Secret, ConfigMap or key that the pod refers to is missing
     CONTAINER_START_FAILED = "ContainerStartFailed"
     VOLUME_MOUNT_FAILED = "VolumeMountFailed"

@@ -24,7 +24,7 @@ from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import node_counts, node_views
 from dbt_operator.plan.attempt import Assessment, Attempt, Stage
-from dbt_operator.plan.facts import JobFacts, PodFacts
+from dbt_operator.plan.facts import JobFacts, PodFacts, Restarting
 from dbt_operator.plan.outcome import Outcome, PodEnd, conclude, ending_of
 
 
@@ -116,12 +116,15 @@ def _pod_refused(
     """The Job controller keeps trying, so only what can pass by itself is waited for."""
     if "exceeded quota" in refusal:
         return Assessment(attempt, Stage.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
-    hopeless = "violates PodSecurity" in refusal or " per Container is " in refusal or " per Pod is " in refusal
     deadline = job.created + start_deadline
     message = f"The pod of Job {job.name} is refused: {refusal}"
-    if hopeless or now >= deadline:
+    if _HOPELESS_REFUSAL.search(refusal) or now >= deadline:
         return _failed(attempt, reason=RunReason.ADMISSION_DENIED, message=message)
     return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
+
+
+# Pod security, a LimitRange, a quota that wants every container to have requests or limits.
+_HOPELESS_REFUSAL = re.compile(r"violates PodSecurity| per (?:Container|Pod) is |failed quota: .*must specify ")
 
 
 def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
@@ -217,7 +220,7 @@ def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)
 
 
-# How a pod that never got further ends the run at the deadline, by the reason its container waits with.
+# How a pod that never got further ends at the deadline, by the reason its container waits with.
 _IMAGE = (RunReason.PULLING_IMAGE, RunReason.IMAGE_PULL_FAILED)
 _CONFIG = (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_CONFIG_ERROR)
 _WAITING: dict[str, tuple[RunReason, RunReason]] = {
@@ -234,6 +237,23 @@ _WAITING: dict[str, tuple[RunReason, RunReason]] = {
 }
 
 
+# An image of such a name will not be there for any pod: these are not waited for.
+_HOPELESS_WAITING = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+# A registry's no. On the node itself, as which an image without a registry's name is read, there is none to wait for.
+_REFUSED_IMAGE = re.compile(
+    r"not ?found|(?:manifest|name) unknown|does not exist|denied|unauthorized|forbidden|no such host|"
+    r"dial tcp (?:127\.\d+\.\d+\.\d+|\[::1\]):\d+: connect: connection refused",
+    re.IGNORECASE,
+)
+# What keeps a registry from answering at all, or from answering now.
+_NO_ANSWER = re.compile(
+    r"timeout|timed out|deadline exceeded|connection (?:refused|reset)|unreachable|no route to host|\bEOF\b|"
+    r"server misbehaving|temporary failure|try again|too ?many ?requests|rate limit|internal server error|"
+    r"bad gateway|service unavailable|RegistryUnavailable",
+    re.IGNORECASE,
+)
+
+
 # A Secret, a ConfigMap or a key of one that a volume refers to: another pod, maybe on another node, would miss it too.
 _MISSING_OBJECT = re.compile(r'(?:secret|configmap) "[^"]+" not found|references non-existent (?:secret|config) key')
 
@@ -242,6 +262,8 @@ def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: 
     live, failure, message = _obstacle(pod)
     if pod.held:
         return Assessment(attempt, Stage.STARTING, live, message)  # how long that takes is no fault of the cluster's
+    if pod.waiting is not None and pod.waiting[0] in _HOPELESS_WAITING:
+        return _failed(attempt, reason=failure, message=message)
     released = attempt.release.at if attempt.release is not None else pod.created
     deadline = max(pod.created, released) + start_deadline
     if now < deadline:
@@ -258,8 +280,12 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
     if pod.unschedulable is not None:
         return RunReason.SCHEDULING, RunReason.UNSCHEDULABLE, f"Pod {pod.name} cannot be scheduled: {pod.unschedulable}"
     reason, detail = pod.waiting or ("", "")
+    if pod.sidecar is not None and reason in ("", "PodInitializing", "CrashLoopBackOff"):
+        return RunReason.CREATING_CONTAINER, RunReason.CONTAINER_START_FAILED, _restarts(pod.name, pod.sidecar)
     if reason in _WAITING:
         live, failure = _WAITING[reason]
+        if failure is RunReason.IMAGE_PULL_FAILED and _may_be_pulled_yet(reason, detail):
+            failure = RunReason.REGISTRY_UNAVAILABLE
         return live, failure, f"Pod {pod.name} is waiting ({reason}): {detail}"
     if pod.mount_failure is not None:
         missing = _MISSING_OBJECT.search(pod.mount_failure) is not None
@@ -276,6 +302,20 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
         RunReason.CREATING_CONTAINER,
         RunReason.START_DEADLINE_EXCEEDED,
         f"Pod {pod.name} is being started ({reason or pod.phase}).",
+    )
+
+
+def _may_be_pulled_yet(reason: str, detail: str) -> bool:
+    """Whether it is the registry that is in the way. One that answers has said no to each of the kubelet's tries."""
+    return _REFUSED_IMAGE.search(detail) is None and _NO_ANSWER.search(f"{reason} {detail}") is not None
+
+
+def _restarts(pod: str, sidecar: Restarting) -> str:
+    end = sidecar.last
+    said = f": {end.message or end.reason}" if end.message or end.reason else ""
+    return (
+        f"The sidecar {sidecar.name} of pod {pod} has exited {sidecar.restarts + 1} times, at last with exit code"
+        f" {end.exit_code}{said}"
     )
 
 

@@ -84,9 +84,7 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
     allowed = situation.rules.max_restarts
     if not allowed:
         return outcome
-    times = (
-        f"{len(situation.lost)} pods were lost, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
-    )
+    times = f"{wording.losses(situation)}, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
     return replace(outcome, message=f"{wording.stopped(times, situation)} The last one: {outcome.message}")
 
 

@@ -39,6 +39,15 @@ class Terminated:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarting:
+    """A sidecar (an init container with restartPolicy Always) that was started anew, and how it ended last."""
+
+    name: str
+    restarts: int
+    last: Terminated
+
+
+@dataclass(frozen=True, slots=True)
 class PodFacts:
     """A pod of an attempt."""
 
@@ -57,8 +66,9 @@ class PodFacts:
     started: datetime | None
     terminated: Terminated | None
     ended_at: datetime | None
-    init_failure: Terminated | None
+    init_failure: Terminated | None  # of an init container that is no sidecar
     mount_failure: str | None  # the kubelet's message of a volume that cannot be mounted, from the pod's events
+    sidecar: Restarting | None = None  # the first one that exits again and again
     memory_limit: str | None = None  # of the dbt container, as its spec has it
     gates: tuple[str, ...] = ()  # that keep it from being scheduled
     job: str | None = None  # the uid of its Job
@@ -102,17 +112,22 @@ def job_facts(job: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
 
 
 def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = ()) -> PodFacts:
-    """Facts of a pod. `events` are those about it: `FailedMount` is told nowhere else."""
+    """Facts of a pod. `events` are those about it, oldest first: some obstacles are told nowhere else."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled") or {}
     disruption = conditions.get("DisruptionTarget") or {}
+    sidecars = {one["name"] for one in _spec(pod, "initContainers") if one.get("restartPolicy") == "Always"}
     inits = status.get("initContainerStatuses") or ()
     own: Mapping[str, Any] = next((c for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER), {})
     state = own.get("state") or {}
     waiting = [c["state"]["waiting"] for c in (*inits, own) if (c.get("state") or {}).get("waiting")]
     ended = state.get("terminated")
-    failed_inits = [c["state"]["terminated"] for c in inits if (c.get("state") or {}).get("terminated")]
+    failed_inits = [
+        c["state"]["terminated"]
+        for c in inits
+        if (c.get("state") or {}).get("terminated") and c.get("name") not in sidecars
+    ]
     mounts = [e.get("message") or "" for e in events if e.get("reason") in ("FailedMount", "FailedAttachVolume")]
     return PodFacts(
         name=metadata["name"],
@@ -125,22 +140,40 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         pod_message=status.get("message"),
         disruption=disruption.get("message", "") if disruption.get("status") == "True" else None,
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
-        waiting=_first_telling(waiting),
+        waiting=_with_its_cause(_first_telling(waiting), events),
         running="running" in state,
         started=_optional_time((state.get("running") or ended or {}).get("startedAt")),
         terminated=_terminated(ended) if ended else None,
         ended_at=_optional_time((ended or {}).get("finishedAt")),
         init_failure=next((_terminated(t) for t in failed_inits if t.get("exitCode")), None),
         mount_failure=mounts[-1] if mounts else None,
+        sidecar=next(filter(None, (_restarting(c) for c in inits if c.get("name") in sidecars)), None),
         memory_limit=_memory_limit(pod),
         job=(metadata.get("labels") or {}).get(_LABEL_JOB_UID),
-        gates=tuple(gate["name"] for gate in (pod.get("spec") or {}).get("schedulingGates") or ()),
+        gates=tuple(gate["name"] for gate in _spec(pod, "schedulingGates")),
     )
 
 
+def _spec(pod: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    return (pod.get("spec") or {}).get(field) or ()
+
+
+def _restarting(container: Mapping[str, Any]) -> Restarting | None:
+    ends = [(container.get(one) or {}).get("terminated") for one in ("state", "lastState")]
+    ended = next(filter(None, ends), None)
+    restarts = container.get("restartCount") or 0
+    return Restarting(container["name"], restarts, _terminated(ended)) if restarts and ended else None
+
+
+def _with_its_cause(waiting: tuple[str, str] | None, events: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Kubernetes before 1.32 says of an image only that it backs off; why is told by an event then."""
+    pulls = [e.get("message") or "" for e in events if e.get("reason") == "Failed"]
+    pulls = [message for message in pulls if message.startswith("Failed to pull image")]
+    return (waiting[0], pulls[-1]) if waiting is not None and waiting[0] == "ImagePullBackOff" and pulls else waiting
+
+
 def _memory_limit(pod: Mapping[str, Any]) -> str | None:
-    containers = (pod.get("spec") or {}).get("containers") or ()
-    own: Mapping[str, Any] = next((one for one in containers if one.get("name") == CONTAINER), {})
+    own: Mapping[str, Any] = next((one for one in _spec(pod, "containers") if one.get("name") == CONTAINER), {})
     limit: str | None = ((own.get("resources") or {}).get("limits") or {}).get("memory")
     return limit
 

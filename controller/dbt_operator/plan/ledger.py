@@ -26,7 +26,7 @@ LOST = frozenset(
         RunReason.EVICTED,
         RunReason.POD_LOST,
         RunReason.LOG_UNREADABLE,
-        RunReason.IMAGE_PULL_FAILED,
+        RunReason.REGISTRY_UNAVAILABLE,
         RunReason.VOLUME_MOUNT_FAILED,
         RunReason.UNSCHEDULABLE,
         RunReason.START_DEADLINE_EXCEEDED,

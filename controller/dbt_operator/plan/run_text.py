@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import node_counts, node_views
 from dbt_operator.plan.attempt import Assessment, Decision
@@ -33,6 +33,16 @@ def said_at_the_end(name: str, message: str, situation: Situation) -> str:
     return message if progress in message else f"{name}: {message} In the run as a whole {progress}."
 
 
+def losses(situation: Situation) -> str:
+    """How many pods of the run were lost. Of one that never started nothing was lost."""
+    lost = situation.lost
+    idle = sum(each.attempt.started is None for each in lost)
+    if idle == len(lost):
+        return f"{idle} pods did not start" if idle > 1 else "A pod did not start"
+    never = f", {idle} of which had not started" if idle else ""
+    return f"{len(lost)} pods were lost{never}"
+
+
 def _progress(situation: Situation) -> str:
     history = situation.history
     counts = node_counts(views=node_views(state=history)) if history.attempts else None
@@ -50,7 +60,17 @@ def waiting(to_come: Next, situation: Situation) -> str:
         failed = [ledger.graph.nodes[unique_id].name for unique_id in to_come.waiting]
         verb = "is" if len(failed) == 1 else "are"
         return f"{_named(failed)} failed and {verb} tried again{when}."
-    return f"The work is taken up again{when}."
+    return f"{_why_anew(situation)}The work is taken up again{when}."
+
+
+def _why_anew(situation: Situation) -> str:
+    """Why the work was not done by the attempt that ended last."""
+    ended = [each for each in situation.recent if each.outcome is not None]
+    last = max(ended, key=lambda each: each.ended_at or situation.now, default=None)
+    outcome = last.outcome if last is not None else None
+    if outcome is None or outcome.phase is not RunPhase.FAILED:
+        return ""
+    return f"{outcome.message.rstrip('.')}. "
 
 
 def about_to(decisions: Sequence[Decision]) -> str:

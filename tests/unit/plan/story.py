@@ -201,10 +201,10 @@ class Dbt:
         tested = {one for one in unit_tests if mine.intersection(self.run.nodes[one]["depends_on"])}
         return [one for one in self.run.nodes if one in mine | tested]
 
-    def gets_a_pod(self) -> "Dbt":
+    def gets_a_pod(self, **facts: Any) -> "Dbt":
         """Its pod waits to be started."""
         name = f"{self.decision.name}-abcde"
-        self.pod = replace(POD, name=name, uid=name, created=self.run.now)
+        self.pod = replace(POD, name=name, uid=name, created=self.run.now, **facts)
         return self
 
     def starts(self, *, loaded: bool = True) -> "Dbt":

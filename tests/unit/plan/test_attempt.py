@@ -9,12 +9,15 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.assess import assess
 from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Release, Stage
-from dbt_operator.plan.facts import PodFacts, Terminated
+from dbt_operator.plan.facts import PodFacts, Restarting, Terminated
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.plan import lines
 from tests.unit.plan.given import DEADLINE, GREEN, HELD, JOB, NOW, POD, RUNNING, attempt, ended, log
 
 CANCELLED = Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message="The run was cancelled.")
+
+
+EXITING = Restarting(name="proxy", restarts=3, last=Terminated(exit_code=7, reason="Error", message=""))
 
 
 def assessed(subject: Attempt, *, later: timedelta = timedelta()) -> Assessment:
@@ -68,6 +71,19 @@ def test_a_pod_that_a_policy_refuses_ends_the_run_at_once() -> None:
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        'pods "x" is forbidden: failed quota: team: must specify limits.cpu for: dbt; limits.memory for: dbt',
+        'pods "x" is forbidden: maximum memory usage per Container is 1Gi, but limit is 4Gi',
+    ],
+)
+def test_a_pod_that_no_wait_makes_acceptable_ends_the_run_at_once(refusal: str) -> None:
+    found = assessed(attempt(job=replace(JOB, refusal=refusal)))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
+    assert refusal in found.message
+
+
 def test_a_missing_service_account_may_still_be_created() -> None:
     job = replace(JOB, refusal='error looking up service account data/x: serviceaccount "x" not found')
     assert assessed(attempt(job=job)).stage is Stage.STARTING
@@ -76,11 +92,42 @@ def test_a_missing_service_account_may_still_be_created() -> None:
     assert '"x" not found' in found.message
 
 
+BACKING_OFF = 'Back-off pulling image "registry.example.com/timeouts/shop:503": ErrImagePull: '
 OBSTACLES = {
     "image": (
-        replace(POD, waiting=("ImagePullBackOff", "no such image")),
+        replace(POD, waiting=("ImagePullBackOff", f"{BACKING_OFF}rpc error: code = NotFound desc = not found")),
         RunReason.PULLING_IMAGE,
         RunReason.IMAGE_PULL_FAILED,
+    ),
+    "image that may not be pulled": (
+        replace(POD, waiting=("ErrImagePull", "pull access denied, repository does not exist or may require login")),
+        RunReason.PULLING_IMAGE,
+        RunReason.IMAGE_PULL_FAILED,
+    ),
+    "image that was not brought to the node": (
+        replace(POD, waiting=("ErrImagePull", "dial tcp 127.0.0.1:80: connect: connection refused")),
+        RunReason.PULLING_IMAGE,
+        RunReason.IMAGE_PULL_FAILED,
+    ),
+    "registry": (
+        replace(POD, waiting=("ImagePullBackOff", "unexpected status from HEAD request: 503 Service Unavailable")),
+        RunReason.PULLING_IMAGE,
+        RunReason.REGISTRY_UNAVAILABLE,
+    ),
+    "way to the registry": (
+        replace(POD, waiting=("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout")),
+        RunReason.PULLING_IMAGE,
+        RunReason.REGISTRY_UNAVAILABLE,
+    ),
+    "sidecar": (
+        replace(POD, waiting=("PodInitializing", ""), sidecar=EXITING),
+        RunReason.CREATING_CONTAINER,
+        RunReason.CONTAINER_START_FAILED,
+    ),
+    "image of dbt beside a sidecar": (
+        replace(POD, waiting=("ImagePullBackOff", "503 Service Unavailable"), sidecar=EXITING),
+        RunReason.PULLING_IMAGE,
+        RunReason.REGISTRY_UNAVAILABLE,
     ),
     "secret": (
         replace(POD, waiting=("CreateContainerConfigError", 'secret "s" not found')),
@@ -119,6 +166,19 @@ def test_a_pod_that_does_not_start_fails_at_the_deadline_and_not_before(obstacle
     after = assessed(attempt(job=JOB, pod=pod), later=DEADLINE - timedelta(seconds=30))
     assert (after.stage, after.reason) == (Stage.ENDED, failure)
     assert after.must_stop
+
+
+@pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_no_wait_brings_is_not_waited_for(reason: str) -> None:
+    found = assessed(attempt(job=JOB, pod=replace(POD, waiting=(reason, 'image "SHOP"'))))
+    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.IMAGE_PULL_FAILED)
+    assert 'image "SHOP"' in found.message
+
+
+def test_a_sidecar_that_exits_again_and_again_is_named_with_its_exit_code() -> None:
+    pod = replace(POD, waiting=("CrashLoopBackOff", "back-off 10s restarting failed container"), sidecar=EXITING)
+    found = assessed(attempt(job=JOB, pod=pod), later=DEADLINE)
+    assert "sidecar proxy of pod nightly-producer-1-abcde has exited 4 times, at last with exit code 7" in found.message
 
 
 def test_a_program_that_the_image_lacks_is_named() -> None:

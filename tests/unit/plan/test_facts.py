@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from dbt_operator.api.names import GATE
 from dbt_operator.plan.facts import job_facts, pod_facts
 
@@ -34,6 +36,47 @@ def test_a_waiting_init_container_explains_more_than_pod_initializing() -> None:
         )
     )
     assert facts.waiting == ("ImagePullBackOff", "m")
+
+
+def test_why_an_image_is_not_pulled_is_told_by_an_event_where_the_status_only_backs_off() -> None:
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "shop"'}}
+    events = [
+        {"reason": "Failed", "message": 'Failed to pull image "shop": rpc error: code = NotFound'},
+        {"reason": "Failed", "message": "Error: ImagePullBackOff"},
+    ]
+    facts = pod_facts(pod(containerStatuses=[{"name": "dbt", "state": state}]), events=events)
+    assert facts.waiting == ("ImagePullBackOff", 'Failed to pull image "shop": rpc error: code = NotFound')
+
+
+SIDECAR = {"spec": {"initContainers": [{"name": "load"}, {"name": "proxy", "restartPolicy": "Always"}]}}
+EXITED = {"terminated": {"exitCode": 7, "reason": "Error"}}
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"state": EXITED, "lastState": {}},
+        {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": EXITED},
+        {"state": {"running": {}}, "lastState": EXITED},
+    ],
+)
+def test_a_sidecar_that_was_started_anew_is_told_with_its_exit_code_whatever_it_does_now(
+    states: dict[str, Any],
+) -> None:
+    facts = pod_facts(pod(initContainerStatuses=[{"name": "proxy", "restartCount": 3, **states}]) | SIDECAR)
+    assert facts.sidecar is not None
+    assert (facts.sidecar.name, facts.sidecar.restarts, facts.sidecar.last.exit_code) == ("proxy", 3, 7)
+    assert facts.init_failure is None
+
+
+def test_an_init_container_that_failed_is_no_sidecar_and_a_sidecar_that_was_stopped_is_no_failure() -> None:
+    failed = [
+        {"name": "load", "restartCount": 0, "state": EXITED},
+        {"name": "proxy", "restartCount": 0, "state": EXITED},
+    ]
+    facts = pod_facts(pod(initContainerStatuses=failed) | SIDECAR)
+    assert (facts.init_failure is not None, facts.sidecar) == (True, None)
+    assert pod_facts(pod(initContainerStatuses=failed[1:]) | SIDECAR).init_failure is None
 
 
 def test_a_pod_is_held_until_the_gate_of_the_operator_is_removed() -> None:

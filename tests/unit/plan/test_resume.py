@@ -219,6 +219,59 @@ def test_a_pod_that_never_started_is_taken_away_and_the_command_is_started_again
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.START_DEADLINE_EXCEEDED)
 
 
+def test_an_image_that_the_registry_does_not_have_is_asked_for_until_the_first_deadline() -> None:
+    run = Story(model("orders"), max_restarts=3)
+    run["Producer"].gets_a_pod(waiting=("ImagePullBackOff", 'image "shopp" not found'))
+    assert run.later(seconds=299) == []
+    assert run.phase() is RunPhase.STARTING
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.IMAGE_PULL_FAILED)
+    assert 'image "shopp" not found' in run.message()
+
+
+def test_a_name_that_no_image_can_have_ends_the_run_at_once() -> None:
+    run = Story(model("orders"), max_restarts=3)
+    run["Producer"].gets_a_pod(waiting=("InvalidImageName", 'couldn\'t parse image name "SHOP"'))
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.IMAGE_PULL_FAILED)
+    assert run["Producer"].job is None
+
+
+def test_while_a_registry_does_not_answer_the_run_says_so_and_at_the_end_that_nothing_started() -> None:
+    run = Story(model("orders"), max_restarts=1, grace=timedelta(seconds=60))
+    run["Producer"].gets_a_pod(waiting=("ErrImagePull", "503 Service Unavailable"))
+    run.later(seconds=301)
+    assert (run.phase(), run.reason()) == (RunPhase.RETRYING, RunReason.BACKING_OFF)
+    assert run.message().startswith("Pod nightly-producer-1-abcde is waiting (ErrImagePull): 503 Service Unavailable; ")
+    assert run.message().endswith(". The work is taken up again at 03:06:01 UTC.")
+    run.later(seconds=60)
+    run["Producer"].gets_a_pod(waiting=("ErrImagePull", "503 Service Unavailable"))
+    run.later(seconds=301)
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.REGISTRY_UNAVAILABLE)
+    assert run.message().startswith(
+        "2 pods did not start, and spec.producer.maxRestarts (1) allows no further attempt."
+    )
+    assert "503 Service Unavailable" in run.message()
+
+
+def test_pods_that_were_lost_are_told_from_those_that_did_not_start() -> None:
+    run = Story(model("orders"), max_restarts=1)
+    run["Producer"].starts().reports(orders="running").is_killed()
+    run.next()
+    run["Resume orders"].gets_a_pod()
+    run.later(seconds=600)
+    assert run.phase() is RunPhase.FAILED
+    assert run.message().startswith("2 pods were lost, 1 of which had not started, and spec.producer.maxRestarts (1)")
+
+
+def test_a_warehouse_that_is_waited_for_is_named() -> None:
+    run = Story(model("orders"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=2)
+    run["Producer"].starts(loaded=False).gives_up("connection", "Connection refused")
+    run.next()
+    assert run.message().startswith("dbt could not connect to the warehouse: Connection refused; check spec.profile. ")
+    assert run.message().endswith("The work is taken up again at 03:00:10 UTC.")
+
+
 def test_nothing_is_started_while_a_pod_that_did_not_start_in_time_may_still_do_so() -> None:
     run = Story(model("orders"))
     first = run["Producer"].gets_a_pod()
