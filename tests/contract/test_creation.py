@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from dbt_operator.api.phases import AttemptKind
@@ -56,7 +57,38 @@ async def test_a_job_of_somebody_elses_is_left_alone(run: RunRef, client: Client
 async def test_a_template_that_the_server_refuses_is_named_in_its_words(run: RunRef, client: Client) -> None:
     reason, message = await refused(client, run, dnsPolicy="Nonsense")
     assert reason is RunReason.INVALID_POD_TEMPLATE
-    assert "spec.template.spec.dnsPolicy" in message
+    assert "spec.podTemplate.spec.dnsPolicy" in message
+
+
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        ({"nodeSelektor": {"pool": "batch"}, "tolerationz": []}, ["nodeSelektor", "tolerationz"]),
+        (
+            {"containers": [{"name": "dbt", "resource": {}, "env": [{"name": "A", "vaule": "1"}]}]},
+            ["containers[dbt].resource", "containers[dbt].env[A].vaule"],
+        ),
+        ({"volumes": [{"name": "scratch", "emptyDirr": {}}]}, ["volumes[scratch].emptyDirr"]),
+        ({"initContainers": [{"name": "load", "image": "x", "comand": ["true"]}]}, ["initContainers[load].comand"]),
+        ({"securityContext": {"runAsUserr": 7}}, ["securityContext.runAsUserr"]),
+    ],
+)
+async def test_a_field_that_no_pod_has_is_refused_by_name(
+    run: RunRef, client: Client, template: dict[str, Any], fields: list[str]
+) -> None:
+    reason, message = await refused(client, run, **template)
+    assert reason is RunReason.INVALID_POD_TEMPLATE
+    for field in fields:
+        assert f'"spec.podTemplate.spec.{field}"' in message
+    assert await client.list(resource=JOBS, namespace=run.namespace) == []
+
+
+async def test_an_amount_that_is_none_is_named(run: RunRef, client: Client) -> None:
+    reason, message = await refused(
+        client, run, containers=[{"name": "dbt", "resources": {"limits": {"memory": "1Gigs", "cpu": "1"}}}]
+    )
+    assert reason is RunReason.INVALID_POD_TEMPLATE
+    assert message.endswith(": spec.podTemplate.spec.containers[dbt].resources.limits.memory is '1Gigs'")
 
 
 async def test_a_full_quota_is_told_and_passes(run: RunRef, client: Client, kubectl: Kubectl) -> None:

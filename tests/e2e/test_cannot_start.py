@@ -64,7 +64,11 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"podTemplate": _container(command=["sh"])}, "InvalidPodTemplate", "containers[dbt].command",
     ),
     "a pod template that Kubernetes refuses": (
-        {"podTemplate": {"spec": {"dnsPolicy": "Nonsense"}}}, "InvalidPodTemplate", "dnsPolicy",
+        {"podTemplate": {"spec": {"dnsPolicy": "Nonsense"}}}, "InvalidPodTemplate", "spec.podTemplate.spec.dnsPolicy",
+    ),
+    "a pod template with a typo": (
+        {"podTemplate": _container(resource={"limits": {"memory": "1Gi"}})},
+        "InvalidPodTemplate", "spec.podTemplate.spec.containers[dbt].resource",
     ),
 }  # fmt: skip
 

@@ -129,13 +129,25 @@ class Client:
             if not token:
                 return found
 
-    async def create(self, *, resource: Resource, manifest: Mapping[str, Any], retry: bool = True) -> Object:
-        """Create an object. "Already exists" may be about our own first attempt: see create_or_adopt."""
+    async def create(
+        self, *, resource: Resource, manifest: Mapping[str, Any], retry: bool = True, strict: bool = False
+    ) -> Object:
+        """Create an object. "Already exists" may be about our own first attempt: see create_or_adopt.
+
+        strict: fields that the server does not know are an error; otherwise it drops them.
+        """
         path = resource.path(namespace=manifest["metadata"]["namespace"])
-        return await self._call(Request("POST", path, query=_MANAGER, body=manifest), retry=retry)
+        query = (*_MANAGER, ("fieldValidation", "Strict")) if strict else _MANAGER
+        return await self._call(Request("POST", path, query=query, body=manifest), retry=retry)
 
     async def create_or_adopt(
-        self, *, resource: Resource, manifest: Mapping[str, Any], owner_uid: str, retry: bool = True
+        self,
+        *,
+        resource: Resource,
+        manifest: Mapping[str, Any],
+        owner_uid: str,
+        retry: bool = True,
+        strict: bool = False,
     ) -> tuple[Object, bool]:
         """The object, and whether it is new. One that exists is ours if our owner's uid is among its owners'.
 
@@ -143,7 +155,7 @@ class Client:
         """
         metadata = manifest["metadata"]
         try:
-            return await self.create(resource=resource, manifest=manifest, retry=retry), True
+            return await self.create(resource=resource, manifest=manifest, retry=retry, strict=strict), True
         except ApiError as error:
             if not (error.already_exists or error.transient):
                 raise

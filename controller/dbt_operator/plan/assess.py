@@ -118,8 +118,10 @@ def _pod_refused(
         return Assessment(attempt, Stage.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
     deadline = job.created + start_deadline
     message = f"The pod of Job {job.name} is refused: {refusal}"
-    if _HOPELESS_REFUSAL.search(refusal) or now >= deadline:
-        return _failed(attempt, reason=RunReason.ADMISSION_DENIED, message=message)
+    hopeless = _HOPELESS_REFUSAL.search(refusal) is not None
+    if hopeless or now >= deadline:
+        check = "; check spec.podTemplate" if hopeless else ""
+        return _failed(attempt, reason=RunReason.ADMISSION_DENIED, message=message.rstrip(".") + check + ".")
     return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
 
 
@@ -263,7 +265,7 @@ def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: 
     if pod.held:
         return Assessment(attempt, Stage.STARTING, live, message)  # how long that takes is no fault of the cluster's
     if pod.waiting is not None and pod.waiting[0] in _HOPELESS_WAITING:
-        return _failed(attempt, reason=failure, message=message)
+        return _failed(attempt, reason=failure, message=f"{message.rstrip('.')}.")
     released = attempt.release.at if attempt.release is not None else pod.created
     deadline = max(pod.created, released) + start_deadline
     if now < deadline:
@@ -311,12 +313,9 @@ def _may_be_pulled_yet(reason: str, detail: str) -> bool:
 
 
 def _restarts(pod: str, sidecar: Restarting) -> str:
-    end = sidecar.last
-    said = f": {end.message or end.reason}" if end.message or end.reason else ""
-    return (
-        f"The sidecar {sidecar.name} of pod {pod} has exited {sidecar.restarts + 1} times, at last with exit code"
-        f" {end.exit_code}{said}"
-    )
+    times = f"was started {sidecar.restarts + 1} times and ended at last with exit code {sidecar.last.exit_code}"
+    said = f": {sidecar.last.message}" if sidecar.last.message else ""
+    return f"The sidecar {sidecar.name} of pod {pod} {times}{said}"
 
 
 # Checked in this order: what the cluster did to the pod explains an exit code, not the other way round.

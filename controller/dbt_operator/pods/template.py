@@ -6,7 +6,8 @@ last kind is refused with a sentence rather than silently overridden: a user who
 it would look for the reason in the wrong place.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dbt_operator.api import names
@@ -81,8 +82,8 @@ def _merge_list(*, base: Sequence[Any], over: Sequence[Any], key: str) -> list[A
 def check(template: Mapping[str, Any]) -> None:
     """Refuse a template that sets what the operator owns, or has a shape that cannot be merged.
 
-    Raises: InvalidPodTemplate, naming the field and what to do instead. What the template's values mean is left to
-    the apiserver, which knows every field of a pod and says so when it refuses one.
+    Raises: InvalidPodTemplate, naming the field and what to do instead. What else a pod can have is left to the
+    apiserver, which knows every field, is asked to be strict, and says so when it refuses one (`in_users_words`).
     """
     metadata = _mapping(template.get("metadata"), path="spec.podTemplate.metadata")
     for kind in ("labels", "annotations"):
@@ -106,12 +107,60 @@ def check(template: Mapping[str, Any]) -> None:
         _check_container(container)
 
 
+# A path within the Job, as the server's messages have it: spec.template.spec.containers[0].resource
+_PATH = re.compile(r"\bspec\.template((?:\.\w+|\[\d+\])+)")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+def in_users_words(message: str, *, job: Mapping[str, Any]) -> str:
+    """The server's message about a Job, with paths as its user has written them.
+
+    Items of lists are called by their names: beside the operator's own they may have another place in the list.
+    """
+    template = job["spec"]["template"]
+    told = _PATH.sub(lambda found: f"spec.podTemplate{_named(found[1], template)}", message)
+    if "quantities must match" in message:  # of these the server does not say where they are
+        told += f": {', '.join(_no_quantities(template['spec']))}"
+    return told
+
+
+_QUANTITY = re.compile(r"[+-]?[0-9.]+(?:[eEinumkKMGTP]*[-+]?[0-9]*)")
+
+
+def _no_quantities(pod: Mapping[str, Any]) -> Iterator[str]:
+    for field in ("containers", "initContainers"):
+        for container in pod.get(field) or ():
+            for kind in ("limits", "requests"):
+                amounts = (container.get("resources") or {}).get(kind) or {}
+                path = f"spec.podTemplate.spec.{field}[{container.get('name')}].resources.{kind}"
+                wrong = (one for one in amounts.items() if not _QUANTITY.fullmatch(str(one[1])))
+                yield from (f"{path}.{name} is {value!r}" for name, value in wrong)
+
+
+def _named(path: str, template: Any) -> str:
+    here, field, words = template, "", ""
+    for name, index in _STEP.findall(path):
+        if name:
+            here, field = here.get(name) if isinstance(here, Mapping) else None, name
+            words += f".{name}"
+            continue
+        here = here[int(index)] if isinstance(here, Sequence) and int(index) < len(here) else None
+        key = here.get(_LIST_KEYS.get(field, "name")) if isinstance(here, Mapping) else None
+        words += f"[{key or index}]"
+    return words
+
+
 def _check_container(container: Mapping[str, Any]) -> None:
-    if container.get("name") != CONTAINER:
+    if not container.get("name"):
+        raise InvalidPodTemplate(
+            f"spec.podTemplate.spec.containers has an item without a name: the container that runs dbt is called"
+            f" {CONTAINER!r}, and the only one that may be described."
+        )
+    if container["name"] != CONTAINER:
         # A second ordinary container would keep the Job alive after dbt has ended.
         raise InvalidPodTemplate(
             f"spec.podTemplate.spec.containers may only describe the container {CONTAINER!r}, not"
-            f" {container.get('name')!r}: run a sidecar as an init container with restartPolicy Always."
+            f" {container['name']!r}: run a sidecar as an init container with restartPolicy Always."
         )
     path = f"spec.podTemplate.spec.containers[{CONTAINER}]"
     for field, why in _OWNED_CONTAINER_FIELDS.items():

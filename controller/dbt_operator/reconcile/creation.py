@@ -1,6 +1,8 @@
 """Creating an attempt, and what it means for the run when that is refused."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
@@ -9,7 +11,7 @@ from dbt_operator.kube.resources import CONFIG_MAPS, JOBS
 from dbt_operator.plan.attempt import Decision, Refusal
 from dbt_operator.pods.job import attempt_job, runner_config_map
 from dbt_operator.pods.run import RunRef
-from dbt_operator.pods.template import InvalidPodTemplate
+from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,12 @@ async def create_attempt(*, client: Client, run: RunRef, spec: DbtRunSpec, decis
 
     Raises: ApiError where only another try can tell.
     """
+    job: Mapping[str, Any] = {}
     try:
         job = attempt_job(run=run, spec=spec, decision=decision)
         await client.create_or_adopt(resource=CONFIG_MAPS, manifest=runner_config_map(run), owner_uid=run.uid)
-        await client.create_or_adopt(resource=JOBS, manifest=job, owner_uid=run.uid)
+        # Strictly: a field of the user's that Kubernetes does not know would vanish, and with it a limit or a selector.
+        await client.create_or_adopt(resource=JOBS, manifest=job, owner_uid=run.uid, strict=True)
     except InvalidSpec as error:
         return _refused(RunReason.INVALID_SPEC, str(error))
     except InvalidPodTemplate as error:
@@ -45,6 +49,8 @@ async def create_attempt(*, client: Client, run: RunRef, spec: DbtRunSpec, decis
         refusal = refusal_of(error)
         if refusal is None:
             raise
+        if refusal.reason is RunReason.INVALID_POD_TEMPLATE:
+            refusal = replace(refusal, message=in_users_words(refusal.message, job=job))
         return Creation(refusal=refusal)
     return Creation(created=True)
 

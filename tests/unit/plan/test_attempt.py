@@ -178,7 +178,8 @@ def test_an_image_that_no_wait_brings_is_not_waited_for(reason: str) -> None:
 def test_a_sidecar_that_exits_again_and_again_is_named_with_its_exit_code() -> None:
     pod = replace(POD, waiting=("CrashLoopBackOff", "back-off 10s restarting failed container"), sidecar=EXITING)
     found = assessed(attempt(job=JOB, pod=pod), later=DEADLINE)
-    assert "sidecar proxy of pod nightly-producer-1-abcde has exited 4 times, at last with exit code 7" in found.message
+    assert "sidecar proxy of pod nightly-producer-1-abcde was started 4 times" in found.message
+    assert "ended at last with exit code 7" in found.message
 
 
 def test_a_program_that_the_image_lacks_is_named() -> None:

@@ -10,7 +10,7 @@ from dbt_operator.api.spec import DbtRunSpec, parse_run_spec
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.run import RunRef
-from dbt_operator.pods.template import InvalidPodTemplate, merge
+from dbt_operator.pods.template import InvalidPodTemplate, in_users_words, merge
 
 RUN = RunRef(namespace="data", name="nightly", uid="11111111-2222-3333-4444-555555555555", labels={})
 PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
@@ -103,7 +103,7 @@ def test_a_user_may_weaken_a_default_but_the_rest_of_it_stays() -> None:
         ({"spec": {"containers": [{"name": "dbt", "args": []}]}}, "containers[dbt].args"),
         ({"spec": {"containers": [{"name": "dbt", "livenessProbe": {}}]}}, "containers[dbt].livenessProbe"),
         ({"spec": {"containers": [{"name": "sidecar"}]}}, "'sidecar'"),
-        ({"spec": {"containers": [{"env": []}]}}, "may only describe the container 'dbt'"),
+        ({"spec": {"containers": [{"env": []}]}}, "spec.podTemplate.spec.containers has an item without a name"),
         ({"spec": {"containers": "dbt"}}, "spec.podTemplate.spec.containers must be a list"),
         ({"spec": {"volumes": [{"name": "dbt-operator-tmp"}]}}, "dbt-operator-tmp"),
         (
@@ -118,6 +118,26 @@ def test_what_the_operator_owns_is_refused_by_name(template: dict[str, Any], nam
     with pytest.raises(InvalidPodTemplate) as refused:
         pod_of(podTemplate=template)
     assert named in str(refused.value)
+
+
+def test_paths_within_the_job_are_told_as_the_user_has_written_them() -> None:
+    scratch = {"name": "scratch", "emptyDir": {"sizeLimitt": "1Gi"}}
+    container = {"name": "dbt", "volumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readonly": True}]}
+    template = {"spec": {"volumes": [scratch], "containers": [container], "tolerations": [{"kei": "x"}]}}
+    job = attempt_job(run=RUN, spec=spec(podTemplate=template), decision=PRODUCER)
+    pod = job["spec"]["template"]["spec"]
+    volume = next(index for index, one in enumerate(pod["volumes"]) if one["name"] == "scratch")
+    mount = next(index for index, one in enumerate(pod["containers"][0]["volumeMounts"]) if one["name"] == "scratch")
+    assert (volume, mount) != (0, 0)
+    message = (
+        f'unknown field "spec.template.spec.volumes[{volume}].emptyDir.sizeLimitt", "spec.template.spec.containers[0]'
+        f'.volumeMounts[{mount}].readonly", "spec.template.spec.tolerations[0].kei", "spec.template.spec.x[7].y"'
+    )
+    assert in_users_words(message, job=job) == (
+        'unknown field "spec.podTemplate.spec.volumes[scratch].emptyDir.sizeLimitt", "spec.podTemplate.spec.containers'
+        '[dbt].volumeMounts[/scratch].readonly", "spec.podTemplate.spec.tolerations[0].kei", '
+        '"spec.podTemplate.spec.x[7].y"'
+    )
 
 
 def test_merging_replaces_plain_lists_and_merges_keyed_ones() -> None:
