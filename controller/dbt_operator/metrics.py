@@ -21,7 +21,7 @@ EVENT_LAG = Histogram(
 RUNS = Gauge("dbt_runs", "DbtRuns, by phase.", ["phase"])
 RUN_DURATION = Histogram(
     "dbt_run_duration_seconds",
-    "From a run's start to its end, by the phase it ended in.",
+    "How long pods of a run were at work until its end, by the phase it ended in.",
     ["status"],
     buckets=(10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800),
 )

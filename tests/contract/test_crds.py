@@ -339,6 +339,15 @@ def test_every_field_of_a_status_is_stored_as_it_was_written(runs: Kind, models:
     assert stored["status"] == model_status().to_dict()
 
 
+def test_the_nodes_of_a_run_are_selected_by_its_name_however_long_that_is(models: Kind, namespace: str) -> None:
+    spec = {"uniqueId": "model.shop.orders", "name": "orders", "resourceType": "model"}
+    mine = "n" * 200  # a label's value has room for 63 characters
+    for name, run in (("mine", mine), ("other", mine[:-1])):
+        models.create(namespace, name, {**spec, "runName": run})
+    found = models.api.get_at(f"{models.path(namespace)}?fieldSelector=spec.runName={mine}")["items"]
+    assert [model["metadata"]["name"] for model in found] == ["mine"]
+
+
 def columns(table: str) -> list[list[str]]:
     """The cells of kubectl's table, without the age."""
     return [re.split(r" {2,}", line.strip()) for line in table.splitlines()]

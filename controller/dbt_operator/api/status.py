@@ -9,7 +9,7 @@ from msgspec import Meta
 from dbt_operator.api.conditions import Condition
 from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
-from dbt_operator.api.values import Value, format_duration
+from dbt_operator.api.values import Value
 
 UniqueId = Annotated[str, Meta(max_length=1024)]
 NodeName = Annotated[str, Meta(max_length=1024)]
@@ -88,7 +88,7 @@ class RunArtifacts(Value, frozen=True, kw_only=True):
 
 
 class DbtRunStatus(Value, frozen=True, kw_only=True):
-    """The status of a DbtRun. `duration` and `progress` follow from other fields and are filled in here."""
+    """The status of a DbtRun. `progress` follows from other fields and is filled in here."""
 
     KEEP_LAST: ClassVar[frozenset[str]] = frozenset({"attempts"})
 
@@ -115,8 +115,6 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
         if self.nodes is not None and self.nodes.total:
             ended = self.nodes.total - self.nodes.pending - self.nodes.running
             self._derive("progress", f"{ended}/{self.nodes.total}")
-        if self.start_time is not None and self.completion_time is not None:
-            self._derive("duration", format_duration((self.completion_time - self.start_time).total_seconds()))
 
 
 class ModelTest(Value, frozen=True, kw_only=True):

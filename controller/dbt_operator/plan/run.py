@@ -10,7 +10,7 @@ records of its own decisions).
                                         Suspended ◄──► Suspended                └──► Retrying
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -78,9 +78,14 @@ class Plan:
     stop: tuple[str, ...] = ()  # names of Jobs that must not live on
     wake_at: datetime
     handled: tuple[Request, ...] = ()  # requests that are answered
+    held_back: str = ""  # why requests that are open are not answered, in words that say what to do
     answers_later: bool = False  # the run has ended, and a request is answered as soon as its last process is gone
     expire: bool = False  # the DbtRun itself is to be deleted
     expires: bool = False  # … or will be
+
+    def worked(self, *, now: datetime) -> timedelta:
+        """How long the run was at work until now, over all of its attempts."""
+        return time_at_work((each.attempt for each in self.assessments), now=now)
 
     @property
     def done(self) -> bool:
@@ -135,9 +140,7 @@ def plan_run(observation: Observation) -> Plan:
     situation = _situation(observation, assessments)
     to_come = next_attempts(situation) if observation.ended is None else Next()
     over = to_come.over and not situation.live
-    # Whoever has cancelled the run wants nothing of it to be executed, until that is taken back.
-    unwanted = observation.rules.cancel or observation.rules.suspend
-    forbidden = asked is not None or unwanted or observation.invalid is not None
+    forbidden = asked is not None or _held_back(observation) != ""
     reply = NO_ANSWER if forbidden else answer(situation, requests=observation.requests, over=over)
     if observation.ended is not None and not reply.decisions:
         return _ended(observation, assessments=assessments, outcome=observation.ended, reply=reply)
@@ -152,6 +155,17 @@ def plan_run(observation: Observation) -> Plan:
     return _live(
         observation, situation, to_come, shown=shown, decisions=decisions, release=release, handled=reply.handled
     )
+
+
+def _held_back(observation: Observation) -> str:
+    """What keeps retries that people ask for from being begun, until somebody takes it back; "" where nothing does.
+
+    Whoever has cancelled the run wants nothing of it to be executed.
+    """
+    rules = observation.rules
+    wishes = (("spec.cancel", rules.cancel), ("spec.suspend", rules.suspend))
+    held = next((f"{field} is true; set it to false, and the retry follows" for field, set_ in wishes if set_), "")
+    return observation.invalid or held
 
 
 def _situation(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:
@@ -220,15 +234,16 @@ def _active_until(observation: Observation) -> datetime | None:
         (index for index, one in enumerate(observation.attempts) if one.decision is not None and one.decision.requests),
         default=0,
     )
-    begun = [one for one in observation.attempts[anew:] if one.started is not None]
-    left = limit - _active(begun, now=observation.now)
-    at_work = any(attempt.sealed is None for attempt in begun)
+    counted = observation.attempts[anew:]
+    left = limit - time_at_work(counted, now=observation.now)
+    at_work = any(one.sealed is None for one in counted if one.started is not None)
     return observation.now + left if at_work or left <= timedelta() else None
 
 
-def _active(begun: Sequence[Attempt], *, now: datetime) -> timedelta:
-    """How long at least one of these attempts was at work until now."""
-    spans = ((one.started or now, one.sealed.ended_at if one.sealed is not None else now) for one in begun)
+def time_at_work(attempts: Iterable[Attempt], *, now: datetime) -> timedelta:
+    """How long a container of at least one of these attempts was at work until now."""
+    begun = ((one.started, one.sealed) for one in attempts)
+    spans = ((start, sealed.ended_at if sealed is not None else now) for start, sealed in begun if start is not None)
     total, counted = timedelta(), datetime.min.replace(tzinfo=UTC)
     for start, end in sorted(spans):
         total += max(timedelta(), end - max(start, counted))
@@ -279,6 +294,7 @@ def _live(
         stop=_to_stop(assessments),
         wake_at=_wake_at(observation, situation.live, due=None if shown.phase is RunPhase.SUSPENDED else to_come.due),
         handled=handled,
+        held_back=_held_back(observation),
     )
 
 
@@ -368,6 +384,7 @@ def _ended(
         stop=stop,
         wake_at=soon if stop or reply.due or expiry is None or ended_at is None else max(soon, expiry),
         handled=reply.handled,
+        held_back=_held_back(observation),
         answers_later=reply.due is not None,
         # Only a stored end counts: whoever waits for it must have had the chance to see it.
         expire=expiry is not None and ended_at is not None and not stop and observation.now >= expiry,

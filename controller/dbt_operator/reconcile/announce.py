@@ -14,8 +14,8 @@ import structlog
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.kube.client import Client
-from dbt_operator.kube.resources import Object
+from dbt_operator.kube.client import ApiError, Client
+from dbt_operator.kube.resources import DBT_MODELS, Object
 from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Decision, Request
@@ -42,6 +42,7 @@ class Announcer:
         self._run: Object | None = None
         self._failed_nodes = 0
         self._unreadable: str | None = None
+        self._waiting: set[Request] = set()  # requests that are known to wait
         self._background: set[asyncio.Task[None]] = set()
 
     def look(self, run: Object) -> None:
@@ -50,8 +51,8 @@ class Announcer:
             self.told = _told(run)
         self._run = run
 
-    def moved(self, plan: Plan, *, since: datetime, now: datetime) -> None:
-        """Post an Event and log a line at each transition. `since`: when the run started."""
+    def moved(self, plan: Plan, *, now: datetime) -> None:
+        """Post an Event and log a line at each transition."""
         told = (plan.phase, plan.reason)
         if self.told == told:
             return
@@ -63,7 +64,7 @@ class Announcer:
             message = _end_of(plan) if plan.phase.terminal else plan.message
             self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=message)
         if plan.phase.terminal:
-            RUN_DURATION.labels(status=plan.phase.value).observe((now - since).total_seconds())
+            RUN_DURATION.labels(status=plan.phase.value).observe(plan.worked(now=now).total_seconds())
 
     def decided(self, decision: Decision) -> None:
         """Another attempt was decided on. Of the first one the run itself tells."""
@@ -72,13 +73,35 @@ class Announcer:
             message = f"{decision.name}: {about_to([decision])}"
             self._post(kind="Normal", reason="AttemptCreated", message=message)
 
-    def nothing_to_retry(self, request: Request) -> None:
-        """A person asked for a retry, and nothing came of it."""
+    def nothing_to_retry(self, request: Request, *, model: str | None) -> None:
+        """A person asked for a retry, and nothing came of it. `model`: the name of the node's DbtModel."""
         why = "it has succeeded, is under way, or waits for something else that failed"
-        what = request.unique_id or "the run"
-        message = f"A retry of {what} was asked for, but there is nothing that could be done: {why}."
-        # Each request gets its answer: without the key the second one would be the same Event.
-        self._post(kind="Normal", reason="NothingToRetry", message=message, key=request.token)
+        message = f"was asked for, but there is nothing that could be done: {why}"
+        self._answer(request, model=model, reason="NothingToRetry", message=message)
+
+    def retry_waits(self, request: Request, *, model: str | None, why: str) -> None:
+        """A person asked for a retry, and something of the run's own spec holds it back."""
+        if request not in self._waiting:
+            self._waiting.add(request)
+            self._answer(request, model=model, reason="RetryWaits", message=f"was asked for, and waits: {why}")
+
+    def _answer(self, request: Request, *, model: str | None, reason: str, message: str) -> None:
+        """Answer where the person has asked, and on the run. The key makes the same words an answer to each request."""
+        message = f"A retry of {request.unique_id or 'the run'} {message.rstrip('.')}."
+        self._post(kind="Normal", reason=reason, message=message, key=request.token)
+        if model is not None:
+            self._later(self._post_about(model, reason=reason, message=message, key=request.token))
+
+    async def _post_about(self, model: str, *, reason: str, message: str, key: str) -> None:
+        assert self._run is not None  # noqa: S101 - nobody asks before the first look
+        namespace = self._run["metadata"]["namespace"]
+        try:
+            found = await self._client.find(resource=DBT_MODELS, namespace=namespace, name=model)
+        except ApiError as error:
+            _log.warning("could not post an event", reason=reason, error=str(error))
+            return
+        if found is not None:
+            await self._client.record_event(regarding=found, kind="Normal", reason=reason, message=message, key=key)
 
     def unreadable_record(self, message: str | None) -> None:
         """The record of an attempt cannot be read; None: all can. Without it nothing more is decided for the run."""

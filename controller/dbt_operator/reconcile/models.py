@@ -79,6 +79,10 @@ class Models:
         asked = self.requests.items()
         return [Request(token=token, unique_id=one) for one, token in asked if self._handled.get(one) != token]
 
+    def name_of(self, request: Request) -> str | None:
+        """The name of the DbtModel that a retry is asked for, if it is one of a node."""
+        return self._names.get(request.unique_id or "")
+
     def show(self, *, history: History, attempts: Sequence[Attempt]) -> None:
         """Bring the DbtModels to this history of the attempts of the run."""
         self._jobs = [(attempt.kind, attempt.name) for attempt in attempts]

@@ -208,7 +208,10 @@ class Reconciler:
             if over and name is not None:  # nothing else is written any more
                 await self._patch_status(resource, name, {"status": {"handledRetry": request.token}})
             if request not in answered:
-                self._announcer.nothing_to_retry(request)
+                self._announcer.nothing_to_retry(request, model=self._models.name_of(request))
+        if plan.held_back:
+            for request in self._requests():
+                self._announcer.retry_waits(request, model=self._models.name_of(request), why=plan.held_back)
 
     # show
 
@@ -262,7 +265,7 @@ class Reconciler:
             terminal=plan.phase.terminal,
             event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None,
         )
-        self._announcer.moved(plan, since=record.start_time or now, now=now)
+        self._announcer.moved(plan, now=now)
 
     async def tell_obstacle(self, error: ApiError) -> None:
         """Say on the run what only a person can change: the operator's own rights, or a quota, do not suffice."""

@@ -11,7 +11,7 @@ from dbt_operator.api import status
 from dbt_operator.api.conditions import Condition, run_conditions
 from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.values import format_time
+from dbt_operator.api.values import format_duration, format_time
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, test_counts
 from dbt_operator.plan.attempt import Assessment, Stage
@@ -88,6 +88,7 @@ def run_status(
         observed_generation=generation,
         start_time=record.start_time,
         completion_time=(record.completion_time or now) if terminal else None,
+        duration=format_duration(plan.worked(now=now).total_seconds()) if terminal else None,
         nodes=node_counts(views=views),
         tests=test_counts(views=views),
         failures=_failures(views.values()),

@@ -65,6 +65,7 @@ def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
         reason=RunReason.NODES_FAILED,
         start_time=START,
         completion_time=START + timedelta(seconds=92),
+        duration="1m28s",
         nodes=Counts(total=40, pending=20, running=3, failed=1, succeeded=16),
         dbt=DbtInfo(version="1.11.16"),
         retries=1,
@@ -81,7 +82,7 @@ def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
         "reason": "NodesFailed",
         "startTime": "2026-11-20T17:11:13.219457Z",
         "completionTime": "2026-11-20T17:12:45.219457Z",
-        "duration": "1m32s",
+        "duration": "1m28s",
         "progress": "17/40",
         "nodes": {
             "total": 40,

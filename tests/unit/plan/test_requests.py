@@ -123,6 +123,26 @@ def test_an_answered_wish_is_not_answered_again_although_it_still_stands_there()
     assert run.ask("again", "orders") == ["Retry orders"]
 
 
+@pytest.mark.parametrize("wish", ["cancel", "suspend"])
+def test_a_wish_that_another_wish_holds_back_is_told_of_until_it_can_be_answered(wish: str) -> None:
+    run = ended(model("orders"), model("stock"), results={"orders": "error: deadlock"})
+    run.change(**{wish: True})
+    for name in ("orders", None):
+        assert run.ask(f"now-{name}", name) == []
+    assert run.handled == []
+    assert run.plan().held_back == f"spec.{wish} is true; set it to false, and the retry follows"
+    assert run.change(**{wish: False}) == ["Resume orders"]
+    assert run.plan().held_back == ""
+
+
+def test_a_wish_that_a_live_run_holds_back_while_it_is_cancelled_is_told_of() -> None:
+    run = Story(model("orders"), model("stock"))
+    run["Producer"].starts().reports(orders="error: deadlock", stock="running")
+    run.change(cancel=True)
+    run.ask("now", "orders")
+    assert run.plan().held_back.startswith("spec.cancel is true")
+
+
 # of a node, after the end
 
 

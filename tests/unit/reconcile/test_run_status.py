@@ -28,12 +28,14 @@ def attempt(index: int, *, live: bool, created: bool = True, **facts: Any) -> As
     return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
 
 
-def status(*assessments: Assessment, before: dict[str, Any] | None = None) -> dict[str, Any]:
+def status(
+    *assessments: Assessment, before: dict[str, Any] | None = None, phase: RunPhase = RunPhase.RETRYING
+) -> dict[str, Any]:
     plan = Plan(
         start=False,
         assessments=assessments,
         history=History(attempts=tuple(each.state for each in assessments)),
-        phase=RunPhase.RETRYING,
+        phase=phase,
         reason=RunReason.RETRYING_NODES,
         message="dbt tries orders again.",
         wake_at=given.NOW + timedelta(seconds=30),
@@ -65,6 +67,28 @@ def test_an_attempt_that_lives_is_never_dropped_from_a_long_list() -> None:
     assert len(listed) == 50
     assert [each["name"] for each in listed][:2] == ["nightly-1", "nightly-41"]
     assert listed[-1]["name"] == "nightly-89"
+
+
+def at_work(index: int, *, since: timedelta, seconds: float) -> Assessment:
+    """An attempt whose container was at work for so long, and began so long ago."""
+    begun = given.NOW - since
+    sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=begun + timedelta(seconds=seconds), gone=True, started=begun)
+    known = Attempt(name=f"nightly-{index}", created=True, sealed=sealed)
+    return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
+
+
+def test_the_duration_is_that_of_work_and_not_of_days_before_a_retry_that_somebody_asks_for() -> None:
+    days, hours = timedelta(days=3), timedelta(hours=2)
+    attempts = (
+        at_work(1, since=days, seconds=90),
+        # At the same time as the first one for half of its own.
+        at_work(2, since=days - timedelta(seconds=60), seconds=60),
+        at_work(3, since=hours, seconds=30),
+    )
+    before = {"startTime": "2026-11-17T01:00:00Z"}  # it had waited in a queue, too
+    assert status(*attempts, before=before, phase=RunPhase.FAILED)["duration"] == "2m30s"
+    assert "duration" not in status(*attempts, before=before)
+    assert status(before=before, phase=RunPhase.FAILED)["duration"] == "0s"
 
 
 def test_an_attempt_is_listed_by_its_pod_also_when_its_job_is_gone() -> None:
