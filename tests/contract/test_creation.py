@@ -1,6 +1,7 @@
 """Creating an attempt on a real API server: once, whoever tries how often, and what a refusal means for the run."""
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS, JOBS
 from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.archive import build_archive
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.creation import Creation, create_attempt
 from tests.conftest import Kubectl
@@ -33,16 +35,41 @@ async def refused(client: Client, run: RunRef, **template: Any) -> tuple[RunReas
     return done.refusal.reason, done.refusal.message
 
 
+def runner_of(job: dict[str, Any]) -> str:
+    """The name of the ConfigMap that the pod of a Job takes its runner from."""
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    (name,) = (each["configMap"]["name"] for each in volumes if each["name"] == "dbt-operator-runner")
+    return str(name)
+
+
 async def test_an_attempt_is_created_once_however_often_it_is_tried(run: RunRef, client: Client) -> None:
     assert (await create(client, run)).created
     (before,) = await client.list(resource=JOBS, namespace=run.namespace)
     assert (await create(client, run)).created
     (job,) = await client.list(resource=JOBS, namespace=run.namespace)
     assert job["metadata"]["uid"] == before["metadata"]["uid"]
-    runner = await client.get(resource=CONFIG_MAPS, namespace=run.namespace, name="nightly-runner")
+    runner = await client.get(resource=CONFIG_MAPS, namespace=run.namespace, name=runner_of(job))
     for made in (job, runner):
         assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [run.uid]
         assert "finalizers" not in made["metadata"]  # the run can be deleted while no operator is there
+
+
+async def test_after_an_upgrade_a_job_gets_the_runner_that_knows_its_arguments(
+    run: RunRef, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old:
+        old.setattr("dbt_operator.pods.job.build_archive", lambda: b"the runner of an operator before this one")
+        assert (await create(client, run)).created
+    resume = Decision(index=2, kind=AttemptKind.RESUME, name="nightly-resume-1", nodes=frozenset({"model.shop.orders"}))
+    assert (await create_attempt(client=client, run=run, spec=spec(podTemplate=NOWHERE), decision=resume)).created
+    jobs = {job["metadata"]["name"]: job for job in await client.list(resource=JOBS, namespace=run.namespace)}
+    runners = {name: await runner(client, run, name=runner_of(job)) for name, job in jobs.items()}
+    assert runners == {PRODUCER.name: b"the runner of an operator before this one", resume.name: build_archive()}
+
+
+async def runner(client: Client, run: RunRef, *, name: str) -> bytes:
+    found = await client.get(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
+    return base64.b64decode(found["binaryData"]["runner.pyz"])
 
 
 async def test_a_job_of_somebody_elses_is_left_alone(run: RunRef, client: Client, kubectl: Kubectl) -> None:

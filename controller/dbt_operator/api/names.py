@@ -107,9 +107,12 @@ def _config_map_name(run: str, *, suffix: str) -> str:
     return run_prefix(run, limit=OBJECT_NAME_LIMIT - len(suffix)) + suffix
 
 
-def runner_config_map_name(run: str) -> str:
-    """Name of the ConfigMap that holds the runner of a run."""
-    return _config_map_name(run, suffix="-runner")
+def runner_config_map_name(run: str, *, content: str) -> str:
+    """Name of the ConfigMap that holds the runner for Jobs of a run: another one for each content.
+
+    Operators of different versions bring different runners, and may both have Jobs in one run.
+    """
+    return _config_map_name(run, suffix=f"-runner-{digest(content)}")
 
 
 def model_names(run: str, *, nodes: Iterable[tuple[str, str]]) -> Mapping[str, str]:

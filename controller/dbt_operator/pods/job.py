@@ -33,11 +33,17 @@ _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 def runner_config_map(run: RunRef) -> dict[str, Any]:
-    """The ConfigMap that holds the runner as a zipapp."""
-    return child_config_map(run, name=names.runner_config_map_name(run.name)) | {
-        "immutable": True,
-        "binaryData": {RUNNER_FILE: base64.b64encode(build_archive()).decode()},
-    }
+    """The ConfigMap that holds the runner as a zipapp. Its name tells its content, so that it is only adopted with it."""
+    return child_config_map(run, name=_runner_name(run)) | {"immutable": True, "binaryData": _runner_files()}
+
+
+def _runner_name(run: RunRef) -> str:
+    files = _runner_files()
+    return names.runner_config_map_name(run.name, content=json.dumps(files, sort_keys=True))
+
+
+def _runner_files() -> dict[str, str]:
+    return {RUNNER_FILE: base64.b64encode(build_archive()).decode()}
 
 
 def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
@@ -159,7 +165,7 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
         "imagePullSecrets": [{"name": secret.name} for secret in spec.image_pull_secrets],
         "containers": [_without_unset(owned_container)],
         "volumes": [
-            {"name": "dbt-operator-runner", "configMap": {"name": names.runner_config_map_name(run.name)}},
+            {"name": "dbt-operator-runner", "configMap": {"name": _runner_name(run)}},
             *input_volumes,
             *profile_volumes,
             *secrets.volumes,

@@ -62,7 +62,8 @@ def jobs(run: str) -> list[str]:
 def config_maps(run: str) -> list[str]:
     """Names of the ConfigMaps that one run has."""
     records = [names.attempt_record_name(run, index=index) for index in (1, 11, 1000)]
-    return [*records, names.cache_name(run), names.artifacts_name(run), names.runner_config_map_name(run)]
+    runners = [names.runner_config_map_name(run, content=content) for content in ("one", "another")]
+    return [*records, names.cache_name(run), names.artifacts_name(run), *runners]
 
 
 @given(RUN)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Decision
@@ -101,6 +103,18 @@ def test_the_runner_fits_into_a_config_map() -> None:
     manifest = runner_config_map(RUN)
     assert manifest["immutable"] is True
     assert len(manifest["binaryData"]["runner.pyz"]) < 300_000
+
+
+@pytest.mark.parametrize("changed", ["build_archive", "RUNNER_FILE"])
+def test_a_job_mounts_the_runner_that_its_arguments_are_for(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = runner_config_map(RUN)
+    other = {"build_archive": lambda: b"of another version", "RUNNER_FILE": "another.pyz"}
+    monkeypatch.setattr(f"dbt_operator.pods.job.{changed}", other[changed])
+    after = runner_config_map(RUN)
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+    pod = attempt_job(run=RUN, spec=spec(), decision=PRODUCER)["spec"]["template"]["spec"]
+    mounted = [volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == "dbt-operator-runner"]
+    assert mounted == [after["metadata"]["name"]]
 
 
 def test_a_retry_has_the_producers_arguments_but_for_the_selection() -> None:
