@@ -215,6 +215,8 @@ async def test_a_record_that_somebody_has_changed_is_named_and_left_alone(run: R
     for write in (partial(records.seal, ended(PRODUCER, FAILED)), partial(records.release, 1, POD)):
         with pytest.raises(UnreadableRecordError, match=name):
             await write()
+    with pytest.raises(UnreadableRecordError, match=name):
+        await read(run, client)  # on what the others say alone nothing may be decided
     await client.delete(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
     await records.seal(ended(PRODUCER, FAILED))  # writes it again
     await records.seal(ended(PRODUCER, FAILED))

@@ -1,9 +1,9 @@
 """The closed lists of reasons: what `status.reason` may say. docs/dbtrun.md and docs/dbtmodel.md explain them."""
 
-from enum import StrEnum
+from dbt_operator.api.words import Word
 
 
-class NodeReason(StrEnum):
+class NodeReason(Word):
     """Why a node is in its phase."""
 
     SUCCESS = "Success"  # dbt built it, every test of it that ran passed
@@ -22,7 +22,7 @@ class NodeReason(StrEnum):
     LOST = "Lost"  # its pod ended without a word about it: what happened to it is unknown
 
 
-class RunReason(StrEnum):
+class RunReason(Word):
     """Why a run is in its phase."""
 
     # not started

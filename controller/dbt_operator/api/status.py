@@ -111,6 +111,13 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     artifacts: RunArtifacts | None = None
     attempts: Annotated[tuple[RunAttempt, ...], Meta(max_length=50)] = ()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended. Of a phase that a later version has added, the time of the end tells."""
+        if self.phase is None or self.phase.known:
+            return self.phase is not None and self.phase.terminal
+        return self.completion_time is not None
+
     def __post_init__(self) -> None:
         if self.nodes is not None and self.nodes.total:
             ended = self.nodes.total - self.nodes.pending - self.nodes.running

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Self
+from types import UnionType
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import inspect
+
+from dbt_operator.api.words import Word
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -22,10 +25,18 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Self | None:
-        """The value from the object's JSON; None when it has what this version of the operator cannot read."""
+        """The value from the object's JSON, as far as this version of the operator can read it.
+
+        What another version has written may differ in a part: a field, or an entry of a list, that cannot be read is
+        left out, and the rest stands. None where a field without a default cannot be read.
+        """
         try:
             return msgspec.convert(raw, type=cls)
         except msgspec.ValidationError:
+            read = {field.name: _read(field.type, raw[field.key]) for field in _fields(cls) if field.key in raw}
+        try:
+            return cls(**{name: value for name, value in read.items() if value is not msgspec.UNSET})
+        except TypeError:
             return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,6 +51,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class _Field(NamedTuple):
     name: str
     key: str
+    type: Any  # what its annotation says
     optional: bool
     text_limit: int | None  # of the text, or of each text of a list
     list_limit: int | None
@@ -50,10 +62,11 @@ class _Field(NamedTuple):
 def _fields(kind: type[Value]) -> tuple[_Field, ...]:
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)  # noqa: S101 - for the type checker: a Value is a Struct
-    return tuple(_field(kind, field) for field in info.fields)
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(_field(kind, field, hint=hints[field.name]) for field in info.fields)
 
 
-def _field(kind: type[Value], field: inspect.Field) -> _Field:
+def _field(kind: type[Value], field: inspect.Field, *, hint: Any) -> _Field:
     options = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
     lists = [option for option in options if isinstance(option, inspect.VarTupleType)]
     candidates = (*options, *(each.item_type for each in lists))
@@ -61,6 +74,7 @@ def _field(kind: type[Value], field: inspect.Field) -> _Field:
     return _Field(
         name=field.name,
         key=field.encode_name,
+        type=hint,
         optional=field.default is None or field.default == (),
         text_limit=next((text.max_length for text in texts), None),
         list_limit=next((each.max_length for each in lists), None),
@@ -68,13 +82,43 @@ def _field(kind: type[Value], field: inspect.Field) -> _Field:
     )
 
 
+def _read(hint: Any, raw: object) -> Any:
+    """What can be read of a field's JSON; UNSET where that is nothing."""
+    try:
+        return msgspec.convert(raw, type=hint)
+    except msgspec.ValidationError:
+        pass
+    plain = _plain_type(hint)
+    if isinstance(raw, list) and get_origin(plain) is tuple:
+        entries = (_read(get_args(plain)[0], entry) for entry in raw)
+        return tuple(entry for entry in entries if entry is not msgspec.UNSET)
+    if isinstance(raw, dict) and isinstance(plain, type) and issubclass(plain, Value):
+        value = plain.parse(raw)
+        return msgspec.UNSET if value is None else value
+    # A text over the limit: another version may allow more.
+    return raw if plain is str and isinstance(raw, str) else msgspec.UNSET
+
+
+def _plain_type(hint: Any) -> Any:
+    """The type without its limits, and without None."""
+    if get_origin(hint) is Annotated:
+        return _plain_type(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return _plain_type(next(option for option in get_args(hint) if option is not type(None)))
+    return hint
+
+
 def _struct(value: Value) -> dict[str, Any]:
     items = ((field, getattr(value, field.name)) for field in _fields(type(value)))
     return {
         field.key: _plain(item, field=field)
         for field, item in items
-        if not (field.optional and (item is None or item in ("", ())))
+        if not (field.optional and (item is None or item in ("", ()) or _unknown(item)))
     }
+
+
+def _unknown(item: object) -> bool:
+    return isinstance(item, Word) and not item.known
 
 
 def _plain(item: object, *, field: _Field) -> object:

@@ -57,6 +57,14 @@ def decode(data: bytes) -> AttemptState | None:
         return None
 
 
+def intact(data: bytes) -> bool:
+    """Whether it is what some version of the operator has stored: what cannot be decoded of it came after this one."""
+    try:
+        return msgspec.json.decode(_unzipped(data), type=_Versioned).format >= _FORMAT
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
 def _packed(state: AttemptState) -> bytes:
     plain = {name: value for name in _PLAIN if (value := getattr(state, name)) != getattr(EMPTY, name)}
     for name, value in plain.items():
@@ -79,14 +87,13 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _unpacked(data: bytes) -> AttemptState | None:
-    stream = zlib.decompressobj(wbits=31)  # with the header and checksum of gzip
-    text = stream.decompress(data, _LARGEST)
-    if not stream.eof:
-        return None
+    text = _unzipped(data)
     if msgspec.json.decode(text, type=_Versioned).format != _FORMAT:
         return None
     document = msgspec.json.decode(text, type=_Document)
     nodes = _rows(NodeState, document.nodes)
+    if not all(node.phase.known for node in nodes):
+        return None
     graph = None if document.graph is None else Graph(nodes=_by_id(_rows(GraphNode, document.graph)))
     plain = {
         name: msgspec.convert(document.state[name], _HINTS[name], str_keys=True)
@@ -95,6 +102,14 @@ def _unpacked(data: bytes) -> AttemptState | None:
     }
     failures = frozenset(node.unique_id for node in nodes if node.phase is NodePhase.FAILED)
     return AttemptState(nodes=_by_id(nodes), graph=graph, failures=failures, **plain)
+
+
+def _unzipped(data: bytes) -> bytes:
+    stream = zlib.decompressobj(wbits=31)  # with the header and checksum of gzip
+    text = stream.decompress(data, _LARGEST)
+    if not stream.eof:
+        raise zlib.error("the data is cut, or too large")
+    return text
 
 
 class _Versioned(msgspec.Struct, frozen=True):

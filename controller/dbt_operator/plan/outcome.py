@@ -210,10 +210,8 @@ def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
         if signalled or pod.exit_code in _KILLED:
             return RunReason.POD_LOST
         return RunReason.LOG_UNREADABLE if state.cut else RunReason.RUNNER_FAILED
-    try:
-        return RunReason(pod.kind)
-    except ValueError:
-        return RunReason.POD_LOST
+    reason = RunReason(pod.kind)
+    return reason if reason.known else RunReason.POD_LOST
 
 
 def _plain_exit(state: AttemptState, pod: PodEnd | None) -> bool:

@@ -8,9 +8,10 @@ its Job, its pod and their log can be taken away by anybody at any time; no pod 
 
 import base64
 import gzip
+import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,7 +20,7 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
-from dbt_operator.dbt.state import EMPTY
+from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.plan.attempt import Assessment, Decision, Recorded, Release, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
@@ -126,46 +127,89 @@ def sealing(assessment: Assessment, *, now: datetime, version: str) -> tuple[dic
 
 
 def parse_record(record: Mapping[str, Any]) -> Recorded:
-    """What a record says. Raises: ValueError where it was changed to something that cannot be read."""
-    metadata, files = record["metadata"], record.get("binaryData") or {}
+    """What a record says, also one of another version of the operator.
+
+    Raises: ValueError, a sentence with what to do, where it cannot be read: nothing may be executed for it then.
+    """
+    name = record["metadata"]["name"]
     try:
-        said = msgspec.convert(msgspec.json.decode(_annotations(record)[_DECISION]), type=_Decision)
-        nodes = None if said.nodes is None else _node_ids(files[NODES_FILE])
-        release = _release(record)
-    except (KeyError, msgspec.MsgspecError, OSError, EOFError) as error:
-        raise ValueError(f"ConfigMap {metadata['name']} does not hold the record of an attempt: {error}") from error
-    decision = Decision(
-        index=int(metadata["labels"][names.LABEL_ATTEMPT_INDEX]),
-        kind=said.kind,
+        sealed = _sealed(record)
+        said = _read(record, _DECISION, _Decision)
+        if not said.kind.known and sealed is None:
+            raise _NewerError
+        return Recorded(decision=_decision(record, said), release=_release(record), sealed=sealed)
+    except _NewerError:
+        text = (
+            f"ConfigMap {name} was written by a later version of the operator, and this one cannot read it:"
+            " install that version again, or a later one"
+        )
+        raise ValueError(text) from None
+    except (KeyError, ValueError, msgspec.MsgspecError, OSError, EOFError, zlib.error) as error:
+        text = f"ConfigMap {name} does not hold the record of an attempt: {error}. Delete it:"
+        raise ValueError(f"{text} the attempt is then decided on anew") from error
+
+
+class _NewerError(Exception):
+    """A later version has stored what this one has no word for."""
+
+
+_Part = TypeVar("_Part", bound=Value)
+
+
+def _read(record: Mapping[str, Any], annotation: str, kind: type[_Part]) -> _Part:
+    return msgspec.convert(msgspec.json.decode(_annotations(record)[annotation]), type=kind)
+
+
+def _decision(record: Mapping[str, Any], said: _Decision) -> Decision:
+    kind = said.kind
+    if not kind.known:
+        kind = (
+            AttemptKind.PRODUCER if said.nodes is None else AttemptKind.RESUME
+        )  # it has ended: what it was for is past
+    return Decision(
+        # By its name, which nobody can change.
+        index=int(record["metadata"]["name"].rpartition("-")[2]),
+        kind=kind,
         name=said.job,
-        nodes=nodes,
+        nodes=None if said.nodes is None else _node_ids((record.get("binaryData") or {})[NODES_FILE]),
         requests=tuple(Request(token=one.token, unique_id=one.unique_id) for one in said.requests),
         roots=said.roots,
     )
-    return Recorded(decision=decision, release=release, sealed=_sealed(record))
 
 
 def _release(record: Mapping[str, Any]) -> Release | None:
-    text = _annotations(record).get(_RELEASE)
-    if text is None:
+    if _RELEASE not in _annotations(record):
         return None
-    release = msgspec.convert(msgspec.json.decode(text), type=_Release)
+    release = _read(record, _RELEASE, _Release)
     return Release(pod=release.uid, at=release.at)
 
 
 def _sealed(record: Mapping[str, Any]) -> Sealed | None:
-    text = _annotations(record).get(_END)
-    if text is None:
+    if _END not in _annotations(record):
         return None
-    end = msgspec.convert(msgspec.json.decode(text), type=_End)
-    state = stored.decode(base64.b64decode((record.get("binaryData") or {}).get(STATE_FILE) or ""))
+    end = _read(record, _END, _End)
     return Sealed(
-        outcome=Outcome(phase=end.phase, reason=end.reason, message=end.message),
-        state=state if state is not None else EMPTY,
+        # An end that this version has no word for is no success.
+        outcome=Outcome(
+            phase=end.phase if end.phase.known else RunPhase.FAILED, reason=end.reason, message=end.message
+        ),
+        state=_state((record.get("binaryData") or {}).get(STATE_FILE)),
         ended_at=end.ended_at,
         gone=end.gone,
         started=end.started_at,
     )
+
+
+def _state(packed: str | None) -> AttemptState:
+    if packed is None:
+        return EMPTY
+    data = base64.b64decode(packed)
+    state = stored.decode(data)
+    if state is None and stored.intact(data):
+        raise _NewerError
+    if state is None:
+        raise ValueError(f"{STATE_FILE} is damaged")
+    return state
 
 
 def _node_ids(packed: str) -> frozenset[str]:

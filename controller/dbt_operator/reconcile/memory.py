@@ -30,6 +30,12 @@ _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
     NodeReason.FAIL_FAST: (NodePhase.SKIPPED, "skipped"),
     NodeReason.SKIPPED: (NodePhase.SKIPPED, "skipped"),
 }
+# The same for a reason that a later version has added: what it shows of the node is in its phase.
+_WORD_OF_PHASE: dict[NodePhase, tuple[NodePhase, str]] = {
+    NodePhase.SUCCEEDED: (NodePhase.SUCCEEDED, "success"),
+    NodePhase.FAILED: (NodePhase.FAILED, "error"),
+    NodePhase.SKIPPED: (NodePhase.SKIPPED, "skipped"),
+}
 
 
 @dataclass(frozen=True)
@@ -150,9 +156,7 @@ def restored_nodes(
 
     job: of the attempt that began with the node last. A test that failed has that of the attempt that executed it.
     """
-    word = _WORDS.get(stored.reason) if stored.reason is not None and stored.phase.terminal else None
-    if stored.phase is NodePhase.RUNNING:
-        word = (NodePhase.RUNNING, "")  # that dbt had begun it is known as well
+    word = _word(stored)
     if word is None:
         return
     phase, said = word
@@ -184,6 +188,14 @@ def restored_nodes(
         yield failed.job or job, _failed(failed, attached_node=spec.unique_id)
     for test in _passed(spec, stored.tests, built=phase is NodePhase.SUCCEEDED):
         yield job, test
+
+
+def _word(stored: status.DbtModelStatus) -> tuple[NodePhase, str] | None:
+    if stored.phase is NodePhase.RUNNING:
+        return NodePhase.RUNNING, ""  # that dbt had begun it is known as well
+    if stored.reason is None or not stored.phase.terminal:
+        return None
+    return _WORDS.get(stored.reason) if stored.reason.known else _WORD_OF_PHASE.get(stored.phase)
 
 
 def _failed(test: status.FailingTest, *, attached_node: str) -> NodeState:

@@ -39,10 +39,16 @@ class Records:
 
         ended: so the run's status says. What is not sealed here was sealed by another controller then: an attempt that
             this one has created a moment too late is over, and its Job to be stopped.
+
+        Raises: UnreadableRecordError.
         """
+        self.unreadable = None
         await self._read_again(self._unsealed if ended else self._in_doubt)
         while await self._read(max(self._known, default=0) + 1):
             pass
+        if self.unreadable is not None:
+            # What it says may be alive, or done: on the rest alone nothing may be decided, nor shown.
+            raise UnreadableRecordError(self.unreadable)
 
     async def ended_elsewhere(self) -> bool:
         """Read those again that are not sealed here; whether another controller has sealed one since."""
@@ -74,9 +80,8 @@ class Records:
             said = parse_record(record)
         except ValueError as error:
             # It cannot be decided anew either, as its name is taken.
-            self.unreadable = f"{error}. Delete it: the attempt is then decided on anew."
+            self.unreadable = f"{error}."
             return False
-        self.unreadable = None
         index = said.decision.index
         self._in_doubt.discard(index)
         self._known[index] = said

@@ -37,7 +37,7 @@ class RunRecord:
 
 
 def run_record(run: Mapping[str, Any]) -> RunRecord:
-    """The record in a DbtRun. A status of another version that cannot be read counts as none."""
+    """The record in a DbtRun."""
     before = status.DbtRunStatus.parse(run.get("status") or {}) or status.DbtRunStatus()
     return RunRecord(
         start_time=before.start_time,
@@ -52,11 +52,13 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
 
 
 def _ended_as(before: status.DbtRunStatus) -> Outcome | None:
-    if before.phase is None or not before.phase.terminal:
+    if before.phase is None or not before.ended:
         return None
+    # The word for an end that is not known here is no success, and is left as it stands.
+    phase = before.phase if before.phase.known else RunPhase.FAILED
     # A status without a reason was not written by us; the phase is what everybody else goes by.
     reason = before.reason or RunReason.DBT_ERROR
-    return Outcome(phase=before.phase, reason=reason, message=before.message or "")
+    return Outcome(phase=phase, reason=reason, message=before.message or "")
 
 
 def run_status(

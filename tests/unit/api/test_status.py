@@ -1,6 +1,9 @@
 """Statuses as they are written: nothing that the apiserver would refuse, and nothing that is lost."""
 
+import copy
+import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,8 +58,109 @@ def test_a_written_status_is_read_back_as_it_was(status: DbtModelStatus) -> None
 
 
 def test_a_status_of_a_newer_operator_is_not_misread() -> None:
-    assert DbtModelStatus.parse({"phase": "Paused"}) is None
+    phase = DbtModelStatus.parse({"phase": "Paused", "reason": "Paused"})
+    assert phase is not None
+    assert phase.phase not in list(NodePhase)
+    assert (phase.phase.value, phase.phase.known) == ("Paused", False)
+    assert phase.reason not in list(NodeReason)
     assert DbtModelStatus.parse({"phase": "Running", "newField": 1}) == DbtModelStatus(phase=NodePhase.RUNNING)
+
+
+WRITTEN = {
+    "phase": "Failed",
+    "reason": "NodesFailed",
+    "message": "1 of 2 nodes failed.",
+    "startTime": "2026-11-20T17:11:13Z",
+    "completionTime": "2026-11-20T17:12:13Z",
+    "handledRetry": "again",
+    "dbt": {"version": "1.11.16", "adapter": "postgres"},
+    "artifacts": {"configMap": "a-artifacts"},
+    "conditions": [
+        {"type": "Odd", "status": "True", "lastTransitionTime": "2026-11-20T17:11:13Z", "reason": "R", "message": "m"}
+    ],
+    "attempts": [
+        {"name": "a-producer-1", "kind": "Producer", "state": "Lost", "reason": "Evicted"},
+        {"name": "a-resume-1", "kind": "Resume", "state": "Failed", "reason": "NodesFailed"},
+    ],
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The status with something else in one place."""
+    status: dict[str, Any] = copy.deepcopy(WRITTEN)
+    place: Any = status
+    *parents, last = path.split(".")
+    for name in parents:
+        place = place[int(name) if name.isdigit() else name]
+    place[last] = value
+    return status
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("phase", "PartlyFailed"),
+        ("reason", "Odd"),
+        ("reason", 7),
+        ("message", "m" * 10_000),
+        ("handledRetry", ["again"]),
+        ("dbt.version", 2),
+        ("dbt.adapterVersion", "v" * 1000),
+        ("artifacts", "a-artifacts"),
+        ("conditions.0.status", "Perhaps"),
+        ("attempts.0.reason", "Odd"),
+        ("attempts.0.kind", "Listing"),
+        ("attempts.0.state", "Odd"),
+        ("attempts.0.exitCode", "none"),
+        ("nodes", {"total": "many"}),
+        ("failures", [{"uniqueId": 7}]),
+    ],
+)
+def test_what_cannot_be_read_of_a_status_costs_nothing_of_the_rest(path: str, value: object) -> None:
+    top = path.partition(".")[0]
+    status, before = DbtRunStatus.parse(changed(path, value)), DbtRunStatus.parse(WRITTEN)
+    assert status is not None
+    assert before is not None
+    assert status.ended
+    others = set(DbtRunStatus.__struct_fields__) - {re.sub("[A-Z]", lambda one: f"_{one[0].lower()}", top)}
+    assert {name: getattr(status, name) for name in others} == {name: getattr(before, name) for name in others}
+    if top == "attempts":
+        assert [one.name for one in status.attempts] == ["a-producer-1", "a-resume-1"]
+        assert status.attempts[1] == before.attempts[1]
+    if top == "dbt":
+        assert status.dbt is not None
+        assert status.dbt.adapter == "postgres"
+
+
+def test_more_entries_than_this_version_allows_are_read() -> None:
+    attempts = [{"name": f"a-resume-{n}", "kind": "Resume", "state": "Lost"} for n in range(70)]
+    status = DbtRunStatus.parse(changed("attempts", attempts))
+    assert status is not None
+    assert len(status.attempts) == 70
+
+
+def test_a_spec_without_what_it_must_have_is_none() -> None:
+    spec = {"runName": "r", "uniqueId": "model.a.b", "name": "b", "resourceType": "model"}
+    assert DbtModelSpec.parse(spec | {"uniqueId": 7}) is None
+    read = DbtModelSpec.parse(
+        spec | {"tags": ["x", 7], "tests": [{"uniqueId": "test.a.t", "name": "t", "severity": 7}]}
+    )
+    assert read is not None
+    assert (read.tags, [test.unique_id for test in read.tests]) == (("x",), ["test.a.t"])
+
+
+def test_a_word_that_the_crd_of_this_version_does_not_know_is_not_written() -> None:
+    attempt = RunAttempt(name="a", kind=AttemptKind.RETRY, state=AttemptPhase.FAILED, reason=RunReason("Odd"))
+    assert attempt.to_dict() == {"name": "a", "kind": "Retry", "state": "Failed"}
+
+
+def test_a_run_of_an_unknown_phase_has_ended_when_it_says_when() -> None:
+    ended = DbtRunStatus.parse({"phase": "Odd", "completionTime": "2026-11-20T17:12:13Z"})
+    assert ended is not None
+    assert ended.ended
+    assert not DbtRunStatus(phase=RunPhase("Odd")).ended
+    assert not DbtRunStatus().ended
+    assert DbtRunStatus(phase=RunPhase.CANCELLED).ended
 
 
 def test_a_run_status_is_json_as_the_crd_wants_it() -> None:

@@ -1,5 +1,8 @@
 """The records that a run keeps its memory in: what is written is what is read, and nothing of it is lost."""
 
+import base64
+import gzip
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -78,7 +81,86 @@ def test_two_controllers_that_decide_differently_are_told_apart() -> None:
     assert recorded()["metadata"]["name"] == recorded(other)["metadata"]["name"]  # only one of them can be created
 
 
-def test_a_record_that_somebody_has_changed_is_refused_by_name() -> None:
+OUTCOME = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
+
+
+def sealed() -> dict[str, Any]:
+    """A record of an attempt that has ended."""
+    state = close(state=STATE, ending=Ending.COMPLETED)
+    attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
+    assessment = Assessment(attempt, Stage.ENDED, OUTCOME.reason, OUTCOME.message, OUTCOME, state)
+    patch, _ = sealing(assessment, now=NOW, version="7")
+    return merged(recorded(), patch)
+
+
+def rewritten(record: dict[str, Any], annotation: str, **changes: Any) -> dict[str, Any]:
+    """The record with something else in an annotation."""
+    name = f"dbt-operator.io/{annotation}"
+    said = json.loads(record["metadata"]["annotations"][name]) | changes
+    return merged(record, {"metadata": {"annotations": {name: json.dumps(said)}}})
+
+
+def repacked(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The record with something else in the state of the attempt."""
+    document = json.loads(gzip.decompress(base64.b64decode(record["binaryData"]["state.json.gz"]))) | changes
+    packed = base64.b64encode(gzip.compress(json.dumps(document).encode())).decode()
+    return record | {"binaryData": record["binaryData"] | {"state.json.gz": packed}}
+
+
+def test_an_end_of_which_a_later_version_has_another_word_is_an_end() -> None:
+    before = parse_record(sealed()).sealed
+    assert before is not None
+    said = parse_record(rewritten(sealed(), "end", reason="Odd", phase="Odd", later={"more": 1})).sealed
+    assert said is not None
+    assert (said.outcome.phase, said.outcome.reason.value, said.outcome.message) == (
+        RunPhase.FAILED,
+        "Odd",
+        OUTCOME.message,
+    )
+    assert not said.outcome.reason.known
+    assert (said.state, said.ended_at, said.gone) == (before.state, before.ended_at, before.gone)
+
+
+def test_an_attempt_of_a_kind_that_a_later_version_has_added_is_not_executed_and_its_end_stands() -> None:
+    with pytest.raises(ValueError, match=r"nightly-attempt-2 was written by a later version .* install that version"):
+        parse_record(rewritten(recorded(), "decision", kind="Listing"))
+    said = parse_record(rewritten(sealed(), "decision", kind="Listing"))
+    assert (said.decision, said.sealed) == (replace(DECISION, kind=AttemptKind.RESUME), parse_record(sealed()).sealed)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"format": 2}, {"format": 2, "nodes": 7}, {"state": {"closed": {"ending": "Odd"}}}]
+)
+def test_what_a_later_version_has_stored_of_an_attempt_is_not_taken_for_nothing(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"nightly-attempt-2 was written by a later version"):
+        parse_record(repacked(sealed(), **changes))
+
+
+def test_a_record_is_read_without_its_labels() -> None:
+    record = sealed()
+    record["metadata"]["labels"] = {}
+    assert parse_record(record) == parse_record(sealed())
+    del record["metadata"]["labels"]
+    assert parse_record(record).decision.index == DECISION.index
+
+
+@pytest.mark.parametrize("annotation", ["decision", "end", "released-pod"])
+def test_a_record_that_somebody_has_changed_is_refused_by_name(annotation: str) -> None:
+    broken = merged(sealed(), {"metadata": {"annotations": {f"dbt-operator.io/{annotation}": "nonsense"}}})
+    with pytest.raises(ValueError, match=r"nightly-attempt-2 does not hold the record .* Delete it"):
+        parse_record(broken)
+
+
+@pytest.mark.parametrize("file", ["nodes.json.gz", "state.json.gz"])
+@pytest.mark.parametrize("content", ["", "!", "AAAA", "H4sIAAAAAAAA/w=="])
+def test_a_file_of_a_record_that_somebody_has_changed_is_refused_by_name(file: str, content: str) -> None:
+    broken = sealed()
+    broken["binaryData"] = broken["binaryData"] | {file: content}
+    with pytest.raises(ValueError, match=r"nightly-attempt-2 does not hold the record .* Delete it"):
+        parse_record(broken)
+
+
+def test_a_record_without_its_decision_is_refused_by_name() -> None:
     broken = recorded()
     broken["metadata"]["annotations"] = {}
     with pytest.raises(ValueError, match="nightly-attempt-2"):

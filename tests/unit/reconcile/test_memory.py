@@ -49,6 +49,9 @@ def counts(*, failing: list[dict[str, Any]] | None = None, **numbers: int) -> di
         ("Succeeded", "NoOp", NodePhase.SUCCEEDED),
         ("Failed", "Error", NodePhase.FAILED),
         ("Skipped", "UpstreamFailed", NodePhase.SKIPPED),
+        ("Succeeded", "AReasonOfALaterVersion", NodePhase.SUCCEEDED),
+        ("Failed", "AReasonOfALaterVersion", NodePhase.FAILED),
+        ("Skipped", "AReasonOfALaterVersion", NodePhase.SKIPPED),
     ],
 )
 def test_what_dbt_reported_is_remembered(phase: str, reason: str, expected: NodePhase) -> None:
@@ -57,7 +60,8 @@ def test_what_dbt_reported_is_remembered(phase: str, reason: str, expected: Node
 
 
 @pytest.mark.parametrize(
-    ("phase", "reason"), [("Failed", "Lost"), ("Skipped", "Lost"), ("Cancelled", "Cancelled"), ("Pending", None)]
+    ("phase", "reason"),
+    [("Failed", "Lost"), ("Skipped", "Lost"), ("Cancelled", "Cancelled"), ("Pending", None), ("Odd", "Odd")],
 )
 def test_what_dbt_did_not_report_stays_unknown(phase: str, reason: str | None) -> None:
     status: dict[str, Any] = {"phase": phase, "reason": reason} if reason else {"phase": phase}
