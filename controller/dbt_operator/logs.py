@@ -1,4 +1,4 @@
-"""The operator's own log: one structured line per event, kopf's included, with run and namespace where known."""
+"""The operator's own log: one structured line per event, with run and namespace where known."""
 
 import logging
 from typing import Literal
@@ -7,7 +7,7 @@ import structlog
 
 
 def configure_logging(*, level: str, style: Literal["json", "text"]) -> None:
-    """Route structlog and the standard library's logging (which kopf uses) to standard error, in one form."""
+    """Route structlog and the standard library's logging (which aiohttp uses) to standard error, in one form."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -34,6 +34,6 @@ def configure_logging(*, level: str, style: Literal["json", "text"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # These tell every request, and of every event that its handler has been called.
-    for noisy in ("aiohttp", "asyncio", "kopf.objects"):
+    # These tell every request.
+    for noisy in ("aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tests.unit.kube.test_merge_patch import applied
 
@@ -86,11 +87,11 @@ class FaultServer:
 
 
 @asynccontextmanager
-async def fault_server(folder: Path) -> AsyncIterator[tuple[FaultServer, Path]]:
-    """The server, and a kubeconfig for it, with its token in a file."""
+async def fault_server(folder: Path, *, handle: Handler | None = None) -> AsyncIterator[tuple[FaultServer, Path]]:
+    """The server, and a kubeconfig for it, with its token in a file. `handle`: what answers instead of it."""
     server = FaultServer()
     app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", server.handle)
+    app.router.add_route("*", "/{rest:.*}", handle or server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -37,8 +37,8 @@ class Operator:
 
     @property
     def idle(self) -> bool:
-        """Whether its loop has nothing left to do."""
-        return self.loop is None
+        """Whether nothing is left to do, now or later."""
+        return self.loop is None and self._expires_at is None
 
     def say(self, text: str) -> None:
         """Write a line of the trace."""
@@ -77,6 +77,20 @@ class Operator:
         loop.stop()
         if self.loop is loop:
             self.loop = None
+            if self._expires_at is not None:
+                self.world.later(self._expires_at - self.world.ms, self._expired)
+
+    @property
+    def _expires_at(self) -> int | None:
+        """When the run's time to live is over, in milliseconds; None where it has none, or has not ended."""
+        ttl, ended_at = self.cluster.scenario.ttl, self.cluster.status.ended_at
+        if ttl is None or ended_at is None or not self.cluster.exists:
+            return None
+        return self.world.ms_of(ended_at + ttl)
+
+    def _expired(self) -> None:
+        if not self.dead and self._expires_at is not None:
+            self.wake()
 
 
 class Loop:

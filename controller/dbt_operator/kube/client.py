@@ -5,12 +5,12 @@ time outs; errors that may pass (overload, restarts, the network) are tried agai
 server's own Retry-After, all others are the caller's to decide on.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 import structlog
@@ -36,8 +36,19 @@ APPLY_PATCH = "application/apply-patch+yaml"
 PAGE = 500
 _log = structlog.get_logger(__name__)
 
+# Neither spec nor status: the server need not send what nobody looks at.
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
 Objects = list[Object]  # inside the class `list` is the verb
 Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
+class Page(NamedTuple):
+    """A part of a list. `version`: of the whole list, where a watch may go on from."""
+
+    items: Objects
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,30 +115,54 @@ class Client:
             raise
 
     async def list(
-        self, *, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None = None, fields: str = ""
+        self,
+        *,
+        resource: Resource,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: str = "",
+        metadata_only: bool = False,
     ) -> Objects:
-        """All objects of a namespace, or of all namespaces, with these labels, read in pages."""
-        query = [("limit", str(PAGE))]
-        if labels:
-            query.append(("labelSelector", label_selector(labels)))
-        if fields:
-            query.append(("fieldSelector", fields))
+        """All objects of a namespace, or of all namespaces, with these labels."""
+        while True:
+            found: Objects = []
+            try:
+                async for page in self.pages(
+                    resource=resource, namespace=namespace, labels=labels, fields=fields, metadata_only=metadata_only
+                ):
+                    found += page.items
+            except ApiError as error:
+                if not (error.expired and found):
+                    raise
+                continue  # etcd has forgotten the state that the first pages showed: begin again
+            return found
+
+    async def pages(
+        self,
+        *,
+        resource: Resource,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: str = "",
+        metadata_only: bool = False,
+    ) -> AsyncIterator[Page]:
+        """The same in pages, of which nothing is kept. Raises: ApiError, `expired` where the list has to begin anew.
+
+        metadata_only: the objects have neither spec nor status.
+        """
+        query = [("limit", str(PAGE)), *_selectors(labels=labels, fields=fields)]
         path = resource.path(namespace=namespace)
-        found: Objects = []
+        accept = _METADATA_LIST if metadata_only else "application/json"
         token = ""
         while True:
             more = [("continue", token)] if token else []
-            try:
-                page = await self._call(Request("GET", path, query=[*query, *more]))
-            except ApiError as error:
-                if not (error.expired and token):
-                    raise
-                found, token = [], ""  # etcd has forgotten the state that the first pages showed: begin again
-                continue
-            found += [_typed(_lean(item), resource) for item in page.get("items") or ()]
-            token = page.get("metadata", {}).get("continue") or ""
+            answer = await self._call(Request("GET", path, query=[*query, *more], accept=accept))
+            metadata = answer.get("metadata") or {}
+            items = [_typed(_lean(item), resource) for item in answer.get("items") or ()]
+            yield Page(items, metadata.get("resourceVersion") or "")
+            token = metadata.get("continue") or ""
             if not token:
-                return found
+                return
 
     async def create(
         self, *, resource: Resource, manifest: Mapping[str, Any], retry: bool = True, strict: bool = False
@@ -248,6 +283,27 @@ class Client:
         path = PODS.path(namespace=namespace, name=pod, subresource="log")
         return self._session.stream(Request("GET", path, query=query, accept="*/*"), read_timeout=read_timeout)
 
+    def open_watch(
+        self,
+        *,
+        resource: Resource,
+        namespace: str | None,
+        version: str,
+        labels: Mapping[str, str] | None = None,
+        metadata_only: bool = False,
+        seconds: int,
+        read_timeout: float,
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The changes since a version as raw pieces of bytes: lines of JSON. The server ends it after `seconds`."""
+        query = [
+            *(("watch", "true"), ("allowWatchBookmarks", "true")),
+            *(("resourceVersion", version), ("timeoutSeconds", str(seconds))),
+            *_selectors(labels=labels),
+        ]
+        accept = _METADATA if metadata_only else "application/json"
+        request = Request("GET", resource.path(namespace=namespace), query=query, accept=accept)
+        return self._session.stream(request, read_timeout=read_timeout)
+
     async def _call(self, request: Request, *, retry: bool = True) -> Object:
         async def once() -> Object:
             answer: Object = msgspec.json.decode(await self._session.send(request, seconds=self._request_timeout))
@@ -270,6 +326,13 @@ _MANAGER = (("fieldManager", names.FIELD_MANAGER),)
 
 def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ApiError) and error.transient
+
+
+def _selectors(*, labels: Mapping[str, str] | None, fields: str = "") -> Iterable[tuple[str, str]]:
+    if labels:
+        yield "labelSelector", label_selector(labels)
+    if fields:
+        yield "fieldSelector", fields
 
 
 def _lean(obj: Object) -> Object:

@@ -139,14 +139,27 @@ def from_response(*, status: int, phrase: str, headers: Mapping[str, str], body:
     except (msgspec.DecodeError, UnicodeDecodeError):
         decoded = None
     content: Mapping[str, Any] = decoded if isinstance(decoded, dict) else {}
+    message = str(content.get("message") or body[:_MESSAGE_LIMIT].decode(errors="replace").strip())
+    retry_after = _seconds(headers.get("Retry-After"))
+    return _error(content, status=status, phrase=phrase, message=message, retry_after=retry_after)
+
+
+def from_status(content: Mapping[str, Any]) -> ApiError:
+    """The error in a `Status` object that a watch has sent instead of an event."""
+    code = content.get("code")
+    return _error(content, status=code if isinstance(code, int) else 500, message=str(content.get("message") or ""))
+
+
+def _error(
+    content: Mapping[str, Any], *, status: int, phrase: str = "", message: str, retry_after: float | None = None
+) -> ApiError:
     raw_details = content.get("details")
     details: Mapping[str, Any] = raw_details if isinstance(raw_details, dict) else {}
-    message = content.get("message") or body[:_MESSAGE_LIMIT].decode(errors="replace").strip()
     return ApiError(
         status=status,
         reason=str(content.get("reason") or phrase),
-        message=str(message)[:_MESSAGE_LIMIT],
-        retry_after=_seconds(headers.get("Retry-After")) or _seconds(details.get("retryAfterSeconds")),
+        message=message[:_MESSAGE_LIMIT],
+        retry_after=retry_after or _seconds(details.get("retryAfterSeconds")),
         causes=frozenset(str(cause.get("reason", "")) for cause in details.get("causes") or ()),
     )
 

@@ -81,7 +81,6 @@ class Plan:
     held_back: str = ""  # why requests that are open are not answered, in words that say what to do
     answers_later: bool = False  # the run has ended, and a request is answered as soon as its last process is gone
     expire: bool = False  # the DbtRun itself is to be deleted
-    expires: bool = False  # … or will be
 
     def worked(self, *, now: datetime) -> timedelta:
         """How long the run was at work until now, over all of its attempts."""
@@ -89,8 +88,8 @@ class Plan:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do for the run, now or later."""
-        left = self.stop or self.start or self.expires or self.record or self.answers_later
+        """Whether nothing is left to do for the run, but perhaps to delete it when its time to live is over."""
+        left = self.stop or self.start or self.expire or self.record or self.answers_later
         return self.phase.terminal and not left
 
 
@@ -382,13 +381,12 @@ def _ended(
         reason=outcome.reason,
         message=outcome.message,
         stop=stop,
-        wake_at=soon if stop or reply.due or expiry is None or ended_at is None else max(soon, expiry),
+        wake_at=soon,
         handled=reply.handled,
         held_back=_held_back(observation),
         answers_later=reply.due is not None,
         # Only a stored end counts: whoever waits for it must have had the chance to see it.
         expire=expiry is not None and ended_at is not None and not stop and observation.now >= expiry,
-        expires=expiry is not None,
     )
 
 

@@ -33,7 +33,7 @@ _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 def runner_config_map(run: RunRef) -> dict[str, Any]:
-    """The ConfigMap that holds the runner as a zipapp. Its name tells its content, so that it is only adopted with it."""
+    """The ConfigMap that holds the runner as a zipapp. Its name tells its content: only with that is it adopted."""
     return child_config_map(run, name=_runner_name(run)) | {"immutable": True, "binaryData": _runner_files()}
 
 

@@ -1,20 +1,22 @@
 """The loops of the live runs: one each, started when a run is seen, ended when nothing is left to do for it.
 
 Watch events only wake. Each loop looks for itself at what is there, so an event that never came costs time and nothing
-else: `resync` lists the runs every now and then and finds what a watch has missed. When it finds so twice in a row,
-the watch is dead and the process had better be started anew; `check` says so to the liveness probe.
+else: `resync` lists the runs every now and then and finds what a watch has missed. A run that has ended needs no loop
+until its time to live is over; a timer starts one then.
 """
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 
 from dbt_operator.api import names
 from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_RUNS
 from dbt_operator.kube.writer import Problem
@@ -23,8 +25,10 @@ from dbt_operator.metrics import RUNS
 _log = structlog.get_logger(__name__)
 
 RESYNC_SECONDS = 30.0
-_RESYNC_LIMIT = timedelta(minutes=5)
+_SILENCE_LIMIT = 300.0
 _LONGEST_PAUSE = 60.0
+# After an expired run should have been deleted, until that is seen to: the clock may have been set back.
+_EXPIRY_PAUSE = 60.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,28 +66,51 @@ class _Live:
 
 
 @dataclass(slots=True)
+class _Known:
+    """A run that exists. There may be thousands, so this is all that is kept of those that have ended."""
+
+    change: str  # the identity of the last change that was acted upon
+    phase: RunPhase | None = None  # None where only a list has shown it
+    expiry: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
 class Manager:
-    """Starts, wakes and ends the loops. `make_loop` builds the loop of a run."""
+    """Starts, wakes and ends the loops.
+
+    `make_loop` builds the loop of a run; `forget` drops what else is kept of a run that is gone.
+    """
 
     client: Client
     make_loop: Callable[[RunKey], Loop]
+    forget: Callable[[RunKey], None]
     namespaces: tuple[str, ...]  # empty: all
+    clock: Callable[[], float] = time.monotonic
     _live: dict[RunKey, _Live] = field(default_factory=dict)
-    _seen: dict[RunKey, str] = field(default_factory=dict)  # what the watch last said: the identity of a change
-    _phases: dict[RunKey, RunPhase] = field(default_factory=dict)
-    _missed: set[RunKey] = field(default_factory=set)
-    _resynced: datetime = field(default_factory=lambda: datetime.now(UTC))
-    _stale: bool = False
+    _known: dict[RunKey, _Known] = field(default_factory=dict)
+    _refused: dict[str | None, str] = field(default_factory=dict)  # why namespaces cannot be listed
+    _answered: float = -1.0  # when the server has answered last
     _stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self._answered = self.clock()
+
+    @property
+    def watched(self) -> tuple[str | None, ...]:
+        """The namespaces, None for all of them at once."""
+        return self.namespaces or (None,)
 
     def observed(self, run: Mapping[str, Any]) -> None:
         """The watch has shown a run."""
-        key = _key(run)
-        change = _change(run)
-        self._note_phase(key, run)
-        if self._seen.get(key) != change:
-            self._seen[key] = change
-            self._wake_or_start(key, ended=_ended(run))
+        key, status = _key(run), _status(run)
+        new = self._note(key, change=_change(run))
+        known, phase = self._known[key], status.phase or RunPhase.PENDING
+        if known.phase != phase:
+            known.phase = phase
+            self._count()
+        self._await_expiry(key, at=None if "deletionTimestamp" in run["metadata"] else _expires_at(run, status))
+        if new:
+            self._wake_or_start(key, ended=_ended(run, status))
 
     def deleted(self, run: Mapping[str, Any]) -> None:
         """The watch has shown that a run is gone. Kubernetes deletes what belonged to it."""
@@ -132,41 +159,60 @@ class Manager:
 
     async def resync(self) -> None:
         """List all runs for ever, every half minute: what the watch has not told is acted on now."""
-        while True:
-            await asyncio.sleep(RESYNC_SECONDS)
-            try:
-                await self.resync_once()
-            except ApiError as error:
-                _log.warning("could not list the runs", error=str(error))
+        async with asyncio.TaskGroup() as group:
+            for namespace in self.watched:
+                group.create_task(self._resync_for_ever(namespace))
 
     async def resync_once(self) -> None:
         """List all runs; wake the loops of those that the watch has not shown as they are."""
-        runs = [
-            run
-            for namespace in self.namespaces or (None,)
-            for run in await self.client.list(resource=DBT_RUNS, namespace=namespace)
-        ]
-        missed = {_key(run) for run in runs if self._seen.get(_key(run)) != _change(run)}
-        self._stale = bool(missed & self._missed)
-        self._missed = missed
-        for run in runs:
-            if _key(run) in missed:
-                self._wake_or_start(_key(run), ended=_ended(run))
-        for key in set(self._seen) - {_key(run) for run in runs}:
+        await asyncio.gather(*(self._resync(namespace) for namespace in self.watched))
+
+    async def _resync_for_ever(self, namespace: str | None) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS)
+            await self._resync(namespace)
+
+    async def _resync(self, namespace: str | None) -> None:
+        """One namespace, whatever becomes of the others: it may be gone, or the right to see it."""
+        before = {key: known.change for key, known in self._known.items() if namespace in (None, key.namespace)}
+        try:
+            runs = await self.client.list(resource=DBT_RUNS, namespace=namespace, metadata_only=True)
+        except ApiError as error:
+            self._not_listed(namespace, error)
+            return
+        self._refused.pop(namespace, None)
+        self._answered = self.clock()
+        listed = {_key(run): _change(run) for run in runs}
+        # What the watch has shown while the list was under way is newer than the list.
+        for key, change in listed.items():
+            known = self._known.get(key)
+            if (known.change if known is not None else None) == before.get(key) != change:
+                self._note(key, change=change)
+                self._wake_or_start(key, ended=False)
+        for key in before.keys() - listed.keys():
             self._forget(key)
-        self._resynced = datetime.now(UTC)
+
+    def _not_listed(self, namespace: str | None, error: ApiError) -> None:
+        if not error.transient:
+            self._answered = self.clock()  # the server is there, and has nothing to show
+        if self._refused.get(namespace) != str(error):
+            self._refused[namespace] = str(error)
+            _log.warning("could not list the runs", in_namespace=namespace or "all", error=str(error))
 
     def check(self) -> str | None:
-        """What is wrong with the process, if anything: a sentence for the liveness probe."""
-        if self._stale:
-            return "The watch of DbtRuns is dead: it has not shown a change that two lists have shown."
-        if datetime.now(UTC) - self._resynced > _RESYNC_LIMIT:
-            return "The DbtRuns could not be listed for five minutes."
+        """What is wrong with the process, if anything: a sentence for the liveness probe.
+
+        Another process would be refused what this one is refused. But where there is no answer at all, it may get one.
+        """
+        if self.clock() - self._answered > _SILENCE_LIMIT:
+            return "The API server has not answered for five minutes."
         return None
 
     async def stop(self) -> None:
         """End all loops, and start no more. What they had to say is in the status writer's queue."""
         self._stopping = True
+        for known in self._known.values():
+            _cancel(known.expiry)
         tasks = [live.task for live in self._live.values()]
         for task in tasks:
             task.cancel()
@@ -192,31 +238,51 @@ class Manager:
                         return
                     except Exception:  # noqa: BLE001 - the one boundary where a bug of one run is kept from the others
                         _log.exception("the loop of a run failed and is begun again", pause=pause)
+                    live = self._live.get(key)
+                    if live is None:
+                        return  # it failed because its run is gone
+                    # The next one gets what is told from now on.
+                    loop = live.loop = self.make_loop(key)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
-                    loop = self.make_loop(key)
-                    self._live[key].loop = loop
             finally:
                 live = self._live.get(key)
                 if live is not None and live.task is asyncio.current_task():
                     del self._live[key]
 
+    def _note(self, key: RunKey, *, change: str) -> bool:
+        """Remember a change; whether it is new."""
+        known = self._known.setdefault(key, _Known(change=""))
+        new, known.change = known.change != change, change
+        return new
+
     def _forget(self, key: RunKey) -> None:
-        self._seen.pop(key, None)
-        self._phases.pop(key, None)
-        self._count()
+        known = self._known.pop(key, None)
+        if known is not None:
+            _cancel(known.expiry)
+            self._count()
         live = self._live.pop(key, None)
         if live is not None:
             live.task.cancel()
+        self.forget(key)
 
-    def _note_phase(self, key: RunKey, run: Mapping[str, Any]) -> None:
-        self._phases[key] = RunPhase((run.get("status") or {}).get("phase") or RunPhase.PENDING)
-        self._count()
+    def _await_expiry(self, key: RunKey, *, at: float | None) -> None:
+        """Start the loop of the run once its time to live is over: it is what deletes the run."""
+        known = self._known[key]
+        _cancel(known.expiry)
+        known.expiry = None
+        if at is not None and not self._stopping:
+            seconds = max(0.0, at - self.client.now().timestamp())
+            known.expiry = asyncio.get_running_loop().call_later(seconds, self._expired, key)
+
+    def _expired(self, key: RunKey) -> None:
+        self._await_expiry(key, at=self.client.now().timestamp() + _EXPIRY_PAUSE)
+        self._wake_or_start(key, ended=False)
 
     def _count(self) -> None:
-        phases = list(self._phases.values())
+        phases = Counter(known.phase for known in self._known.values())
         for phase in RunPhase:
-            RUNS.labels(phase=phase.value).set(phases.count(phase))
+            RUNS.labels(phase=phase.value).set(phases[phase])
 
 
 def _key(run: Mapping[str, Any]) -> RunKey:
@@ -231,11 +297,24 @@ def _change(run: Mapping[str, Any]) -> str:
     return f"{metadata.get('generation')} {metadata.get('deletionTimestamp')} {token}"
 
 
-def _ended(run: Mapping[str, Any]) -> bool:
-    """Whether nothing is left to do for the run: it has ended, nobody asks for a retry, and it is not to be deleted."""
-    status = run.get("status") or {}
-    phase = status.get("phase")
+def _status(run: Mapping[str, Any]) -> DbtRunStatus:
+    return DbtRunStatus.parse(run.get("status") or {}) or DbtRunStatus()
+
+
+def _ended(run: Mapping[str, Any], status: DbtRunStatus) -> bool:
+    """Whether nothing is left to do for the run: it has ended, and nobody asks for a retry."""
     token = names.retry_token(run["metadata"])
-    if token is not None and token != status.get("handledRetry"):
-        return False
-    return phase is not None and RunPhase(phase).terminal and run.get("spec", {}).get("ttlSecondsAfterFinished") is None
+    return status.ended and (token is None or token == status.handled_retry)
+
+
+def _expires_at(run: Mapping[str, Any], status: DbtRunStatus) -> float | None:
+    """When the run is to be deleted, in seconds since the epoch; None where nobody knows that yet."""
+    seconds = run["spec"].get("ttlSecondsAfterFinished")
+    if seconds is None or status.completion_time is None or not status.ended:
+        return None
+    return status.completion_time.timestamp() + float(seconds)
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

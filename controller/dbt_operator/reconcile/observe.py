@@ -49,8 +49,8 @@ class Cluster:
     def rules(self, *, start_deadline: timedelta) -> Rules:
         """What the spec asks for, with the administrator's start deadline where it is silent."""
         spec = self.spec
-        if spec is None:
-            return Rules(start_deadline=start_deadline)
+        if spec is None:  # whatever else is wrong with it, it is not to be kept for ever
+            return Rules(start_deadline=start_deadline, ttl=_seconds(self.run["spec"].get("ttlSecondsAfterFinished")))
         return Rules(
             start_deadline=_seconds(spec.producer.start_deadline_seconds) or start_deadline,
             active_deadline=_seconds(spec.active_deadline_seconds),

@@ -376,7 +376,6 @@ def test_an_ended_run_for_which_an_attempt_was_decided_on_is_live_again() -> Non
     assert plan.create == (run["Retry orders"].decision.name,)
     assert plan.phase is RunPhase.RETRYING
     assert not plan.done
-    assert not plan.expires
     assert not plan.expire
 
 

@@ -174,11 +174,12 @@ def test_a_run_that_takes_too_long_is_stopped_and_has_failed() -> None:
 def test_a_run_is_deleted_when_its_time_after_the_end_is_over_and_not_before() -> None:
     ended_run: dict[str, Any] = {"ended": SUCCESS, "ended_at": NOW, "ttl": timedelta(seconds=60)}
     plan = planned(**ended_run, now=NOW + timedelta(seconds=59))
-    assert (plan.expire, plan.done, plan.wake_at) == (False, False, NOW + timedelta(seconds=61))
-    assert planned(**ended_run, now=NOW + timedelta(seconds=60)).expire
+    assert (plan.expire, plan.done) == (False, True)
+    plan = planned(**ended_run, now=NOW + timedelta(seconds=60))
+    assert (plan.expire, plan.done) == (True, False)
     assert planned(ended=SUCCESS, ended_at=NOW).done
 
 
 def test_a_run_is_not_deleted_before_its_end_is_stored() -> None:
     plan = planned(job=JOB, pod=ended(), log=GREEN, ttl=timedelta())
-    assert (plan.phase, plan.expire, plan.done) == (RunPhase.SUCCEEDED, False, False)
+    assert (plan.phase, plan.expire) == (RunPhase.SUCCEEDED, False)

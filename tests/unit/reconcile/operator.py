@@ -1,0 +1,81 @@
+"""The operator without its process: manager, loops, status writer and watches, on an API server in memory."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.reconcile.manager import Manager, RunKey
+from dbt_operator.reconcile.run_loop import RunLoop
+from dbt_operator.reconcile.watches import Watches
+from tests.unit.reconcile.api_server import ApiServer
+
+SPEC = {"image": "shop:1", "project": {"image": {"path": "/dbt"}}, "profile": {"inProject": True}}
+
+
+def run(name: str = "nightly", *, namespace: str = "data", ended: str | None = None, **spec: Any) -> dict[str, Any]:
+    """A DbtRun; `ended`: when it has."""
+    status = {"phase": "Failed", "reason": "NodesFailed", "startTime": ended, "completionTime": ended} if ended else {}
+    return {
+        "apiVersion": "dbt-operator.io/v1alpha1",
+        "kind": "DbtRun",
+        "metadata": {"name": name, "namespace": namespace, "generation": 1},
+        "spec": SPEC | spec,
+        "status": status,
+    }
+
+
+@dataclass
+class Operator:
+    """An operator on a server, and the loops that it has made."""
+
+    server: ApiServer
+    namespaces: tuple[str, ...] = ()
+    made: list[tuple[RunKey, "weakref.ref[RunLoop]"]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        client = self.server.client
+        self.writer = StatusWriter(client=client, quiet_interval=0.0, lazy_interval=0.0)
+
+        def make_loop(key: RunKey) -> RunLoop:
+            loop = RunLoop(key=key, client=client, writer=self.writer, start_deadline=timedelta(minutes=5))
+            self.made.append((key, weakref.ref(loop)))
+            return loop
+
+        self.manager = Manager(
+            client=client,
+            make_loop=make_loop,
+            forget=lambda key: self.writer.forget(run=key.uid),
+            namespaces=self.namespaces,
+        )
+        self.writer.on_problem = self.manager.problem
+        self.watches = Watches(client=client, manager=self.manager)
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """While the context lasts."""
+        tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self.watches.run())]
+        try:
+            yield
+        finally:
+            await self.manager.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def loops(self) -> list[str]:
+        """The names of the runs whose loops are still in memory."""
+        gc.collect()
+        return [key.name for key, loop in self.made if loop() is not None]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - what is waited for is anything, and sets no event
+            await asyncio.sleep(0.01)
