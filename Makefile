@@ -21,7 +21,7 @@ SPREAD  := --numprocesses $(WORKERS)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cluster cluster-down images test-images install uninstall demo test check unit simulation soak contract e2e chaos format lock clean
+.PHONY: help venv cluster cluster-down images load test-images install uninstall demo test check unit simulation soak contract e2e chaos format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ cluster-down: $(READY) ## Take the local cluster down; nothing of it stays
 
 images: cluster ## Build the images and hand them to the cluster
 	@$(PYTHON) -m dev.images build dbt-operator jaffle-shop
+
+load: cluster ## Hand an image of your own to the cluster (IMAGE=shop:1; CONTEXT=folder: build it there first)
+	@$(PYTHON) -m dev.load $(IMAGE) $(if $(CONTEXT),--context $(CONTEXT))
 
 test-images: cluster ## Build what the tests need besides
 	@$(PYTHON) -m dev.images build

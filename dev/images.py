@@ -160,13 +160,13 @@ def stable_reference(name: str) -> str:
     return f"{PREFIX}/{_image(name).name}:{STABLE_TAG}"
 
 
-def _storage(settings: Settings) -> Path:
+def storage_of(settings: Settings) -> Path:
     return settings.cache / "images"
 
 
-def _buildah(settings: Settings, *arguments: str, doing: str) -> str:
+def buildah(settings: Settings, *arguments: str, doing: str) -> str:
     """With storage of its own: the user's images are neither used nor removed."""
-    program, storage = find_program("buildah") or "buildah", _storage(settings)
+    program, storage = find_program("buildah") or "buildah", storage_of(settings)
     options = ["--root", str(storage / "storage"), "--runroot", str(storage / "run"),
                "--storage-driver", _storage_driver(storage)]  # fmt: skip
     return run([program, *options, *arguments], doing=doing)
@@ -190,7 +190,7 @@ def _storage_driver(storage: Path) -> str:
 
 
 def _built(settings: Settings) -> set[str]:
-    listed = _buildah(settings, "images", "--noheading", "--format", "{{.Name}}:{{.Tag}}", doing="Listing images")
+    listed = buildah(settings, "images", "--noheading", "--format", "{{.Name}}:{{.Tag}}", doing="Listing images")
     return set(listed.split())
 
 
@@ -199,7 +199,7 @@ def _ensure_base(settings: Settings) -> str:
     name = f"{PREFIX}/base:{_base_digest()}"
     if name in _built(settings):
         return name
-    archive = _storage(settings) / f"base-{_base_digest()}.tar"
+    archive = storage_of(settings) / f"base-{_base_digest()}.tar"
     if not archive.exists():
         say(f"Making the base image from Debian {BASE_SUITE} (once per machine) …")
         partial = archive.with_name(f"partial-{archive.name}")
@@ -208,9 +208,9 @@ def _ensure_base(settings: Settings) -> str:
         run([program, "--variant=minbase", packages_option, BASE_SUITE, str(partial)], doing="Making the base image")
         partial.replace(archive)
     doing = "Storing the base image"
-    container = _buildah(settings, "from", "scratch", doing=doing).strip()
-    _buildah(settings, "add", "--quiet", container, str(archive), "/", doing=doing)
-    _buildah(settings, "commit", "--quiet", "--rm", container, name, doing=doing)
+    container = buildah(settings, "from", "scratch", doing=doing).strip()
+    buildah(settings, "add", "--quiet", container, str(archive), "/", doing=doing)
+    buildah(settings, "commit", "--quiet", "--rm", container, name, doing=doing)
     return name
 
 
@@ -231,25 +231,29 @@ def _volumes(dockerfile: str, certificate_files: Iterable[str]) -> list[str]:
     return [f"--volume={place}:{place}:ro" for place in sorted(places) if Path(place).is_dir()]
 
 
-def _build_local(settings: Settings, image: Image, *, tag: str) -> None:
+def build_local(settings: Settings, image: Image, *, tag: str) -> None:
     dockerfile = _read_dockerfile(settings, image)
     files = _passed_arguments(dockerfile, CERTIFICATE_ARGUMENTS)
     passed = {**files, **_passed_arguments(dockerfile, INDEX_ARGUMENTS)}
     arguments = {"BASE": _ensure_base(settings), **_base_images(image), **passed}
-    _buildah(
-        settings, "bud", "--isolation", "chroot", "--layers", "--quiet",
-        *(f"--build-arg={key}={value}" for key, value in arguments.items()),
-        *_volumes(dockerfile, files.values()),
-        "--file", str(settings.checkout / image.dockerfile), "--tag", tag, str(settings.checkout / image.context),
-        doing=f"Building {image.name}",
-    )  # fmt: skip
+    try:
+        buildah(
+            settings, "bud", "--isolation", "chroot", "--layers", "--quiet",
+            *(f"--build-arg={key}={value}" for key, value in arguments.items()),
+            *_volumes(dockerfile, files.values()),
+            "--file", str(settings.checkout / image.dockerfile), "--tag", tag, str(settings.checkout / image.context),
+            doing=f"Building {image.name}",
+        )  # fmt: skip
+    finally:
+        # A build that broke off, this one or one before it, leaves containers that keep their file systems mounted.
+        buildah(settings, "rm", "--all", doing="Removing what a build has left")
 
 
 def _import_local(settings: Settings, image: Image, *, tag: str) -> None:
-    archive = _storage(settings) / f"{image.name}.tar"
+    archive = storage_of(settings) / f"{image.name}.tar"
     archive.unlink(missing_ok=True)
     try:
-        _buildah(settings, "push", "--quiet", tag, f"docker-archive:{archive}:{tag}", doing=f"Exporting {image.name}")
+        buildah(settings, "push", "--quiet", tag, f"docker-archive:{archive}:{tag}", doing=f"Exporting {image.name}")
         runtime.import_archive(settings, archive)
     finally:
         archive.unlink(missing_ok=True)
@@ -262,19 +266,19 @@ def _forget_old(settings: Settings, image: Image, *, tag: str) -> None:
     start = f"{PREFIX}/{image.name}:"
     runtime.remove_images(settings, {old for old in runtime.image_names(settings) if old.startswith(start)} - keep)
     for old in {name for name in _built(settings) if name.startswith(start)} - keep:
-        _buildah(settings, "rmi", old, doing="Removing an old image")
+        buildah(settings, "rmi", old, doing="Removing an old image")
     _forget_old_layers(settings)
 
 
 def _forget_old_layers(settings: Settings) -> None:
     """Layers that no image uses make the next build quick, such as those of a build stage: keep a number of them."""
-    layers = _buildah(settings, "images", "--all", "--quiet", doing="Listing layers").split()
+    layers = buildah(settings, "images", "--all", "--quiet", doing="Listing layers").split()
     if len(layers) > LAYERS_KEPT:
-        _buildah(settings, "rmi", "--prune", doing="Removing layers that no image uses")
+        buildah(settings, "rmi", "--prune", doing="Removing layers that no image uses")
 
 
 def _local_size(settings: Settings, tag: str) -> str:
-    return _buildah(settings, "images", "--noheading", "--format", "{{.Size}}", tag, doing="Reading a size").strip()
+    return buildah(settings, "images", "--noheading", "--format", "{{.Size}}", tag, doing="Reading a size").strip()
 
 
 def _ensure_built(settings: Settings, image: Image) -> tuple[str, bool]:
@@ -284,20 +288,16 @@ def _ensure_built(settings: Settings, image: Image) -> tuple[str, bool]:
         if tag in _built(settings):
             return tag, False
         say(f"Building {tag} …")
-        try:
-            _build_local(settings, image, tag=tag)
-        finally:
-            # A build that broke off, this one or one before it, leaves containers that keep their file systems mounted.
-            _buildah(settings, "rm", "--all", doing="Removing what a build has left")
+        build_local(settings, image, tag=tag)
         if reference(image.name) == tag:
             return tag, True
-        _buildah(settings, "rmi", tag, doing="Removing an image of changed files")
+        buildah(settings, "rmi", tag, doing="Removing an image of changed files")
     raise ClusterError(f"The files of {image.name} kept changing while it was built: try again.")
 
 
 def _make_local(settings: Settings, image: Image) -> str:
     began = time.monotonic()
-    _storage(settings).mkdir(parents=True, exist_ok=True)
+    storage_of(settings).mkdir(parents=True, exist_ok=True)
     tag, built_now = _ensure_built(settings, image)
     if not local.is_running(settings):
         raise ClusterError("The image is built, and no cluster runs to take it: run `python -m dev.cluster up`.")

@@ -73,7 +73,7 @@ def plan(phase: RunPhase, reason: RunReason, message: str) -> Plan:
         phase=phase,
         reason=reason,
         message=message,
-        wake_at=None,
+        wake_at=given.NOW,
     )
 
 

@@ -46,7 +46,9 @@ def test_a_failed_test_gates_what_dbt_skipped_for_it(nodes: tuple[dict[str, Any]
 
 
 def test_what_was_skipped_for_a_failed_test_follows_once_the_test_has_passed() -> None:
-    run = Story(ephemeral("e"), data_test("t", "e"), model("orders", "e"), reasons=frozenset({RetryReason.TESTS_FAILED}))
+    run = Story(
+        ephemeral("e"), data_test("t", "e"), model("orders", "e"), reasons=frozenset({RetryReason.TESTS_FAILED})
+    )
     run["Producer"].starts().reports(e="success", t="fail: Got 1 result", orders="skipped").ends()
     assert run.later(seconds=10) == ["Retry t"]
     run["Retry t"].builds()
