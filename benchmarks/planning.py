@@ -1,8 +1,8 @@
 """What one turn of the planner costs: `python -m benchmarks.planning [--models 3000] [--attempts 7]`.
 
-The project is layered, each model reads two of the layer above and has three tests. Its first attempt has failures; each
-further attempt executes some nodes again. Between two turns one more node ends, as it does when a line of the log has
-been read. Prints the median and the worst of the turns, in milliseconds.
+The project is layered, each model reads two of the layer above and has three tests. Its first attempt has failures;
+each further attempt executes some nodes again. Between two turns one more node ends, as it does when a line of the log
+has been read. Prints the median and the worst of the turns, in milliseconds.
 """
 
 import argparse
@@ -114,9 +114,7 @@ def _project(models: int) -> list[dict[str, Any]]:
         for test in range(3):
             reads = [name] if test < 2 or not above else [name, above[0]]
             unique_id = f"test.p.t{number}_{test}"
-            nodes.append(
-                {"unique_id": unique_id, "resource_type": "test", "depends_on": reads, "attached_node": name}
-            )
+            nodes.append({"unique_id": unique_id, "resource_type": "test", "depends_on": reads, "attached_node": name})
     return nodes
 
 

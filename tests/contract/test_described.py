@@ -102,7 +102,7 @@ async def test_what_happened_to_a_run_is_said_once(
         announcer.look(runs.get(namespace, "nightly"))
         status = status_of(shown, before=status)
         runs.report(namespace, "nightly", status)
-        announcer.moved(shown, since=given.NOW, now=given.NOW + timedelta(seconds=9))
+        announcer.moved(shown, now=given.NOW + timedelta(seconds=9))
     announcer.node_failed(ORDERS)
     await asyncio.gather(*announcer._background)
     described = await asyncio.to_thread(kubectl, "describe", "-n", namespace, f"{runs.resource}/nightly")

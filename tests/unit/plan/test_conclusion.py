@@ -311,7 +311,9 @@ def test_a_retry_that_nobody_could_create_leaves_the_failure_as_it_was() -> None
 
 def with_hook(dbt: Dbt, status: str, which: str = "start") -> Dbt:
     """dbt says how a hook of the attempt ended."""
-    dbt.log.ends(f"operation.shop.shop-on-run-{which}-0", status, "no lock" if status == "error" else "", at=dbt.run.now)
+    dbt.log.ends(
+        f"operation.shop.shop-on-run-{which}-0", status, "no lock" if status == "error" else "", at=dbt.run.now
+    )
     return dbt
 
 

@@ -265,7 +265,7 @@ def test_pods_that_were_lost_are_told_from_those_that_did_not_start() -> None:
 
 
 def test_a_warehouse_that_is_waited_for_is_named() -> None:
-    run = Story(model("orders"), on=frozenset({RetryOn.CONNECTION_FAILED}), limit=2)
+    run = Story(model("orders"), reasons=frozenset({RetryReason.CONNECTION_FAILED}), limit=2)
     run["Producer"].starts(loaded=False).gives_up("connection", "Connection refused")
     run.next()
     assert run.message().startswith("dbt could not connect to the warehouse: Connection refused; check spec.profile. ")
