@@ -13,6 +13,8 @@ import sys
 import threading
 from typing import Callable
 
+from dbt_operator.runner.masking import MaskedStream, Masker
+
 MOST_BYTES = 1 << 20
 # A text is cut into pieces of this many characters, so that each fits into a line whatever its letters are.
 PIECE = 1800
@@ -20,15 +22,20 @@ IDLE_SECONDS = 0.2
 
 
 class Capture:
-    """Pipes in place of stdout and stderr, and the thread that empties them for as long as the process lives."""
+    """Pipes in place of stdout and stderr, and the thread that empties them for as long as the process lives.
 
-    def __init__(self, *, emit: Callable[[str, str], None]) -> None:
+    `emit` is called with the stream and with a text that is masked.
+    """
+
+    def __init__(self, *, emit: Callable[[str, str], None], masker: Masker) -> None:
         self.dropped_bytes = 0
         self._emit = emit
+        self._masker = masker
         self._left = MOST_BYTES
         self._lock = threading.Lock()
         self._pipes: dict[int, str] = {}
         self._partial: dict[str, str] = {"stdout": "", "stderr": ""}
+        self._masked = {name: MaskedStream(masker) for name in self._partial}
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._partial}
         self._stopping = os.pipe()
         self._thread = threading.Thread(target=self._run, name="runner-capture", daemon=True)
@@ -54,7 +61,11 @@ class Capture:
         self._thread.start()
 
     def text(self, stream: str, text: str) -> None:
-        """Count and pass on a text, in lines and in pieces; more than MOST_BYTES in a run is only counted."""
+        """Pass on a whole text, in lines and in pieces; more than MOST_BYTES in a run is only counted."""
+        self._pass_on(stream, self._masker.text(text))
+
+    def _pass_on(self, stream: str, text: str) -> None:
+        """The same of a text that is masked."""
         for line in text.split("\n"):
             if not line.strip():
                 continue
@@ -89,7 +100,7 @@ class Capture:
             selector.register(self._stopping[0], selectors.EVENT_READ)
             stopping = False
             while not stopping:
-                ready = selector.select(IDLE_SECONDS if any(self._partial.values()) else None)
+                ready = selector.select(IDLE_SECONDS if self._sayable() else None)
                 if not ready:
                     self._flush_partial()
                 for key, _ in ready:
@@ -100,7 +111,7 @@ class Capture:
         for reader in self._pipes:
             while self._read(reader):
                 pass
-        self._flush_partial()
+        self._flush()
 
     def _read(self, fd: int) -> bool:
         try:
@@ -109,17 +120,25 @@ class Capture:
             # Nothing there: the selector said otherwise, or this is the last look at it.
             return False
         name = self._pipes[fd]
-        text = self._partial[name] + self._decoders[name].decode(data, final=not data)
-        whole, newline, rest = text.rpartition("\n")
+        text = self._masked[name].feed(self._decoders[name].decode(data, final=not data))
+        whole, newline, rest = (self._partial[name] + text).rpartition("\n")
         if len(rest) > PIECE:
-            whole, newline, rest = text, "\n", ""
+            whole, newline, rest = whole + newline + rest, "\n", ""
         self._partial[name] = rest
         if newline:
-            self.text(name, whole)
+            self._pass_on(name, whole)
         return bool(data)
 
+    def _sayable(self) -> list[str]:
+        """The streams that end in a line without an end. One that may end within a secret waits for the rest of it."""
+        return [name for name, text in self._partial.items() if text and not self._masked[name].holds]
+
     def _flush_partial(self) -> None:
+        for name in self._sayable():
+            text, self._partial[name] = self._partial[name], ""
+            self._pass_on(name, text)
+
+    def _flush(self) -> None:
         for name, text in self._partial.items():
             self._partial[name] = ""
-            if text:
-                self.text(name, text)
+            self._pass_on(name, text + self._masked[name].end())

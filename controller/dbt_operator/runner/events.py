@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from dbt_operator.runner.output import Line, plain, shortened
+from dbt_operator.runner.masking import Masker
+from dbt_operator.runner.output import Line, plain
 
 # dbt's own events that are passed on as they are.
 PASSED = frozenset(
@@ -138,13 +139,14 @@ class Callback:
 class Translator:
     """Turns dbt's messages into the lines to print. Used by the printing thread alone, so it needs no locks."""
 
-    def __init__(self, *, convert: Callable[[Any], Line], speak: Callable[[str, str], None]) -> None:
+    def __init__(self, *, convert: Callable[[Any], Line], speak: Callable[[str, str], None], masker: Masker) -> None:
         self.dropped = 0
         self.results: dict[str, Line] = {}
         # What the manifest knows of the nodes, once it is there: relation, attached_node, materialized.
         self.known: dict[str, Line] = {}
         self._convert = convert
         self._speak = speak
+        self._masker = masker
         self._remarks = 0
         self._once: set[str] = set()
         self._said: set[str] = set()
@@ -225,7 +227,8 @@ class Translator:
         return self._result(node, {"status": status, "execution_time": data.get("execution_time", 0)})
 
     def _result(self, node: Line, result: Line) -> Line:
-        data = node_result(node=node, result=result, known=self.known.get(node.get("unique_id", ""), {}))
+        known = self.known.get(node.get("unique_id", ""), {})
+        data = node_result(node=node, result=result, known=known, masker=self._masker)
         self.results[data["unique_id"]] = data
         if data["message"]:
             self._errors_told.add(data["unique_id"])
@@ -245,7 +248,7 @@ def _envelope(line: Line) -> Line:
     return {"info": _info(line["info"]), "data": line["data"]}
 
 
-def node_result(*, node: Line, result: Line, known: Line) -> Line:
+def node_result(*, node: Line, result: Line, known: Line, masker: Masker) -> Line:
     """The data of a NodeResult from what dbt says of the node, of its result, and the manifest's knowledge."""
     unique_id = node.get("unique_id") or known.get("unique_id") or ""
     response = result.get("adapter_response") or {}
@@ -261,7 +264,7 @@ def node_result(*, node: Line, result: Line, known: Line) -> Line:
         "resource_type": resource_type,
         "name": node.get("node_name") or known.get("name") or unique_id.rsplit(".", 1)[-1],
         "status": str(result.get("status") or ""),
-        "message": shortened(plain(str(result.get("message") or "")).strip(), limit=MESSAGE_LENGTH),
+        "message": masker.cut(plain(str(result.get("message") or "")).strip(), limit=MESSAGE_LENGTH),
         "execution_time": round(float(result.get("execution_time") or 0), 6),
         "started_at": started or _utc(node.get("node_started_at")),
         "completed_at": completed or _utc(node.get("node_finished_at")),

@@ -21,7 +21,7 @@ from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, fa
 from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
-from dbt_operator.runner.output import Line, Output, shortened
+from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.signals import Cancellation, leave
 
 FORMAT = 1
@@ -52,8 +52,8 @@ class Session:
         self._masker = Masker(
             values=secret_values(names=options.secret_env, files=_secret_files(options), environ=os.environ)
         )
-        self._capture = Capture(emit=self._emit_output)
-        self._translator = Translator(convert=self._convert, speak=self._capture.text)
+        self._capture = Capture(emit=self._emit_output, masker=self._masker)
+        self._translator = Translator(convert=self._convert, speak=self._capture.text, masker=self._masker)
         self._output = Output(fd=self._capture.redirect(), masker=self._masker, translate=self._translator.lines)
         self._callback = Callback(put=self._output.message, warn=self._warn)
         self._artifacts = Artifacts(output=self._output, masker=self._masker)
@@ -152,20 +152,21 @@ class Session:
         self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         self._output.drain(timeout=_FLUSH_SECONDS)
         found = outcome.results
+        known, told = self._translator.known, self._translator.results
         if found is None:
-            known = self._translator.known
             ephemeral = {unique_id for unique_id, node in known.items() if node["materialized"] == "ephemeral"}
-            found = [result for result in self._translator.results.values() if result["unique_id"] not in ephemeral]
-        for late in results.late_results(results=found, told=self._translator.results, known=self._translator.known):
+            found = [result for result in told.values() if result["unique_id"] not in ephemeral]
+        for late in results.late_results(results=found, told=told, known=known, masker=self._masker):
             self._output.event("NodeResult", late)
         entries = results.digest_entries(results=found, masker=self._masker)
         for part in graph.parts(items=entries, key="results"):
-            self._output.event("RunResults", part)
+            # The digest is about just these bytes.
+            self._output.event("RunResults", part, masked=False)
         self._output.finish("RunFinished", self._record(outcome, entries), timeout=_FLUSH_SECONDS)
         return outcome
 
     def _record(self, outcome: Outcome, entries: list[Line]) -> Line:
-        message = shortened(self._masker.text(outcome.message), limit=errors.MESSAGE_LENGTH)
+        message = self._masker.cut(outcome.message, limit=errors.MESSAGE_LENGTH)
         return {
             "exit_code": outcome.exit_code,
             "success": outcome.exit_code == 0,
@@ -200,7 +201,7 @@ class Session:
         self._output.event("RunnerWarning", {"message": message}, level="warn")
 
     def _emit_output(self, stream: str, text: str) -> None:
-        self._output.event("Output", {"stream": stream, "text": text})
+        self._output.event("Output", {"stream": stream, "text": text}, masked=False)
 
 
 def _secret_files(options: Options) -> list[str]:

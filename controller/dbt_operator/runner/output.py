@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
 
-from dbt_operator.runner.masking import Masker
+from dbt_operator.runner.masking import Masker, shortened
 
 LARGEST_LINE = 8192
 _UTC = dt.timezone(dt.timedelta(0))
@@ -37,11 +37,6 @@ def now() -> str:
 def plain(text: str) -> str:
     """A text without terminal colours."""
     return _ANSI.sub("", text) if "\x1b" in text else text
-
-
-def shortened(text: str, *, limit: int) -> str:
-    """A text of at most this many characters, saying so when something is missing."""
-    return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
 
 
 def encode(line: Line) -> bytes:
@@ -90,7 +85,7 @@ def _with_texts_up_to(value: Any, length: int) -> Any:
 
 
 class _Verbatim:
-    """A line that is printed as it is: masking would damage what is encoded in it."""
+    """A line that is printed as it is: masking would damage what is encoded or counted in it."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
@@ -116,7 +111,7 @@ class Output:
         self._thread.start()
 
     def event(self, name: str, data: Line, *, level: str = "info", msg: str = "", masked: bool = True) -> None:
-        """Print an event of our own, in dbt's envelope; only what cannot be masked is printed without it."""
+        """Print an event of our own, in dbt's envelope; not masked is what is masked already, or cannot be."""
         info = {
             "name": name,
             "level": level,
@@ -169,7 +164,7 @@ class Output:
             return
         line = {"info": line["info"], "data": self._masker.value(line["data"])}
         # dbt repeats whole error texts here; the data carries them too.
-        line["info"]["msg"] = shortened(self._masker.text(plain(line["info"].get("msg") or "")), limit=2048)
+        line["info"]["msg"] = self._masker.cut(plain(line["info"].get("msg") or ""), limit=2048)
         self._number(line)
 
     def _number(self, line: Line) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dbt_operator.runner.events import node_result
 from dbt_operator.runner.masking import Masker
-from dbt_operator.runner.output import Line, plain, shortened
+from dbt_operator.runner.output import Line, plain
 
 MESSAGE_LENGTH = 200
 
@@ -41,10 +41,17 @@ def _plain_result(result: Any) -> Line:
     }
 
 
-def late_results(*, results: Iterable[Line], told: dict[str, Line], known: dict[str, Line]) -> list[Line]:
+def late_results(
+    *, results: Iterable[Line], told: dict[str, Line], known: dict[str, Line], masker: Masker
+) -> list[Line]:
     """NodeResults of nodes that ended without an event: dbt handed their results over at the end only."""
     return [
-        node_result(node={"unique_id": result["unique_id"]}, result=result, known=known.get(result["unique_id"], {}))
+        node_result(
+            node={"unique_id": result["unique_id"]},
+            result=result,
+            known=known.get(result["unique_id"], {}),
+            masker=masker,
+        )
         for result in results
         # What fail-fast skipped is told by the digest: such a node has not ended, it never began.
         if result["unique_id"] not in told and result["status"] != "skipped"
@@ -60,7 +67,7 @@ def digest_entries(*, results: Iterable[Line], masker: Masker) -> list[Line]:
             # Three digits: shorter lines, and no number whose text depends on who writes it.
             "execution_time": round(float(result.get("execution_time") or 0), 3),
             "failures": result.get("failures", result.get("num_failures")),
-            "message": shortened(masker.text(plain(str(result.get("message") or ""))), limit=MESSAGE_LENGTH),
+            "message": masker.cut(plain(str(result.get("message") or "")), limit=MESSAGE_LENGTH),
         }
         for result in results
     ]
