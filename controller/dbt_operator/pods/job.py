@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from dbt_operator.api import names
@@ -29,6 +30,8 @@ _UID = 65532
 _GRACE_SECONDS = 60
 # Linux gives a single argument of a process 128 KiB at most (MAX_ARG_STRLEN).
 _ARGUMENT_LIMIT = 128 * 1024 - 1
+# Volumes whose files come from a store of secrets outside of the cluster.
+_SECRET_DRIVERS = frozenset({"secrets-store.csi.k8s.io"})
 _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
 
 
@@ -129,8 +132,8 @@ def _attempt_label(decision: Decision) -> str:
 def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: Mapping[str, str]) -> dict[str, Any]:
     users: Mapping[str, Any] = spec.pod_template
     pod_template.check(users)
-    container = _users_container(users)
-    secrets = _secret_sources(container)
+    template = pod_template.merge(base=_defaults(users), over=users)
+    secrets = _secret_sources(template["spec"])
     profile_volumes, profile_mounts, profile_arguments = _profile(spec)
     input_volumes, input_mounts, input_arguments = _inputs(run, decision)
     project = spec.project.image.path
@@ -172,7 +175,7 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
         ],
     }
     owned = {"metadata": {"labels": dict(labels)}, "spec": _without_unset(owned_pod)}
-    return pod_template.merge(base=pod_template.merge(base=_defaults(users), over=users), over=owned)
+    return pod_template.merge(base=template, over=owned)
 
 
 _Mounting = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
@@ -238,8 +241,10 @@ def _defaults(users: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _users_container(users: Mapping[str, Any]) -> Mapping[str, Any]:
-    containers: Sequence[Mapping[str, Any]] = (users.get("spec") or {}).get("containers") or ()
-    return next(iter(containers), {})
+    """What the template says of the container of dbt; several entries of that name are one."""
+    containers = (users.get("spec") or {}).get("containers") or []
+    merged = pod_template.merge(base={"containers": []}, over={"containers": containers})["containers"]
+    return next(iter(merged), {})
 
 
 def _profile(spec: DbtRunSpec) -> _Mounting:
@@ -264,18 +269,67 @@ class _SecretSources:
     volumes: list[dict[str, Any]]
     mounts: list[dict[str, Any]]
 
+    def mount(self, volume: Mapping[str, Any]) -> None:
+        """Give the runner a volume of its own."""
+        index = len(self.volumes)
+        name, path = f"dbt-operator-secret-{index}", f"{SECRETS_DIRECTORY}/{index}"
+        self.volumes.append({"name": name, **volume})
+        self.mounts.append({"name": name, "mountPath": path, "readOnly": True})
+        self.arguments.extend(("--secret-file", path))
 
-def _secret_sources(container: Mapping[str, Any]) -> _SecretSources:
-    """Single variables are named to the runner; whole Secrets (envFrom) are mounted, for their keys to be known."""
+
+def _secret_sources(pod: Mapping[str, Any]) -> _SecretSources:
+    """What the container of dbt is given of Secrets by this pod, whose entries of that name are one by now.
+
+    Single variables are named to the runner, and so are the places of files. A Secret whose keys are not known
+    (envFrom), or whose files stand among others (projected), is mounted once more for the runner alone.
+    """
+    container = next(one for one in pod["containers"] if one["name"] == pod_template.CONTAINER)
     sources = _SecretSources(arguments=[], volumes=[], mounts=[])
-    for variable in container.get("env") or ():
+    for variable in _mappings(container.get("env")):
         if (variable.get("valueFrom") or {}).get("secretKeyRef") and variable.get("name"):
             sources.arguments.extend(("--secret-env", variable["name"]))
-    whole = [source["secretRef"] for source in container.get("envFrom") or () if source.get("secretRef")]
-    for index, secret in enumerate(whole):
-        volume, path = f"dbt-operator-secret-{index}", f"{SECRETS_DIRECTORY}/{index}"
-        content = {"secretName": secret.get("name"), "optional": bool(secret.get("optional"))}
-        sources.volumes.append({"name": volume, "secret": content})
-        sources.mounts.append({"name": volume, "mountPath": path, "readOnly": True})
-        sources.arguments.extend(("--secret-file", path))
+    for source in _mappings(container.get("envFrom")):
+        secret = source.get("secretRef")
+        if secret:
+            sources.mount({"secret": _whole_secret(secret)})
+    volumes = {volume.get("name"): volume for volume in _mappings(pod.get("volumes"))}
+    for mount in _mappings(container.get("volumeMounts")):
+        _of_mount(sources, mount=mount, volume=volumes.get(mount.get("name")) or {})
     return sources
+
+
+def _whole_secret(secret: Mapping[str, Any]) -> dict[str, Any]:
+    return {"secretName": secret.get("name"), "optional": bool(secret.get("optional"))}
+
+
+def _of_mount(sources: _SecretSources, *, mount: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
+    path = str(mount.get("mountPath", ""))
+    csi = volume.get("csi") or {}
+    if volume.get("secret") or csi.get("driver") in _SECRET_DRIVERS:
+        # Whatever part of it is mounted, nothing else is there.
+        sources.arguments.extend(("--secret-file", path))
+        return
+    parts = _mappings((volume.get("projected") or {}).get("sources"))
+    secrets = [{"secret": part["secret"]} for part in parts if part.get("secret")]
+    if secrets:
+        sources.mount({"projected": {"sources": secrets}})
+    for part in parts:
+        token = part.get("serviceAccountToken")
+        # Each volume has a token of its own, so this one has to be read where it is.
+        place = _place(mount, str(token.get("path", ""))) if token else None
+        if place:
+            sources.arguments.extend(("--secret-file", place))
+
+
+def _mappings(value: Any) -> Sequence[Mapping[str, Any]]:
+    """The items of a list of the template; of one that is none the API server says so."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _place(mount: Mapping[str, Any], path: str) -> str | None:
+    """Where a file of a volume stands in the container; None where this mount does not show it, or nobody can tell."""
+    target, part = PurePosixPath(mount.get("mountPath", "")), mount.get("subPath") or "."
+    if mount.get("subPathExpr") or not PurePosixPath(path).is_relative_to(part):
+        return None
+    return str(target / PurePosixPath(path).relative_to(part))

@@ -1,5 +1,6 @@
 """The Job of the producer: one pod, dbt's own arguments, and what tells the runner which values are secret."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -83,6 +84,91 @@ def test_a_whole_secret_in_the_environment_is_mounted_so_that_its_values_are_kno
     arguments = pod["containers"][0]["args"]
     assert arguments[arguments.index("--secret-file") + 1] == mount["mountPath"]
     assert not any(v["name"] == "dbt-operator-secret-1" for v in pod["volumes"])
+
+
+def secrets_of(*containers: dict[str, Any], volumes: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """What the runner is told of secrets: names of variables, and places of files with the volume if it is its own."""
+    template = {"spec": {"containers": [{"name": "dbt", **one} for one in containers], "volumes": volumes or []}}
+    pod = pod_of(podTemplate=template)["spec"]
+    (container,) = pod["containers"]
+    arguments = container["args"][: container["args"].index("--")]
+    told: dict[str, list[Any]] = {"--secret-env": [], "--secret-file": []}
+    own = {volume["name"]: volume for volume in pod["volumes"] if volume["name"].startswith("dbt-operator-secret-")}
+    places = {mount["mountPath"]: own.get(mount["name"]) for mount in container["volumeMounts"]}
+    for option, value in itertools.pairwise(arguments):
+        if option in told:
+            volume = places.get(value)
+            content = {key: item for key, item in (volume or {}).items() if key != "name"}
+            told[option].append(content or value)
+    assert len(places) == len(container["volumeMounts"])
+    return told
+
+
+def from_secret(name: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": "warehouse", "key": "password"}}}
+
+
+def test_secrets_of_a_second_entry_for_the_container_of_dbt_are_masked_too() -> None:
+    told = secrets_of(
+        {"env": [from_secret("A"), {"name": "B", "value": "plain"}], "volumeMounts": [mount("keys", "/keys")]},
+        {"env": [from_secret("B")], "envFrom": [{"secretRef": {"name": "all"}}]},
+        {"env": [from_secret("C")], "volumeMounts": [mount("more", "/more")]},
+        volumes=[{"name": one, "secret": {"secretName": one}} for one in ("keys", "more", "unused")],
+    )
+    whole = {"secret": {"secretName": "all", "optional": False}}
+    assert told == {"--secret-env": ["A", "B", "C"], "--secret-file": [whole, "/keys", "/more"]}
+
+
+def mount(name: str, path: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "mountPath": path, **fields}
+
+
+def test_a_variable_that_a_later_entry_takes_from_elsewhere_is_no_secret() -> None:
+    # Kubernetes knows either the one or the other.
+    later = {"name": "A", "valueFrom": {"secretKeyRef": None, "configMapKeyRef": {"name": "plain", "key": "a"}}}
+    assert secrets_of({"env": [from_secret("A")]}, {"env": [later]})["--secret-env"] == []
+
+
+def test_files_of_mounted_secrets_are_masked_wherever_they_are_mounted() -> None:
+    volumes = [
+        {"name": "keys", "secret": {"secretName": "keys", "items": [{"key": "a", "path": "deep/er"}]}},
+        {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
+        {"name": "disk", "csi": {"driver": "ebs.csi.aws.com"}},
+        {"name": "plain", "configMap": {"name": "plain"}},
+    ]
+    mounts = [
+        mount("keys", "/keys"),
+        mount("keys", "/etc/one", subPath="deep/er"),
+        mount("keys", "/etc/two", subPathExpr="$(PART)"),
+        mount("vault", "/vault"),
+        *(mount(name, f"/{name}") for name in ("disk", "plain", "missing")),
+    ]
+    told = secrets_of({"volumeMounts": mounts}, volumes=volumes)
+    assert told["--secret-file"] == ["/keys", "/etc/one", "/etc/two", "/vault"]
+
+
+def test_of_a_projected_volume_the_secrets_are_masked_and_nothing_else() -> None:
+    secret = {"secret": {"name": "keys", "items": [{"key": "a", "path": "b"}], "optional": True}}
+    token = {"serviceAccountToken": {"path": "sts/token", "audience": "sts"}}
+    plain = [{"configMap": {"name": "plain"}}, {"downwardAPI": {"items": []}}]
+    volumes = [{"name": "all", "projected": {"sources": [secret, *plain, token, {"secret": {"name": "more"}}]}}]
+    own = {"projected": {"sources": [secret, {"secret": {"name": "more"}}]}}
+
+    def told(**fields: Any) -> list[Any]:
+        files: list[Any] = secrets_of({"volumeMounts": [mount("all", "/all", **fields)]}, volumes=volumes)[
+            "--secret-file"
+        ]
+        return files
+
+    assert told() == [own, "/all/sts/token"]
+    assert told(subPath="sts") == [own, "/all/token"]
+    assert told(subPath="sts/token") == [own, "/all"]
+    assert told(subPath="b") == told(subPathExpr="$(PART)") == [own]
+
+
+def test_a_projected_volume_without_secrets_needs_no_other_one() -> None:
+    volumes = [{"name": "plain", "projected": {"sources": [{"configMap": {"name": "plain"}}]}}]
+    assert secrets_of({"volumeMounts": [mount("plain", "/plain")]}, volumes=volumes)["--secret-file"] == []
 
 
 def test_a_profile_from_a_secret_is_mounted_as_profiles_yml_and_masked() -> None:
