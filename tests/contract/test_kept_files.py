@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import gzip
+import json
 import random
 
 import pytest
@@ -10,6 +12,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.spec import DbtRunSpec, parse_run_spec
 from dbt_operator.api.status import RunArtifacts
 from dbt_operator.dbt.artifacts import LARGEST, Artifact
+from dbt_operator.dbt.compiled import FILE, Code, packed
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
@@ -93,6 +96,57 @@ async def test_results_that_do_not_fit_by_themselves_are_kept_with_shorter_texts
     keeper = Keeper(run=run, client=client)
     await keep_results(keeper, nodes=5000)
     assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=True, manifest=False)
+
+
+def compiled(*codes: Code) -> Artifact:
+    return Artifact(name=FILE, content=packed(codes, limit=LARGEST))
+
+
+async def keep_results_of_run(run: RunRef, client: Client) -> dict[str, str | None]:
+    """Keep the results of a run with two nodes, by a controller that was not there before; their codes."""
+    failed = NodeState(unique_id="model.a.bad", phase=NodePhase.FAILED, status="error", message="no")
+    passed = NodeState(unique_id="model.a.good", phase=NodePhase.SUCCEEDED, status="success")
+    nodes = {node.unique_id: node for node in (failed, passed)}
+    state = close(state=AttemptState(nodes=nodes), ending=Ending.COMPLETED)
+    keeper = Keeper(run=run, client=client)
+    await keeper.keep_results(
+        history=History(attempts=(state,)), views=node_views(state=state), spec=SPEC, started_at=client.now()
+    )
+    results = json.loads(gzip.decompress((await kept(run, client))["run_results.json.gz"]))["results"]
+    return {result["unique_id"]: result["compiled_code"] for result in results}
+
+
+async def test_the_compiled_code_of_all_attempts_stands_in_the_results(run: RunRef, client: Client) -> None:
+    first = compiled(
+        Code(unique_id="model.a.bad", code="one", failed=True), Code(unique_id="model.a.good", code="good")
+    )
+    second = compiled(Code(unique_id="model.a.bad", code="two", failed=True))
+    # Two controllers read two logs at once.
+    await asyncio.gather(
+        *(Keeper(run=run, client=client).keep(file, attempt=at) for at, file in enumerate((first, second), start=1))
+    )
+    assert await keep_results_of_run(run, client) == {"model.a.bad": "two", "model.a.good": "good"}
+    # What a later attempt has parsed does not take its place, nor that the place of the cache.
+    await Keeper(run=run, client=client).keep(Artifact(name="partial_parse.msgpack", content=b"new"), attempt=2)
+    await Keeper(run=run, client=client).keep(first, attempt=1)
+    assert await keep_results_of_run(run, client) == {"model.a.bad": "two", "model.a.good": "good"}
+    assert (await kept(run, client, CACHE))["partial_parse.msgpack.gz"] == b"new"
+
+
+# As above.
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+async def test_the_cache_and_the_manifest_come_before_compiled_code(run: RunRef, client: Client) -> None:
+    chance = random.Random(3)  # noqa: S311 - not for secrets: the same in each run
+    codes = [Code(unique_id=f"model.a.n{at}", code=chance.randbytes(10_000).hex()) for at in range(20)]
+    keeper = Keeper(run=run, client=client)
+    await keeper.keep(Artifact(name="partial_parse.msgpack", content=chance.randbytes(LARGEST)), attempt=1)
+    await keeper.keep(manifest(chance.randbytes(LARGEST)), attempt=1)
+    await keeper.keep(compiled(*codes, Code(unique_id="model.a.bad", code="no", failed=True)), attempt=1)
+    assert (await kept(run, client, CACHE)).keys() == {"partial_parse.msgpack.gz", "compiled.json.gz"}
+    assert await keep_results_of_run(run, client) == {"model.a.bad": "no", "model.a.good": None}
+    assert (await kept(run, client)).keys() == {"manifest.json.gz", "run_results.json.gz"}
+    await keeper.keep(Artifact(name="partial_parse.msgpack", content=chance.randbytes(LARGEST)), attempt=2)
+    assert "partial_parse.msgpack.gz" in await kept(run, client, CACHE)
 
 
 async def test_where_a_later_attempt_leaves_its_manifest_out_there_is_none(run: RunRef, client: Client) -> None:

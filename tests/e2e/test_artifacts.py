@@ -68,6 +68,9 @@ class TestArtifacts:
             "model.chaos.layer2_10": "success",
         }
         assert "layer1_14 fails the first 9 times" in results["model.chaos.layer1_14"]["message"]
+        # Of the first attempt, of a retry, and of none.
+        coded = {one: bool(results[one]["compiled_code"]) for one in models}
+        assert coded == {one: status != "skipped" for one, status in models.items()}
         assert told["metadata"]["dbt_schema_version"].endswith("/run-results/v6.json")
         manifest = _told(nightly, tmp_path, "manifest.json")
         assert set(results) <= set(manifest["nodes"])

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dbt_operator.dbt import compiled
 from dbt_operator.dbt.bodies import ArtifactOmitted, ArtifactPart
 from dbt_operator.dbt.events import decode
 
-NAMES = frozenset({"partial_parse.msgpack", "manifest.json"})
+NAMES = frozenset({"partial_parse.msgpack", "manifest.json", compiled.FILE})
 LARGEST = 960 * 1024  # bytes of a gzip'd file; the runner prints no larger one
 
 _MARK = b'"Artifact'  # a piece of one, or that one is left out
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
-_ROOM = len(NAMES) * LARGEST
+_ROOM = 2 * LARGEST  # they come one after the other
 _MOST_PARTS = 1024  # in lines of 8 KiB a file of the largest size has fewer than 200
 _MOST_VERSIONS = 8  # that are incomplete, or that were handed out; the runner prints one of each file
 

@@ -48,6 +48,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str = ""
     num_failures: int | None = None
     attached_node: str = ""
+    excerpt: str = ""  # the lines of its query around the error
 
 
 class NodeEnded(NodeBody, frozen=True, kw_only=True):

@@ -107,6 +107,7 @@ def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
         job_id=node.job_id or facts.job_id,
         num_failures=facts.num_failures if node.num_failures is None else node.num_failures,
         attached_node=node.attached_node or facts.attached_node,
+        excerpt=node.excerpt or facts.excerpt,
     )
 
 

@@ -7,6 +7,7 @@ from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt import statuses
 from dbt_operator.dbt.blame import START_HOOK, Blame, skipped_by_fail_fast, start_hook
 from dbt_operator.dbt.errors import failed_hook
+from dbt_operator.dbt.excerpts import with_excerpt
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, NODE_RESULT, RESULT
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 
@@ -54,7 +55,7 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
     if not statuses.known(node.status):
         said = f"dbt ended it with a status that is not known here: {node.status!r}."
         return Verdict(phase=phase, reason=reason, message=f"{said} {node.message}".rstrip())
-    message = node.message
+    message = with_excerpt(node.message, node.excerpt)
     if not message and reason is NodeReason.STALE:
         message = "The newest row is older than the source's freshness criteria allow."
     if node.untold and state.closed is not None and state.closed.ending is Ending.LOST:

@@ -151,6 +151,7 @@ def node_result(data: Mapping[str, object]) -> bodies.Body | None:
             job_id=values.identifier(data.get("job_id")),
             num_failures=values.count(data.get("num_failures")),
             attached_node=values.identifier(data.get("attached_node")),
+            excerpt=values.text(data.get("excerpt"), limit=1000),
         ),
     )
 

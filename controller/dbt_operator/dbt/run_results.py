@@ -5,13 +5,14 @@ said, in the schema that dbt reads for `dbt retry`, `--select result:error` and 
 """
 
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.compiled import Code, by_node
 from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import shorten
 
@@ -45,6 +46,8 @@ def run_results(
     completed_at: datetime,
     arguments: Mapping[str, object],
     limit: int | None = None,
+    codes: Sequence[Code] = (),
+    room: int | None = None,
 ) -> bytes:
     """The file as gzip'd JSON, the same bytes for the same run.
 
@@ -52,6 +55,9 @@ def run_results(
     which dbt writes no result, ephemeral models and sources, are left out; a node whose outcome is unknown, or that
     was cancelled, is an error whose message says so.
     `arguments` are dbt's by their names in Python; `dbt retry` needs at least `which`, the command ("build").
+
+    Of the compiled codes all are put in, or those of the nodes that failed, or none: so that the file has no more than
+    `room` bytes. The code of a node that was skipped belongs to an attempt before, and is left out.
 
     Where that is more than `limit` bytes a poorer form is made, the first that fits of these: messages cut to 200
     bytes; of each node its status and nothing else. The last one is returned whatever its size.
@@ -73,6 +79,12 @@ def run_results(
         "args": arguments,
     }
     data = _packed(document)
+    if room is None or len(data) > room:
+        room = limit  # what the room is to be left for gives way in any case
+    for texts in (by_node(codes), by_node(codes, failed=True)) if codes else ():
+        fuller = _packed(document | {"results": [_with_code(result, texts) for result in results]})
+        if room is None or len(fuller) <= room:
+            return fuller
     for poorer in (_short_message, _outline):
         if limit is None or len(data) <= limit:
             break
@@ -82,6 +94,11 @@ def run_results(
 
 def _packed(document: Mapping[str, object]) -> bytes:
     return gzip.compress(msgspec.json.encode(document), mtime=0)
+
+
+def _with_code(result: _Result, texts: Mapping[str, str]) -> _Result:
+    code = texts.get(str(result["unique_id"])) if result["status"] != "skipped" else None
+    return result if code is None else result | {"compiled": True, "compiled_code": code}
 
 
 def _short_message(result: _Result) -> _Result:

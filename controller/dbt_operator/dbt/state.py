@@ -43,6 +43,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str = ""
     num_failures: int | None = None
     attached_node: str = ""
+    excerpt: str = ""  # the lines of its query around the one that its message names
     blocked_by: str = ""  # what it was skipped for, where that is remembered and its failure is not
     relation: str = ""
     materialized: str = ""

@@ -144,7 +144,11 @@ def _rows(kind: type[_Row], columns: Mapping[str, Sequence[object]]) -> list[_Ro
 
 
 def _short_messages(state: AttemptState) -> AttemptState:
-    return _with_nodes(state, lambda node: msgspec.structs.replace(node, message=shorten(node.message, limit=200)))
+    return _with_nodes(state, lambda node: _short_message(node))
+
+
+def _short_message(node: NodeState) -> NodeState:
+    return msgspec.structs.replace(node, message=shorten(node.message, limit=200), excerpt="")
 
 
 def _without_figures(state: AttemptState) -> AttemptState:

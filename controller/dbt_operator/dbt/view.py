@@ -11,6 +11,7 @@ from dbt_operator.api.reasons import NodeReason
 from dbt_operator.api.status import Counts
 from dbt_operator.dbt.blame import Blame
 from dbt_operator.dbt.changes import affected
+from dbt_operator.dbt.excerpts import without_excerpt
 from dbt_operator.dbt.graph import TEST_TYPES, GraphNode
 from dbt_operator.dbt.history import History, Word, history_of
 from dbt_operator.dbt.node_folding import announced
@@ -278,7 +279,7 @@ def _counted(tests: list[tuple[NodeState, Verdict, int]]) -> tuple[TestCounts, i
                     FailingTest(
                         unique_id=test.unique_id,
                         name=test.name,
-                        message=shorten(verdict.message, limit=256),
+                        message=shorten(without_excerpt(verdict.message)[0], limit=256),
                         failures=test.num_failures,
                         finished_at=test.finished_at or test.ended_ts,
                         attempt=attempt,

@@ -1,5 +1,7 @@
 """The ConfigMaps that hold dbt's files: its artifacts, for the user, and its parse cache, for later attempts.
 
+The compiled code of the attempts lies beside the cache until the run ends, and is put into its results then.
+
 What an attempt has parsed takes the place of what an earlier one has parsed, as its image may be another; attempts
 that parse nothing new print nothing. The index of the attempt stands beside the file: an older attempt whose log is
 read once more, or by another controller, changes nothing.
@@ -11,15 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_operator.api import names
+from dbt_operator.dbt import compiled
 from dbt_operator.pods.run import RunRef, child_config_map
 
 CACHE_FILE = "partial_parse.msgpack.gz"
 MANIFEST_FILE = "manifest.json.gz"
 RESULTS_FILE = "run_results.json.gz"
+COMPILED_FILE = f"{compiled.FILE}.gz"
 
 RESULTS_LIMIT = 960 * 1024
 # What Kubernetes allows for all files of a ConfigMap together, before they are encoded.
 _ROOM = 1024 * 1024
+# What is left out where not everything fits, the first one first.
+_DISPENSABLE = (COMPILED_FILE, MANIFEST_FILE)
 _PARSED_BY = f"{names.GROUP}/parsed-by"
 
 
@@ -45,17 +51,36 @@ def file_config_map(*, run: RunRef, name: str, file: File) -> dict[str, Any]:
 def file_patch(config_map: Mapping[str, Any], *, file: File) -> dict[str, Any] | None:
     """The patch that puts a file into a ConfigMap; None where it has that of the same attempt, or of a later one.
 
-    Where not everything fits the manifest is left out: dbt can make that again at any time, and the results never. The
-    server refuses the patch when another controller has changed the ConfigMap since it was read.
+    Where not everything fits the compiled code and the manifest are left out: dbt can make them again at any time, and
+    the results never. The server refuses the patch when another controller has changed the ConfigMap since it was read.
     """
     if file.parsed_by is not None and file.parsed_by <= _parsed_by(config_map):
         return None
-    others = sum(len(base64.b64decode(data)) for key, data in _contents(config_map).items() if key != file.key)
     changes = {file.key: _encoded(file)}
-    if others + len(file.content or b"") > _ROOM:
-        changes[MANIFEST_FILE] = None
+    sizes = {key: _size(data) for key, data in _contents(config_map).items()} | {file.key: len(file.content or b"")}
+    for key in _DISPENSABLE:
+        if sum(sizes.values()) > _ROOM and sizes.pop(key, None) is not None:
+            changes[key] = None
     version = {"resourceVersion": config_map["metadata"]["resourceVersion"]}
     return {"metadata": version | _marked(file), "binaryData": changes}
+
+
+def compiled_file(config_map: Mapping[str, Any] | None, *, came: bytes, attempt: int) -> File:
+    """The file that has the compiled code of this attempt beside that of the others, as far as there is room."""
+    codes = compiled.merged(kept_codes(config_map), compiled.read(came), attempt=attempt)
+    room = room_beside(config_map, COMPILED_FILE) if config_map is not None else _ROOM
+    return File(key=COMPILED_FILE, content=compiled.packed(codes, limit=min(compiled.LIMIT, room)))
+
+
+def kept_codes(config_map: Mapping[str, Any] | None) -> tuple[compiled.Code, ...]:
+    """The compiled codes that a ConfigMap has."""
+    data = _contents(config_map or {}).get(COMPILED_FILE)
+    return compiled.read(None if data is None else base64.b64decode(data))
+
+
+def room_beside(config_map: Mapping[str, Any] | None, key: str) -> int:
+    """How many bytes the file of this key may have, if no other one is to give way to it."""
+    return _ROOM - sum(_size(data) for other, data in _contents(config_map or {}).items() if other != key)
 
 
 def kept_files(config_map: Mapping[str, Any]) -> frozenset[str]:
@@ -66,6 +91,10 @@ def kept_files(config_map: Mapping[str, Any]) -> frozenset[str]:
 def _contents(config_map: Mapping[str, Any]) -> Mapping[str, str]:
     contents: Mapping[str, str] = config_map.get("binaryData") or {}
     return contents
+
+
+def _size(data: str) -> int:
+    return len(base64.b64decode(data))
 
 
 def _marked(file: File) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What is kept of a run for its user and for its later attempts: dbt's artifacts and its parse cache, in ConfigMaps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,7 @@ import structlog
 
 from dbt_operator.api import names, status
 from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.dbt import compiled
 from dbt_operator.dbt.artifacts import Artifact
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.run_results import NodeOutcome, run_results
@@ -19,9 +20,12 @@ from dbt_operator.pods.files import (
     RESULTS_FILE,
     RESULTS_LIMIT,
     File,
+    compiled_file,
     file_config_map,
     file_patch,
+    kept_codes,
     kept_files,
+    room_beside,
 )
 from dbt_operator.pods.run import RunRef
 
@@ -38,11 +42,19 @@ class Keeper:
 
     async def keep(self, artifact: Artifact, *, attempt: int) -> None:
         """Store a file that the attempt of this index has printed, unless a later one has brought its own."""
+        if artifact.name == compiled.FILE:
+            came = artifact.content
+            if came is not None:
+                await self._store(
+                    names.cache_name(self.run.name),
+                    lambda found: compiled_file(found, came=came, attempt=attempt),
+                )
+            return
         file = File(key=f"{artifact.name}.gz", content=artifact.content, parsed_by=attempt)
         if file.key == MANIFEST_FILE:
             await self._keep_for_user(file)
         else:
-            await self._store(names.cache_name(self.run.name), file)
+            await self._store(names.cache_name(self.run.name), lambda _: file)
 
     async def keep_results(
         self, *, history: History, views: Mapping[str, NodeView], spec: DbtRunSpec, started_at: datetime
@@ -60,35 +72,46 @@ class Keeper:
             completed_at=self.client.now(),
             arguments=_arguments(spec),
             limit=RESULTS_LIMIT,
+            codes=kept_codes(await self._find(names.cache_name(self.run.name))),
+            room=min(RESULTS_LIMIT, room_beside(await self._find(names.artifacts_name(self.run.name)), RESULTS_FILE)),
         )
         await self._keep_for_user(File(key=RESULTS_FILE, content=results))
 
     async def _keep_for_user(self, file: File) -> None:
         name = names.artifacts_name(self.run.name)
-        config_map = await self._store(name, file)
+        config_map = await self._store(name, lambda _: file)
         if config_map is None:
             return
         kept = kept_files(config_map)
         results, manifest = RESULTS_FILE in kept, MANIFEST_FILE in kept
         self.artifacts = status.RunArtifacts(config_map=name, run_results=results, manifest=manifest)
 
-    async def _store(self, name: str, file: File) -> Object | None:
-        """The ConfigMap with the file in its place; None where there is none, or it is not to be had."""
+    async def _find(self, name: str) -> Object | None:
+        """The ConfigMap, if this run has one of that name."""
+        found = await self.client.find(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name)
+        return found if found is not None and self.run.uid in owner_uids(found) else None
+
+    async def _store(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
+        """The ConfigMap with the file in its place; None where there is none, or it is not to be had.
+
+        file_in: makes the file, given the ConfigMap as it is now, which has perhaps a part of its content.
+        """
         while True:
             try:
-                return await self._put(name, file)
+                return await self._put(name, file_in)
             except (ApiError, NameConflictError) as error:
                 if isinstance(error, ApiError) and error.conflict:
                     continue  # another controller has put something in since it was read: what that was decides
                 if isinstance(error, ApiError) and error.transient:
                     raise
-                _log.warning("a file of dbt's is not stored", config_map=name, file=file.key, error=str(error))
+                _log.warning("a file of dbt's is not stored", config_map=name, error=str(error))
                 return None
 
-    async def _put(self, name: str, file: File) -> Object | None:
+    async def _put(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
         # Read first: where a quota of ConfigMaps is used up, creating one that is there already is refused as well.
-        found = await self.client.find(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name)
-        if found is None or self.run.uid not in owner_uids(found):
+        found = await self._find(name)
+        file = file_in(found)
+        if found is None:
             if file.content is None:
                 return None
             manifest = file_config_map(run=self.run, name=name, file=file)
@@ -97,6 +120,7 @@ class Keeper:
             )
             if new:
                 return found
+            file = file_in(found)
         patch = file_patch(found, file=file)
         if patch is None:
             return found

@@ -12,6 +12,7 @@ from functools import cached_property
 from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.excerpts import without_excerpt
 from dbt_operator.dbt.graph import Graph, GraphNode, is_test
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, NodeState
@@ -160,13 +161,15 @@ def restored_nodes(
     if word is None:
         return
     phase, said = word
+    message, excerpt = without_excerpt(stored.message or "")
     node = NodeState(
         unique_id=spec.unique_id,
         name=spec.name,
         resource_type=spec.resource_type,
         phase=phase,
         status=said,
-        message=stored.message or "" if phase in (NodePhase.FAILED, NodePhase.SKIPPED) else "",
+        message=message if phase in (NodePhase.FAILED, NodePhase.SKIPPED) else "",
+        excerpt=excerpt if phase is NodePhase.FAILED else "",
         message_authority=0,
         started_at=stored.started_at,
         finished_at=stored.finished_at,

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import gzip
 import hashlib
+import queue
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,39 +28,52 @@ class Artifacts:
         self._output = output
         self._masker = masker
         self._stopping = threading.Event()
+        self._waiting: queue.SimpleQueue[tuple[str, bytes, bool] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def start(self, *, files: Iterable[Path]) -> None:
         """Print the files that are there, as they are now: dbt writes some of them again at the end."""
-        contents: list[tuple[str, bytes]] = []
         for file in files:
             with contextlib.suppress(OSError):
-                contents.append((file.name, file.read_bytes()))
-        self._thread = threading.Thread(target=self._run, args=(contents,), name="runner-artifacts", daemon=True)
-        self._thread.start()
+                self._put(file.name, file.read_bytes(), masked=False)
+
+    def add(self, *, name: str, content: bytes) -> None:
+        """Print a file that is masked already."""
+        self._put(name, content, masked=True)
 
     def finish(self, *, timeout: float) -> None:
         """Wait until all is printed, or leave the rest out; nothing is printed afterwards."""
         if self._thread is None:
             return
+        self._waiting.put(None)
         self._thread.join(timeout)
         self._stopping.set()
         self._thread.join(2 * _POLL_SECONDS)
 
-    def _run(self, contents: list[tuple[str, bytes]]) -> None:
+    def _put(self, name: str, content: bytes, *, masked: bool) -> None:
+        self._waiting.put((name, content, masked))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="runner-artifacts", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
         try:
-            while contents and not self._stopping.is_set():
-                self._print(*contents.pop(0))
+            while not self._stopping.is_set():
+                file = self._waiting.get()
+                if file is None:
+                    return
+                name, content, masked = file
+                # Nobody can mask what is compressed, and dbt would not accept a parse cache that was changed before: a
+                # file with a secret in it is not printed at all.
+                if not masked and self._masker.occurs_in(content):
+                    self._output.event("ArtifactOmitted", {"name": name, "reason": "Secret"})
+                else:
+                    self._print(name, content)
         except Exception as error:  # noqa: BLE001 - only what speeds a later attempt up: no reason to fail this one
             message = f"the files of this attempt were not all printed: {error!r}"
             self._output.event("RunnerWarning", {"message": message}, level="warn")
 
     def _print(self, name: str, content: bytes) -> None:
-        # Nobody can mask what is compressed, and dbt would not accept a parse cache that was changed before: a file
-        # with a secret in it is not printed at all.
-        if self._masker.occurs_in(content):
-            self._output.event("ArtifactOmitted", {"name": name, "reason": "Secret"})
-            return
         packed = gzip.compress(content, compresslevel=6, mtime=0)
         size = len(packed)
         if size > LIMIT:

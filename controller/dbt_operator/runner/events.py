@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
+from dbt_operator.runner.compiled import FAILURES, Queries, excerpt
 from dbt_operator.runner.masking import Masker
 from dbt_operator.runner.output import Line, plain
 
@@ -83,10 +84,11 @@ def converter() -> Callable[[Any], Line]:
 class Callback:
     """What dbt calls for each event, on its worker threads: were it to raise, the node would fail; nor may it block."""
 
-    def __init__(self, *, put: Callable[[Any], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, *, put: Callable[[Any], None], warn: Callable[[str], None], queries: Queries) -> None:
         self.invocation_id = ""
         self.executing = False
         self._put = put
+        self._queries = queries
         self._warn = warn
         self._listening = True
         self._all_levels = frozenset(("warn", "error"))
@@ -125,6 +127,10 @@ class Callback:
             self._completed()
         if name == "ConcurrencyLine":
             self.executing = True
+        elif name == "SQLQuery":
+            self._queries.begun(message.data.node_info.unique_id, message.data.sql)
+        elif name == "SQLQueryStatus":
+            self._queries.succeeded(message.data.node_info.unique_id)
         if self._listening and (
             name in PASSED or name in USED or name in SPOKEN or (info.level in self._all_levels and name not in _NOISE)
         ):
@@ -139,7 +145,14 @@ class Callback:
 class Translator:
     """Turns dbt's messages into the lines to print. Used by the printing thread alone, so it needs no locks."""
 
-    def __init__(self, *, convert: Callable[[Any], Line], speak: Callable[[str, str], None], masker: Masker) -> None:
+    def __init__(
+        self,
+        *,
+        convert: Callable[[Any], Line],
+        speak: Callable[[str, str], None],
+        masker: Masker,
+        queries: Queries,
+    ) -> None:
         self.dropped = 0
         self.results: dict[str, Line] = {}
         # What the manifest knows of the nodes, once it is there: relation, attached_node, materialized.
@@ -147,6 +160,7 @@ class Translator:
         self._convert = convert
         self._speak = speak
         self._masker = masker
+        self._queries = queries
         self._remarks = 0
         self._once: set[str] = set()
         self._said: set[str] = set()
@@ -230,6 +244,10 @@ class Translator:
         known = self.known.get(node.get("unique_id", ""), {})
         data = node_result(node=node, result=result, known=known, masker=self._masker)
         self.results[data["unique_id"]] = data
+        query = self._queries.take(data["unique_id"])
+        if query and data["status"] in FAILURES:
+            lines = excerpt(query=query, message=plain(str(result.get("message") or "")), masker=self._masker)
+            data.update({"excerpt": lines} if lines else {})
         if data["message"]:
             self._errors_told.add(data["unique_id"])
         return data

@@ -56,6 +56,7 @@ class Invocations:
     ) -> None:
         self.phase = "start"
         self.invocation_id = ""
+        self.manifest: Any = None  # once dbt has parsed the project; dbt completes its nodes while it executes them
         self._options = options
         self._output = output
         self._artifacts = artifacts
@@ -85,7 +86,7 @@ class Invocations:
         # The command would parse the same files with the same arguments, and fail in the same way.
         if parsed.exception is not None:
             return self._failure(parsed.exception)
-        manifest = parsed.result
+        manifest = self.manifest = parsed.result
         # The manifest stays until the end: the garbage collector need not look through it again and again.
         gc.freeze()
         if not (given and environment.parse_cache_stands(target=target)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dbt_operator import __version__
-from dbt_operator.runner import environment, errors, graph, interpreter, results
+from dbt_operator.runner import compiled, environment, errors, graph, interpreter, results
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.events import Callback, Translator, converter
@@ -53,9 +53,12 @@ class Session:
             values=secret_values(names=options.secret_env, files=_secret_files(options), environ=os.environ)
         )
         self._capture = Capture(emit=self._emit_output, masker=self._masker)
-        self._translator = Translator(convert=self._convert, speak=self._capture.text, masker=self._masker)
+        queries = compiled.Queries()
+        self._translator = Translator(
+            convert=self._convert, speak=self._capture.text, masker=self._masker, queries=queries
+        )
         self._output = Output(fd=self._capture.redirect(), masker=self._masker, translate=self._translator.lines)
-        self._callback = Callback(put=self._output.message, warn=self._warn)
+        self._callback = Callback(put=self._output.message, warn=self._warn, queries=queries)
         self._artifacts = Artifacts(output=self._output, masker=self._masker)
         self._memory = MemoryWatch(tell=self._tell_memory)
         self._invocations = Invocations(
@@ -149,13 +152,15 @@ class Session:
         self._cancellation.over()
         self._memory.stop()
         self._capture.stop(timeout=1.0)
-        self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
+        # What dbt has said last is a result yet.
         self._output.drain(timeout=_FLUSH_SECONDS)
-        found = outcome.results
         known, told = self._translator.known, self._translator.results
+        found = outcome.results
         if found is None:
             ephemeral = {unique_id for unique_id, node in known.items() if node["materialized"] == "ephemeral"}
             found = [result for result in told.values() if result["unique_id"] not in ephemeral]
+        self._keep_compiled(found)
+        self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         for late in results.late_results(results=found, told=told, known=known, masker=self._masker):
             self._output.event("NodeResult", late)
         entries = results.digest_entries(results=found, masker=self._masker)
@@ -164,6 +169,15 @@ class Session:
             self._output.event("RunResults", part, masked=False)
         self._output.finish("RunFinished", self._record(outcome, entries), timeout=_FLUSH_SECONDS)
         return outcome
+
+    def _keep_compiled(self, found: list[Line]) -> None:
+        try:
+            codes = compiled.codes(results=found, manifest=self._invocations.manifest)
+            if codes:
+                content = compiled.content(found=codes, masker=self._masker)
+                self._artifacts.add(name=compiled.FILE, content=content)
+        except Exception as error:  # noqa: BLE001 - it is for the user: no reason to fail this attempt
+            self._warn(f"the compiled code is not kept: {error!r}")
 
     def _record(self, outcome: Outcome, entries: list[Line]) -> Line:
         message = self._masker.cut(outcome.message, limit=errors.MESSAGE_LENGTH)

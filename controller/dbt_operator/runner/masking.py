@@ -228,6 +228,10 @@ class Masker:
         """The text without secrets."""
         return _replaced(text, self.places(text))
 
+    def lines(self, text: str) -> list[str]:
+        """The lines of the text without secrets; they are as many as without masking."""
+        return _replaced(text, self.places(text), keep_lines=True).split("\n")
+
     def cut(self, text: str, *, limit: int) -> str:
         """The text without secrets, of at most this many characters.
 
@@ -306,12 +310,12 @@ class MaskedStream:
         return REPLACEMENT if stopped else self._masker.text(text)
 
 
-def _replaced(text: str, places: list[tuple[int, int]]) -> str:
+def _replaced(text: str, places: list[tuple[int, int]], *, keep_lines: bool = False) -> str:
     if not places:
         return text
     parts, at = [], 0
     for start, end in places:
-        parts += [text[at:start], REPLACEMENT]
+        parts += [text[at:start], REPLACEMENT, "\n" * text.count("\n", start, end) if keep_lines else ""]
         at = end
     return "".join([*parts, text[at:]])
 

@@ -34,6 +34,7 @@ def _plain_result(result: Any) -> Line:
         "execution_time": getattr(result, "execution_time", 0) or 0,
         "failures": getattr(result, "failures", None),
         "adapter_response": getattr(result, "adapter_response", None) or {},
+        "compiled_code": getattr(node, "compiled_code", None),
         "timing": [
             {"started_at": getattr(step, "started_at", None), "completed_at": getattr(step, "completed_at", None)}
             for step in getattr(result, "timing", None) or ()

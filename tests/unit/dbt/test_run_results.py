@@ -12,6 +12,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.compiled import Code
 from dbt_operator.dbt.run_results import NodeOutcome, run_results
 from dbt_operator.dbt.state import AttemptState, NodeState
 from dbt_operator.dbt.view import node_views
@@ -113,6 +114,58 @@ def test_results_that_do_not_fit_lose_their_texts_before_their_figures_and_never
     assert {
         one: (result["status"], result["message"]) for one, result in _results(gzip.decompress(poorest)).items()
     } == dict.fromkeys(texts, ("error", None))
+
+
+def _coded(codes: tuple[Code, ...], *, limit: int | None = None, room: int | None = None) -> tuple[int, Results]:
+    log = RunnerLog().select(model("a"), model("b", "a"), model("c")).run("model.shop.a", "error").run("model.shop.c")
+    log.end("model.shop.b", "skipped").finish(1)
+    packed = run_results(
+        outcomes=_outcomes(log.closed),
+        dbt_version="1.11.16",
+        invocation_id="11111111-1111-4111-8111-111111111111",
+        started_at=_STARTED,
+        completed_at=_COMPLETED,
+        arguments=_BUILD,
+        limit=limit,
+        codes=codes,
+        room=room,
+    )
+    return len(packed), _results(gzip.decompress(packed))
+
+
+def test_compiled_code_stands_in_the_results_as_far_as_there_is_room_that_of_failed_nodes_first() -> None:
+    chance = random.Random(1)  # noqa: S311 - not for secrets: what cannot be compressed
+    texts = {name: chance.randbytes(2000).hex() for name in "abc"}
+    codes = tuple(
+        Code(unique_id=f"model.shop.{name}", code=text, failed=name == "a", attempt=1) for name, text in texts.items()
+    )
+
+    def kept(results: Results) -> dict[str, tuple[object, object]]:
+        return {one.split(".")[-1]: (result["compiled"], result["compiled_code"]) for one, result in results.items()}
+
+    nothing = (None, None)
+    bare, none = _coded(())
+    assert kept(none) == dict.fromkeys("abc", nothing)
+    everything, full = _coded(codes)
+    # What was skipped in the end was compiled by an attempt before.
+    assert kept(full) == {"a": (True, texts["a"]), "b": nothing, "c": (True, texts["c"])}
+    assert _coded(codes, room=everything) == (everything, full)
+    failed, some = _coded(codes, room=everything - 1)
+    assert kept(some) == {"a": (True, texts["a"]), "b": nothing, "c": nothing}
+    assert _coded(codes, room=failed - 1) == (bare, none)
+    # Where the results alone leave no room for anything else, that is no reason to leave the code out.
+    assert _coded(codes, room=bare - 1, limit=everything) == (everything, full)
+    assert _coded(codes, room=bare - 1, limit=bare) == (bare, none)
+
+
+def test_dbt_reads_results_with_compiled_code(dbt_python: str, tmp_path: Path) -> None:
+    _, results = _coded((Code(unique_id="model.shop.a", code="select 1", failed=True),))
+    document = json.loads(_written([])) | {"results": list(results.values())}
+    (tmp_path / "coded.json").write_text(json.dumps(document))
+    process = subprocess.run(
+        [dbt_python, "-c", _READER, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert process.returncode == 0, process.stderr
 
 
 def test_a_recorded_log_has_the_results_that_dbt_wrote_of_it() -> None:

@@ -1,11 +1,23 @@
 """Which files stand in a ConfigMap after one more was put into it."""
 
 import base64
+import random
 from typing import Any
 
 import pytest
 
-from dbt_operator.pods.files import CACHE_FILE, MANIFEST_FILE, RESULTS_FILE, File, file_config_map, file_patch
+from dbt_operator.dbt.compiled import Code, packed
+from dbt_operator.pods.files import (
+    CACHE_FILE,
+    COMPILED_FILE,
+    MANIFEST_FILE,
+    RESULTS_FILE,
+    File,
+    compiled_file,
+    file_config_map,
+    file_patch,
+    kept_codes,
+)
 from tests.unit.pods.test_pod_template import RUN
 
 KIB = 1024
@@ -71,6 +83,33 @@ def test_a_manifest_that_does_not_fit_does_not_leave_an_older_one_behind() -> No
     large = manifest(2, size=960 * KIB)
     assert contents(manifest(1), results(size=100 * KIB), large).keys() == {RESULTS_FILE}
     assert contents(manifest(1), results(size=100 * KIB), large, manifest(1)).keys() == {RESULTS_FILE}
+
+
+def test_compiled_code_has_what_room_the_parse_cache_leaves() -> None:
+    chance = random.Random(1)  # noqa: S311 - not for secrets: what cannot be compressed
+    codes = [Code(unique_id="model.a.bad", code="no", failed=True)]
+    codes += [Code(unique_id=f"model.a.n{at}", code=chance.randbytes(5 * KIB).hex()) for at in range(40)]
+    came = packed(codes, limit=960 * KIB)
+
+    def cache(size: int) -> File:
+        return File(key=CACHE_FILE, content=chance.randbytes(size), parsed_by=1)
+
+    for size, room in ((10 * KIB, 256 * KIB), (900 * KIB, 124 * KIB), (1023 * KIB, KIB)):
+        config_map = stored(cache(size))
+        file = compiled_file(config_map, came=came, attempt=1)
+        assert len(file.content or b"") <= room
+        config_map["metadata"]["resourceVersion"] = "1"
+        assert file_patch(config_map, file=file) is not None
+        both = contents(cache(size), file)
+        assert both.keys() == {CACHE_FILE, COMPILED_FILE}
+        assert next(iter(kept_codes({"binaryData": {COMPILED_FILE: encoded(both[COMPILED_FILE])}}))).code == "no"
+    assert compiled_file(None, came=came, attempt=1) == compiled_file({}, came=came, attempt=1)
+    # What is parsed anew is of more use than that.
+    assert contents(compiled_file(None, came=came, attempt=1), cache(960 * KIB)).keys() == {CACHE_FILE}
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 @pytest.mark.parametrize("said", ["", "many", "-1", "1.5"])

@@ -77,6 +77,11 @@ class Run:
         return files
 
     @property
+    def parsed(self) -> dict[str, bytes]:
+        """Those of the printed files that dbt wrote when it had parsed the project."""
+        return {name: content for name, content in self.artifacts.items() if name != "compiled.json"}
+
+    @property
     def selected(self) -> set[str]:
         return {unique_id for unique_id, node in self.graph.items() if node.get("selected", True)}
 

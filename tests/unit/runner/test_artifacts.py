@@ -25,7 +25,7 @@ def test_files_are_those_of_the_parse(green: Run) -> None:
 
 def test_file_with_a_secret_in_it_is_not_printed(torture: Run) -> None:
     # The text of a model has one in it, and so has all that dbt makes of it.
-    assert torture.artifacts == {}
+    assert torture.parsed == {}
     assert torture.named("ArtifactOmitted") == [
         {"name": "partial_parse.msgpack", "reason": "Secret"},
         {"name": "manifest.json", "reason": "Secret"},
@@ -37,17 +37,17 @@ def test_a_retry_of_a_corrected_project_prints_what_it_has_parsed_for_those_afte
     producer = project.run("seed", "--select", "s_users")
     (project.path / "models" / "added.sql").write_text("select 1 as id")
     corrected = project.again(producer, users, "seed")
-    assert set(corrected.artifacts) == {"partial_parse.msgpack", "manifest.json"}
+    assert set(corrected.parsed) == {"partial_parse.msgpack", "manifest.json"}
     nodes = [json.loads(gzip.decompress(run.artifacts["manifest.json"]))["nodes"] for run in (producer, corrected)]
     assert nodes[1].keys() - nodes[0].keys() == {"model.torture.added"}
-    assert project.again(corrected, users, "seed").artifacts == {}
+    assert project.again(corrected, users, "seed").parsed == {}
 
 
 def test_a_retry_that_is_given_no_parse_cache_prints_its_files(project: Project) -> None:
     # The image may bring one of its own, which is of use to this attempt alone.
     nothing = Run(lines=(), code=0, target=project.path)
     retry = project.again(nothing, ["seed.torture.s_users"], "seed")
-    assert set(retry.artifacts) == {"partial_parse.msgpack", "manifest.json"}
+    assert set(retry.parsed) == {"partial_parse.msgpack", "manifest.json"}
 
 
 def _print(file: Path, *, masker: Masker) -> Run:

@@ -120,8 +120,8 @@ def test_hooks_are_counted_and_can_tell_a_retry_from_the_producer(attempted: Att
 
 
 def test_a_retry_that_parses_nothing_new_prints_no_files(attempted: Attempted, retry: Run) -> None:
-    assert set(attempted.run.artifacts) == {"partial_parse.msgpack", "manifest.json"}
-    assert retry.artifacts == {}
+    assert set(attempted.run.parsed) == {"partial_parse.msgpack", "manifest.json"}
+    assert retry.parsed == {}
 
 
 def test_target_directory_of_the_command_line_gets_the_parse_cache(attempted: Attempted) -> None:

@@ -101,4 +101,4 @@ def test_a_secret_that_is_a_word_of_dbts_changes_nothing_that_is_decided(project
 
 def test_an_adapters_name_among_the_secrets_is_no_reason_to_leave_out_files(project: Project) -> None:
     run = project.run("build", "--select", "s_users", options=["--secret-env", "TYPE"], environment={"TYPE": "duckdb"})
-    assert set(run.artifacts) == {"partial_parse.msgpack", "manifest.json"}
+    assert set(run.parsed) == {"partial_parse.msgpack", "manifest.json"}
