@@ -21,6 +21,7 @@ from dbt_operator.api.status import (
     ModelAttempt,
     ModelTest,
     ModelTests,
+    NodeCounts,
     RunArtifacts,
     RunAttempt,
     RunFailure,
@@ -232,7 +233,7 @@ def run_status() -> DbtRunStatus:
         observed_generation=1,
         start_time=START,
         completion_time=START + timedelta(seconds=92),
-        nodes=Counts(total=40, pending=20, running=3, succeeded=15, skipped=1, failed=1),
+        nodes=NodeCounts(total=40, pending=20, running=3, succeeded=15, skipped=1, failed=1),
         tests=Counts(total=3, succeeded=3),
         failures=(RunFailure(unique_id="model.shop.orders", name="orders", message="no such column"),),
         dbt=DbtInfo(

@@ -9,6 +9,7 @@ class NodeReason(Word):
     SUCCESS = "Success"  # dbt built it, every test of it that ran passed
     WARNED = "Warned"  # dbt built it, a warn-severity test of it (or the freshness check) warned
     NO_OP = "NoOp"  # dbt had nothing to execute for it
+    REUSED = "Reused"  # dbt State took over what an earlier run had built
     INLINED = "Inlined"  # ephemeral: compiled into the nodes that use it
     ERROR = "Error"  # dbt reported an error while executing it
     PARTIAL_SUCCESS = "PartialSuccess"  # some batches of a microbatch model failed

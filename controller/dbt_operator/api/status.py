@@ -44,6 +44,22 @@ class Counts(Value, frozen=True, kw_only=True):
     skipped: int = 0
     cancelled: int = 0
 
+    @property
+    def good(self) -> int:
+        """How many ended without failure."""
+        return self.succeeded + self.warned
+
+
+class NodeCounts(Counts, frozen=True, kw_only=True):
+    """Of nodes. `reused`: None where none was."""
+
+    reused: int | None = None
+
+    @property
+    def good(self) -> int:
+        """How many ended without failure."""
+        return self.succeeded + self.warned + (self.reused or 0)
+
 
 class RunFailure(Value, frozen=True, kw_only=True):
     """A node or test that failed."""
@@ -101,7 +117,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     completion_time: datetime | None = None
     duration: Column | None = None
     progress: Column | None = None
-    nodes: Counts | None = None
+    nodes: NodeCounts | None = None
     tests: Counts | None = None
     failures: Annotated[tuple[RunFailure, ...], Meta(max_length=20)] = ()
     dbt: DbtInfo | None = None
@@ -140,6 +156,7 @@ class DbtModelSpec(Value, frozen=True, kw_only=True):
     unique_id: UniqueId
     name: NodeName
     resource_type: ShortText
+    selected: bool | None = None  # None: true
     package: Annotated[str, Meta(max_length=1024)] | None = None
     path: Annotated[str, Meta(max_length=4096)] | None = None
     materialized: Annotated[str, Meta(max_length=253)] | None = None

@@ -4,14 +4,20 @@ from itertools import compress, zip_longest
 from operator import eq, is_not
 
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt.graph import TEST_TYPES
 from dbt_operator.dbt.history import History, history_of
+from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
 
 
 def affected(*, before: AttemptState | History, after: AttemptState | History) -> frozenset[str]:
     """The unique_ids of the nodes whose view may differ. May hold a few whose view is the same, never too few."""
     old, new = history_of(before), history_of(after)
+    found = _by_attempts(old, new)
+    # What becomes of a node that contains an ephemeral model tells of that as well.
+    return found if new.graph is None else found.union(*(new.graph.gates(one) for one in found))
+
+
+def _by_attempts(old: History, new: History) -> frozenset[str]:
     if len(old.attempts) > len(new.attempts):
         return frozenset(old.unique_ids()) | frozenset(new.unique_ids()) | _listed(new)
     # Attempts are only ever added, at the end.
@@ -55,13 +61,14 @@ def _all_may_differ(before: AttemptState, after: AttemptState) -> bool:
         or before.closed != after.closed
         or before.cancel_requested != after.cancel_requested
         or before.query_cancelled != after.query_cancelled
+        or before.finished != after.finished
         or _hooks(before) != _hooks(after)
         or (after.closed is not None and _facts_of_the_end(before) != _facts_of_the_end(after))
     )
 
 
 def _facts_of_the_end(state: AttemptState) -> tuple[object, ...]:
-    return (state.error, state.finished, state.executing, state.nothing_selected)
+    return (state.error, state.executing, state.nothing_selected)
 
 
 def _hooks(state: AttemptState) -> frozenset[str]:

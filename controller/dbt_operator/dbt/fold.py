@@ -46,7 +46,7 @@ def close(*, state: AttemptState, ending: Ending) -> AttemptState:
     nodes = dict(state.nodes)
     for entries in state.digest_parts.values():
         for entry in entries:
-            known = nodes.get(entry.unique_id) or node_folding.new_node(entry.unique_id)
+            known = nodes.get(entry.unique_id) or node_folding.new_node(entry.unique_id, graph=state.graph)
             nodes[entry.unique_id] = node_folding.recorded(known, entry)
     failures = frozenset(unique_id for unique_id, node in nodes.items() if node.phase is NodePhase.FAILED)
     return replace(state, nodes=nodes, failures=failures, closed=Closed(ending=ending))

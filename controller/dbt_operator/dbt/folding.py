@@ -13,9 +13,6 @@ from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.parsing import looks_like_node
 from dbt_operator.dbt.state import AttemptState, Finished, NodeState, RunError
 
-# Of these dbt says how they ended whenever it was asked to execute them. Sources are executed by one command only,
-# exposures and saved queries by another one: they are known when dbt speaks of them.
-_ANNOUNCED = frozenset({"model", "seed", "snapshot", "test", "unit_test", "function"})
 _FUSION_MAJORS = frozenset("23456789")  # dbt 1 is Core
 _UNMATCHED_LIMIT = 20
 _COMPLAINTS_LIMIT = 20
@@ -140,7 +137,7 @@ class Folding:
             self._set("attached", {**attached, node.attached_node: tuple(sorted((*tests, node.unique_id)))})
 
     def _about(self, body: bodies.NodeBody) -> NodeState:
-        known = self._node(body.node.unique_id) or node_folding.new_node(body.node.unique_id)
+        known = self._node(body.node.unique_id) or node_folding.new_node(body.node.unique_id, graph=self._get("graph"))
         return node_folding.described(known, body.node)
 
     def mentioned(self, event: Event, body: bodies.NodeMentioned) -> None:  # noqa: ARG002 - handlers look the same
@@ -157,7 +154,7 @@ class Folding:
         self._put(node_folding.finished(self._about(body), body, event.ts))
 
     def message(self, event: Event, body: bodies.NodeMessage) -> None:
-        known = self._node(body.unique_id) or node_folding.new_node(body.unique_id)
+        known = self._node(body.unique_id) or node_folding.new_node(body.unique_id, graph=self._get("graph"))
         self._put(node_folding.said(known, body.message, authority=body.authority, ts=event.ts))
 
     def query_cancelled(self, event: Event, body: bodies.QueryCancelled) -> None:
@@ -249,7 +246,8 @@ class Folding:
         nodes = {
             node.unique_id: node_folding.announced(node, known.pop(node.unique_id, None))
             for node in graph.nodes.values()
-            if node.unique_id in known or (node.selected and node.resource_type in _ANNOUNCED)
+            # What is not executed by itself is known when dbt speaks of it.
+            if node.unique_id in known or node.executed
         }
         self._nodes = {**nodes, **known}
 

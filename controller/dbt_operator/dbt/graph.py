@@ -6,10 +6,7 @@ from functools import cached_property
 
 import msgspec
 
-TEST_TYPES = frozenset({"test", "unit_test"})
-MODEL_TYPES = frozenset({"model", "seed", "snapshot", "function"})
-# What an attempt can be asked to execute by itself; dbt has nothing to do for the other types.
-EXECUTED_TYPES = MODEL_TYPES | TEST_TYPES
+from dbt_operator.dbt.node_types import LISTING, TEST_TYPES, NodeType, Shown, node_type
 
 
 def is_test(unique_id: str) -> bool:
@@ -39,6 +36,16 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     def ephemeral(self) -> bool:
         """Whether the node is compiled into others and has no relation of its own."""
         return self.resource_type == "model" and self.materialized == "ephemeral"
+
+    @property
+    def type(self) -> NodeType:
+        """The row of the table of types."""
+        return node_type(self.resource_type)
+
+    @property
+    def executed(self) -> bool:
+        """Whether an attempt can be asked to execute the node by itself, and the run does."""
+        return self.selected and self.type.executed
 
     @property
     def test(self) -> bool:
@@ -115,7 +122,10 @@ class Graph:
         return self._closure(unique_ids, self._read_by)
 
     def tested_nodes(self, unique_id: str) -> tuple[str, ...]:
-        """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads."""
+        """The nodes on which a test is listed: the one it is attached to in YAML, else all that it reads.
+
+        What it reads and dbt would execute, but was not selected, has the test only where there is nothing else.
+        """
         node = self.nodes.get(unique_id)
         if node is None or not node.test:
             return ()
@@ -123,7 +133,9 @@ class Graph:
             return (node.attached_node,)
         if node.resource_type == "unit_test":
             return self._unit_tested(node)
-        return self.reads(unique_id)
+        read = self.reads(unique_id)
+        here = (one for one in read if self.nodes[one].selected or not self.nodes[one].type.executed)
+        return tuple(here) or read
 
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
         """The selected tests that are listed on the node."""
@@ -141,8 +153,21 @@ class Graph:
         return self._tests_about.get(unique_id, ())
 
     def model_nodes(self) -> tuple[GraphNode, ...]:
-        """The nodes that become objects of their own."""
-        return self._model_nodes
+        """The nodes that become objects of their own, before anything is known of their end."""
+        return tuple(self._model_nodes.values())
+
+    def has_object(self, unique_id: str) -> bool:
+        """Whether the node is one of `model_nodes`."""
+        return unique_id in self._model_nodes
+
+    def listed_elsewhere(self, test: str) -> bool:
+        """Whether the test is listed on a node that has an object for it, so that it needs none of its own."""
+        tested = (self.nodes.get(one) for one in self.tested_nodes(test))
+        return any(node is not None and node.type.shown in LISTING for node in tested)
+
+    def objects_needed(self, unique_id: str) -> tuple[str, ...]:
+        """The parents as `parents` has them, with what is not selected in its place where that becomes an object."""
+        return tuple(self._nearest(unique_id, self._reads, self._of_the_run | self._model_nodes.keys()))
 
     def _unit_tested(self, node: GraphNode) -> tuple[str, ...]:
         # unit_test.<package>.<model>.<name>: the id names the model; inputs that are mocked may be listed after it.
@@ -151,19 +176,20 @@ class Graph:
         named = [unique_id for unique_id in known if unique_id.split(".")[2:3] == model]
         return tuple((named or known)[:1])
 
-    def has_object(self, unique_id: str) -> bool:
-        """Whether the node becomes an object of its own."""
-        node = self.nodes.get(unique_id)
-        return node is not None and self._is_model_node(node)
-
     @cached_property
-    def _model_nodes(self) -> tuple[GraphNode, ...]:
-        return tuple(node for node in self.nodes.values() if self._is_model_node(node))
+    def _model_nodes(self) -> dict[str, GraphNode]:
+        return {unique_id: node for unique_id, node in self.nodes.items() if self._is_model_node(node)}
 
     def _is_model_node(self, node: GraphNode) -> bool:
-        if node.resource_type == "source":
-            return node.freshness or bool(self.tests_of(node.unique_id))
-        return node.selected and node.resource_type in MODEL_TYPES
+        match node.type.shown:
+            case Shown.SELECTED:
+                return node.selected or bool(self.tests_of(node.unique_id))
+            case Shown.REPORTED:
+                return bool(self.tests_of(node.unique_id))
+            case Shown.UNLISTED:
+                return node.selected and not self.listed_elsewhere(node.unique_id)
+            case _:
+                return False
 
     @cached_property
     def _reads(self) -> dict[str, tuple[str, ...]]:
@@ -224,9 +250,7 @@ class Graph:
 
     @cached_property
     def _executables(self) -> tuple[str, ...]:
-        return tuple(
-            node.unique_id for node in self.nodes.values() if node.selected and node.resource_type in EXECUTED_TYPES
-        )
+        return tuple(node.unique_id for node in self.nodes.values() if node.executed)
 
     @cached_property
     def _gates(self) -> dict[str, tuple[str, ...]]:

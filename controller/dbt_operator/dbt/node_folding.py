@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import statuses
 from dbt_operator.dbt.bodies import DigestEntry, NodeEnded, NodeFacts, NodeFinished, NodeInfo
-from dbt_operator.dbt.graph import GraphNode
+from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, name_of, package_of, resource_type_of
 from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import shorten
@@ -16,11 +16,16 @@ from dbt_operator.dbt.values import shorten
 # Materializations that dbt never runs in batches: there NodeFinished is the node's own end and not a batch's.
 _UNBATCHED = frozenset({"table", "view", "ephemeral", "materialized_view"})
 # Of a microbatch model dbt says no more than this; what happened in a batch was said on the way.
-_NO_DETAIL = re.compile(r"^(?:OK|NO-OP|SUCCESS|ERROR|SKIP(?:PED)?|PARTIAL SUCCESS)(?: \(\d+/\d+\))?$", re.IGNORECASE)
+_NO_DETAIL = re.compile(r"^(?:OK|SUCCESS|ERROR|SKIP(?:PED)?|PARTIAL SUCCESS)(?: \(\d+/\d+\))?$", re.IGNORECASE)
 
 
-def new_node(unique_id: str) -> NodeState:
-    """A node of which nothing but its id is known."""
+def new_node(unique_id: str, *, graph: Graph | None = None) -> NodeState:
+    """A node of which nothing is known but its id, and what the graph says of it where that has it."""
+    listed = graph.nodes.get(unique_id) if graph is not None else None
+    return _named(unique_id) if listed is None else announced(listed, None)
+
+
+def _named(unique_id: str) -> NodeState:
     return NodeState(
         unique_id=unique_id,
         name=name_of(unique_id),
@@ -32,7 +37,7 @@ def new_node(unique_id: str) -> NodeState:
 def announced(node: GraphNode, known: NodeState | None) -> NodeState:
     """A node as the graph describes it, with what is known of it already."""
     return replace(
-        known or new_node(node.unique_id),
+        known or _named(node.unique_id),
         name=node.name,
         resource_type=node.resource_type,
         package=node.package,

@@ -8,6 +8,7 @@ from dbt_operator.dbt import statuses
 from dbt_operator.dbt.blame import START_HOOK, Blame, skipped_by_fail_fast, start_hook
 from dbt_operator.dbt.errors import failed_hook
 from dbt_operator.dbt.excerpts import with_excerpt
+from dbt_operator.dbt.node_types import node_type
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, NODE_RESULT, RESULT
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 
@@ -39,6 +40,9 @@ def own_verdict(*, state: AttemptState, node: NodeState, blame: Blame) -> Verdic
 
 def _succeeded(node: NodeState) -> Verdict:
     _, reason = statuses.verdict(node.status, resource_type=node.resource_type)
+    if reason is NodeReason.SUCCESS and statuses.did_nothing(node.message):
+        # dbt before 1.10 has no words of their own for what was reused, and for what there is nothing to do for.
+        reason = NodeReason.REUSED if node_type(node.resource_type).executed else NodeReason.NO_OP
     if node.materialized == "ephemeral" and node.resource_type == "model":
         reason = NodeReason.INLINED
     shown = node.message_authority in _OF_RESULT or reason is NodeReason.WARNED

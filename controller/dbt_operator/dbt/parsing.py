@@ -72,7 +72,7 @@ def ended(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
         said if statuses.known(said) else "",
         "error" if level == "error" and not statuses.failing(node.status) and not statuses.failing(said) else "",
     )
-    sentence = "" if statuses.known(said) else said
+    sentence = "" if statuses.known(said) and not statuses.did_nothing(said) else said
     return bodies.NodeEnded(
         node=node,
         status=word or statuses.word(said) or "unknown",

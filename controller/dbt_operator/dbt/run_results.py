@@ -17,9 +17,12 @@ from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import shorten
 
 _SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
-# The words that dbt's own reader of schema 6 knows; it refuses a file with any other one.
-_WORDS = frozenset({"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error"})
-_SYNONYMS = {"skip": "skipped", "reused": "no-op"}
+# The words that dbt's own reader of schema 6 knows; it refuses a file with any other one. One that does not know
+# "reused", before 1.12, never says it.
+_WORDS = frozenset(
+    {"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error", "reused"}
+)
+_SYNONYMS = {"skip": "skipped"}
 _Result = dict[str, object]
 _UNKNOWN = "Its outcome is unknown."
 # Reasons of nodes without a word of dbt's about which it is not known, or not dbt's decision, that nothing was done.

@@ -3,17 +3,22 @@
 Success is a closed list: a word that is not in it, from a dbt that does not exist yet, is never shown as a success.
 """
 
+import re
+
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.node_types import TEST_TYPES
 
 _SUCCEEDED = {
     "success": NodeReason.SUCCESS,
     "pass": NodeReason.SUCCESS,
     "warn": NodeReason.WARNED,
     "no-op": NodeReason.NO_OP,
-    "reused": NodeReason.NO_OP,
+    "reused": NodeReason.REUSED,
 }
 _SKIPPED = frozenset({"skipped", "skip"})
+# What the dbt State plugin says of a success that it has taken from an earlier run, alone or with "(within tolerance)".
+_NOTHING_DONE = re.compile(r"^(?:NO-OP|CLONE)(?: \(.*\))?$")
 _FAILED = {
     "error": NodeReason.ERROR,
     "fail": NodeReason.ERROR,
@@ -24,7 +29,7 @@ _FAILED = {
 _UNDECIDED = frozenset({"", "none", "started", "compiling", "executing", "running", "queued", "pending"})
 # From harmless to harmful: when two fields of one event disagree, the worse one is believed.
 _ORDER = (
-    "reused", "no-op", "success", "pass", "warn", "skip", "skipped",
+    "no-op", "success", "pass", "reused", "warn", "skip", "skipped",
     "partial success", "runtime error", "fail", "error",
 )  # fmt: skip
 _SEVERITY = {word: rank for rank, word in enumerate(_ORDER)}
@@ -46,6 +51,11 @@ def undecided(text: str) -> bool:
     return word(text) in _UNDECIDED
 
 
+def did_nothing(message: str) -> bool:
+    """Whether this text of a successful result says that nothing was executed for it."""
+    return _NOTHING_DONE.match(message.strip()) is not None
+
+
 def failing(text: str) -> bool:
     """Whether this word is one of dbt's for a failure."""
     return word(text) in _FAILED
@@ -64,6 +74,8 @@ def verdict(status: str, *, resource_type: str = "") -> tuple[NodePhase, NodeRea
         return NodePhase.SUCCEEDED, _SUCCEEDED[status]
     if status in _SKIPPED:
         return NodePhase.SKIPPED, NodeReason.SKIPPED
+    if resource_type in TEST_TYPES and status == "fail":
+        return NodePhase.FAILED, NodeReason.TESTS_FAILED
     if resource_type == "source" and status == "error":
         # dbt's word for "older than error_after"; when the check itself breaks it says "runtime error".
         return NodePhase.FAILED, NodeReason.STALE

@@ -189,8 +189,7 @@ def _progress(state: AttemptState) -> str:
     counts = node_counts(views=node_views(state=state))
     if not counts.total:
         return "dbt had not executed any node."
-    done = counts.succeeded + counts.warned
-    return f"{done} of {counts.total} nodes had succeeded, {counts.cancelled} were cancelled."
+    return f"{counts.good} of {counts.total} nodes had succeeded, {counts.cancelled} were cancelled."
 
 
 def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:

@@ -4,7 +4,7 @@ A pure function of what the attempts have said. The planner asks it what may be 
 how an earlier attempt bears on a later one.
 """
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +14,9 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.blame import Skips
 from dbt_operator.dbt.errors import cause_of
-from dbt_operator.dbt.graph import MODEL_TYPES, TEST_TYPES, Graph, is_test
+from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.history import BEGUN, History
+from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment
 
@@ -361,8 +362,3 @@ def _rebuildable(graph: Graph, test: str) -> tuple[str, ...]:
     """The nodes whose new build may change what the test finds. An ephemeral model is built with what reads it."""
     tested = graph.tested_nodes(test)
     return graph.subjects(test) if any(one in graph.nodes and graph.nodes[one].ephemeral for one in tested) else tested
-
-
-def models(unique_ids: Iterable[str]) -> Iterator[str]:
-    """Those that have an object of their own."""
-    return (one for one in unique_ids if one.partition(".")[0] in MODEL_TYPES)

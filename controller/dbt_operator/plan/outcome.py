@@ -11,8 +11,8 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.dbt.errors import failed_hook, kind_of
 from dbt_operator.dbt.fold import close
-from dbt_operator.dbt.graph import TEST_TYPES
 from dbt_operator.dbt.history import History, history_of
+from dbt_operator.dbt.node_types import TEST_TYPES, node_type
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import NodeView, node_counts, node_views, test_counts
 from dbt_operator.plan import outcome_text as wording
@@ -111,19 +111,23 @@ class _Facts:
         views = node_views(state=state)
         history = history_of(state)
         failed = [view for view in views.values() if view.phase is NodePhase.FAILED and not _built(history, view)]
-        own = [view for view in views.values() if view.executed]
         return cls(
             nodes=[view for view in failed if view.resource_type not in (*TEST_TYPES, "operation")],
             tests=[view for view in failed if view.resource_type in TEST_TYPES],
             hooks=[view for view in failed if view.resource_type == "operation"],
             unproven=[
                 view
-                for view in own
-                if view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED) and not history.inlined(view.unique_id)
+                for view in views.values()
+                if view.executed
+                and view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED)
+                and node_type(view.resource_type).needed
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
             views=wording.Views(
-                nodes=node_counts(views=views),
+                # A test that has a DbtModel of its own is named as the test that it is.
+                nodes=node_counts(
+                    views={one: each for one, each in views.items() if each.resource_type not in TEST_TYPES}
+                ),
                 tests=test_counts(views=views),
                 lost=sum(view.reason is NodeReason.LOST for view in failed if view.resource_type not in TEST_TYPES),
             ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from dbt_operator.api.reasons import NodeReason, RunReason
-from dbt_operator.api.status import Counts
+from dbt_operator.api.status import Counts, NodeCounts
 from dbt_operator.dbt.errors import not_granted, points_back
 from dbt_operator.dbt.state import AttemptState, RunError
 from dbt_operator.dbt.values import headline, shorten
@@ -119,7 +119,7 @@ def failures(
 class Views:
     """The counts that messages quote."""
 
-    def __init__(self, *, nodes: Counts, tests: Counts, lost: int) -> None:
+    def __init__(self, *, nodes: NodeCounts, tests: Counts, lost: int) -> None:
         self.nodes = nodes
         self.tests = tests
         self.lost = lost  # of the failed nodes, those whose outcome is unknown
@@ -130,10 +130,9 @@ class Views:
         nodes = self.nodes
         if not nodes.total:
             return ""
-        done = nodes.succeeded + nodes.warned
         failed = f", {nodes.failed - self.lost} had failed" if nodes.failed > self.lost else ""
         lost = f", {self.lost} {_were(self.lost)} running" if self.lost else ""
-        return f"{done} of {_plural(nodes.total, 'node')} had succeeded{failed}{lost}"
+        return f"{nodes.good} of {_plural(nodes.total, 'node')} had succeeded{failed}{lost}"
 
 
 def success(views: Views) -> str:
@@ -144,10 +143,11 @@ def success(views: Views) -> str:
     if not what:
         return "dbt ended successfully."
     warned = nodes.warned + tests.warned
+    reused = f"; {nodes.reused} of the nodes {_were(nodes.reused)} reused, and not built" if nodes.reused else ""
     if not warned:
-        return f"{' and '.join(what)} succeeded."
+        return f"{' and '.join(what)} succeeded{reused}."
     whose = [_plural(count, word) for count, word in ((nodes.warned, "node"), (tests.warned, "test")) if count]
-    return f"{' and '.join(what)} ended without failure; {' and '.join(whose)} warned."
+    return f"{' and '.join(what)} ended without failure; {' and '.join(whose)} warned{reused}."
 
 
 def _named(views: Sequence[NodeView]) -> str:

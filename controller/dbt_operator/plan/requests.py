@@ -91,6 +91,9 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> A
     return Answer((replace(made, requests=tuple(due), roots=roots if over else None),), (*idle, *due))
 
 
+_LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNHEARD})
+
+
 def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | None:
     """What to execute for the node: nothing if there is nothing to be done; None while that is not known."""
     if unique_id not in ledger.graph.nodes:
@@ -100,10 +103,14 @@ def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | No
     failing = [one for one in (unique_id, *tests) if one in ledger.failures]
     if failing:
         nodes = frozenset[str]().union(*(rebuilt(ledger, one)[1] for one in failing))
-    elif standing in (Standing.OPEN, Standing.BLOCKED, Standing.UNHEARD):
+    elif standing in _LEFT:
         nodes = ledger.build([unique_id])
+    elif standing is None:  # it is not executed by itself, and here for its tests
+        nodes = frozenset(one for one in tests if ledger.standings.get(one) in _LEFT)
     else:
-        return frozenset()
+        nodes = frozenset()
+    if not nodes:
+        return nodes
     if any(ledger.standings.get(one) is Standing.BUSY for one in nodes):
         return frozenset() if not failing else None
     satisfied = all(ledger.satisfied(one, within=nodes) for one in nodes)

@@ -17,8 +17,7 @@ def suspended(history: History) -> str:
     counts = node_counts(views=node_views(state=history)) if history.attempts else None
     if counts is None or not counts.total:
         return "The run is suspended; nothing has been executed yet."
-    done = counts.succeeded + counts.warned
-    return f"The run is suspended; {done} of {counts.total} nodes have succeeded."
+    return f"The run is suspended; {counts.good} of {counts.total} nodes have succeeded."
 
 
 def stopped(message: str, situation: Situation) -> str:
@@ -49,7 +48,7 @@ def _progress(situation: Situation) -> str:
     if counts is None or not counts.total:
         return ""
     failed = f", {counts.failed} had failed" if counts.failed else ""
-    return f"{counts.succeeded + counts.warned} of {counts.total} nodes had succeeded{failed}"
+    return f"{counts.good} of {counts.total} nodes had succeeded{failed}"
 
 
 def waiting(to_come: Next, situation: Situation) -> str:

@@ -12,6 +12,7 @@ from functools import cached_property
 from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt import statuses
 from dbt_operator.dbt.excerpts import without_excerpt
 from dbt_operator.dbt.graph import Graph, GraphNode, is_test
 from dbt_operator.dbt.history import History
@@ -24,6 +25,7 @@ _WORDS: dict[NodeReason, tuple[NodePhase, str]] = {
     NodeReason.WARNED: (NodePhase.SUCCEEDED, "success"),
     NodeReason.TESTS_FAILED: (NodePhase.SUCCEEDED, "success"),  # it was built; its tests are restored with it
     NodeReason.NO_OP: (NodePhase.SUCCEEDED, "no-op"),
+    NodeReason.REUSED: (NodePhase.SUCCEEDED, "reused"),
     NodeReason.INLINED: (NodePhase.SUCCEEDED, "success"),
     NodeReason.ERROR: (NodePhase.FAILED, "error"),
     NodeReason.PARTIAL_SUCCESS: (NodePhase.FAILED, "partial success"),
@@ -36,6 +38,11 @@ _WORD_OF_PHASE: dict[NodePhase, tuple[NodePhase, str]] = {
     NodePhase.SUCCEEDED: (NodePhase.SUCCEEDED, "success"),
     NodePhase.FAILED: (NodePhase.FAILED, "error"),
     NodePhase.SKIPPED: (NodePhase.SKIPPED, "skipped"),
+}
+_WORDS_OF_TESTS = _WORDS | {
+    NodeReason.SUCCESS: (NodePhase.SUCCEEDED, "pass"),
+    NodeReason.WARNED: (NodePhase.SUCCEEDED, "warn"),
+    NodeReason.TESTS_FAILED: (NodePhase.FAILED, "fail"),
 }
 
 
@@ -157,18 +164,44 @@ def restored_nodes(
 
     job: of the attempt that began with the node last. A test that failed has that of the attempt that executed it.
     """
-    word = _word(stored)
-    if word is None:
+    word = _word(spec, stored)
+    if spec.selected is False:
+        word = None  # dbt does not execute it: what is shown of it is what is shown of its tests
+    elif word is None:
         return
+    if word is not None:
+        yield job, _node(spec, stored, word)
+    if stored.tests is None:
+        return
+    for failed in stored.tests.failing:
+        yield failed.job or job, _failed(failed, attached_node=spec.unique_id)
+    for test in _passed(spec, stored.tests, built=word is not None and word[0] is NodePhase.SUCCEEDED):
+        yield job, test
+
+
+def _word(spec: status.DbtModelSpec, stored: status.DbtModelStatus) -> tuple[NodePhase, str] | None:
+    if stored.phase is NodePhase.RUNNING:
+        return (NodePhase.RUNNING, "")  # that dbt had begun it is known as well
+    if stored.reason is None or not stored.phase.terminal:
+        return None
+    if stored.reason is NodeReason.REUSED and statuses.did_nothing(stored.message or ""):
+        return _WORDS[NodeReason.SUCCESS]
+    if not stored.reason.known:
+        return _WORD_OF_PHASE.get(stored.phase)
+    return (_WORDS_OF_TESTS if is_test(spec.unique_id) else _WORDS).get(stored.reason)
+
+
+def _node(spec: status.DbtModelSpec, stored: status.DbtModelStatus, word: tuple[NodePhase, str]) -> NodeState:
     phase, said = word
+    told = phase in (NodePhase.FAILED, NodePhase.SKIPPED) or stored.reason is NodeReason.REUSED
     message, excerpt = without_excerpt(stored.message or "")
-    node = NodeState(
+    return NodeState(
         unique_id=spec.unique_id,
         name=spec.name,
         resource_type=spec.resource_type,
         phase=phase,
         status=said,
-        message=message if phase in (NodePhase.FAILED, NodePhase.SKIPPED) else "",
+        message=message if told else "",
         excerpt=excerpt if phase is NodePhase.FAILED else "",
         message_authority=0,
         started_at=stored.started_at,
@@ -184,21 +217,6 @@ def restored_nodes(
         package=spec.package or "",
         path=spec.path or "",
     )
-    yield job, node
-    if stored.tests is None:
-        return
-    for failed in stored.tests.failing:
-        yield failed.job or job, _failed(failed, attached_node=spec.unique_id)
-    for test in _passed(spec, stored.tests, built=phase is NodePhase.SUCCEEDED):
-        yield job, test
-
-
-def _word(stored: status.DbtModelStatus) -> tuple[NodePhase, str] | None:
-    if stored.phase is NodePhase.RUNNING:
-        return NodePhase.RUNNING, ""  # that dbt had begun it is known as well
-    if stored.reason is None or not stored.phase.terminal:
-        return None
-    return _WORDS.get(stored.reason) if stored.reason.known else _WORD_OF_PHASE.get(stored.phase)
 
 
 def _failed(test: status.FailingTest, *, attached_node: str) -> NodeState:

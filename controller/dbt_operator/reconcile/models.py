@@ -7,7 +7,7 @@ import msgspec
 
 from dbt_operator.api import names, status
 from dbt_operator.api.phases import AttemptKind, NodePhase
-from dbt_operator.dbt.graph import MODEL_TYPES, Graph
+from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
 from dbt_operator.kube.client import Client
@@ -156,7 +156,7 @@ class Models:
         """The name of the node's DbtModel, created if the graph has not announced the node; None for a test or hook."""
         if view.unique_id in self._names:
             return self._names[view.unique_id]
-        if view.resource_type not in MODEL_TYPES or view.materialized == "ephemeral":
+        if not view.shown:
             return None
         name = names.lone_model_name(self.run.name, unique_id=view.unique_id, name=view.name)
         self._submit_create(name=name, spec=unannounced_model_spec(run=self.run, view=view))

@@ -51,12 +51,13 @@ def model_spec(*, run: RunRef, node: GraphNode, graph: Graph) -> status.DbtModel
         unique_id=node.unique_id,
         name=node.name,
         resource_type=node.resource_type,
+        selected=None if node.selected else False,
         package=node.package or None,
         path=node.path or None,
         materialized=node.materialized or None,
         relation=node.relation or None,
         tags=tuple(node.tags),
-        depends_on=graph.parents(node.unique_id),
+        depends_on=graph.objects_needed(node.unique_id),
         tests=tuple(tests),
     )
 
@@ -99,6 +100,7 @@ def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:
                 relation=spec.relation,
                 tags=spec.tags,
                 depends_on=spec.depends_on,
+                selected=spec.selected is not False,
             )
         )
         nodes += (

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import (
-    Counts,
     DbtInfo,
     DbtModelSpec,
     DbtModelStatus,
@@ -20,6 +19,7 @@ from dbt_operator.api.status import (
     FailingTest,
     ModelAttempt,
     ModelTests,
+    NodeCounts,
     RunArtifacts,
     RunAttempt,
     RunFailure,
@@ -170,7 +170,7 @@ def test_a_run_status_is_json_as_the_crd_wants_it() -> None:
         start_time=START,
         completion_time=START + timedelta(seconds=92),
         duration="1m28s",
-        nodes=Counts(total=40, pending=20, running=3, failed=1, succeeded=16),
+        nodes=NodeCounts(total=40, pending=20, running=3, failed=1, succeeded=16),
         dbt=DbtInfo(version="1.11.16"),
         retries=1,
         artifacts=RunArtifacts(config_map="a-artifacts"),

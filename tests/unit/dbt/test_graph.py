@@ -33,24 +33,65 @@ def test_a_unit_test_tests_the_model_its_id_names() -> None:
     assert graph.tested_nodes("unit_test.shop.b.ut") == ("model.shop.b",)
 
 
-def test_objects_exist_for_what_is_built_and_for_sources_with_tests_or_freshness() -> None:
+def test_objects_exist_for_what_is_built_for_what_is_tested_and_for_tests_of_nothing() -> None:
     source = {"resource_type": "source", "selected": False}
     graph = _graph(
         model("a", "source.shop.raw.tested"),
         ephemeral("e"),
+        ephemeral("tested_e"),
+        {**ephemeral("elsewhere_e"), "selected": False},
         {"unique_id": "source.shop.raw.tested", **source},
         {"unique_id": "source.shop.raw.fresh", "freshness": True, **source},
         {"unique_id": "source.shop.raw.plain", **source},
         {"unique_id": "exposure.shop.dash", "resource_type": "exposure"},
+        {"unique_id": "saved_query.shop.q", "resource_type": "saved_query"},
         {**model("elsewhere"), "selected": False},
+        {**model("tested_elsewhere"), "selected": False},
         data_test("on_source", "source.shop.raw.tested"),
+        data_test("on_e", "tested_e", attached_node="model.shop.tested_e"),
+        data_test("on_elsewhere_e", "elsewhere_e"),
+        data_test("rel", "a", "tested_elsewhere", attached_node="model.shop.tested_elsewhere"),
+        data_test("of_nothing"),
+        data_test("of_what_is_not_listed", "gone", attached_node="model.shop.gone"),
+        {**data_test("not_asked_for"), "selected": False},
     )
-    assert [node.unique_id for node in graph.model_nodes()] == [
+    assert {node.unique_id for node in graph.model_nodes()} == {
         "model.shop.a",
         "model.shop.e",
+        "model.shop.tested_e",
+        "model.shop.elsewhere_e",
         "source.shop.raw.tested",
-        "source.shop.raw.fresh",
-    ]
+        "model.shop.tested_elsewhere",
+        "test.shop.of_nothing",
+        "test.shop.of_what_is_not_listed",
+    }
+
+
+def test_a_test_of_an_ephemeral_model_is_listed_on_it() -> None:
+    graph = _graph(model("a"), ephemeral("e", "a"), data_test("singular", "e"))
+    assert graph.tested_nodes("test.shop.singular") == ("model.shop.e",)
+    assert graph.subjects("test.shop.singular") == ("model.shop.a",)
+
+
+def test_a_test_is_listed_on_what_is_not_selected_only_where_it_reads_nothing_else() -> None:
+    source = {"unique_id": "source.shop.raw.s", "resource_type": "source", "selected": False}
+    elsewhere = {**model("elsewhere"), "selected": False}
+    graph = _graph(
+        *(model("a"), source, elsewhere, data_test("some", "elsewhere", "a", "source.shop.raw.s")),
+        *(data_test("none", "elsewhere"), data_test("of_source", "elsewhere", "source.shop.raw.s")),
+    )
+    assert graph.tested_nodes("test.shop.some") == ("model.shop.a", "source.shop.raw.s")
+    assert graph.tested_nodes("test.shop.of_source") == ("source.shop.raw.s",)
+    assert graph.tested_nodes("test.shop.none") == ("model.shop.elsewhere",)
+    assert graph.subjects("test.shop.some") == ("model.shop.elsewhere", "model.shop.a", "source.shop.raw.s")
+
+
+def test_what_is_not_selected_but_tested_stands_for_itself_among_the_objects() -> None:
+    tested, plain = ({**model(name, "a"), "selected": False} for name in ("tested", "plain"))
+    graph = _graph(model("a"), tested, plain, model("b", "tested", "plain"), data_test("t", "tested"))
+    assert graph.parents("model.shop.b") == ("model.shop.a",)
+    assert graph.objects_needed("model.shop.b") == ("model.shop.tested", "model.shop.a")
+    assert graph.objects_needed("model.shop.tested") == ("model.shop.a",)
 
 
 def test_entries_of_one_node_are_merged() -> None:

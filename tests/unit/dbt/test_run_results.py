@@ -308,7 +308,7 @@ def test_a_command_that_executes_nothing_has_no_results() -> None:
     [
         ("partial success", "partial success"),
         ("no-op", "no-op"),
-        ("reused", "no-op"),
+        ("reused", "reused"),
         ("runtime error", "runtime error"),
     ],
 )

@@ -132,7 +132,7 @@ def test_tests_not_run_yet_are_counted_in_the_total() -> None:
         ("success", NodePhase.SUCCEEDED, NodeReason.SUCCESS),
         ("SUCCESS", NodePhase.SUCCEEDED, NodeReason.SUCCESS),
         ("no-op", NodePhase.SUCCEEDED, NodeReason.NO_OP),
-        ("reused", NodePhase.SUCCEEDED, NodeReason.NO_OP),
+        ("reused", NodePhase.SUCCEEDED, NodeReason.REUSED),
         ("warn", NodePhase.SUCCEEDED, NodeReason.WARNED),
         ("error", NodePhase.FAILED, NodeReason.ERROR),
         ("fail", NodePhase.FAILED, NodeReason.ERROR),
@@ -182,7 +182,7 @@ def test_a_result_of_a_kind_that_does_not_exist_yet_is_read() -> None:
     assert folded([core_line("LogFunctionResult", data)]).nodes["function.shop.f"].phase is NodePhase.FAILED
 
 
-def test_ephemeral_models_are_inlined_and_not_counted() -> None:
+def test_ephemeral_models_are_inlined_and_counted_with_the_others() -> None:
     log = (
         RunnerLog()
         .select(ephemeral("e"), model("a", "e"))
@@ -191,7 +191,8 @@ def test_ephemeral_models_are_inlined_and_not_counted() -> None:
         .finish(0)
     )
     assert _view(log, "model.shop.e").reason is NodeReason.INLINED
-    assert node_counts(views=node_views(state=log.closed)).total == 1
+    counts = node_counts(views=node_views(state=log.closed))
+    assert (counts.total, counts.succeeded) == (2, 2)
 
 
 def test_figures_of_the_result() -> None:
@@ -390,14 +391,8 @@ def test_a_source_shows_its_tests() -> None:
     assert _view(log.finish(1), "source.shop.raw.s").reason is NodeReason.TESTS_FAILED
     assert _view(log, A).blocked_by == "source.shop.raw.s"
     views = node_views(state=log.closed)
-    assert node_counts(views=views).total == 1
+    assert (node_counts(views=views).total, node_counts(views=views).failed) == (2, 1)
     assert counts_of_tests(views=views).failed == 1
-
-
-def test_a_source_that_nothing_checks_ends_too() -> None:
-    source = {"unique_id": "source.shop.raw.s", "resource_type": "source", "selected": False, "freshness": True}
-    log = RunnerLog().select(source, model("a", "source.shop.raw.s")).run(A).finish(0)
-    assert _view(log, "source.shop.raw.s").reason is NodeReason.NO_OP
 
 
 def test_a_very_long_chain_of_skipped_nodes() -> None:

@@ -20,7 +20,11 @@ TESTS = [{"uniqueId": f"test.shop.t{number}", "name": f"t{number}"} for number i
 
 
 def restored(
-    *, tests: dict[str, Any] | None = None, listed: list[dict[str, Any]] = TESTS, **status: Any
+    *,
+    tests: dict[str, Any] | None = None,
+    listed: list[dict[str, Any]] = TESTS,
+    node: dict[str, Any] | None = None,
+    **status: Any,
 ) -> dict[str, NodeState]:
     spec = DbtModelSpec.parse(
         {
@@ -29,6 +33,7 @@ def restored(
             "name": "orders",
             "resourceType": "model",
             "tests": listed if tests else [],
+            **(node or {}),
         }
     )
     stored = DbtModelStatus.parse(status | ({"tests": tests} if tests else {}))
@@ -57,6 +62,39 @@ def counts(*, failing: list[dict[str, Any]] | None = None, **numbers: int) -> di
 def test_what_dbt_reported_is_remembered(phase: str, reason: str, expected: NodePhase) -> None:
     (node,) = restored(phase=phase, reason=reason).values()
     assert node.phase is expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "word"),
+    [
+        ("Succeeded", "Success", "pass"),
+        ("Succeeded", "Warned", "warn"),
+        ("Failed", "TestsFailed", "fail"),
+        ("Failed", "Error", "error"),
+    ],
+)
+def test_how_a_test_with_a_model_of_its_own_ended_is_remembered_in_the_words_for_tests(
+    phase: str, reason: str, word: str
+) -> None:
+    node = {"uniqueId": "test.shop.t", "name": "t", "resourceType": "test"}
+    (found,) = restored(node=node, phase=phase, reason=reason).values()
+    assert (found.phase, found.status) == (NodePhase(phase), word)
+
+
+@pytest.mark.parametrize(("message", "word"), [("NO-OP", "success"), ("No new changes", "reused")])
+def test_what_was_reused_is_remembered_in_the_word_that_dbt_had_for_it(message: str, word: str) -> None:
+    remembered = restored(phase="Succeeded", reason="Reused", message=message)
+    assert remembered["model.shop.orders"].status == word
+    view = node_view(state=filled(EMPTY, nodes=remembered, graph=None), unique_id="model.shop.orders")
+    assert view.reason is NodeReason.REUSED
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Pending"])
+def test_of_a_node_that_dbt_does_not_execute_only_its_tests_are_remembered(phase: str) -> None:
+    failing = [{"uniqueId": "test.shop.t2", "name": "t2", "message": "Got 3 results", "failures": 3}]
+    nodes = restored(node={"selected": False}, phase=phase, tests=counts(passed=2, failed=1, failing=failing))
+    words = {one: node.status for one, node in nodes.items()}
+    assert words == {"test.shop.t1": "pass", "test.shop.t2": "fail", "test.shop.t3": "pass"}
 
 
 @pytest.mark.parametrize(

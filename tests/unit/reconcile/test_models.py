@@ -14,6 +14,7 @@ from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.models import Models
+from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model
 from tests.unit.plan import lines
 from tests.unit.plan.lines import MODEL, SEED
 
@@ -194,3 +195,20 @@ def test_a_node_that_only_the_digest_tells_of_gets_a_model_too() -> None:
     (name,) = set(given.writes.created) - {"nightly.raw", "nightly.orders"}
     assert name.startswith("nightly.late-")
     assert given.writes.phases(name) == given.writes.phases("nightly.orders") == ["Succeeded"]
+
+
+def test_tests_without_a_node_get_models_and_what_has_failed_does_too() -> None:
+    given = Given()
+    query = {"unique_id": "saved_query.shop.q", "resource_type": "saved_query", "name": "q"}
+    log = RunnerLog().select(model("a"), ephemeral("e"), data_test("of_nothing"), data_test("t", "a"), query)
+    given.show(log.state)
+    assert set(given.writes.created) == {"nightly.a", "nightly.e", "nightly.of-nothing"}
+    assert given.writes.created["nightly.of-nothing"]["spec"]["resourceType"] == "test"
+    log.end("model.shop.e", "error", materialized="ephemeral", message="no such region")
+    log.end("saved_query.shop.q", "error", message="no such metric")
+    log.run("model.shop.a").run("test.shop.of_nothing", "fail", message="Got 1 result").run("test.shop.t", "fail")
+    given.show(log.finish(1).closed)
+    (late,) = set(given.writes.created) - {"nightly.a", "nightly.e", "nightly.of-nothing"}
+    assert given.writes.created[late]["spec"]["uniqueId"] == "saved_query.shop.q"
+    for name in ("nightly.a", "nightly.e", "nightly.of-nothing", late):
+        assert given.writes.phases(name)[-1] == "Failed", name

@@ -40,6 +40,45 @@ def test_what_the_models_remember_of_a_graph_answers_as_the_graph_does() -> None
             assert set(remembered.subjects(one)) == set(GRAPH.subjects(one)), one
 
 
+def test_so_do_those_of_nodes_that_are_only_here_for_their_tests_and_of_tests_of_nothing() -> None:
+    inlined, elsewhere, source = "model.shop.inlined", "model.shop.elsewhere", "source.shop.raw.events"
+    tests = [
+        GraphNode(unique_id="test.shop.of_inlined", resource_type="test", attached_node=inlined, depends_on=(inlined,)),
+        GraphNode(
+            unique_id="test.shop.of_elsewhere",
+            resource_type="test",
+            attached_node=elsewhere,
+            depends_on=(elsewhere, ORDERS),
+        ),
+        GraphNode(unique_id="test.shop.of_source", resource_type="test", depends_on=(source,)),
+        GraphNode(unique_id="test.shop.of_nothing", resource_type="test"),
+    ]
+    graph = Graph.of(
+        [
+            GraphNode(unique_id=source, resource_type="source", selected=False),
+            GraphNode(unique_id=inlined, resource_type="model", materialized="ephemeral", depends_on=(source,)),
+            GraphNode(unique_id=elsewhere, resource_type="model", selected=False),
+            GraphNode(unique_id=ORDERS, resource_type="model", depends_on=(inlined,)),
+            *tests,
+        ]
+    )
+    specs = [model_spec(run=RUN, node=node, graph=graph) for node in graph.model_nodes()]
+    assert {spec.unique_id: spec.selected for spec in specs} == {
+        source: False,
+        elsewhere: False,
+        inlined: None,
+        ORDERS: None,
+        "test.shop.of_nothing": None,
+    }
+    remembered = stored_graph(specs)
+    assert set(remembered.executables()) == set(graph.executables())
+    assert {node.unique_id for node in remembered.model_nodes()} == {node.unique_id for node in graph.model_nodes()}
+    assert remembered.gates(ORDERS) == graph.gates(ORDERS) == (inlined, "test.shop.of_inlined")
+    for test in tests:
+        assert remembered.tested_nodes(test.unique_id) == graph.tested_nodes(test.unique_id)
+        assert set(remembered.subjects(test.unique_id)) == set(graph.subjects(test.unique_id))
+
+
 def test_a_model_tells_what_else_its_tests_read() -> None:
     spec = model_spec(run=RUN, node=GRAPH.nodes[ITEMS], graph=GRAPH)
     assert {test.unique_id: test.depends_on for test in spec.tests} == {RELATION: (RAW,), SINGULAR: (ORDERS,)}

@@ -253,7 +253,7 @@ def _decided(state: AttemptState) -> object:
     # In a log without a runner only its text tells the kind of an error.
     kind = state.error.kind if state.error is not None and state.source == "runner" else ""
     bare = replace(state, nodes=nodes, graph=None, graph_parts={}, digest_parts={}, error=None)
-    return replace(bare, complaint="", unmatched=()), listed, kind
+    return replace(bare, complaints=(), unmatched=()), listed, kind
 
 
 @given(data=st.data())

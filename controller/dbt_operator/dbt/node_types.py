@@ -1,0 +1,54 @@
+"""dbt's types of nodes and what each of them means here: the one table that everything else asks."""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Shown(Enum):
+    """When a node of the type has a DbtModel of its own. What has one is counted among the nodes of the run."""
+
+    SELECTED = "selected"  # dbt selected it, or tests that are listed on it
+    REPORTED = "reported"  # dbt reported how it ended, or selected tests that are listed on it
+    FAILED = "failed"  # dbt reported that it failed
+    UNLISTED = "unlisted"  # a test: it is listed on no other node
+    NEVER = "never"
+
+
+class NodeType(NamedTuple):
+    """One row of the table.
+
+    executed: an attempt can be asked to execute such a node by itself. So it is announced, retried and resumed.
+    needed: a run is successful only when all such nodes that dbt mentioned have succeeded.
+    """
+
+    executed: bool
+    needed: bool
+    shown: Shown
+
+
+_BUILT = NodeType(executed=True, needed=True, shown=Shown.SELECTED)
+_TEST = NodeType(executed=True, needed=True, shown=Shown.UNLISTED)
+# dbt calls these a no-op and has nothing to do for them. So it is with types that do not exist yet: what no attempt
+# can execute again must not keep a run from success.
+_NOTHING_TO_DO = NodeType(executed=False, needed=False, shown=Shown.FAILED)
+_TYPES = {
+    "model": _BUILT,
+    "seed": _BUILT,
+    "snapshot": _BUILT,
+    "function": _BUILT,
+    "test": _TEST,
+    "unit_test": _TEST,
+    # Only `dbt source freshness` looks at a source itself.
+    "source": NodeType(executed=False, needed=False, shown=Shown.REPORTED),
+    # Hooks are executed in every attempt, whatever else it executes.
+    "operation": NodeType(executed=False, needed=True, shown=Shown.NEVER),
+    "exposure": _NOTHING_TO_DO,
+    "saved_query": _NOTHING_TO_DO,
+}
+LISTING = frozenset({Shown.SELECTED, Shown.REPORTED})  # where tests are listed on a node
+TEST_TYPES = frozenset(name for name, each in _TYPES.items() if each is _TEST)
+
+
+def node_type(resource_type: str) -> NodeType:
+    """The row for nodes of dbt's type."""
+    return _TYPES.get(resource_type, _NOTHING_TO_DO)
