@@ -233,6 +233,7 @@ def run_status() -> DbtRunStatus:
         observed_generation=1,
         start_time=START,
         completion_time=START + timedelta(seconds=92),
+        duration="1m28s",
         nodes=NodeCounts(total=40, pending=20, running=3, succeeded=15, skipped=1, failed=1),
         tests=Counts(total=3, succeeded=3),
         failures=(RunFailure(unique_id="model.shop.orders", name="orders", message="no such column"),),
@@ -359,7 +360,7 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, n
     runs.report(namespace, "nightly", run_status().to_dict())
     header, row = columns(kubectl("get", "-n", namespace, runs.resource))
     assert header == ["NAME", "PHASE", "NODES", "FAILED", "RETRIES", "DURATION", "AGE"]
-    assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1", "1m32s"]
+    assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1", "1m28s"]
     header, row = columns(kubectl("get", "-n", namespace, runs.resource, "-o", "wide"))
     assert header[7:] == ["REASON", "MESSAGE", "ADAPTER", "TARGET"]
     assert row[7:] == ["NodesFailed", "1 of 40 nodes failed: orders.", "duckdb", "prod"]

@@ -61,6 +61,16 @@ class TestAskingForARetry:
         assert runs.status("nightly") == {**before, "handledRetry": "all"}
         assert len(runs.jobs("nightly")) == 3
         assert runs.postgres.executions()["layer1_05"] == 1
+        runs.set("nightly", cancel=True)
+        runs.ask("dbtmodel", "nightly.layer1-05", "while-cancelled")
+        runs.cluster.until(
+            "whoever has asked is told of the wait",
+            lambda: (
+                ("RetryWaits", "nightly.layer1-05")
+                in [(event["reason"], event["involvedObject"]["name"]) for event in runs.cluster.events()]
+            ),
+        )
+        assert runs.nodes("nightly")["layer1_05"]["handledRetry"] == "once-more"
 
     def _ask_for_node(self, runs: Runs, token: str) -> None:
         runs.ask("dbtmodel", "nightly.layer1-05", token)
