@@ -10,7 +10,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import bodies, errors, node_folding
 from dbt_operator.dbt.events import Event
 from dbt_operator.dbt.graph import Graph
-from dbt_operator.dbt.parsing import looks_like_node
+from dbt_operator.dbt.parsing import RESULT, looks_like_node
 from dbt_operator.dbt.state import AttemptState, Finished, NodeState, RunError
 
 _FUSION_MAJORS = frozenset("23456789")  # dbt 1 is Core
@@ -194,11 +194,25 @@ class Folding:
         if body.criterion and body.criterion not in known and len(known) < _UNMATCHED_LIMIT:
             self._set("unmatched", (*known, body.criterion))
 
-    def fatal(self, event: Event, body: bodies.FatalError) -> None:  # noqa: ARG002 - handlers look the same
+    def fatal(self, event: Event, body: bodies.FatalError) -> None:
         if body.interrupted:
             self._set("cancel_requested", True)
         elif self._get("error") is None or (body.message and not self._get("error").message):
-            self._set("error", _run_error(body))
+            self._fail(event, body)
+
+    def _fail(self, event: Event, body: bodies.FatalError) -> None:
+        error = RunError(kind=errors.kind_of(body.message, told=body.kind), message=body.message)
+        self._set("error", error)
+        hook = errors.failed_hook(error.message)
+        if hook and error.kind != "connection":
+            # dbt has no result for a hook that does not compile: it ends with the error.
+            said = bodies.NodeEnded(
+                node=bodies.NodeInfo(unique_id=hook, resource_type="operation"),
+                status="error",
+                message=error.message,
+                authority=RESULT,
+            )
+            self.ended(event, said)
 
     def complaint(self, event: Event, body: bodies.Complaint) -> None:  # noqa: ARG002 - handlers look the same
         known = self._get("complaints")
@@ -267,7 +281,7 @@ class Folding:
     def memory_peak(self, event: Event, body: bodies.MemoryPeak) -> None:  # noqa: ARG002 - handlers look the same
         self._raise("peak_memory_bytes", body.peak_memory_bytes)
 
-    def runner_finished(self, event: Event, body: bodies.RunnerFinished) -> None:  # noqa: ARG002 - handlers look the same
+    def runner_finished(self, event: Event, body: bodies.RunnerFinished) -> None:
         if body.peak_memory_bytes is not None:
             self._raise("peak_memory_bytes", body.peak_memory_bytes)
         if self._get("finished") is not None:
@@ -275,7 +289,7 @@ class Folding:
         if body.invocation_id:
             self._set("invocation_id", body.invocation_id)
         if body.error is not None:
-            self._set("error", _run_error(body.error))
+            self._fail(event, body.error)
         if body.cancelled:
             self._set("cancel_requested", True)
         self._set(
@@ -296,10 +310,6 @@ class Folding:
             return
         if self._get("digest_complete") and finished.results in (None, self._get("digest_total")):
             self._set("finished", msgspec.structs.replace(finished, complete=True))
-
-
-def _run_error(body: bodies.FatalError) -> RunError:
-    return RunError(kind=errors.kind_of(body.message, told=body.kind), message=body.message)
 
 
 _HANDLERS: Mapping[type, Callable[..., None]] = {

@@ -5,8 +5,7 @@ import msgspec
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt import statuses
-from dbt_operator.dbt.blame import START_HOOK, Blame, skipped_by_fail_fast, start_hook
-from dbt_operator.dbt.errors import failed_hook
+from dbt_operator.dbt.blame import Blame, skipped_by_fail_fast, start_hook
 from dbt_operator.dbt.excerpts import with_excerpt
 from dbt_operator.dbt.node_types import node_type
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, NODE_RESULT, RESULT
@@ -95,12 +94,6 @@ def held_back(culprit: str) -> Verdict:
     return Verdict(phase=NodePhase.SKIPPED, reason=reason, blocked_by=culprit, message=f"{culprit} failed.")
 
 
-def _failed_while_compiled(state: AttemptState) -> str | None:
-    """The on-run-start hook that does not compile: dbt has no result for it, and ends with its error."""
-    hook = failed_hook(state.error.message) if state.error is not None else None
-    return hook if hook and START_HOOK in hook else None
-
-
 def _behind_hook(hook: str) -> Verdict:
     message = f"The hook {hook} failed."
     return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.HOOK_FAILED, blocked_by=hook, message=message)
@@ -134,7 +127,7 @@ def _left_open(state: AttemptState, node: NodeState) -> Verdict:
         return _lost(node, running="dbt ended without a word about its outcome.", pending="")
     if node.materialized == "ephemeral":
         return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.INLINED, message="It has no relation of its own.")
-    hook = start_hook(state) or _failed_while_compiled(state)
+    hook = start_hook(state)
     if hook is not None:
         return _behind_hook(hook)
     if state.query_cancelled and not state.cancel_requested and state.failures:

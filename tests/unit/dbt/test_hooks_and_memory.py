@@ -51,7 +51,11 @@ def test_behind_a_hook_that_fails_before_it_is_executed_all_nodes_are_skipped_fo
     log = RunnerLog().select(model("a"), data_test("t", "a", attached_node="model.shop.a"))
     state = log.finish(2, error={"kind": "project", "message": text}, results=0).closed
     hook = "operation.shop.shop-on-run-start-0"
-    for view in node_views(state=state).values():
+    views = dict(node_views(state=state))
+    failed = views.pop(hook)
+    assert (failed.phase, failed.message) == (NodePhase.FAILED, text)
+    assert len(views) == 2
+    for view in views.values():
         assert (view.phase, view.reason, view.blocked_by) == (NodePhase.SKIPPED, NodeReason.HOOK_FAILED, hook)
 
 

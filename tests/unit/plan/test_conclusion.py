@@ -331,6 +331,19 @@ def test_a_hook_that_fails_in_a_retry_is_what_the_run_fails_for_whatever_follows
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.HOOK_FAILED)
 
 
+def test_a_hook_that_does_not_compile_in_a_retry_has_failed_as_any_other() -> None:
+    run = Story(model("a"), model("b"), parallelism=1)
+    run["Producer"].starts().reports(a="error: x\n  one", b="error: y\n  two").ends()
+    assert run.later(seconds=10) == ["Retry a"]
+    text = "Compilation Error in operation shop-on-run-end-0 (./dbt_project.yml)\n  no grant"
+    run["Retry a"].starts().reports(a="success").gives_up("project", text)
+    assert run.next() == ["Retry b"]
+    with_hook(run["Retry b"].starts(), "success", "end").builds()
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.HOOK_FAILED)
+    assert "no grant" in run.message()
+
+
 def test_a_person_who_asks_for_a_retry_forgives_a_hook_that_failed_before() -> None:
     run = Story(model("a"), model("b"), limit=0)
     with_hook(run["Producer"].starts(), "error").reports(a="success", b="error: x").ends()
