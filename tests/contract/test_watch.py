@@ -93,7 +93,7 @@ class Streams:
 
     def __init__(self) -> None:
         self.refusals: list[web.Response] = []  # of the next requests
-        self.streams: list[list[dict[str, Any] | None]] = []  # None: says no more, and does not end
+        self.streams: list[list[dict[str, Any] | str | None]] = []  # None: says no more, and does not end
         self.lists = 0
         self.since: list[str] = []  # from which versions it was watched
 
@@ -144,10 +144,12 @@ async def test_a_stream_that_ends_or_falls_silent_is_read_on_from_where_it_was(t
             [event("ADDED", "a", 101), event("BOOKMARK", "", 150)],
             [event("MODIFIED", "a", 151), None],
             [event("DELETED", "a", 152), BROKEN],
+            ["<html>Bad gateway</html>"],
+            [{"kind": "Status"}],
         ]
         async with watching(client, None, patience=HASTY) as heard:
-            await until(lambda: len(server.since) >= 4)
-    assert server.since[:4] == ["100", "150", "151", "152"]
+            await until(lambda: len(server.since) >= 6)
+    assert server.since[:6] == ["100", "150", "151", "152", "152", "152"]
     assert heard.changes == [("listed-1", False), ("a", False), ("a", False), ("a", True)]
     assert server.lists == 1
 

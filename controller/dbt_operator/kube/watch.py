@@ -119,8 +119,13 @@ class Watch:
                 _log.debug("a watch broke off", resource=self._resource.plural, error=str(error))
 
     async def _take(self, line: bytes) -> None:
-        event = msgspec.json.decode(line)
-        kind, obj = event["type"], event["object"]
+        try:
+            event = msgspec.json.decode(line)
+            kind, obj = event["type"], event["object"]
+        except (msgspec.DecodeError, KeyError, TypeError) as error:  # not from the API server, but a proxy before it
+            raise ApiError(
+                status=NETWORK, reason="Garbled", message=f"not an event of a watch: {line[:80]!r}"
+            ) from error
         if kind == "ERROR":
             raise from_status(obj)
         if kind != "BOOKMARK":
