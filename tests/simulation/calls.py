@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# Milliseconds. The longest is what a call takes that times out as often as it is tried: a look may last for minutes.
+_STALLS = (300, 300, 2000, 2000, 8000, 8000, 65_000)
+
 
 class ApiError(Exception):
     """A call failed; whether it was done is not known."""
@@ -31,7 +34,7 @@ class Calls:
         scenario, chance = self._cluster.scenario, self._operator.chance
         self._checks.called(what)
         if not self._cluster.calm and chance.random() < scenario.stalls:
-            yield chance.choice((300, 2000, 8000))
+            yield chance.choice(_STALLS)
         if self._cluster.calm:
             return call()
         if chance.random() < scenario.crashes:

@@ -172,18 +172,17 @@ class Loop:
 
     def _turn(self) -> Generator["int | _Rest", None, _Rest | None]:
         self._changed = False
-        now = self._world.now
         if self._stale or self._world.ms >= self._look_again:
             self._stale = False
             self._seen = yield from self._reconciler.look()
         if self._seen is None:
             return None
-        plan = yield from self._reconciler.plan(self._seen, now=now)
+        plan = yield from self._reconciler.plan(self._seen)
         if plan is None:
             self.wake()
             return _Rest(self._world.ms)
         self._look_again = self._world.ms_of(plan.wake_at)
-        yield from self._reconciler.act(plan, self._seen, now=now)
+        yield from self._reconciler.act(plan, self._seen)
         if plan.done and not self._stale:
             return None
         return _Rest(self._look_again)

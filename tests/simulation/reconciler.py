@@ -32,6 +32,7 @@ Steps = Generator[int, None, None]
 class Seen:
     """One look at the cluster."""
 
+    at: datetime
     version: int
     status: Status
     cancel: bool
@@ -89,6 +90,7 @@ class Reconciler:
 
     def _look(self, before: Seen | None) -> Generator[int, None, Seen | None]:
         cluster, world = self._cluster, self._world
+        looked_at = world.now
         if not (yield from self._call("read run", lambda: cluster.exists)):
             return None
         version, status = cluster.version, cluster.status
@@ -113,7 +115,7 @@ class Reconciler:
             self._memory = yield from self._call("list models", read)
         for index, decision in self._decisions.items():
             self._follow(index, decision, pods)
-        return Seen(version, status, cancel, suspend, token, asked, released, jobs, pods)
+        return Seen(looked_at, version, status, cancel, suspend, token, asked, released, jobs, pods)
 
     def _read(self, index: int) -> Generator[int, None, bool]:
         record = yield from self._call("read record", partial(self._cluster.records.get, index))
@@ -160,14 +162,15 @@ class Reconciler:
         again = last and self._decisions[last].name not in status.attempts
         return None if again else status.ended
 
-    def _observation(self, seen: Seen, *, now: datetime) -> Observation:
+    def _observation(self, seen: Seen) -> Observation:
         scenario, status = self._cluster.scenario, seen.status
         ended = self._ended(status)
         whole = (Request(token=seen.token),) if seen.token is not None and seen.token != self._handled else ()
         nodes = tuple(one for one in seen.node_requests if self._handled_nodes.get(one.unique_id or "") != one.token)
         return Observation(
             run="r",
-            now=now,
+            now=self._world.now,
+            looked_at=seen.at,
             attempts=self._attempts(seen),
             started=status.start_time is not None,
             rules=Rules(
@@ -206,20 +209,20 @@ class Reconciler:
             sealed=sealed,
         )
 
-    def plan(self, seen: Seen, *, now: datetime) -> Generator[int, None, Plan | None]:
+    def plan(self, seen: Seen) -> Generator[int, None, Plan | None]:
         """What the run needs, once the ends of its attempts are stored; None when it takes another look for that."""
-        plan = self._plan(seen, now=now)
+        plan = self._plan(seen)
         while plan.seal:
             for assessment in plan.seal:
                 if not (yield from self._seal(assessment)):
                     return None
             for index, decision in self._decisions.items():
                 self._follow(index, decision, seen.pods)
-            plan = self._plan(seen, now=now)
+            plan = self._plan(seen)
         return plan
 
-    def _plan(self, seen: Seen, *, now: datetime) -> Plan:
-        observation = self._observation(seen, now=now)
+    def _plan(self, seen: Seen) -> Plan:
+        observation = self._observation(seen)
         plan = plan_run(observation)
         self._checks.planned(self._operator.name, observation, plan)
         return plan
@@ -257,22 +260,22 @@ class Reconciler:
             self._sealed[index] = sealed
         return done
 
-    def act(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+    def act(self, plan: Plan, seen: Seen) -> Steps:
         """Do what is planned."""
         over = self._ended(seen.status) is not None and plan.phase.terminal
         if plan.start:
             self._wake()
-            yield from self._call("start", lambda: self._mark_started(seen.version, now))
+            yield from self._call("start", lambda: self._mark_started(seen.version))
             return
         if not over:
-            yield from self._record(plan, seen, now=now)
+            yield from self._record(plan, seen)
             for name in plan.create:
                 yield from self._create(name)
             for name in plan.release:
                 yield from self._release(name, seen)
         yield from self._note_handled(plan, over=over)
         if not over:
-            yield from self._show(plan, seen, now=now)
+            yield from self._show(plan, seen)
         for job in plan.stop:
             self._say(f"stops {job}")
             self._wake()
@@ -280,18 +283,18 @@ class Reconciler:
         if plan.expire:
             yield from self._call("expire", self._expire)
 
-    def _mark_started(self, version: int, now: datetime) -> None:
+    def _mark_started(self, version: int) -> None:
         cluster = self._cluster
         if cluster.version == version:
             cluster.version += 1
-            cluster.status = replace(cluster.status, start_time=now)
+            cluster.status = replace(cluster.status, start_time=self._world.now)
             cluster.changed("status")
 
     def _expire(self) -> None:
         self._cluster.exists = False
         self._wake()
 
-    def _record(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+    def _record(self, plan: Plan, seen: Seen) -> Steps:
         if not plan.record:
             return
         before = len(self._sealed)
@@ -301,7 +304,7 @@ class Reconciler:
             self._say("another one has sealed")
             self._wake()
             return
-        self._checks.decided(self._observation(seen, now=now), plan)
+        self._checks.decided(self._observation(seen), plan)
         for decision in plan.record:
             self._wake()
             nodes = "all" if decision.nodes is None else " ".join(sorted(decision.nodes))
@@ -357,7 +360,7 @@ class Reconciler:
     def _store_handled(self, token: str) -> None:
         self._cluster.status = replace(self._cluster.status, handled=token)
 
-    def _show(self, plan: Plan, seen: Seen, *, now: datetime) -> Steps:
+    def _show(self, plan: Plan, seen: Seen) -> Steps:
         if not plan.phase.terminal and not all(follower.caught_up for follower in self._followers.values()):
             return
         models = self._cluster.models
@@ -381,7 +384,7 @@ class Reconciler:
             phase=plan.phase,
             reason=plan.reason,
             message=plan.message,
-            ended_at=(seen.status.ended_at or now) if plan.phase.terminal else None,
+            ended_at=(seen.status.ended_at or self._world.now) if plan.phase.terminal else None,
             attempts=attempts,
             handled=self._handled,
             dbt=dbt,

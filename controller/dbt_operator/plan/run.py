@@ -50,6 +50,7 @@ class Observation:
     started: bool  # status.startTime is set
     rules: Rules
     requests: tuple[Request, ...] = ()  # retries that a person asks for, answered ones included
+    looked_at: datetime | None = None  # when the cluster was looked at, if that is not now
     invalid: str | None = None  # why nothing can be made of the run
     invalid_reason: RunReason = RunReason.INVALID_SPEC
     ended: Outcome | None = None  # status says that the run has ended, and nothing was decided since
@@ -129,9 +130,10 @@ def plan_run(observation: Observation) -> Plan:
         return _ended(observation, assessments=(), outcome=outcome)
     asked = _asked(observation) if observation.ended is None else None
     start_deadline = observation.rules.start_deadline
+    # What has not happened in time is judged by when the cluster was looked at: it may have happened since.
+    looked_at = observation.looked_at or observation.now
     assessments = tuple(
-        assess(attempt, now=observation.now, start_deadline=start_deadline, asked=asked)
-        for attempt in observation.attempts
+        assess(attempt, now=looked_at, start_deadline=start_deadline, asked=asked) for attempt in observation.attempts
     )
     unsealed = tuple(each for each in assessments if not each.live and each.attempt.sealed is None)
     if unsealed:

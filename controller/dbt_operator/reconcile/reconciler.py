@@ -71,6 +71,7 @@ class Reconciler:
             changed=changed,
             wake=wake,
         )
+        self._looked_at = datetime.min.replace(tzinfo=UTC)  # when the last look at the cluster began
         self._remembers = False  # whether what a controller before this one has left was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._conditions: tuple[Condition, ...] | None = None  # as last written
@@ -80,9 +81,10 @@ class Reconciler:
 
     async def look(self, run: Object) -> None:
         """Look at what there is of the run."""
-        known = unlisted(run)
+        known, looked_at = unlisted(run), self._client.now()
         await self._attempts.read_records(ended=known.record.ended is not None)
         self._cluster = self._attempts.look(await observe(client=self._client, known=known))
+        self._looked_at = looked_at
         if not self._remembers:
             await self._remember()
         await self._attempts.follow()
@@ -104,27 +106,31 @@ class Reconciler:
 
     # plan
 
-    async def plan(self, *, asked: Mapping[str, str | None], now: datetime) -> Plan | None:
+    async def plan(self, *, asked: Mapping[str, str | None]) -> Plan | None:
         """The plan, once the end of every attempt that has ended is stored; None when it takes another look for that.
+
+        The clock is read for each plan anew: a look, or a seal, may take minutes, and the end of an attempt that is
+        stored by then must not lie in the future of the plan.
 
         asked: retries of nodes that people ask for since the last plan, or do not any more (None), by unique_id.
         """
         for unique_id, token in asked.items():
             self._models.asked(unique_id=unique_id, token=token)
-        plan = plan_run(self._observation(now=now))
+        plan = plan_run(self._observation())
         while plan.seal:
             await self._attempts.keep_artifacts(self._keeper)
             if not await self._attempts.seal(plan.seal):
                 return None
             await self._attempts.follow()
-            plan = plan_run(self._observation(now=now))
+            plan = plan_run(self._observation())
         return plan
 
-    def _observation(self, *, now: datetime) -> Observation:
+    def _observation(self) -> Observation:
         cluster, conflict = self._cluster, self._attempts.conflict
         return Observation(
             run=self._run.name,
-            now=now,
+            now=self._client.now(),
+            looked_at=self._looked_at,
             attempts=self._attempts.all(cluster, memory=self._models.memory),
             started=cluster.record.start_time is not None,
             rules=cluster.rules(start_deadline=self._start_deadline),
@@ -142,12 +148,12 @@ class Reconciler:
 
     # act
 
-    async def act(self, plan: Plan, *, now: datetime) -> list[datetime]:
+    async def act(self, plan: Plan) -> list[datetime]:
         """Do what the plan says. Returns when there is more to do by the clock alone."""
         await self._attempts.keep_artifacts(self._keeper)
         over = self._cluster.record.ended is not None and plan.phase.terminal
         if plan.start:
-            await self._mark_started(now=now)
+            await self._mark_started()
             return []
         if not over:
             await self._attempts.record(plan.record)
@@ -155,7 +161,7 @@ class Reconciler:
             for name in plan.release:
                 await self._attempts.release(name)
         await self._note_handled(plan, over=over)
-        due = [] if over else await self._show(plan, now=now)
+        due = [] if over else await self._show(plan)
         await self._stop_jobs(plan)
         if plan.expire:
             _log.info("the run has expired")
@@ -164,14 +170,14 @@ class Reconciler:
             self._wake()
         return due
 
-    async def _mark_started(self, *, now: datetime) -> None:
+    async def _mark_started(self) -> None:
         """Close the spec against changes, before anything is made from it.
 
         The resource version makes the server refuse when somebody has changed the run since we have read it. Either
         way the next turn reads the run again, and goes on with the spec that is closed.
         """
         metadata = {"resourceVersion": self._cluster.run["metadata"]["resourceVersion"]}
-        started = {"startTime": format_time(now), "observedGeneration": self._cluster.generation}
+        started = {"startTime": format_time(self._client.now()), "observedGeneration": self._cluster.generation}
         self._wake()
         try:
             await self._patch_status(DBT_RUNS, self._run.name, {"metadata": metadata, "status": started})
@@ -215,35 +221,35 @@ class Reconciler:
 
     # show
 
-    async def _show(self, plan: Plan, *, now: datetime) -> list[datetime]:
+    async def _show(self, plan: Plan) -> list[datetime]:
         """Bring the DbtModels and the run's status to the plan. Returns when the status is due where it has to wait."""
         live, terminal = self._attempts.live, plan.phase.terminal
         if live or terminal:
             self._models.show(history=plan.history, attempts=[each.attempt for each in plan.assessments])
-        told = (plan.phase, plan.reason)
-        if self._announcer.told == told and now - self._status_written < _STATUS_INTERVAL:
-            return [self._status_written + _STATUS_INTERVAL]
+        told, next_at = (plan.phase, plan.reason), self._status_written + _STATUS_INTERVAL
+        if self._announcer.told == told and self._client.now() < next_at:
+            return [next_at]
         if not live and not terminal:
             return []  # what is known is of a moment in the past
         if terminal:
-            await self._keep_results(plan, now=now)
+            await self._keep_results(plan)
         if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
             # Whoever waits for the run's end, or for its rest, reads the nodes next.
             await self._writer.flush(run=self._run.uid, within=FLUSH_SECONDS)
-        self._write_status(plan, now=now)
+        self._write_status(plan)
         return []
 
-    async def _keep_results(self, plan: Plan, *, now: datetime) -> None:
+    async def _keep_results(self, plan: Plan) -> None:
         if self._cluster.spec is not None and plan.history.attempts:
             await self._keeper.keep_results(
                 history=plan.history,
                 views=self._models.views,
                 spec=self._cluster.spec,
-                started_at=self._cluster.record.start_time or now,
+                started_at=self._cluster.record.start_time or self._client.now(),
             )
 
-    def _write_status(self, plan: Plan, *, now: datetime) -> None:
-        record = self._cluster.record
+    def _write_status(self, plan: Plan) -> None:
+        record, now = self._cluster.record, self._client.now()
         shown = run_status(
             plan=plan,
             record=record,

@@ -91,27 +91,26 @@ class RunLoop:
     async def _turn(self) -> bool:
         """One turn; whether there may be another."""
         self._changed.clear()
-        now = self._client.now()
-        if self._stale or now >= self._look_again:
+        if self._stale or self._client.now() >= self._look_again:
             self._stale = False
             if not await self._look():
                 self._writer.forget(run=self._key.uid)
                 return False
         assert self._reconciler is not None  # noqa: S101 - there since the first look
         asked, self._asked = self._asked, {}
-        plan = await self._reconciler.plan(asked=asked, now=now)
+        plan = await self._reconciler.plan(asked=asked)
         if plan is None:
             self.wake()
             return True
         self._look_again = plan.wake_at
-        due = [plan.wake_at, *await self._reconciler.act(plan, now=now)]
+        due = [plan.wake_at, *await self._reconciler.act(plan)]
         stored = plan.phase.terminal and await self._writer.flush(run=self._key.uid, within=FLUSH_SECONDS)
         if plan.done and not self._stale:
             if stored:
                 # What the writer remembers it would restore, should anybody write to an ended run: a retry asked for.
                 self._writer.forget(run=self._key.uid)
             return False
-        if self._reconciler.not_before > now:
+        if self._reconciler.not_before > self._client.now():
             due.append(self._reconciler.not_before)
             self._stale = True
         await self._rest(until=min(due))
