@@ -43,6 +43,7 @@ class Models:
     _jobs: Sequence[tuple[AttemptKind, str]] = ()  # of the attempts of the history
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _handled: dict[str, str] = field(default_factory=dict)  # tokens of the retries that were handled
+    _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as read, of nodes not shown since
     _graph: Graph | None = None
 
     async def load(self, *, first_job: str) -> None:
@@ -58,7 +59,7 @@ class Models:
             name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]
             stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
             spec = specs[name]
-            self._names[unique_id] = name
+            self._names[unique_id], self._stored[unique_id] = name, stored
             self.asked(unique_id=unique_id, token=names.retry_token(model["metadata"]))
             if stored.handled_retry:
                 self._handled[unique_id] = stored.handled_retry
@@ -124,12 +125,13 @@ class Models:
         before = self.views.get(view.unique_id)
         if not tells_why(view, history=self._shown):
             return
+        stored = self._stored.pop(view.unique_id, None)
         self.views[view.unique_id] = view
-        if view.phase is NodePhase.FAILED and (before is None or before.phase is not NodePhase.FAILED):
+        if view.phase is NodePhase.FAILED and not _told(view, before=before, stored=stored):
             self.failed(view)
         name = self._name(view)
-        if name is None or (view.phase is NodePhase.PENDING and before is None):
-            return  # the CRD's default says Pending, for one write per node less
+        if name is None or (view.phase is NodePhase.PENDING and before is None and stored is None):
+            return  # one that is new: the CRD's default says Pending, for one write per node less
         only_tests = before is not None and msgspec.structs.replace(before, tests=view.tests) == view
         self._submit(view, name=name, lazy=only_tests)
 
@@ -161,3 +163,10 @@ class Models:
         name = names.lone_model_name(self.run.name, unique_id=view.unique_id, name=view.name)
         self._submit_create(name=name, spec=unannounced_model_spec(run=self.run, view=view))
         return name
+
+
+def _told(view: NodeView, *, before: NodeView | None, stored: status.DbtModelStatus | None) -> bool:
+    """Whether this failure was shown already, by us or by the controller that has stored this status."""
+    if before is not None:
+        return before.phase is NodePhase.FAILED
+    return stored is not None and (stored.phase, stored.message or "") == (NodePhase.FAILED, view.message)

@@ -39,7 +39,8 @@ def _started(seq: int, unique_id: str) -> bytes:
     return line(seq, "LogStartLine", node_info={**info, "node_status": "started"}, index=1, total=2)
 
 
-def _result(seq: int, unique_id: str, status: str, message: str = "OK") -> bytes:
+def result(seq: int, unique_id: str, status: str, message: str = "OK") -> bytes:
+    """How a node has ended."""
     kind, _, name = unique_id.split(".")
     return line(
         *(seq, "NodeResult"),
@@ -88,14 +89,14 @@ def finished(seq: int, *, exit_code: int, results: dict[str, str], cancelled: bo
 
 GREEN_LOG = [
     *EXECUTING,
-    _result(6, SEED, "success"),
+    result(6, SEED, "success"),
     _started(7, MODEL),
-    _result(8, MODEL, "success"),
+    result(8, MODEL, "success"),
     *finished(9, exit_code=0, results={SEED: "success", MODEL: "success"}),
 ]
 RED_LOG = [
     *EXECUTING,
-    _result(6, SEED, "error", "Database Error: boom"),
+    result(6, SEED, "error", "Database Error: boom"),
     *finished(7, exit_code=1, results={SEED: "error", MODEL: "skipped"}),
 ]
 CANCELLED_LOG = [

@@ -283,6 +283,14 @@ class Given:
         await self.die()
         self.begin()
 
+    async def down(self, down: bool, happens: Callable[[], None]) -> None:
+        """Something happens while the operator is down; or, for comparison, while it is not."""
+        if down:
+            await self.die()
+        happens()
+        if down:
+            self.begin()
+
     @property
     def over(self) -> bool:
         """Whether the loop has nothing left to do."""
@@ -290,13 +298,13 @@ class Given:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so; fail where the loop dies before."""
-        for _ in range(3000):
+        for _ in range(500):
             if condition():
                 return
             if self.over:
                 self._tasks[1].result()
             await asyncio.sleep(0.01)
-        raise AssertionError(f"this does not come; the run says {self.said()}")
+        raise AssertionError(f"this does not come; the run says {self.said()}, its nodes {self.models()}")
 
     async def rests(self) -> None:
         """Wait until the loop has looked, and come to its rest, after all that has happened by now."""
