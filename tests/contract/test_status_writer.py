@@ -103,6 +103,27 @@ async def test_after_a_restart_an_unchanged_status_is_not_written(
 
 
 @pytest.mark.usefixtures("crds")
+async def test_a_part_of_a_status_is_stored_at_once_and_only_onto_the_version_that_was_read(
+    client: Client, namespace: str, owner: Object
+) -> None:
+    async with running(StatusWriter(client=client, quiet_interval=0.01)) as writer:
+        create(writer, owner, "r.a")
+        submit(writer, namespace, "r.a", phase="Failed", terminal=True)
+        assert await writer.flush(within=10)
+        key: dict[str, Any] = {"run": RUN, "resource": DBT_MODELS, "namespace": namespace, "name": "r.a"}
+        before = await client.get(resource=DBT_MODELS, namespace=namespace, name="r.a")
+        version = before["metadata"]["resourceVersion"]
+        await writer.store(**key, patch={"handledRetry": "one"}, version=version)
+        with pytest.raises(ApiError, match="modified"):
+            await writer.store(**key, patch={"handledRetry": "two"}, version=version)
+        assert await writer.flush(within=10)
+        assert await stored(client, namespace, "r.a") == {"phase": "Failed", "handledRetry": "one"}
+        submit(writer, namespace, "r.a", phase="Failed", message="why", handledRetry="one", terminal=True)
+        assert await writer.flush(within=10)
+    assert await stored(client, namespace, "r.a") == {"phase": "Failed", "handledRetry": "one", "message": "why"}
+
+
+@pytest.mark.usefixtures("crds")
 async def test_changes_of_others_are_no_obstacle_and_are_kept(client: Client, namespace: str, owner: Object) -> None:
     async with running(StatusWriter(client=client, quiet_interval=0.01)) as writer:
         create(writer, owner, "r.a")

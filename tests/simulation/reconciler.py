@@ -5,18 +5,19 @@ Each of its steps is a generator, which yields how many milliseconds it waits.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from dbt_operator.api.names import producer_job_name
+from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Refusal, Release, Request, Sealed, Stage
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.run_status import dbt_info
-from tests.simulation.calls import Calls
+from tests.simulation.calls import ApiError, Calls
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster, Refused
 from tests.simulation.follower import Follower
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tests.simulation.operator import Operator
 
 Steps = Generator[int, None, None]
+_REFUSED_PAUSE = timedelta(seconds=5)
+_FAILED = Refusal(RunReason.API_SERVER_ERROR, "the call has failed")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class Reconciler:
         self._followers: dict[str, Follower] = {}
         self._gone_pods: dict[str, PodFacts] = {}
         self._refusals: dict[str, Refusal] = {}
+        self._withheld: dict[str, Refusal] = {}
+        self._let_go: dict[str, datetime] = {}
+        self._not_again_before: dict[str, datetime] = {}
         self._created: set[str] = set()
         self._memory: Memory | None = None
         self._shows = False
@@ -201,11 +207,12 @@ class Reconciler:
             pod=pod[1] if pod is not None else None,
             last_pod=self._gone_pods.get(name),
             log=follower.facts if follower is not None and sealed is None else LogFacts(),
-            refusal=self._refusals.get(name),
+            refusal=(self._withheld if pod is not None else self._refusals).get(name),
             created=name in seen.status.attempts or name in self._created,
             began=seen.status.attempts.get(name),
             decision=decision,
             release=seen.released.get(index),
+            let_go=self._let_go.get(name),
             sealed=sealed,
         )
 
@@ -317,23 +324,37 @@ class Reconciler:
 
     def _create(self, name: str) -> Steps:
         decision = next(one for one in self._decisions.values() if one.name == name)
-        before = self._refusals.get(name)
+        if self._too_soon(name):
+            return
         try:
             yield from self._call("create", partial(self._cluster.create_job, decision))
         except Refused as error:
-            self._refusals[name] = Refusal(error.reason, str(error))
-            if before != self._refusals[name]:
-                self._say(f"{name} refused: {error}")
-                self._wake()
+            self._note(self._refusals, name, Refusal(error.reason, str(error)))
+            return
+        except ApiError:
+            self._note(self._refusals, name, _FAILED)
             return
         self._created.add(name)
-        self._refusals.pop(name, None)
         self._wake()
+        self._note(self._refusals, name, None)
+
+    def _too_soon(self, name: str) -> bool:
+        return name in self._not_again_before and self._world.now < self._not_again_before[name]
+
+    def _note(self, refusals: dict[str, Refusal], name: str, refusal: Refusal | None) -> None:
+        before = refusals.pop(name, None)
+        if refusal is not None:
+            refusals[name] = refusal
+            self._not_again_before[name] = self._world.now + _REFUSED_PAUSE
+        if refusal != before:
+            self._say(f"{name} refused: {refusal}")
+            self._wake()
 
     def _release(self, name: str, seen: Seen) -> Steps:
         index = next(index for index, one in self._decisions.items() if one.name == name)
         pod = seen.pods[name][0]
-        self._wake()
+        if self._too_soon(name):
+            return
         if index not in self._releases:
             release = Release(pod=pod.name, at=self._world.now)
             version = self._versions[index]
@@ -341,8 +362,16 @@ class Reconciler:
             self._take(self._cluster.records[index])
             if not done:
                 self._say(f"another one has written the record of {name}")
+                self._wake()
                 return
-        yield from self._call("release", partial(self._cluster.release_pod, pod))
+        try:
+            yield from self._call("release", partial(self._cluster.release_pod, pod))
+        except ApiError:
+            self._note(self._withheld, name, _FAILED)
+            return
+        self._wake()
+        self._let_go[name] = self._world.now
+        self._note(self._withheld, name, None)
 
     def _note_handled(self, plan: Plan, *, over: bool) -> Steps:
         for request in plan.handled:

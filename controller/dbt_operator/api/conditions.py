@@ -62,7 +62,7 @@ _MEANING = {
 }
 
 # A live run with one of these waits for a person, not for the cluster.
-_NEEDS_A_PERSON = frozenset({RunReason.FORBIDDEN})
+_NEEDS_A_PERSON = frozenset({RunReason.FORBIDDEN, RunReason.ADMISSION_DENIED})
 
 
 def set_condition(

@@ -29,6 +29,7 @@ class RunReason(Word):
     # not started
     ACCEPTED = "Accepted"  # the operator has seen it
     QUOTA_EXCEEDED = "QuotaExceeded"  # Queued: a ResourceQuota has no room for the pod
+    API_SERVER_ERROR = "ApiServerError"  # live: a request that the run needs fails, as does a webhook that it asks
     JOB_SUSPENDED = "JobSuspended"  # Queued: somebody (a queueing system) holds the Job back
     SCHEDULING = "Scheduling"  # Starting: the pod waits for a node
     PULLING_IMAGE = "PullingImage"  # Starting

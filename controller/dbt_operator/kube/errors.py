@@ -28,6 +28,7 @@ class ApiError(Exception):
         message: str = "",
         retry_after: float | None = None,
         causes: frozenset[str] = frozenset(),
+        request: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -35,6 +36,7 @@ class ApiError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.causes = causes
+        self.request = request  # what was refused: the method and the path
 
     def __str__(self) -> str:
         """The server's own words, with the number in front."""
@@ -108,11 +110,13 @@ class ApiError(Exception):
 
     @property
     def may_pass(self) -> bool:
-        """To wait is an answer: for the server, for somebody to give a right or room, or for the owner to be gone.
+        """To wait is an answer: for the server, for what a person can change, or for the owner to be gone.
 
-        What is deleted with its namespace goes in any order: a run may still be there when nothing can be created.
+        A person can give a right or room, and mend a policy or a webhook that refuses the request or spoils it. What is
+        deleted with its namespace goes in any order: a run may still be there when nothing can be created.
         """
-        return self.transient or self.forbidden or self.quota_exceeded or self.namespace_terminating
+        passing = self.transient or self.forbidden or self.quota_exceeded or self.namespace_terminating
+        return passing or self.denied or self.invalid or self.too_large
 
     @property
     def _quota_conflict(self) -> bool:
@@ -132,7 +136,7 @@ class NameConflictError(Exception):
         self.stale = stale
 
 
-def from_response(*, status: int, phrase: str, headers: Mapping[str, str], body: bytes) -> ApiError:
+def from_response(*, status: int, phrase: str, headers: Mapping[str, str], body: bytes, request: str = "") -> ApiError:
     """The error in an answer: the server sends a `Status` object; a proxy in between sends whatever it likes."""
     try:
         decoded = msgspec.json.decode(body)
@@ -141,7 +145,7 @@ def from_response(*, status: int, phrase: str, headers: Mapping[str, str], body:
     content: Mapping[str, Any] = decoded if isinstance(decoded, dict) else {}
     message = str(content.get("message") or body[:_MESSAGE_LIMIT].decode(errors="replace").strip())
     retry_after = _seconds(headers.get("Retry-After"))
-    return _error(content, status=status, phrase=phrase, message=message, retry_after=retry_after)
+    return _error(content, status=status, phrase=phrase, message=message, retry_after=retry_after, request=request)
 
 
 def from_status(content: Mapping[str, Any]) -> ApiError:
@@ -151,7 +155,13 @@ def from_status(content: Mapping[str, Any]) -> ApiError:
 
 
 def _error(
-    content: Mapping[str, Any], *, status: int, phrase: str = "", message: str, retry_after: float | None = None
+    content: Mapping[str, Any],
+    *,
+    status: int,
+    message: str,
+    phrase: str = "",
+    retry_after: float | None = None,
+    request: str = "",
 ) -> ApiError:
     raw_details = content.get("details")
     details: Mapping[str, Any] = raw_details if isinstance(raw_details, dict) else {}
@@ -161,6 +171,7 @@ def _error(
         message=message[:_MESSAGE_LIMIT],
         retry_after=retry_after or _seconds(details.get("retryAfterSeconds")),
         causes=frozenset(str(cause.get("reason", "")) for cause in details.get("causes") or ()),
+        request=request,
     )
 
 

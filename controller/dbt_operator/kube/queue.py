@@ -164,6 +164,13 @@ class StatusQueue:
         _note(entry, seen)
         self._schedule(key, entry, now)
 
+    def written(self, *, key: Key, patch: Mapping[str, Any], seen: Seen, now: float) -> None:
+        """A part of the status was written beside the queue: it belongs to what is wanted from now on."""
+        entry = self._entry(key)
+        if entry.wanted is not None:
+            entry.wanted = without_nulls({**entry.wanted, **patch})
+        self.known(key=key, seen=seen, now=now)
+
     def next(self, *, now: float) -> Work | None:
         """The next request that may be made now; it counts as being made."""
         self._advance(now)

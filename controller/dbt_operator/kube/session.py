@@ -106,7 +106,13 @@ class Session:
             if response.status < 400:
                 return response
             body = await response.read()
-        raise from_response(status=response.status, phrase=response.reason or "", headers=response.headers, body=body)
+        raise from_response(
+            status=response.status,
+            phrase=response.reason or "",
+            headers=response.headers,
+            body=body,
+            request=_described(request),
+        )
 
     async def _ask(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         if self._api is None or self._configuration is None:
@@ -154,11 +160,15 @@ def _network(request: Request) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        message = f"{request.method} {request.path} timed out"
-        raise ApiError(status=NETWORK, reason="Timeout", message=message) from error
+        message = f"{_described(request)} timed out"
+        raise ApiError(status=NETWORK, reason="Timeout", message=message, request=_described(request)) from error
     except (aiohttp.ClientError, OSError) as error:
-        message = f"{request.method} {request.path}: {error!r}"
-        raise ApiError(status=NETWORK, reason="Connection", message=message) from error
+        message = f"{_described(request)}: {error!r}"
+        raise ApiError(status=NETWORK, reason="Connection", message=message, request=_described(request)) from error
+
+
+def _described(request: Request) -> str:
+    return f"{request.method} {request.path}"
 
 
 async def _pieces(request: Request, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

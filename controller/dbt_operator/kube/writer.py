@@ -102,6 +102,22 @@ class StatusWriter:
         self._queue.submit(key=key, status=status, terminal=terminal, lazy=lazy, now=time.monotonic())
         self._wake.set()
 
+    async def store(
+        self, *, run: str, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any], version: str = ""
+    ) -> None:
+        """Write a part of a status at once, and wait for it. What else is wanted of the object stays so.
+
+        version: only onto this resource version; empty: whichever is there.
+        Raises: ApiError.
+        """
+        body = {"status": patch} | ({"metadata": {"resourceVersion": version}} if version else {})
+        stored = await self._client.patch(
+            resource=resource, namespace=namespace, name=name, patch=body, subresource="status"
+        )
+        key = Key(run, resource, namespace, name)
+        self._queue.written(key=key, patch=patch, seen=Seen.of(stored), now=time.monotonic())
+        self._wake.set()
+
     def submit_create(self, *, run: str, resource: Resource, manifest: Mapping[str, Any], owner_uid: str) -> None:
         """Want an object to exist; one that exists is adopted when it has this owner. Failures go to `on_problem`."""
         key = _key_of(run, resource, manifest)

@@ -5,7 +5,7 @@
       │          └─┘          │           └── pod gone ───────────┤
       └── refused ────────────┴── never started ──────────────────┘
 
-- Queued: somebody else decides when it may start (a quota, a queueing system). No deadline runs.
+- Queued: somebody else decides when it may start (a quota, a queueing system, a webhook that fails). No deadline runs.
 - Starting: the cluster is busy with it (scheduling, pulling, mounting). The start deadline runs.
 - Draining: its process has ended, the rest of its log is still being read. Statuses wait for that, as the log's last
   lines are what proves a success.
@@ -23,7 +23,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import node_counts, node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Refusal, Stage
 from dbt_operator.plan.facts import JobFacts, PodFacts, Restarting
 from dbt_operator.plan.outcome import Outcome, PodEnd, conclude, ending_of
 
@@ -62,12 +62,19 @@ def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
         return _draining(attempt)
     if attempt.existed:  # what was refused before is history
         return _lost(attempt, message="its Job was deleted", asked=asked)
-    if refusal is not None and refusal.reason in (RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN):
-        # Both pass without a change of the run: a quota gets room, an administrator grants the right.
-        return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
     if refusal is not None:
-        return _failed(attempt, reason=refusal.reason, message=refusal.message)
+        return _refused(attempt, refusal)
     return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
+
+
+# They pass without a change of the run: a quota gets room, an administrator grants the right, a webhook answers again.
+_PASSING = frozenset({RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN, RunReason.API_SERVER_ERROR})
+
+
+def _refused(attempt: Attempt, refusal: Refusal) -> Assessment:
+    if refusal.reason in _PASSING:
+        return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
+    return _failed(attempt, reason=refusal.reason, message=refusal.message)
 
 
 def _orphaned(attempt: Attempt) -> Assessment:
@@ -261,12 +268,15 @@ _MISSING_OBJECT = re.compile(r'(?:secret|configmap) "[^"]+" not found|references
 
 def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
     live, failure, message = _obstacle(pod)
+    if pod.held and attempt.refusal is not None:
+        return _refused(attempt, attempt.refusal)
     if pod.held:
         return Assessment(attempt, Stage.STARTING, live, message)  # how long that takes is no fault of the cluster's
     if pod.waiting is not None and pod.waiting[0] in _HOPELESS_WAITING:
         return _failed(attempt, reason=failure, message=f"{message.rstrip('.')}.")
     released = attempt.release.at if attempt.release is not None else pod.created
-    deadline = max(pod.created, released) + start_deadline
+    # To let it go may have been refused for long after it was recorded.
+    deadline = max(pod.created, released, attempt.let_go or pod.created) + start_deadline
     if now < deadline:
         return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
     return _failed(

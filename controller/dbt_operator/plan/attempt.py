@@ -37,9 +37,9 @@ class LogFacts:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the apiserver did not take the attempt's Job."""
+    """Why the API server did not take the attempt's Job, or did not let its pod start."""
 
-    reason: RunReason  # QuotaExceeded, Forbidden, AdmissionDenied, InvalidPodTemplate or NameConflict
+    reason: RunReason  # QuotaExceeded, Forbidden, ApiServerError, AdmissionDenied, InvalidPodTemplate, …
     message: str
 
 
@@ -104,12 +104,13 @@ class Attempt:
     pod: PodFacts | None = None  # the one that was released; before that the newest
     last_pod: PodFacts | None = None  # what was seen of the pod at last, when it is gone
     log: LogFacts = LogFacts()
-    refusal: Refusal | None = None
+    refusal: Refusal | None = None  # of its Job; of its pod's start, once that is there
     created: bool = False  # status.attempts says that its Job was created
     began: datetime | None = None  # when its container started, as status.attempts remembers it
     decision: Decision | None = None
     # As it was recorded before the cluster was looked at: a released pod that the cluster does not show is gone.
     release: Release | None = None
+    let_go: datetime | None = None  # when its pod was, after that was recorded; None: not known
     sealed: Sealed | None = None
 
     @property

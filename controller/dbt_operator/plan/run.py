@@ -97,7 +97,7 @@ class Plan:
 # When to look again although nothing was heard: a watch can miss what happened, and some facts are in no watch.
 _PERIODS = {
     Stage.ABSENT: timedelta(seconds=1),  # its creation is in the way of the garbage collector
-    Stage.QUEUED: timedelta(seconds=10),
+    Stage.QUEUED: timedelta(seconds=10),  # … and what was refused is tried again
     Stage.STARTING: timedelta(seconds=3),  # the reason of a failed mount is only in the pod's events
     Stage.RUNNING: timedelta(seconds=30),
     Stage.DRAINING: timedelta(seconds=5),

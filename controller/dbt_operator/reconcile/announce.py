@@ -18,7 +18,7 @@ from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_MODELS, Object
 from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUN_DURATION
-from dbt_operator.plan.attempt import Decision, Request
+from dbt_operator.plan.attempt import Decision, Refusal, Request
 from dbt_operator.plan.run import Plan
 from dbt_operator.plan.run_text import about_to
 
@@ -30,7 +30,15 @@ _ENDED = {
     RunPhase.FAILED: "The run has failed",
     RunPhase.CANCELLED: "The run was cancelled",
 }
-_OBSTACLES = frozenset({RunReason.FORBIDDEN, RunReason.QUOTA_EXCEEDED, RunReason.PULLING_IMAGE})
+_OBSTACLES = frozenset(
+    {
+        RunReason.FORBIDDEN,
+        RunReason.QUOTA_EXCEEDED,
+        RunReason.API_SERVER_ERROR,
+        RunReason.ADMISSION_DENIED,
+        RunReason.PULLING_IMAGE,
+    }
+)
 
 
 class Announcer:
@@ -109,6 +117,11 @@ class Announcer:
             _log.warning("a record cannot be read", message=message)
             self._post(kind="Warning", reason="RecordUnreadable", message=message)
         self._unreadable = message
+
+    def obstructed(self, obstacle: Refusal) -> None:
+        """The API server does not do what the run needs, whether it has ended or not."""
+        _log.warning("the run is obstructed", reason=obstacle.reason.value, message=obstacle.message)
+        self._post(kind="Warning", reason=obstacle.reason.value, message=obstacle.message)
 
     def node_failed(self, view: NodeView) -> None:
         """A node has failed."""

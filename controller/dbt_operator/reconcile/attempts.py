@@ -19,11 +19,13 @@ from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.observe import Cluster
 from dbt_operator.reconcile.records import Records
+from dbt_operator.reconcile.refusals import refusal_of
 
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = datetime.min.replace(tzinfo=UTC)
 _RECORD_PAUSE = timedelta(seconds=1)
+_REFUSED_PAUSE = timedelta(seconds=5)  # whatever wakes the loop meanwhile
 
 
 @dataclass(slots=True)
@@ -46,7 +48,10 @@ class Attempts:
     _pods: Mapping[str, PodFacts] = field(default_factory=dict)  # of each Job, as the last look showed it
     _released: Mapping[str, Release] = field(default_factory=dict)  # by their Job, as recorded before that look
     _followers: dict[str, Follower] = field(default_factory=dict)  # of those that have not been sealed, by their Job
-    _refusals: dict[str, Refusal] = field(default_factory=dict)
+    _refusals: dict[str, Refusal] = field(default_factory=dict)  # of Jobs
+    _withheld: dict[str, Refusal] = field(default_factory=dict)  # of the start of their pods
+    _let_go: dict[str, datetime] = field(default_factory=dict)  # when their pods were
+    _not_again_before: dict[str, datetime] = field(default_factory=dict)  # what was refused
     _created: set[str] = field(default_factory=set)  # Jobs that we have created, in case the status does not say so yet
 
     # observe
@@ -127,11 +132,12 @@ class Attempts:
             pod=self._pods.get(name),
             last_pod=self.gone_pods.get(name),
             log=follower.facts() if follower is not None and sealed is None else LogFacts(),
-            refusal=self._refusals.get(name),
+            refusal=(self._withheld if name in self._pods else self._refusals).get(name),
             created=before is not None or name in self._created,
             began=before.start_time if before is not None else None,
             decision=decision,
             release=self._released.get(name),
+            let_go=self._let_go.get(name),
             sealed=sealed,
         )
 
@@ -175,35 +181,55 @@ class Attempts:
 
     async def create(self, name: str, *, spec: DbtRunSpec) -> None:
         """Create the Job of an attempt that was decided on, or remember why that was refused."""
+        if self._too_soon(name):
+            return
         decision = self._recorded(name).decision
         done = await create_attempt(client=self.client, run=self.run, spec=spec, decision=decision)
-        before = self._refusals.get(name)
         if done.created:
             self._created.add(name)
             _log.info("created an attempt", job=name)
-        if done.refusal is not None and done.refusal != before:
-            _log.warning("an attempt was refused", job=name, message=done.refusal.message)
-        if done.created or done.refusal != before:
-            self.wake()  # the same refusal as before is tried again when the plan says so
-        if done.refusal is not None:
-            self._refusals[name] = done.refusal
-        else:
-            self._refusals.pop(name, None)
+            self.wake()
+        self._note(self._refusals, name, done.refusal)
+
+    def _too_soon(self, name: str) -> bool:
+        return self.client.now() < self._not_again_before.get(name, _AT_ONCE)
+
+    def _note(self, refusals: dict[str, Refusal], name: str, refusal: Refusal | None) -> None:
+        """Remember what was refused, or is not any more. The same as before is tried again when the plan says so."""
+        before = refusals.pop(name, None)
+        if refusal is not None:
+            refusals[name] = refusal
+            self._not_again_before[name] = self.client.now() + _REFUSED_PAUSE
+        if refusal != before:
+            self.wake()
+            if refusal is not None:
+                _log.warning("an attempt was refused", job=name, message=refusal.message)
 
     async def release(self, name: str) -> None:
         """Let the pod of an attempt be scheduled, once it is recorded that no other one ever will be."""
+        if self._too_soon(name):
+            return
         record, pod = self._recorded(name), self._pods[name]
-        self.wake()
         if record.release is None and not await self.records.release(record.decision.index, pod):
+            self.wake()
             return  # it is another pod, or there is none any more: the next look will show
         patch = {"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": [{"name": one} for one in pod.other_gates]}}
         try:
             await self.client.patch(resource=PODS, namespace=self.run.namespace, name=pod.name, patch=patch)
         except ApiError as error:
-            # It is gone, or somebody has removed a gate of theirs meanwhile, and no gate can be given back.
-            if not (error.not_found or error.conflict or error.invalid):
+            # An invalid one may say that somebody has removed a gate of theirs meanwhile, and no gate can be given
+            # back. Then the next look helps; where it does not, something in the cluster spoils the request.
+            refusal = refusal_of(error, what=f"the start of pod {pod.name}")
+            if refusal is not None:
+                self._note(self._withheld, name, refusal)
+            elif error.not_found or error.conflict:
+                self.wake()
+            else:
                 raise
             return
+        self.wake()
+        self._let_go[name] = self.client.now()
+        self._note(self._withheld, name, None)
         _log.info("a pod may start", job=name, pod=pod.name)
 
     def _recorded(self, name: str) -> Recorded:

@@ -12,6 +12,7 @@ from dbt_operator.plan.attempt import Decision, Refusal
 from dbt_operator.pods.job import attempt_job, runner_config_map
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
+from dbt_operator.reconcile.refusals import job_refusal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ async def create_attempt(*, client: Client, run: RunRef, spec: DbtRunSpec, decis
     except ApiError as error:
         if error.namespace_terminating:
             return Creation()  # the run is about to be deleted with its namespace
-        refusal = refusal_of(error)
+        refusal = job_refusal_of(error)
         if refusal is None:
             raise
         if refusal.reason is RunReason.INVALID_POD_TEMPLATE:
@@ -57,20 +58,3 @@ async def create_attempt(*, client: Client, run: RunRef, spec: DbtRunSpec, decis
 
 def _refused(reason: RunReason, message: str) -> Creation:
     return Creation(refusal=Refusal(reason, message))
-
-
-def refusal_of(error: ApiError) -> Refusal | None:
-    """What an error of the API server means for the run; None where only another try can tell."""
-    if error.quota_exceeded:
-        return Refusal(RunReason.QUOTA_EXCEEDED, f"The run waits for quota: {error.message}")
-    if error.forbidden:
-        return Refusal(RunReason.FORBIDDEN, f"The operator lacks a right: {error.message}")
-    if error.denied:
-        return Refusal(RunReason.ADMISSION_DENIED, f"The cluster's policy refuses the run's Job: {error.message}")
-    if error.too_large:
-        return Refusal(RunReason.INVALID_SPEC, f"The run's Job would be too large: {error.message}")
-    if error.invalid:
-        return Refusal(
-            RunReason.INVALID_POD_TEMPLATE, f"Kubernetes refuses the Job made with spec.podTemplate: {error.message}"
-        )
-    return None

@@ -6,36 +6,39 @@ is created, and the end of the run is stored last.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 
 from dbt_operator.api import names
-from dbt_operator.api.conditions import Condition, run_conditions
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.api.values import format_time
 from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Object, Resource
 from dbt_operator.kube.writer import StatusWriter
-from dbt_operator.plan.attempt import Request
+from dbt_operator.plan.attempt import Refusal, Request
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.plan.run import Observation, Plan, plan_run
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.attempts import Attempts
-from dbt_operator.reconcile.creation import refusal_of
 from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.models import Models
 from dbt_operator.reconcile.observe import observe, run_ref, unlisted
 from dbt_operator.reconcile.records import Records
-from dbt_operator.reconcile.run_status import run_status
+from dbt_operator.reconcile.refusals import refusal_of
+from dbt_operator.reconcile.run_status import obstructed_status, run_status
 
 _log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 60.0
 # Between looks at all nodes for the run's counts; how often they are sent is the writer's.
 _STATUS_INTERVAL = timedelta(milliseconds=200)
+# Turns in a row that the server has failed at before that is said: it may only be about to restart.
+_HICCUPS = 4
 
 
 class Reconciler:
@@ -59,7 +62,8 @@ class Reconciler:
     ) -> None:
         self._cluster, self._run = unlisted(run), run_ref(run)
         self._client, self._writer, self._announcer = client, writer, announcer
-        self._start_deadline, self._wake = start_deadline, wake
+        self._start_deadline, self._changed, self._wake = start_deadline, changed, wake
+        writer.known(run=self._run.uid, resource=DBT_RUNS, obj=run)
         self._models = Models(run=self._run, client=client, writer=writer, failed=announcer.node_failed)
         self._keeper = Keeper(run=self._run, client=client)
         self._attempts = Attempts(
@@ -74,7 +78,9 @@ class Reconciler:
         self._looked_at = datetime.min.replace(tzinfo=UTC)  # when the last look at the cluster began
         self._remembers = False  # whether what a controller before this one has left was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
-        self._conditions: tuple[Condition, ...] | None = None  # as last written
+        self._shown: DbtRunStatus | None = None  # as last written
+        self._obstacle: Refusal | None = None  # what the API server did not do since the last turn that was whole
+        self._failures = 0  # turns since then
         self._status_written = datetime.min.replace(tzinfo=UTC)
 
     # look
@@ -91,7 +97,6 @@ class Reconciler:
 
     async def _remember(self) -> None:
         await self._models.load(first_job=names.producer_job_name(self._run.name, number=1))
-        self._writer.known(run=self._run.uid, resource=DBT_RUNS, obj=self._cluster.run)
         self._handled = self._cluster.record.handled_retry
         self._remembers = True
 
@@ -149,26 +154,46 @@ class Reconciler:
     # act
 
     async def act(self, plan: Plan) -> list[datetime]:
-        """Do what the plan says. Returns when there is more to do by the clock alone."""
-        await self._attempts.keep_artifacts(self._keeper)
-        over = self._cluster.record.ended is not None and plan.phase.terminal
+        """Do what the plan says. Returns when there is more to do by the clock alone.
+
+        Raises: ApiError, after all that can be done without what has failed. The run goes on being shown.
+        """
+        ended = self._cluster.record.ended is not None
+        over = ended and plan.phase.terminal
         if plan.start:
             await self._mark_started()
             return []
-        if not over:
-            await self._attempts.record(plan.record)
-            await self._create(plan)
-            for name in plan.release:
-                await self._attempts.release(name)
+        failed = await self._advance(plan, over=over)
         await self._note_handled(plan, over=over)
-        due = [] if over else await self._show(plan)
+        # A run that has ended keeps its end until the retry that was asked for is decided on.
+        due = [] if over or (ended and failed is not None) else await self._show(plan)
         await self._stop_jobs(plan)
+        if failed is not None:
+            raise failed
         if plan.expire:
             _log.info("the run has expired")
             run = self._run
             await self._client.delete(resource=DBT_RUNS, namespace=run.namespace, name=run.name, uid=run.uid)
             self._wake()
+        self._failures = 0
+        if self._obstacle is not None:
+            self._obstacle = None
+            self._changed()  # the next turn shows the run without it
         return due
+
+    async def _advance(self, plan: Plan, *, over: bool) -> ApiError | None:
+        """What brings the attempts forward; what the API server did not do of it."""
+        try:
+            await self._attempts.keep_artifacts(self._keeper)
+            if over:
+                return None
+            await self._attempts.record(plan.record)
+            await self._create(plan)
+            for name in plan.release:
+                await self._attempts.release(name)
+        except ApiError as error:
+            return error
+        return None
 
     async def _mark_started(self) -> None:
         """Close the spec against changes, before anything is made from it.
@@ -176,11 +201,11 @@ class Reconciler:
         The resource version makes the server refuse when somebody has changed the run since we have read it. Either
         way the next turn reads the run again, and goes on with the spec that is closed.
         """
-        metadata = {"resourceVersion": self._cluster.run["metadata"]["resourceVersion"]}
+        version = self._cluster.run["metadata"]["resourceVersion"]
         started = {"startTime": format_time(self._client.now()), "observedGeneration": self._cluster.generation}
         self._wake()
         try:
-            await self._patch_status(DBT_RUNS, self._run.name, {"metadata": metadata, "status": started})
+            await self._store(DBT_RUNS, self._run.name, started, version=version)
         except ApiError as error:
             if not error.conflict:
                 raise
@@ -212,7 +237,7 @@ class Reconciler:
             else:
                 name, resource = self._models.handled(request), DBT_MODELS
             if over and name is not None:  # nothing else is written any more
-                await self._patch_status(resource, name, {"status": {"handledRetry": request.token}})
+                await self._store(resource, name, {"handledRetry": request.token})
             if request not in answered:
                 self._announcer.nothing_to_retry(request, model=self._models.name_of(request))
         if plan.held_back:
@@ -226,6 +251,8 @@ class Reconciler:
         live, terminal = self._attempts.live, plan.phase.terminal
         if live or terminal:
             self._models.show(history=plan.history, attempts=[each.attempt for each in plan.assessments])
+        if self._obstacle is not None and not terminal:
+            plan = replace(plan, reason=self._obstacle.reason, message=self._obstacle.message)
         told, next_at = (plan.phase, plan.reason), self._status_written + _STATUS_INTERVAL
         if self._announcer.told == told and self._client.now() < next_at:
             return [next_at]
@@ -253,50 +280,52 @@ class Reconciler:
         shown = run_status(
             plan=plan,
             record=record,
-            conditions=record.conditions if self._conditions is None else self._conditions,
+            conditions=record.conditions if self._shown is None else self._shown.conditions,
             views=self._models.views,
             artifacts=self._keeper.artifacts,
             handled_retry=self._handled,
             generation=self._cluster.generation,
             now=now,
         )
-        self._status_written, self._conditions = now, shown.conditions
+        self._status_written = now
         live = [each.state.last_ts for each in plan.assessments if each.live and each.state.last_ts is not None]
+        self._submit(shown, event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None)
+        self._announcer.moved(plan, now=now)
+
+    def _submit(self, shown: DbtRunStatus, *, event_time: datetime | None = None) -> None:
+        self._shown = shown
         self._writer.submit(
             run=self._run.uid,
             resource=DBT_RUNS,
             namespace=self._run.namespace,
             name=self._run.name,
             status=shown.to_dict(),
-            terminal=plan.phase.terminal,
-            event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None,
+            terminal=shown.phase is not None and shown.phase.terminal,
+            event_time=event_time,
         )
-        self._announcer.moved(plan, now=now)
 
-    async def tell_obstacle(self, error: ApiError) -> None:
-        """Say on the run what only a person can change: the operator's own rights, or a quota, do not suffice."""
-        refusal = refusal_of(error)
-        if not (error.forbidden or error.quota_exceeded) or refusal is None:
+    async def _store(self, resource: Resource, name: str, patch: Mapping[str, Any], *, version: str = "") -> None:
+        await self._writer.store(
+            run=self._run.uid,
+            resource=resource,
+            namespace=self._run.namespace,
+            name=name,
+            patch=patch,
+            version=version,
+        )
+
+    def obstructed(self, error: ApiError) -> None:
+        """Say on the run what the API server does not do, for as long as that is so. What passes by itself is not said.
+
+        A run that has ended keeps its end; then only an Event says so.
+        """
+        self._failures += 1
+        obstacle = refusal_of(error)
+        if obstacle is None or obstacle == self._obstacle or (error.transient and self._failures < _HICCUPS):
             return
-        conditions = run_conditions(
-            phase=RunPhase.PENDING,
-            reason=refusal.reason,
-            now=self._client.now(),
-            generation=self._cluster.generation,
-            previous=self._conditions or self._cluster.record.conditions,
-        )
-        self._announcer.told = None
-        shown = {
-            "reason": refusal.reason.value,
-            "message": refusal.message,
-            "conditions": [condition.to_dict() for condition in conditions],
-        }
-        try:
-            await self._patch_status(DBT_RUNS, self._run.name, {"status": shown})
-        except ApiError as second:
-            _log.warning("could not say so on the run", error=str(second))
-
-    async def _patch_status(self, resource: Resource, name: str, patch: Mapping[str, Any]) -> None:
-        await self._client.patch(
-            resource=resource, namespace=self._run.namespace, name=name, patch=patch, subresource="status"
-        )
+        self._obstacle = obstacle
+        self._announcer.obstructed(obstacle)
+        shown = self._shown or DbtRunStatus.parse(self._cluster.run.get("status") or {})
+        if shown is None or (shown.phase is not None and shown.phase.terminal):
+            return
+        self._submit(obstructed_status(shown, obstacle, now=self._client.now(), generation=self._cluster.generation))

@@ -75,7 +75,7 @@ class RunLoop:
                         raise
                     _log.warning("the API server could not be used", error=str(error), pause=pause)
                     if self._reconciler is not None:
-                        await self._reconciler.tell_obstacle(error)
+                        self._reconciler.obstructed(error)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE if error.transient else _LONGEST_REFUSED)
                     self.wake()

@@ -14,7 +14,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import format_duration, format_time
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, test_counts
-from dbt_operator.plan.attempt import Assessment, Stage
+from dbt_operator.plan.attempt import Assessment, Refusal, Stage
 from dbt_operator.plan.ledger import LOST
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
@@ -100,6 +100,26 @@ def run_status(
         handled_retry=handled_retry,
         artifacts=artifacts or record.artifacts,
         attempts=_attempts(plan.assessments, record=record),
+    )
+
+
+def obstructed_status(
+    shown: status.DbtRunStatus, obstacle: Refusal, *, now: datetime, generation: int
+) -> status.DbtRunStatus:
+    """The status of a live run, with what the API server does not do in the place of its reason and message."""
+    phase = shown.phase or RunPhase.PENDING
+    return structs.replace(
+        shown,
+        phase=phase,
+        reason=obstacle.reason,
+        message=obstacle.message,
+        conditions=run_conditions(
+            phase=phase,
+            reason=obstacle.reason,
+            now=now,
+            generation=generation,
+            previous=shown.conditions,
+        ),
     )
 
 

@@ -313,3 +313,14 @@ def test_an_object_that_never_rests_is_written_at_most_twice_a_second(gaps: list
     times = [at for at, _, _ in server.writes]
     assert all(later - earlier >= 0.5 - 1e-6 for earlier, later in itertools.pairwise(times))
     assert server.stored[key("a")] == {"rows": len(gaps) - 1}
+
+
+def test_a_part_that_was_written_beside_the_queue_is_not_taken_back_by_what_is_wanted() -> None:
+    q = queue()
+    want(q, "a", 0.0, phase="Failed", terminal=True)
+    assert sent(q, 0.0) == {"phase": "Failed"}
+    seen = Seen(uid="u", version="2", status={"phase": "Failed", "handledRetry": "again"})
+    q.written(key=key("a"), patch={"handledRetry": "again"}, seen=seen, now=1.0)
+    assert sent(q, 10.0) is None
+    want(q, "a", 11.0, phase="Retrying", handledRetry="again")
+    assert sent(q, 20.0) == {"phase": "Retrying"}

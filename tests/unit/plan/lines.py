@@ -34,7 +34,8 @@ def _node(unique_id: str, *parents: str) -> dict[str, Any]:
     }
 
 
-def _started(seq: int, unique_id: str) -> bytes:
+def started(seq: int, unique_id: str) -> bytes:
+    """dbt begins with a node."""
     info = {"unique_id": unique_id, "node_name": unique_id.split(".")[2], "resource_type": unique_id.split(".")[0]}
     return line(seq, "LogStartLine", node_info={**info, "node_status": "started"}, index=1, total=2)
 
@@ -60,7 +61,7 @@ BEGINNING = [
     line(2, "MainReportVersion", version="=1.11.16", log_version=3),
 ]
 GRAPH = [*BEGINNING, line(3, "SelectedNodes", part=1, parts=1, total=2, nodes=[_node(SEED), _node(MODEL, SEED)])]
-EXECUTING = [*GRAPH, line(4, "ConcurrencyLine", num_threads=4, target_name="dev", node_count=2), _started(5, SEED)]
+EXECUTING = [*GRAPH, line(4, "ConcurrencyLine", num_threads=4, target_name="dev", node_count=2), started(5, SEED)]
 
 
 def finished(seq: int, *, exit_code: int, results: dict[str, str], cancelled: bool = False) -> list[bytes]:
@@ -90,7 +91,7 @@ def finished(seq: int, *, exit_code: int, results: dict[str, str], cancelled: bo
 GREEN_LOG = [
     *EXECUTING,
     result(6, SEED, "success"),
-    _started(7, MODEL),
+    started(7, MODEL),
     result(8, MODEL, "success"),
     *finished(9, exit_code=0, results={SEED: "success", MODEL: "success"}),
 ]
