@@ -3,9 +3,10 @@
 from collections.abc import Collection
 
 from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.run import Observation, Plan
-from tests.simulation.oracle import KINDS, LOST, STOPPED, Heard, Oracle
+from tests.simulation.oracle import KINDS, Heard, Oracle
 from tests.simulation.project import TESTS, Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 
 from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.run import Plan
 from tests.simulation.objects import Status
-from tests.simulation.oracle import KINDS, LOST, Oracle, Told
+from tests.simulation.oracle import KINDS, Oracle, Told
 from tests.simulation.project import Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import BAD, GOOD, Warehouse

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Decision, Sealed
@@ -13,18 +14,6 @@ from tests.simulation.project import TESTS, Project
 from tests.simulation.warehouse import BAD, GOOD
 from tests.simulation.world import broken
 
-# Reasons that say nothing about the nodes: the work is taken up again, as often as the run's restarts allow.
-LOST = frozenset(
-    {
-        RunReason.OOM_KILLED,
-        RunReason.EVICTED,
-        RunReason.POD_LOST,
-        RunReason.LOG_UNREADABLE,
-        RunReason.REGISTRY_UNAVAILABLE,
-        RunReason.START_DEADLINE_EXCEEDED,
-    }
-)
-STOPPED = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED, RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED})
 KINDS = {
     "fail": RetryReason.TESTS_FAILED,
     "compile": RetryReason.COMPILE_ERROR,

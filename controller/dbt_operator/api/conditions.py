@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 
@@ -60,9 +61,6 @@ _MEANING = {
     ): "The operator is at work on the run.",
     (ConditionType.STALLED, ConditionStatus.TRUE): "Nothing more happens until a person acts; status.message says why.",
 }
-
-# A live run with one of these waits for a person, not for the cluster.
-_NEEDS_A_PERSON = frozenset({RunReason.FORBIDDEN, RunReason.ADMISSION_DENIED})
 
 
 def set_condition(
@@ -124,5 +122,5 @@ def _statuses(*, phase: RunPhase, reason: RunReason) -> dict[ConditionType, Cond
         # Not Reconciling: nothing happens, and nothing is wrong.
         return {ConditionType.SUCCEEDED: ConditionStatus.UNKNOWN, ConditionType.SUSPENDED: ConditionStatus.TRUE}
     # kstatus looks at Reconciling before Stalled, so that only one of them may stand there.
-    progress = ConditionType.STALLED if reason in _NEEDS_A_PERSON else ConditionType.RECONCILING
+    progress = ConditionType.STALLED if about(reason).needs_a_person else ConditionType.RECONCILING
     return {ConditionType.SUCCEEDED: ConditionStatus.UNKNOWN, progress: ConditionStatus.TRUE}

@@ -7,24 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.errors import THE_CONNECTION, cause_of
 from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.attempt import Assessment
-from dbt_operator.plan.ledger import LOST, RESTING, STOPPED, Ledger, Standing
+from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
 from dbt_operator.plan.situation import Situation
-
-# dbt came to its end, and what it did is told by its nodes.
-_BY_NODES = frozenset(
-    {
-        RunReason.ALL_SUCCEEDED,
-        RunReason.SUCCEEDED_WITH_WARNINGS,
-        RunReason.NODES_FAILED,
-        RunReason.TESTS_FAILED,
-        RunReason.HOOK_FAILED,
-    }
-)
 
 
 def conclude_run(situation: Situation) -> Outcome:
@@ -59,7 +49,7 @@ def _unfinished(situation: Situation) -> Outcome | None:
         outcome = each.outcome
         if outcome is not None and outcome.reason not in LOST | STOPPED:
             unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each) and not _cut_off_at_the_end(each)
-            if unexplained or (outcome.reason not in _BY_NODES and _left_something(each, ledger, later=later)):
+            if unexplained or (outcome.reason not in BY_NODES and _left_something(each, ledger, later=later)):
                 said = wording.said_at_the_end(each.attempt.name, outcome.message, situation)
                 return replace(outcome, message=said)
         later.append(each)

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.blame import Skips
@@ -19,24 +20,6 @@ from dbt_operator.dbt.history import BEGUN, History
 from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment
-
-# A pod that was lost, or never came up, says nothing about the nodes: the work is taken up again.
-LOST = frozenset(
-    {
-        RunReason.OOM_KILLED,
-        RunReason.EVICTED,
-        RunReason.POD_LOST,
-        RunReason.LOG_UNREADABLE,
-        RunReason.REGISTRY_UNAVAILABLE,
-        RunReason.VOLUME_MOUNT_FAILED,
-        RunReason.UNSCHEDULABLE,
-        RunReason.START_DEADLINE_EXCEEDED,
-    }
-)
-# Somebody asked for it to rest: the run, or only this attempt, whose place in a queue goes to another Job.
-RESTING = frozenset({RunReason.SUSPENDED, RunReason.JOB_SUSPENDED})
-# Somebody asked for it to stop.
-STOPPED = RESTING | {RunReason.CANCELLED, RunReason.DEADLINE_EXCEEDED}
 
 
 def was_lost(assessment: Assessment) -> bool:

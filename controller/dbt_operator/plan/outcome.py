@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.reason_table import OF_ERRORS, about
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.dbt.errors import failed_hook, kind_of
 from dbt_operator.dbt.fold import close
@@ -17,24 +18,6 @@ from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import NodeView, node_counts, node_views, test_counts
 from dbt_operator.plan import outcome_text as wording
 
-_KINDS = {
-    "usage": RunReason.USAGE_ERROR,
-    "selector": RunReason.SELECTOR_ERROR,
-    "profile": RunReason.PROFILE_ERROR,
-    "project": RunReason.PROJECT_NOT_FOUND,
-    "parse": RunReason.PARSE_ERROR,
-    "dependencies": RunReason.DEPENDENCIES_MISSING,
-    "connection": RunReason.CONNECTION_FAILED,
-    "database": RunReason.DATABASE_ERROR,
-    "nothing_selected": RunReason.NOTHING_SELECTED,
-    "dbt_not_found": RunReason.DBT_NOT_FOUND,
-}
-_POD_WORDS = {
-    RunReason.EVICTED: "The pod was evicted",
-    RunReason.POD_LOST: "The pod ended before dbt did",
-    RunReason.RUNNER_FAILED: "The process in the pod ended without its record",
-    RunReason.LOG_UNREADABLE: "The process in the pod ended, and a part of its log was rotated away before it was read",
-}
 _CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
 _SIGNALLED = 128  # by the shell's convention, exit codes from here on are signals
 _KILLED = frozenset({137, 143})  # SIGKILL and SIGTERM come from outside; others may be the image's own fault
@@ -171,7 +154,7 @@ def _when_nothing_selected(state: AttemptState, facts: _Facts) -> Outcome | None
 def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
     if state.error is None:
         return None
-    reason = _KINDS.get(state.error.kind, RunReason.DBT_ERROR)
+    reason = OF_ERRORS.get(state.error.kind, RunReason.DBT_ERROR)
     if failed_hook(state.error.message) is not None and reason is not RunReason.CONNECTION_FAILED:
         reason = RunReason.HOOK_FAILED
     if not state.error.message and facts.hooks:  # an error of dbt's own while it skips what the hook stopped
@@ -195,7 +178,7 @@ def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcom
     tail = f"; {facts.views.progress}" if facts.views.progress else ""
     if ended:
         tail += ", and dbt had come to its end"
-    what = _POD_WORDS.get(reason, f"The pod ended with {reason.value}")
+    what = about(reason).sentence or f"The pod ended with {reason.value}"
     if reason is RunReason.OOM_KILLED:
         what = wording.out_of_memory(
             limit=pod.memory_limit if pod is not None else None, peak_bytes=state.peak_memory_bytes
@@ -285,7 +268,7 @@ def _doubts(state: AttemptState, pod: PodEnd | None) -> Iterator[str]:
 def _doubtful_reason(state: AttemptState) -> RunReason:
     if not state.executing and state.complaints:
         # Fusion has no event for errors that end the command: they are complaints about no node, like many others.
-        return _KINDS.get(kind_of(state.complaints[0]), RunReason.DBT_ERROR)
+        return OF_ERRORS.get(kind_of(state.complaints[0]), RunReason.DBT_ERROR)
     return RunReason.NODES_FAILED if state.nodes else RunReason.DBT_ERROR
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import Counts, NodeCounts
 from dbt_operator.dbt.errors import not_granted, points_back
@@ -13,37 +14,10 @@ from dbt_operator.dbt.view import NodeView
 
 _NAMED = 3  # nodes named in one message; the rest is in the run's list of failures
 
-_WHAT_TO_CHECK = {
-    RunReason.USAGE_ERROR: ("dbt refused its arguments", "check the fields of spec that become its flags"),
-    RunReason.SELECTOR_ERROR: (
-        "dbt could not read the selection",
-        "check spec.select, spec.exclude and spec.selector",
-    ),
-    RunReason.PROFILE_ERROR: ("dbt could not load the profile", "check spec.profile and profiles.yml"),
-    RunReason.PROJECT_NOT_FOUND: (
-        "dbt could not load the project",
-        "check spec.project and its path, and dbt_project.yml",
-    ),
-    RunReason.PARSE_ERROR: ("The project does not parse", ""),
-    RunReason.DEPENDENCIES_MISSING: (
-        "Packages of the project are not installed",
-        "install them when the image is built (dbt deps)",
-    ),
-    RunReason.CONNECTION_FAILED: ("dbt could not connect to the warehouse", "check spec.profile"),
-    RunReason.DATABASE_ERROR: ("The warehouse refused what dbt asked of it", ""),
-    RunReason.NOTHING_SELECTED: (
-        "The selection, or a part of it, matches no node",
-        "check spec.select, spec.exclude and spec.selector",
-    ),
-    RunReason.DBT_NOT_FOUND: ("The image holds no dbt that can be used", "check spec.image"),
-    RunReason.HOOK_FAILED: ("A hook failed", ""),
-    RunReason.DBT_ERROR: ("dbt ended with an error", ""),
-}
-
 
 def fatal(error: RunError, reason: RunReason, *, complaints: Sequence[str] = ()) -> str:
     """About an error that ended the whole invocation. `complaints`: errors about no node that came before it."""
-    what, check = _WHAT_TO_CHECK[reason]
+    what, check = about(reason).sentence, about(reason).check
     if not_granted(error.message):
         check = "check the rights of the user in spec.profile"
     said = [flattened(error.message)] if error.message.strip() else []

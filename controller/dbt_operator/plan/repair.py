@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 
 from dbt_operator.api import names
 from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.reason_table import LOST, RESTING
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.ledger import LOST, RESTING, Failure, Ledger, Standing, rebuilt
+from dbt_operator.plan.ledger import Failure, Ledger, Standing, rebuilt
 from dbt_operator.plan.situation import RetryRules, Situation, after
 
 __all__ = ["SEVERAL", "Next", "RetryRules", "decision", "next_attempts", "producer", "room"]

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from dbt_operator.api.phases import RunPhase
+from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import ApiError, Client
@@ -30,15 +31,6 @@ _ENDED = {
     RunPhase.FAILED: "The run has failed",
     RunPhase.CANCELLED: "The run was cancelled",
 }
-_OBSTACLES = frozenset(
-    {
-        RunReason.FORBIDDEN,
-        RunReason.QUOTA_EXCEEDED,
-        RunReason.API_SERVER_ERROR,
-        RunReason.ADMISSION_DENIED,
-        RunReason.PULLING_IMAGE,
-    }
-)
 
 
 class Announcer:
@@ -65,7 +57,7 @@ class Announcer:
         if self.told == told:
             return
         before, self.told = self.told, told
-        bad = plan.phase is RunPhase.FAILED or plan.reason in _OBSTACLES
+        bad = plan.phase is RunPhase.FAILED or about(plan.reason).obstacle
         _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
         if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
             # The small steps of a pod's start are told by the pod's own Events.

@@ -10,12 +10,12 @@ from msgspec import structs
 from dbt_operator.api import status
 from dbt_operator.api.conditions import Condition, run_conditions
 from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
+from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import format_duration, format_time
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, test_counts
 from dbt_operator.plan.attempt import Assessment, Refusal, Stage
-from dbt_operator.plan.ledger import LOST
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
 
