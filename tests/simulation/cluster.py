@@ -41,6 +41,7 @@ class Cluster:
         self.handled: dict[str, str] = {}  # status.handledRetry of the DbtModels
         self.cancel = False
         self.suspend = False
+        self.invalid = False  # what the operator reads of the spec is none that it knows
         self.token: str | None = None
         self.node_tokens: dict[str, str] = {}
         self.models = Models(world=world)

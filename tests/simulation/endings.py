@@ -108,7 +108,7 @@ class EndingChecks:
 
     def _explained(self, status: Status, wished: set[str]) -> bool:
         """Whether the run may have ended without success for another reason than its nodes."""
-        asked = wished & {"cancel", "suspend"} or self._scenario.active_deadline is not None
+        asked = wished & {"cancel", "suspend", "invalid"} or self._scenario.active_deadline is not None
         reasons = {told.sealed.outcome.reason for told in self._oracle.recent}
         # Killed between dbt's last word and its exit: of two facts that disagree the worse one is believed.
         killed = "its process ended with exit code" in status.message

@@ -40,6 +40,7 @@ class Seen:
     status: Status
     cancel: bool
     suspend: bool
+    invalid: bool
     token: str | None
     node_requests: tuple[Request, ...]
     released: dict[int, Release]
@@ -100,7 +101,7 @@ class Reconciler:
         if not (yield from self._call("read run", lambda: cluster.exists)):
             return None
         version, status = cluster.version, cluster.status
-        cancel, suspend, token = cluster.cancel, cluster.suspend, cluster.token
+        cancel, suspend, invalid, token = cluster.cancel, cluster.suspend, cluster.invalid, cluster.token
         if self._memory is None:
             self._handled = status.handled
             self._handled_nodes = dict(cluster.handled)
@@ -121,7 +122,7 @@ class Reconciler:
             self._memory = yield from self._call("list models", read)
         for index, decision in self._decisions.items():
             self._follow(index, decision, pods)
-        return Seen(looked_at, version, status, cancel, suspend, token, asked, released, jobs, pods)
+        return Seen(looked_at, version, status, cancel, suspend, invalid, token, asked, released, jobs, pods)
 
     def _read(self, index: int) -> Generator[int, None, bool]:
         record = yield from self._call("read record", partial(self._cluster.records.get, index))
@@ -188,6 +189,7 @@ class Reconciler:
                 retry=scenario.retry,
             ),
             requests=(*whole, *nodes),
+            invalid="The spec has a field that is not known." if seen.invalid else None,
             ended=ended,
             ended_at=status.ended_at if ended is not None else None,
         )

@@ -124,4 +124,6 @@ def _draw_wishes(chance: Random, project: Project, calm: int) -> tuple[tuple[int
         found.append((chance.randint(0, calm), "cancel"))
         if chance.random() < 0.3:
             found.append((chance.randint(0, calm), "uncancel"))
+    if chance.random() < 0.03:
+        found.append((chance.randint(0, calm), "invalid"))
     return tuple(sorted(found))

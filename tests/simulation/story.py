@@ -142,6 +142,8 @@ class Story:
         match wish:
             case "cancel" | "uncancel":
                 cluster.cancel = wish == "cancel"
+            case "invalid":
+                cluster.invalid = True
             case "suspend" | "unsuspend":
                 cluster.suspend = wish == "suspend"
             case _:

@@ -125,15 +125,15 @@ class _Shown:
 
 def plan_run(observation: Observation) -> Plan:
     """What the run needs, given what was observed."""
-    if observation.invalid is not None and observation.ended is None:
-        outcome = Outcome(phase=RunPhase.FAILED, reason=observation.invalid_reason, message=observation.invalid)
-        return _ended(observation, assessments=(), outcome=outcome)
     asked = _asked(observation) if observation.ended is None else None
     start_deadline = observation.rules.start_deadline
     # What has not happened in time is judged by when the cluster was looked at: it may have happened since.
     looked_at = observation.looked_at or observation.now
     assessments = tuple(
-        assess(attempt, now=looked_at, start_deadline=start_deadline, asked=asked) for attempt in observation.attempts
+        assess(
+            attempt, now=looked_at, start_deadline=start_deadline, asked=asked.attempts if asked is not None else None
+        )
+        for attempt in observation.attempts
     )
     unsealed = tuple(each for each in assessments if not each.live and each.attempt.sealed is None)
     if unsealed:
@@ -208,17 +208,40 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
     )
 
 
-def _asked(observation: Observation) -> Outcome | None:
-    """How attempts end that are to be stopped, None when they are not. A person's wish goes before a deadline."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How attempts end that are to be stopped, and how their run ends for that."""
+
+    attempts: Outcome
+    run: Outcome
+
+    @classmethod
+    def of(cls, phase: RunPhase, reason: RunReason, message: str) -> "_Asked":
+        outcome = Outcome(phase=phase, reason=reason, message=message)
+        return cls(attempts=outcome, run=outcome)
+
+
+def _asked(observation: Observation) -> _Asked | None:
+    """What stops the run, None while nothing does. A person's wish goes before all else."""
     if observation.rules.cancel:
-        return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.CANCELLED, message="The run was cancelled.")
+        return _Asked.of(RunPhase.CANCELLED, RunReason.CANCELLED, "The run was cancelled.")
+    if observation.invalid is not None:
+        return _Asked(
+            # Nothing is wrong with the attempts: should a person ask for a retry later, their work is taken up.
+            attempts=Outcome(
+                phase=RunPhase.CANCELLED,
+                reason=RunReason.CANCELLED,
+                message=f"The attempt was stopped, as its run cannot go on: {observation.invalid}",
+            ),
+            run=Outcome(phase=RunPhase.FAILED, reason=observation.invalid_reason, message=observation.invalid),
+        )
     deadline = _active_until(observation)
     if deadline is not None and observation.now >= deadline:
         seconds = (observation.rules.active_deadline or timedelta()).total_seconds()
         message = f"The run took longer than spec.activeDeadlineSeconds ({seconds:.0f} s) allows."
-        return Outcome(phase=RunPhase.FAILED, reason=RunReason.DEADLINE_EXCEEDED, message=message)
+        return _Asked.of(RunPhase.FAILED, RunReason.DEADLINE_EXCEEDED, message)
     if observation.rules.suspend:
-        return Outcome(phase=RunPhase.CANCELLED, reason=RunReason.SUSPENDED, message="The run was suspended.")
+        return _Asked.of(RunPhase.CANCELLED, RunReason.SUSPENDED, "The run was suspended.")
     return None
 
 
@@ -252,21 +275,23 @@ def time_at_work(attempts: Iterable[Attempt], *, now: datetime) -> timedelta:
     return total
 
 
-def _stopping(observation: Observation, situation: Situation, *, asked: Outcome, to_come: Next) -> Plan:
+def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, to_come: Next) -> Plan:
     """What is alive is stopped; then the run ends, or rests."""
     if situation.live:
         stopping = next((each for each in situation.live if each.reason is RunReason.STOPPING), situation.live[-1])
         shown = _Shown(_PHASES[stopping.stage], stopping.reason, stopping.message)
         return _live(observation, situation, to_come, shown=shown)
-    stopped = any(each.outcome is not None and each.outcome.reason is asked.reason for each in situation.recent)
-    if to_come.over and not (stopped and asked.reason is not RunReason.SUSPENDED):
+    ends, reason = asked.run, asked.attempts.reason
+    stopped = any(each.outcome is not None and each.outcome.reason is reason for each in situation.recent)
+    if to_come.over and not (stopped and reason is not RunReason.SUSPENDED):
         return _ended(observation, assessments=situation.assessments, outcome=conclude_run(situation))
-    if asked.reason is RunReason.SUSPENDED:
+    if reason is RunReason.SUSPENDED:
         message = wording.suspended(situation.history)
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
         return _live(observation, situation, to_come, shown=shown)
-    outcome = Outcome(phase=asked.phase, reason=asked.reason, message=wording.stopped(asked.message, situation))
-    return _ended(observation, assessments=situation.assessments, outcome=outcome)
+    if situation.assessments or observation.invalid is None:  # where nothing was begun there is nothing to tell of it
+        ends = replace(ends, message=wording.stopped(ends.message, situation))
+    return _ended(observation, assessments=situation.assessments, outcome=ends)
 
 
 def _live(

@@ -1,0 +1,56 @@
+"""A run that cannot go on stops what it has begun, and each of its nodes ends with it."""
+
+from tests.unit.plan import lines
+from tests.unit.plan.lines import SEED
+from tests.unit.reconcile.cluster import RUN, Given
+
+PRODUCER = "nightly-producer-1"
+AT_WORK = [
+    *lines.EXECUTING,
+    lines.line(6, "AdapterRegistered", adapter_name="postgres", adapter_version="=1.10.0"),
+]
+
+
+async def test_a_spec_that_becomes_invalid_stops_the_run() -> None:
+    async with Given() as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *AT_WORK)
+        await given.until(lambda: given.phases() == {"raw": "Running", "orders": "Pending"})
+        given.server.change("dbtruns", RUN, spec={"image": "no\u00a0image"})  # another version has allowed it
+        await given.until(lambda: given.over)
+        assert given.said()[:2] == ("Failed", "InvalidSpec")
+        assert "image" in given.said()[2]
+        assert given.server.names("jobs") == []
+        assert given.phases() == {"raw": "Cancelled", "orders": "Cancelled"}
+        assert [attempt["state"] for attempt in given.status()["attempts"]] == ["Cancelled"]
+
+
+async def test_a_record_of_somebody_elses_stops_the_run() -> None:
+    async with Given(spec={"retry": {"backoff": {"duration": "0s"}}}) as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *AT_WORK)
+        await given.until(lambda: given.said()[0] == "Running")
+        given.server.put("configmaps", {"metadata": {"name": "nightly-attempt-2", "namespace": "data"}})
+        failed = lines.result(7, SEED, "error", "Database Error: boom")
+        given.server.logs[pod] = [*AT_WORK, failed, lines.started(8, "model.shop.other")]
+        await given.until(lambda: given.over)
+        assert given.said()[:2] == ("Failed", "NameConflict")
+        assert "nightly-attempt-2 exists already" in given.said()[2]
+        assert "1 had failed" in given.said()[2]
+        assert given.server.names("jobs") == []
+        assert given.phases() == {"raw": "Failed", "orders": "Skipped", "other": "Cancelled"}
+
+
+async def test_a_run_that_was_stopped_so_is_taken_up_once_it_is_valid_again() -> None:
+    async with Given() as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *AT_WORK)
+        await given.until(lambda: given.phases() == {"raw": "Running", "orders": "Pending"})
+        given.server.change("dbtruns", RUN, spec={"image": "no\u00a0image"})
+        await given.until(lambda: given.over)
+        given.later(minutes=2)
+        given.server.change(
+            "dbtruns", RUN, spec={"image": "shop:1"}, metadata={"annotations": {"dbt-operator.io/retry": "again"}}
+        )
+        await given.until(lambda: given.server.names("jobs") != [])
+        assert given.said()[0] == "Retrying"
