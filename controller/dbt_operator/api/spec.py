@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,8 +25,16 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+
+def _no_option(value: str) -> str:
+    if value.startswith("-"):
+        raise ValueError(f"{_shown(value)} begins like an option of dbt, which it cannot")
+    return value
+
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-Selection = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+DbtName = Annotated[Name, AfterValidator(_no_option)]
+Selection = Annotated[str, StringConstraints(min_length=1, max_length=2048), AfterValidator(_no_option)]
 
 INT32 = 2**31 - 1
 
@@ -64,8 +73,8 @@ class Profile(_Model):
 
     in_project: bool | None = None
     secret_ref: SecretKey | None = None
-    profile: Name | None = None
-    target: Name | None = None
+    profile: DbtName | None = None
+    target: DbtName | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -167,7 +176,7 @@ class DbtRunSpec(_Model):
     command: Literal["build"] = "build"
     select: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
     exclude: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
-    selector: Name | None = None
+    selector: DbtName | None = None
     vars: Annotated[dict[str, JsonValue], Field(max_length=500)] = Field(default_factory=dict)
     full_refresh: bool = False
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

@@ -257,6 +257,8 @@ def _doubts(state: AttemptState, pod: PodEnd | None) -> Iterator[str]:
         yield f"dbt ended with exit code {finished.exit_code} although no node is known to have failed."
     if finished is not None and finished.exit_code not in (None, 0):
         yield f"dbt called the command successful, yet its exit code is {finished.exit_code}."
+    if finished is not None and finished.complete and not finished.results and state.graph is None:
+        yield "dbt called the command successful, but it is not known which nodes it was asked for, nor any result."
     if stats is not None and stats.errors:
         yield f"dbt counted {stats.errors} errors, of which the log shows none."
     if state.command_success is False or state.summary_errors:
@@ -274,7 +276,9 @@ def _doubtful_reason(state: AttemptState) -> RunReason:
 
 def _proven(state: AttemptState, pod: PodEnd | None) -> bool:
     if state.source == "runner":
-        return state.finished is not None and state.finished.success
+        # Either what dbt was asked for is known, so that a node without a result is missed, or all that it did.
+        finished = state.finished
+        return finished is not None and finished.success and (state.graph is not None or finished.complete)
     said = state.command_success is True or state.stats is not None or state.done
     return said or (_plain_exit(state, pod) and pod is not None and pod.exit_code == 0)
 

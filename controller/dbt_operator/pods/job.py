@@ -16,6 +16,7 @@ from dbt_operator.pods.archive import build_archive
 from dbt_operator.pods.files import CACHE_FILE
 from dbt_operator.pods.record import NODES_FILE
 from dbt_operator.pods.run import RunRef, child_config_map, owner_reference, run_labels
+from dbt_operator.pods.variables import yaml_text
 
 RUNNER_DIRECTORY = "/dbt-operator/runner"
 PROFILES_DIRECTORY = "/dbt-operator/profiles"
@@ -54,10 +55,11 @@ def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
 
     All others are the same for every attempt of a run: dbt throws its parse cache away when one of them differs.
     """
+    # A value stands in one argument with its option: whatever it is, dbt cannot take it for an option of its own.
     arguments: list[str] = [spec.command]
     for flag, values in (("--select", spec.select), ("--exclude", spec.exclude)):
-        if values and selection:
-            arguments += [flag, *values]
+        if selection:
+            arguments += [f"{flag}={value}" for value in values]
     for flag, value in (
         ("--selector", spec.selector if selection else None),
         ("--vars", _vars(spec)),
@@ -66,7 +68,7 @@ def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
         ("--target", spec.profile.target),
     ):
         if value:
-            arguments += [flag, value]
+            arguments.append(f"{flag}={value}")
     if spec.full_refresh:
         arguments.append("--full-refresh")
     if spec.fail_fast is not None:
@@ -78,10 +80,12 @@ def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
 def _vars(spec: DbtRunSpec) -> str | None:
     if not spec.vars:
         return None
-    text = json.dumps(spec.vars, sort_keys=True)
-    size = len(text.encode())
-    if size > _ARGUMENT_LIMIT:
-        raise InvalidSpec(f"spec.vars is too large: as JSON it may have {_ARGUMENT_LIMIT} bytes and has {size}.")
+    text = yaml_text(dict(spec.vars))
+    limit = _ARGUMENT_LIMIT - len("--vars=")
+    if len(text) > limit:
+        raise InvalidSpec(
+            f"spec.vars is too large: as one line of ASCII it may have {limit} bytes and has {len(text)}."
+        )
     return text
 
 

@@ -8,7 +8,7 @@ import importlib
 import io
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,13 @@ class Invocations:
                 command = self._tell_exact_graph(cli, command, manifest)
             except selection.SelectionError as error:
                 return failed(kind=errors.SELECTOR, message=str(error))
-        else:
-            self._tell_graph(cli, command, manifest)
-        return self._execute(command, manifest=manifest)
+            return self._execute(command, manifest=manifest)
+        unknown = self._tell_graph(cli, command, manifest)
+        outcome = self._execute(command, manifest=manifest)
+        if unknown and outcome.exit_code == 0:
+            message = f"dbt calls the command successful, but the nodes that it was asked for are not known: {unknown}"
+            return replace(outcome, exit_code=2, kind=errors.OTHER, message=message)
+        return outcome
 
     def _print_files(self, manifest: Any, *, target: Path) -> None:
         """Print what this attempt has parsed, and no attempt before it."""
@@ -113,8 +117,9 @@ class Invocations:
 
     def _execute(self, command: Command, *, manifest: Any) -> Outcome:
         self.phase = "execute" if manifest is not None else "start"
-        self._callback.follow(chatty=command.name not in GRAPH_COMMANDS, completed=self._cancellation.ended)
-        return self._outcome(self._invoke(command.line(quiet=True), manifest=manifest))
+        nodes = command.name in GRAPH_COMMANDS
+        self._callback.follow(chatty=not nodes, completed=self._cancellation.ended)
+        return self._outcome(self._invoke(command.line(quiet=True), manifest=manifest), nodes=nodes)
 
     def cancel_queries(self) -> None:
         """Cancel what runs in the warehouse now, as dbt does when interrupted. Called from a thread of its own."""
@@ -127,7 +132,7 @@ class Invocations:
         except Exception as error:  # noqa: BLE001 - a driver's: it was worth the attempt
             self._output.event("RunnerWarning", {"message": f"queries were not cancelled: {error!r}"}, level="warn")
 
-    def _outcome(self, result: Any) -> Outcome:
+    def _outcome(self, result: Any, *, nodes: bool) -> Outcome:
         if self._callback.executing:
             self.phase = "execute"
         if result.exception is not None:
@@ -135,8 +140,12 @@ class Invocations:
         if self._cancellation.requested and not result.success:
             # The interrupt got lost in a driver: dbt has taken the hook whose query was cancelled for one that failed.
             return INTERRUPTED
+        results = results_of(result.result)
+        if nodes and result.success and results is None:
+            # As with --help: dbt has printed something, and executed nothing.
+            return failed(kind=errors.USAGE, message="dbt ended without having executed the command")
         self.phase = "execute"
-        return Outcome(exit_code=0 if result.success else 1, results=results_of(result.result))
+        return Outcome(exit_code=0 if result.success else 1, results=results)
 
     def _failure(self, error: BaseException) -> Outcome:
         # dbt may end with another exception than the interrupt that broke off what it was doing.
@@ -158,16 +167,19 @@ class Invocations:
             self._output.invocation_id = self.invocation_id
         return result
 
-    def _tell_graph(self, cli: Any, command: Command, manifest: Any) -> None:
-        """Print SelectedNodes. Whatever goes wrong here, the command itself is given its chance."""
+    def _tell_graph(self, cli: Any, command: Command, manifest: Any) -> str:
+        """Print SelectedNodes; returns why not. The command has its chance all the same: it tells errors better."""
         try:
             self._learn(manifest)
             listed = self._list(cli, command, manifest)
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
-            if listed.success:
-                self._tell_selected(self._runnable(command, listed))
-        except Exception as error:  # noqa: BLE001 - a mistake here must not fail a run that would have succeeded
+            if not listed.success:
+                return errors.message_of(listed.exception) if listed.exception else "dbt cannot list them"
+            self._tell_selected(self._runnable(command, listed))
+        except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
+            return repr(error)
+        return ""
 
     def _tell_exact_graph(self, cli: Any, command: Command, manifest: Any) -> Command:
         """Print SelectedNodes of a list of nodes; returns the command that executes exactly these.

@@ -54,6 +54,16 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"retry": {"backoff": {"max": "24h1s"}}}, "spec.retry.backoff.max: it can be 24h at most."),
         ({"select": ["a", ""]}, "spec.select[1] is wrong: string should have at least 1 character, not ''."),
         ({"project": {"git": {}}}, "spec.project.image is required. Wrong as well: spec.project.git."),
+        ({"select": ["a", "-h"]}, "spec.select[1]: '-h' begins like an option of dbt, which it cannot."),
+        ({"exclude": ["--empty"]}, "spec.exclude[0]: '--empty' begins like an option of dbt, which it cannot."),
+        (
+            {"selector": "--full-refresh"},
+            "spec.selector: '--full-refresh' begins like an option of dbt, which it cannot.",
+        ),
+        (
+            {"profile": {"inProject": True, "target": "-x"}},
+            "spec.profile.target: '-x' begins like an option of dbt, which it cannot.",
+        ),
     ],
 )
 def test_a_sentence_names_the_field(change: dict[str, Any], sentence: str) -> None:

@@ -469,3 +469,15 @@ def test_only_a_few_of_many_failures_are_named() -> None:
     assert outcome.message.startswith("30 of 30 nodes failed: m0 (xxx")
     assert "m3 (" not in outcome.message
     assert len(outcome.message.encode()) <= 1100
+
+
+def test_success_that_names_neither_what_was_asked_for_nor_any_result_is_none() -> None:
+    outcome = _outcome(RunnerLog().digest({}).finish(0, results=0), EXITED)
+    assert (outcome.phase, outcome.reason) == (RunPhase.FAILED, RunReason.DBT_ERROR)
+    assert "not known which nodes it was asked for" in outcome.message
+
+
+def test_success_needs_the_whole_digest_where_it_is_not_known_what_was_asked_for() -> None:
+    log = RunnerLog().run(A).digest({A: "success"})
+    assert _said(log.finish(0, results=1), EXITED) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+    assert _said(RunnerLog().run(A).finish(0, results=2), EXITED) == (RunPhase.FAILED, RunReason.POD_LOST)

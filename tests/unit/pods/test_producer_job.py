@@ -36,8 +36,8 @@ def test_every_field_of_the_spec_becomes_an_argument_of_dbt() -> None:
         )
     )
     assert arguments == [
-        *("build", "--select", "a", "tag:b", "--exclude", "c", "--vars", '{"a": "x y", "z": 1}'),
-        *("--threads", "3", "--profile", "shop", "--target", "prod", "--full-refresh", "--fail-fast"),
+        *("build", "--select=a", "--select=tag:b", "--exclude=c", '--vars={"a": "x y", "z": 1}'),
+        *("--threads=3", "--profile=shop", "--target=prod", "--full-refresh", "--fail-fast"),
     ]
 
 
@@ -46,7 +46,7 @@ def test_an_empty_spec_is_a_plain_build() -> None:
 
 
 def test_a_selector_is_passed_by_name() -> None:
-    assert dbt_arguments(spec(selector="nightly")) == ["build", "--selector", "nightly"]
+    assert dbt_arguments(spec(selector="nightly")) == ["build", "--selector=nightly"]
 
 
 def test_a_job_is_one_attempt_owned_by_its_run() -> None:
@@ -209,7 +209,7 @@ def test_a_retry_has_the_producers_arguments_but_for_the_selection() -> None:
     retry = attempt_job(run=RUN, spec=spec(**fields), decision=RETRY)
     ours, theirs = (job["spec"]["template"]["spec"]["containers"][0]["args"] for job in (retry, producer))
     dbts, producers = ours[ours.index("--") + 1 :], theirs[theirs.index("--") + 1 :]
-    assert producers == ["build", "--select", "a", *dbts[1:]]
+    assert producers == ["build", "--select=a", *dbts[1:]]
     assert ours[ours.index("--attempt-kind") + 1] == "retry"
     assert theirs[theirs.index("--attempt-kind") + 1] == "producer"
 
