@@ -8,38 +8,68 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+# Of what dbt does by default only this suits no pod. Nothing here may change what dbt executes, or refuses to execute.
 _DEFAULTS = {
-    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-    "DBT_VERSION_CHECK": "false",
-    # dbt's log file repeats everything at debug level: tens of megabytes that nobody looks at.
-    "DBT_LOG_LEVEL_FILE": "none",
-    "DBT_USE_COLORS": "false",
+    "SEND_ANONYMOUS_USAGE_STATS": "false",
+    "USE_COLORS": "false",
 }
 PARSE_CACHE = "partial_parse.msgpack"
 # For a project whose hooks shall not run again when a part of it is executed again.
 ATTEMPT_KIND = "DBT_OPERATOR_ATTEMPT_KIND"
+# dbt looks for a variable under both names, and the first one counts. Before 1.11 it knows the second one only.
+_PREFIXES = ("DBT_ENGINE_", "DBT_")
 
 
 def prepare(*, environ: MutableMapping[str, str], project_dir: Path, profiles_dir: str, attempt_kind: str) -> list[str]:
-    """Complete the environment for dbt; returns what went wrong, one sentence each."""
+    """Complete the environment for dbt, which is started in `project_dir`; returns what went wrong, a sentence each."""
     environ[ATTEMPT_KIND] = attempt_kind
     for name, value in _DEFAULTS.items():
-        environ.setdefault(name, value)
+        _set(environ, name, _get(environ, name) or value)
+    # What the spec of the run says has precedence over what the image says.
+    _set(environ, "PROJECT_DIR", str(project_dir))
     if profiles_dir:
-        environ["DBT_PROFILES_DIR"] = profiles_dir
+        _set(environ, "PROFILES_DIR", profiles_dir)
     scratch = _scratch()
     if scratch is None:
         return ["no directory for temporary files is writable: dbt will write below the project's directory, if it can"]
     _home(environ, scratch, project_dir)
-    environ.setdefault("DBT_LOG_PATH", str(scratch / "logs"))
-    if "DBT_TARGET_PATH" not in environ:
-        # Fresh for each start, so that no artifact of an earlier run can be taken for this one's.
-        environ["DBT_TARGET_PATH"] = str(scratch / "target")
-        _keep_parse_cache(source=project_dir / "target" / PARSE_CACHE, target=scratch / "target")
-    return []
+    logs = _writable(environ, "LOG_PATH", project_dir, scratch / "logs")
+    # Fresh for each start, so that no artifact of an earlier run can be taken for this one's.
+    before = project_dir / (_get(environ, "TARGET_PATH") or "target")
+    target = _writable(environ, "TARGET_PATH", project_dir, scratch / "target")
+    if environ["DBT_TARGET_PATH"] == str(scratch / "target"):
+        _keep_parse_cache(source=before / PARSE_CACHE, target=scratch / "target")
+    return [*logs, *target]
+
+
+def _get(environ: Mapping[str, str], name: str) -> str:
+    return next((environ[prefix + name] for prefix in _PREFIXES if environ.get(prefix + name)), "")
+
+
+def _set(environ: MutableMapping[str, str], name: str, value: str) -> None:
+    for prefix in _PREFIXES:
+        environ.pop(prefix + name, None)
+    environ["DBT_" + name] = value
+
+
+def _writable(environ: MutableMapping[str, str], name: str, project_dir: Path, own: Path) -> list[str]:
+    """Leave a directory of dbt's where the variable says, if it can be written to, else at `own`; returns why."""
+    named = _get(environ, name)
+    problem = _obstacle(project_dir / named) if named else ""
+    _set(environ, name, str(own) if problem or not named else named)
+    return [f"DBT_{name} names {named}, where dbt cannot write ({problem}): it writes to {own}"] if problem else []
+
+
+def _obstacle(directory: Path) -> str:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
 
 
 def _scratch() -> Path | None:
@@ -61,11 +91,16 @@ def _home(environ: MutableMapping[str, str], scratch: Path, project_dir: Path) -
         return
     profiles = old / ".dbt" / "profiles.yml"
     in_project = (project_dir / "profiles.yml").exists()
-    if "DBT_PROFILES_DIR" not in environ and not in_project and os.access(profiles, os.R_OK):
-        environ["DBT_PROFILES_DIR"] = str(profiles.parent)
+    if not _get(environ, "PROFILES_DIR") and not in_project and os.access(profiles, os.R_OK):
+        _set(environ, "PROFILES_DIR", str(profiles.parent))
     home = scratch / "home"
     home.mkdir()
     environ["HOME"] = str(home)
+    # What the image has there, credentials or extensions of DuckDB, is still found where programs look for it.
+    with contextlib.suppress(OSError):
+        for entry in old.iterdir() if old != Path("/") else ():
+            if entry.name != ".cache":
+                (home / entry.name).symlink_to(entry)
 
 
 def _keep_parse_cache(*, source: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ _DEFAULT_PROFILES = r"^Path '.*\.dbt' does not exist"
 # The first that fits decides. Texts come first, because a dbt exception is often only a DbtRuntimeError.
 # Written against the texts of dbt-core 1.8 to 1.12.
 _TEXTS = (
+    (r"This version of dbt is not supported with", NOT_FOUND),
     # Warnings that `warn_error` makes errors.
     (r"does not match any (enabled )?nodes|Nothing to do\. Try checking your model", NOTHING_SELECTED),
     (r"package\(s\) specified in|packages? specified in packages\.yml", DEPENDENCIES),
