@@ -265,8 +265,11 @@ RUN_REASONS = {
         error_kind="dbt_not_found",
         sentence="The image holds no dbt that can be used",
         check="check spec.image",
-        meaning="The image has no dbt that can be used.",
-        advice="Check the image: `dbt` on the `PATH`, dbt-core 1.8 or newer.",
+        meaning="The image has no dbt that can be used, or not for this project.",
+        advice=(
+            "Check the image: `dbt` on the `PATH`, dbt-core 1.8 or newer, and a version that `require-dbt-version` of "
+            "the project and its packages allows."
+        ),
     ),
     RunReason.DBT_ERROR: About(
         phases=(Phase.FAILED,),

@@ -181,6 +181,15 @@ class Hooks(Body, frozen=True, kw_only=True):
     on_run_end: int
 
 
+class Microbatch(Body, frozen=True, kw_only=True):
+    """Until when microbatch models are executed; or of one of them what it begins to execute, or what is left of it."""
+
+    end: str = ""
+    unique_id: str = ""
+    window: tuple[tuple[str, str], ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+
+
 class MemoryPeak(Body, frozen=True, kw_only=True):
     """The most memory that the process has had in use so far."""
 

@@ -27,6 +27,7 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "NodeResult": parsing.node_result,
     "CancelRequested": run_parsing.cancel_requested,
     "Hooks": run_parsing.hooks,
+    "Microbatch": run_parsing.microbatch,
     "MemoryPeak": run_parsing.memory_peak,
     "Artifact": run_parsing.artifact_part,
     "ArtifactOmitted": run_parsing.artifact_omitted,

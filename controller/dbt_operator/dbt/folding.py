@@ -11,7 +11,7 @@ from dbt_operator.dbt import bodies, errors, node_folding
 from dbt_operator.dbt.events import Event
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.parsing import RESULT, looks_like_node
-from dbt_operator.dbt.state import AttemptState, Finished, NodeState, RunError
+from dbt_operator.dbt.state import AttemptState, Finished, Microbatch, NodeState, RunError
 
 _FUSION_MAJORS = frozenset("23456789")  # dbt 1 is Core
 _UNMATCHED_LIMIT = 20
@@ -278,6 +278,15 @@ class Folding:
     def hooks(self, event: Event, body: bodies.Hooks) -> None:  # noqa: ARG002 - handlers look the same
         self._raise("end_hooks", body.on_run_end)
 
+    def microbatch(self, event: Event, body: bodies.Microbatch) -> None:  # noqa: ARG002 - handlers look the same
+        known = cast("Microbatch", self._get("microbatch"))
+        said = Microbatch(
+            end=known.end or body.end,
+            windows={**known.windows, body.unique_id: body.window} if body.window else known.windows,
+            left={**known.left, body.unique_id: body.left} if body.left else known.left,
+        )
+        self._set("microbatch", said)
+
     def memory_peak(self, event: Event, body: bodies.MemoryPeak) -> None:  # noqa: ARG002 - handlers look the same
         self._raise("peak_memory_bytes", body.peak_memory_bytes)
 
@@ -332,6 +341,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.GraphPart: Folding.graph_part,
     bodies.DigestPart: Folding.digest_part,
     bodies.Hooks: Folding.hooks,
+    bodies.Microbatch: Folding.microbatch,
     bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

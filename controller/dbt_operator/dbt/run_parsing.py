@@ -113,6 +113,23 @@ def hooks(data: Mapping[str, object]) -> bodies.Body | None:
     return None if on_run_end is None else bodies.Hooks(on_run_end=on_run_end)
 
 
+def microbatch(data: Mapping[str, object]) -> bodies.Body | None:
+    end = values.identifier(data.get("end"))
+    return bodies.Microbatch(
+        end=end if values.moment(end) is not None else "",
+        unique_id=values.identifier(data.get("unique_id")),
+        window=_periods(data.get("window")),
+        left=_periods(data.get("left")),
+    )
+
+
+def _periods(value: object) -> tuple[tuple[str, str], ...]:
+    """Periods of time; none where not all of them can be read, as a part of them would be less work than there is."""
+    pairs = [values.texts(item) for item in values.sequence(value)]
+    readable = all(len(pair) == 2 and None not in map(values.moment, pair) for pair in pairs)
+    return tuple((pair[0], pair[1]) for pair in pairs) if readable else ()
+
+
 def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:
     peak = values.count(data.get("peak_memory_bytes"))
     return None if peak is None else bodies.MemoryPeak(peak_memory_bytes=peak)

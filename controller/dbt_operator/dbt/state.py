@@ -79,6 +79,18 @@ class RunError(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+Periods = tuple[tuple[str, str], ...]
+"""Periods of time, by their begin and end as dbt writes them: ISO 8601."""
+
+
+class Microbatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What microbatch models execute, by their unique ids."""
+
+    end: str = ""  # of the time that dbt cuts into batches where nobody has told it otherwise
+    windows: Mapping[str, Periods] = {}  # what a model has begun to execute
+    left: Mapping[str, Periods] = {}  # … and failed to, where others of its batches have succeeded
+
+
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """The runner's record. `complete`: every part of the digest of all results arrived too."""
 
@@ -130,6 +142,7 @@ class AttemptState:
     digest_total: int | None = None
     digest_complete: bool = False
     finished: Finished | None = None
+    microbatch: Microbatch = field(default_factory=Microbatch)
     end_hooks: int | None = None  # on-run-end hooks of the project and its packages
     peak_memory_bytes: int | None = None  # the most memory that the process has had in use so far
     closed: Closed | None = None

@@ -8,7 +8,7 @@ from enum import StrEnum
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.state import EMPTY, AttemptState
+from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
 
@@ -52,6 +52,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What is to be executed of a microbatch model: `periods` of time, which dbt cuts into batches."""
+
+    unique_id: str
+    periods: Periods
+    incremental: bool  # other batches of it have succeeded, and stay
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """That there is to be an attempt. Once it is recorded it is never taken back, nor changed."""
 
@@ -61,6 +70,10 @@ class Decision:
     nodes: frozenset[str] | None = None  # to execute; None: all that the run selects
     requests: tuple[Request, ...] = ()  # that it answers; with them a new episode of the run begins
     roots: tuple[str, ...] | None = None  # the episode is limited to these nodes and what is below them
+    # Of microbatch models: until when they are executed, as in the run's first attempt, and what is left of those that
+    # have begun already.
+    microbatch_end: str | None = None
+    left: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.ledger import Failure, Ledger, Standing, rebuilt
+from dbt_operator.plan.microbatch import end_of, left_of
 from dbt_operator.plan.situation import RetryRules, Situation, after
 
 __all__ = ["SEVERAL", "Next", "RetryRules", "decision", "next_attempts", "producer", "room"]
@@ -103,7 +104,8 @@ def _again_from_the_start(situation: Situation) -> Next:
 def producer(situation: Situation, *, number: int) -> Decision:
     """The decision for an attempt that runs the whole command."""
     name = names.producer_job_name(situation.run, number=number)
-    return Decision(index=situation.last_index + 1, kind=AttemptKind.PRODUCER, name=name)
+    end = end_of(situation.assessments)
+    return Decision(index=situation.last_index + 1, kind=AttemptKind.PRODUCER, name=name, microbatch_end=end)
 
 
 # retries
@@ -301,7 +303,14 @@ def decision(
     while (name := _job_name(situation.run, kind=kind, key=key, number=number)) in taken:
         number += 1
     index = situation.last_index + len(ahead) + 1
-    return Decision(index=index, kind=kind, name=name, nodes=nodes)
+    return Decision(
+        index=index,
+        kind=kind,
+        name=name,
+        nodes=nodes,
+        microbatch_end=end_of(situation.assessments),
+        left=left_of(situation.assessments, nodes),
+    )
 
 
 def _job_name(run: str, *, kind: AttemptKind, key: str, number: int) -> str:

@@ -151,6 +151,7 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
             *("--attempt", labels[names.LABEL_ATTEMPT], "--run-uid", run.uid, "--project-dir", project),
             *("--attempt-kind", decision.kind.value.lower()),
             *input_arguments,
+            *([f"--microbatch-end={decision.microbatch_end}"] if decision.microbatch_end else []),
             *profile_arguments,
             *secrets.arguments,
             "--",

@@ -20,8 +20,8 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
-from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.plan.attempt import Assessment, Decision, Recorded, Release, Request, Sealed
+from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
+from dbt_operator.plan.attempt import Assessment, Decision, Left, Recorded, Release, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
 
@@ -46,6 +46,15 @@ class _Decision(Value, frozen=True, kw_only=True):
     nodes: int | None = None
     requests: tuple[_Request, ...] = ()
     roots: tuple[str, ...] | None = None
+    microbatch_end: str | None = None
+
+
+class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A node as the runner reads it. `periods`: what is left of a microbatch model, where it is not all."""
+
+    unique_id: str
+    periods: Periods | None = None
+    incremental: bool | None = None
 
 
 class _Release(Value, frozen=True, kw_only=True):
@@ -70,6 +79,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         nodes=None if decision.nodes is None else len(decision.nodes),
         requests=tuple(_Request(token=one.token, unique_id=one.unique_id) for one in decision.requests),
         roots=decision.roots,
+        microbatch_end=decision.microbatch_end,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -78,9 +88,18 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
     if release is not None:
         manifest["metadata"]["annotations"] |= _released(release)
     if decision.nodes is not None:
-        nodes = [{"unique_id": unique_id} for unique_id in sorted(decision.nodes)]
-        manifest["binaryData"] = {NODES_FILE: _packed(msgspec.json.encode(nodes))}
+        manifest["binaryData"] = {NODES_FILE: _packed(msgspec.json.encode(_nodes(decision)))}
     return manifest
+
+
+def _nodes(decision: Decision) -> list[_Node]:
+    left = {one.unique_id: one for one in decision.left}
+    return [
+        _Node(unique_id=each, periods=left[each].periods, incremental=left[each].incremental)
+        if each in left
+        else _Node(unique_id=each)
+        for each in sorted(decision.nodes or ())
+    ]
 
 
 def same_decision(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
@@ -166,14 +185,21 @@ def _decision(record: Mapping[str, Any], said: _Decision) -> Decision:
         kind = (
             AttemptKind.PRODUCER if said.nodes is None else AttemptKind.RESUME
         )  # it has ended: what it was for is past
+    nodes = None if said.nodes is None else _read_nodes((record.get("binaryData") or {})[NODES_FILE])
     return Decision(
         # By its name, which nobody can change.
         index=int(record["metadata"]["name"].rpartition("-")[2]),
         kind=kind,
         name=said.job,
-        nodes=None if said.nodes is None else _node_ids((record.get("binaryData") or {})[NODES_FILE]),
+        nodes=None if nodes is None else frozenset(node.unique_id for node in nodes),
         requests=tuple(Request(token=one.token, unique_id=one.unique_id) for one in said.requests),
         roots=said.roots,
+        microbatch_end=said.microbatch_end,
+        left=tuple(
+            Left(node.unique_id, node.periods, incremental=bool(node.incremental))
+            for node in nodes or ()
+            if node.periods is not None
+        ),
     )
 
 
@@ -212,9 +238,8 @@ def _state(packed: str | None) -> AttemptState:
     return state
 
 
-def _node_ids(packed: str) -> frozenset[str]:
-    nodes = msgspec.json.decode(gzip.decompress(base64.b64decode(packed)))
-    return frozenset(node["unique_id"] for node in nodes)
+def _read_nodes(packed: str) -> list[_Node]:
+    return msgspec.json.decode(gzip.decompress(base64.b64decode(packed)), type=list[_Node])
 
 
 def _annotations(obj: Mapping[str, Any]) -> Mapping[str, str]:

@@ -9,10 +9,11 @@ import io
 import os
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import environment, errors, graph, selection
+from dbt_operator.runner import environment, errors, graph, microbatch, selection
 from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.events import Callback, Translator
@@ -64,6 +65,7 @@ class Invocations:
         self._translator = translator
         self._cancellation = cancellation
         self._runner: Any = None
+        self._began = datetime.now(timezone.utc)
 
     def run(self) -> Outcome:
         """Do what the arguments say, with dbt. Raises: KeyboardInterrupt, where it came between two calls of dbt."""
@@ -94,11 +96,14 @@ class Invocations:
         self.phase = "list"
         if self._options.nodes:
             try:
-                command = self._tell_exact_graph(cli, command, manifest)
+                nodes = selection.read_nodes(file=self._options.nodes)
+                command = self._tell_exact_graph(cli, command, manifest, wanted=frozenset(nodes))
+                self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
             except selection.SelectionError as error:
                 return failed(kind=errors.SELECTOR, message=str(error))
             return self._execute(command, manifest=manifest)
         unknown = self._tell_graph(cli, command, manifest)
+        self._keep_periods(manifest, {})
         outcome = self._execute(command, manifest=manifest)
         if unknown and outcome.exit_code == 0:
             message = f"dbt calls the command successful, but the nodes that it was asked for are not known: {unknown}"
@@ -181,12 +186,11 @@ class Invocations:
             return repr(error)
         return ""
 
-    def _tell_exact_graph(self, cli: Any, command: Command, manifest: Any) -> Command:
-        """Print SelectedNodes of a list of nodes; returns the command that executes exactly these.
+    def _tell_exact_graph(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
+        """Print SelectedNodes of the wanted nodes; returns the command that executes exactly these.
 
         Raises: selection.SelectionError when there is none.
         """
-        wanted = selection.read_nodes(file=self._options.nodes)
         self._learn(manifest)
         known = self._translator.known
         selection.check_known(wanted=wanted, known=known)
@@ -201,6 +205,20 @@ class Invocations:
         selection.check_selected(wanted=wanted, selected=chosen)
         self._tell_selected(chosen)
         return exact
+
+    def _keep_periods(self, manifest: Any, left: dict[str, microbatch.Left]) -> None:
+        """Have microbatch models execute what they would in the run's first attempt, and tell what that is."""
+        if not microbatch.has_microbatch_models(manifest=manifest):
+            return
+        end = microbatch.moment(self._options.microbatch_end) if self._options.microbatch_end else self._began
+
+        def tell(data: Line) -> None:
+            # By these something is decided, and there is nothing in them but times: no secret that looks like a part of
+            # one may change them.
+            self._output.event("Microbatch", data, masked=False)
+
+        tell({"end": end.isoformat()})
+        microbatch.keep_periods(end=end, left=left, tell=tell)
 
     def _learn(self, manifest: Any) -> None:
         self._translator.known = graph.known_nodes(manifest=manifest)

@@ -20,6 +20,7 @@ class Options:
     profiles_dir: str = ""
     nodes: str = ""
     parse_cache: str = ""
+    microbatch_end: str = ""
     secret_env: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
     dbt_args: tuple[str, ...] = field(default=())
@@ -36,6 +37,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--profiles-dir", default="")
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
+    parser.add_argument("--microbatch-end", default="", metavar="TIME")
     parser.add_argument("--secret-env", action="append", default=[], metavar="NAME")
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
     ours = parser.parse_args(argv[:split])
@@ -47,6 +49,7 @@ def parse_options(*, argv: list[str]) -> Options:
         profiles_dir=ours.profiles_dir,
         nodes=ours.nodes,
         parse_cache=ours.parse_cache,
+        microbatch_end=ours.microbatch_end,
         secret_env=tuple(ours.secret_env),
         secret_files=tuple(ours.secret_files),
         dbt_args=tuple(argv[split + 1 :]),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_operator.runner.arguments import Argument, Command, setting
+from dbt_operator.runner.microbatch import Left, moment
 from dbt_operator.runner.output import Line
 
 _STATUS = "error"
@@ -29,13 +30,24 @@ class SelectionError(Exception):
     """The nodes cannot be selected; the text says which and why."""
 
 
-def read_nodes(*, file: str) -> frozenset[str]:
-    """The unique ids in a file of gzip'd JSON, a list of {"unique_id": "…"}. Raises: SelectionError."""
+def read_nodes(*, file: str) -> dict[str, Left | None]:
+    """The unique ids in a file of gzip'd JSON, with what is left of a microbatch model where that is not all.
+
+    The file is a list of {"unique_id": "…"}, or {"unique_id": "…", "periods": [["<ISO 8601>", "<ISO 8601>"], …],
+    "incremental": true}. Raises: SelectionError.
+    """
     try:
         with gzip.open(file, "rt", encoding="utf-8") as text:
-            return frozenset(str(node["unique_id"]) for node in json.load(text))
+            return {str(node["unique_id"]): _left(node) for node in json.load(text)}
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
         raise SelectionError(f"the list of nodes to execute cannot be read: {error!r}") from error
+
+
+def _left(node: Mapping[str, Any]) -> Left | None:
+    if "periods" not in node:
+        return None
+    periods = tuple((moment(start), moment(end)) for start, end in node["periods"])
+    return Left(periods=periods, incremental=bool(node["incremental"]))
 
 
 def write_state(*, unique_ids: Iterable[str]) -> Path:

@@ -14,7 +14,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, Release, Request, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Left, Recorded, Release, Request, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from tests.unit.plan import lines
@@ -29,6 +29,8 @@ DECISION = Decision(
     nodes=frozenset({SEED, MODEL}),
     requests=(Request(token="now", unique_id=SEED), Request(token="all")),  # noqa: S106 - no secret, but a mark
     roots=(SEED,),
+    microbatch_end="2026-11-19T17:00:00+00:00",
+    left=(Left(MODEL, (("2026-11-18T00:00:00", "2026-11-19T00:00:00"),), incremental=True),),
 )
 STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
 
