@@ -150,6 +150,7 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
         "args": [
             *("--attempt", labels[names.LABEL_ATTEMPT], "--run-uid", run.uid, "--project-dir", project),
             *("--attempt-kind", decision.kind.value.lower()),
+            f"--grace-seconds={grace_seconds(spec)}",
             *input_arguments,
             *([f"--microbatch-end={decision.microbatch_end}"] if decision.microbatch_end else []),
             *profile_arguments,

@@ -99,7 +99,10 @@ class Session:
         self._output.start()
         self._capture.start()
         self._cancellation.start(
-            announce=self._announce, cancel_queries=self._invocations.cancel_queries, give_up=self._give_up
+            announce=self._announce,
+            cancel_queries=self._invocations.cancel_queries,
+            give_up=self._give_up,
+            grace_seconds=options.grace_seconds,
         )
 
     def _drive(self) -> Outcome:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 
+from dbt_operator.runner.signals import GRACE_SECONDS
+
 PRODUCER = "producer"
 KINDS = (PRODUCER, "retry", "resume")
 
@@ -21,6 +23,7 @@ class Options:
     nodes: str = ""
     parse_cache: str = ""
     microbatch_end: str = ""
+    grace_seconds: float = GRACE_SECONDS
     secret_env: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
     dbt_args: tuple[str, ...] = field(default=())
@@ -38,6 +41,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
     parser.add_argument("--microbatch-end", default="", metavar="TIME")
+    parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS, metavar="SECONDS")
     parser.add_argument("--secret-env", action="append", default=[], metavar="NAME")
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
     ours = parser.parse_args(argv[:split])
@@ -50,6 +54,7 @@ def parse_options(*, argv: list[str]) -> Options:
         nodes=ours.nodes,
         parse_cache=ours.parse_cache,
         microbatch_end=ours.microbatch_end,
+        grace_seconds=ours.grace_seconds,
         secret_env=tuple(ours.secret_env),
         secret_files=tuple(ours.secret_files),
         dbt_args=tuple(argv[split + 1 :]),

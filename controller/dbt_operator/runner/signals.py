@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Callable, NoReturn
 
-# How long dbt may take before its cancelling is helped along, how often it is interrupted, and when we stop waiting.
-# Kubernetes kills the pod 30 s after SIGTERM unless told otherwise: the last line must be out before that.
+# How long dbt may take before its cancelling is helped along, and how often it is interrupted.
 HELP_SECONDS = 1.5
 MOST_INTERRUPTS = 5
-GRACE_SECONDS = 25.0
+# How long after SIGTERM Kubernetes kills a pod that says nothing else.
+GRACE_SECONDS = 30.0
+# What is needed of that for the record.
+_RECORD_SECONDS = 5.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def cancelling_seconds(*, grace_seconds: float) -> float:
+    """How long dbt may take to cancel its queries in a pod with this grace period, before we stop waiting for it."""
+    return max(grace_seconds - _RECORD_SECONDS, grace_seconds / 2)
 
 
 class Cancellation:
@@ -28,7 +35,7 @@ class Cancellation:
     `give_up` is called from a thread of its own when dbt has not ended in time, and must not return.
     """
 
-    def __init__(self, *, grace_seconds: float = GRACE_SECONDS, help_seconds: float = HELP_SECONDS) -> None:
+    def __init__(self, *, help_seconds: float = HELP_SECONDS) -> None:
         self.requested = ""
         self._announce: Callable[[str], None] | None = None
         self._give_up: Callable[[], None] | None = None
@@ -38,7 +45,7 @@ class Cancellation:
         self._in_handler = False
         self._interruptible = False
         self._interrupts = 0
-        self._grace_seconds = grace_seconds
+        self._cancelling_seconds = cancelling_seconds(grace_seconds=GRACE_SECONDS)
         self._help_seconds = help_seconds
         # Python's own handler runs in the main thread, and only between two steps of Python: not while a driver waits
         # there for its warehouse, as psycopg2 does for the query of a hook. The pipe is written to at once.
@@ -54,9 +61,18 @@ class Cancellation:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS))
 
     def start(
-        self, *, announce: Callable[[str], None], cancel_queries: Callable[[], None], give_up: Callable[[], None]
+        self,
+        *,
+        announce: Callable[[str], None],
+        cancel_queries: Callable[[], None],
+        give_up: Callable[[], None],
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        """From here the wish can be announced, and is watched over; one that came before is announced now."""
+        """From here the wish can be announced, and is watched over; one that came before is announced now.
+
+        grace_seconds: the grace period of the pod.
+        """
+        self._cancelling_seconds = cancelling_seconds(grace_seconds=grace_seconds)
         self._cancel_queries = cancel_queries
         self._give_up = give_up
         threading.Thread(target=self._watch, name="runner-cancel", daemon=True).start()
@@ -114,7 +130,7 @@ class Cancellation:
 
     def _watch(self) -> None:
         self._hear()
-        deadline = time.monotonic() + self._grace_seconds
+        deadline = time.monotonic() + self._cancelling_seconds
         helper: threading.Thread | None = None
         while not self._over.wait(self._help_seconds):
             self._announce_once()

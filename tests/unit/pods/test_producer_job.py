@@ -1,6 +1,7 @@
 """The Job of the producer: one pod, dbt's own arguments, and what tells the runner which values are secret."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -229,3 +230,20 @@ def test_the_labels_of_a_job_name_its_attempt() -> None:
     labels = attempt_job(run=RUN, spec=spec(), decision=RETRY)["metadata"]["labels"]
     assert labels["dbt-operator.io/attempt"] == "retry-1a2b3c4d-2"
     assert labels["dbt-operator.io/attempt-index"] == "3"
+
+
+@pytest.mark.parametrize(("pod", "seconds"), [({}, 60), ({"terminationGracePeriodSeconds": 600}, 600)])
+def test_the_runner_is_told_the_grace_period_of_the_pod(pod: dict[str, Any], seconds: int) -> None:
+    template = {"spec": {**pod, "containers": [{"name": "dbt"}]}}
+    made = pod_of(podTemplate=template)["spec"]
+    assert made["terminationGracePeriodSeconds"] == seconds
+    assert f"--grace-seconds={seconds}" in made["containers"][0]["args"]
+
+
+def test_a_later_attempt_is_told_until_when_microbatch_models_are_executed() -> None:
+    first, later = (
+        attempt_job(run=RUN, spec=spec(), decision=one)["spec"]["template"]["spec"]["containers"][0]["args"]
+        for one in (PRODUCER, replace(RETRY, microbatch_end="2026-11-19T23:59:59+00:00"))
+    )
+    assert not [argument for argument in first if argument.startswith("--microbatch-end")]
+    assert later.index("--microbatch-end=2026-11-19T23:59:59+00:00") < later.index("--")

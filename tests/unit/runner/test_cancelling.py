@@ -94,6 +94,43 @@ def test_while_a_hook_runs_in_a_driver_that_swallows_the_interrupt(project: Proj
     _assert_cancelled(run)
 
 
+# A driver that waits for a warehouse that does not answer, whatever it is told.
+DEAF = """
+import time
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+from dbt.adapters.duckdb.plugins import BasePlugin as Plugin
+
+execute = DuckDBCursorWrapper.execute
+
+def deaf(cursor, *arguments):
+    if "range(4000000000)" in str(arguments):
+        print("the slow hook", flush=True)
+        while True:
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                pass
+    return execute(cursor, *arguments)
+
+DuckDBCursorWrapper.execute = deaf
+"""
+
+
+def test_a_pod_with_a_short_grace_period_still_writes_its_record(project: Project) -> None:
+    _begin_slowly(project)
+    (project.path / "deaf.py").write_text(DEAF)
+    plugin = f"module_paths: ['{project.path}']\n      plugins: [{{module: deaf}}]"
+    project.edit("profiles.yml", "type: duckdb", f"type: duckdb\n      {plugin}")
+    run = project.run(
+        "build",
+        *("--select", "s_users"),
+        options=["--grace-seconds=1"],
+        stop_at=lambda event: event["info"]["name"] == "Output" and event["data"]["text"] == "the slow hook",
+    )
+    _assert_cancelled(run)
+    assert run.named("EndOfRunSummary") == []  # dbt did not come to its end
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace of one's own needs root")
 def test_as_the_first_process_of_a_container(project: Project) -> None:
     prefix = ("unshare", "--pid", "--fork", "--mount-proc")

@@ -6,6 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from dbt_operator.runner.signals import cancelling_seconds
+
 # What a driver does that waits and swallows what interrupts it, wherever that comes from. It writes without Python's
 # buffers, as a signal handler may interrupt a print. The times are those of a patient test.
 STUBBORN = """
@@ -19,9 +23,9 @@ def give_up():
     say("left")
     os._exit(2)
 
-cancellation = Cancellation(grace_seconds=2, help_seconds=0.1)
+cancellation = Cancellation(help_seconds=0.1)
 cancellation.install()
-cancellation.start(announce=say, cancel_queries=lambda: say("queries cancelled"), give_up=give_up)
+cancellation.start(announce=say, cancel_queries=lambda: say("queries cancelled"), give_up=give_up, grace_seconds=4)
 with cancellation.interruptible():
     while True:
         try:
@@ -34,6 +38,11 @@ with cancellation.interruptible():
         except KeyboardInterrupt:
             say("interrupted")
 """
+
+
+@pytest.mark.parametrize(("pod", "dbt"), [(30, 25), (60, 55), (600, 595), (10, 5), (4, 2), (0, 0)])
+def test_dbt_has_the_grace_period_of_the_pod_but_for_what_the_record_needs(pod: float, dbt: float) -> None:
+    assert cancelling_seconds(grace_seconds=pod) == dbt
 
 
 def test_a_dbt_that_does_not_stop_is_helped_and_then_left() -> None:
@@ -65,9 +74,9 @@ def cancel_queries():
     say("queries cancelled")
     libc.pthread_mutex_unlock(mutex)
 
-cancellation = Cancellation(grace_seconds=60, help_seconds=0.1)
+cancellation = Cancellation(help_seconds=0.1)
 cancellation.install()
-cancellation.start(announce=say, cancel_queries=cancel_queries, give_up=lambda: os._exit(3))
+cancellation.start(announce=say, cancel_queries=cancel_queries, give_up=lambda: os._exit(3), grace_seconds=60)
 try:
     with cancellation.interruptible():
         say("at work")
@@ -109,9 +118,9 @@ def announce(name):
         pass
     os.write(1, f"{name} announced\\n".encode())
 
-cancellation = Cancellation(grace_seconds=60, help_seconds=60)
+cancellation = Cancellation(help_seconds=60)
 cancellation.install()
-cancellation.start(announce=announce, cancel_queries=lambda: None, give_up=lambda: None)
+cancellation.start(announce=announce, cancel_queries=lambda: None, give_up=lambda: None, grace_seconds=60)
 try:
     with cancellation.interruptible():
         os.kill(os.getpid(), signal.SIGTERM)
