@@ -281,7 +281,10 @@ RUN_REASONS = {
     RunReason.INVALID_SPEC: About(
         phases=(Phase.FAILED,),
         kind=Kind.FINAL,
-        meaning="The operator cannot use the spec, usually because operator and CRDs are of different versions.",
+        meaning=(
+            "The operator cannot use the spec, usually because operator and CRDs are of different versions. What the "
+            "run had begun was stopped."
+        ),
         advice="Upgrade both with the chart; the message names the field.",
     ),
     RunReason.INVALID_POD_TEMPLATE: About(
@@ -313,7 +316,10 @@ RUN_REASONS = {
     RunReason.NAME_CONFLICT: About(
         phases=(Phase.FAILED,),
         kind=Kind.FINAL,
-        meaning="An object with the name of the run's Job or ConfigMap exists and belongs to somebody else.",
+        meaning=(
+            "An object with the name of the run's Job or ConfigMap exists and belongs to somebody else. What the run "
+            "had begun was stopped."
+        ),
         advice="Delete or rename it, and create the run anew.",
     ),
     RunReason.IMAGE_PULL_FAILED: About(

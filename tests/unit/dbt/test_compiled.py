@@ -51,6 +51,7 @@ def test_what_does_not_fit_is_left_out_from_the_end_and_nothing_is_cut() -> None
 @pytest.mark.parametrize(
     "content",
     [None, b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b"[]")[:-4], gzip.compress(b" " * (33 << 20))],
+    ids=["none", "empty", "no gzip", "no list", "cut", "too large"],  # a file of gzip's has the time in it
 )
 def test_a_file_that_is_damaged_has_no_code(content: bytes | None) -> None:
     assert read(content) == ()
