@@ -264,7 +264,8 @@ class Graph:
                 edges[test] = [one for model in models for one in edges[model] if not one.startswith("unit_test.")]
         ordered = {one: tuple(found) for one, found in edges.items()}
         executables = frozenset(self._executables)
-        return {one: tuple(self._nearest(one, ordered, executables)) for one in self._executables}
+        selected = (one for one, node in self.nodes.items() if node.selected)  # dbt skips exposures below a failure too
+        return {one: tuple(self._nearest(one, ordered, executables)) for one in selected}
 
     @cached_property
     def _gated(self) -> dict[str, tuple[str, ...]]:

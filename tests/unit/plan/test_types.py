@@ -31,6 +31,7 @@ def test_what_dbt_skipped_and_nobody_executes_does_not_keep_a_mended_run_from_su
 ) -> None:
     run = Story(model("orders"), model("report", "orders"), no_op(resource_type, below))
     run["Producer"].builds(orders="error: deadlock", report="skipped", board="skipped")
+    assert run.node("board").blocked_by == "model.shop.orders"
     assert run.later(seconds=10) == ["Retry orders"]
     run["Retry orders"].builds()
     assert run.next() == ["Resume report"]
