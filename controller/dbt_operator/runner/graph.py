@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
 from dbt_operator.runner.output import LARGEST_LINE, Line, size
@@ -48,9 +48,18 @@ def hooks(*, manifest: Any) -> dict[str, int]:
     return {"on_run_start": tags.count("on-run-start"), "on_run_end": tags.count("on-run-end")}
 
 
-def runnable(*, known: dict[str, Line], selected: Iterable[str], types: frozenset[str]) -> frozenset[str]:
-    """Those of the selected nodes that a command for these types executes."""
-    return frozenset(one for one in selected if one in known and known[one]["resource_type"] in types)
+def runnable(
+    *, known: dict[str, Line], selected: Iterable[str], types: frozenset[str], building: bool
+) -> frozenset[str]:
+    """Those of the selected nodes that a command for these types executes. building: it is `build`."""
+    found = frozenset(one for one in selected if one in known and known[one]["resource_type"] in types)
+    return found - without_model(known=known, chosen=found) if building else found
+
+
+def without_model(*, known: Mapping[str, Line], chosen: frozenset[str]) -> frozenset[str]:
+    """The unit tests without their model among the nodes: `build` executes them right before it, and so never."""
+    tests = (one for one in chosen if known[one]["resource_type"] == "unit_test")
+    return frozenset(one for one in tests if chosen.isdisjoint(known[one]["depends_on"][:1]))
 
 
 def describe(*, node: Any) -> Line:

@@ -236,7 +236,8 @@ class Invocations:
 
     def _runnable(self, command: Command, listed: Any) -> frozenset[str]:
         selected = graph.selected_ids(listed=listed.result or ())
-        return graph.runnable(known=self._translator.known, selected=selected, types=GRAPH_COMMANDS[command.name])
+        types, building = GRAPH_COMMANDS[command.name], command.name == "build"
+        return graph.runnable(known=self._translator.known, selected=selected, types=types, building=building)
 
     def _tell_selected(self, chosen: frozenset[str]) -> None:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)

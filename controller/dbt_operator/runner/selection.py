@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_operator.runner.arguments import Argument, Command, setting
+from dbt_operator.runner.graph import without_model
 from dbt_operator.runner.microbatch import Left, moment
 from dbt_operator.runner.output import Line
 
@@ -109,11 +110,7 @@ def check_selected(*, wanted: frozenset[str], selected: frozenset[str]) -> None:
 
 def check_unit_tests(*, wanted: frozenset[str], known: Mapping[str, Line]) -> None:
     """For `build`, which runs a unit test only right before the model that it tests. Raises: SelectionError."""
-    alone = sorted(
-        one
-        for one in wanted
-        if known[one]["resource_type"] == "unit_test" and not wanted.intersection(known[one]["depends_on"][:1])
-    )
+    alone = sorted(without_model(known=known, chosen=wanted))
     if alone:
         raise SelectionError(f"unit tests are executed with their models only, which are not listed: {_names(alone)}")
 

@@ -60,3 +60,9 @@ def test_an_ephemeral_model_is_shown_for_its_tests_and_an_exposure_not_at_all(te
     assert (shown["eph"].phase, shown["eph"].reason) == (NodePhase.SUCCEEDED, NodeReason.INLINED)
     assert shown["eph"].tests is not None
     assert (shown["eph"].tests.passed, shown["eph"].tests.total) == (1, 1)
+
+
+def test_a_unit_test_without_its_model_is_not_executed_by_a_build_and_so_not_shown(project: Project) -> None:
+    run = project.run("build", "--select", "+stg_users", "resource_type:unit_test")
+    assert not [one for one in run.graph if one.startswith("unit_test.")]
+    assert run.finished["success"]
