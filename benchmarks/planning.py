@@ -2,7 +2,8 @@
 
 The project is layered, each model reads two of the layer above and has three tests. Its first attempt has failures;
 each further attempt executes some nodes again. Between two turns one more node ends, as it does when a line of the log
-has been read. Prints the median and the worst of the turns, in milliseconds.
+has been read. Prints the median and the worst of the turns, in milliseconds of the
+processor: what else the machine does makes no difference.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import msgspec
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.history import Words
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
 from dbt_operator.plan.outcome import conclude
@@ -51,20 +53,22 @@ def turns(*, models: int, attempts: int, count: int) -> Iterator[float]:
     ended = [_ended(nodes, number) for number in range(1, attempts)]
     live = _listed(nodes)
     order = [node["unique_id"] for node in nodes]
+    words = Words()
     for done in range(count):
         live = _ends(live, order[done], "success", seq=1000 + done)
-        before = time.perf_counter()
-        _plan(ended, live, attempts)
-        yield (time.perf_counter() - before) * 1000
+        before = time.process_time()
+        words = _plan(ended, live, attempts, words).history.words
+        yield (time.process_time() - before) * 1000
 
 
-def _plan(ended: list[Attempt], live: AttemptState, attempts: int) -> Plan:
+def _plan(ended: list[Attempt], live: AttemptState, attempts: int, words: Words) -> Plan:
     name = f"r-producer-{attempts}"
     decision = Decision(index=attempts, kind=AttemptKind.PRODUCER, name=name)
     running = Attempt(name=name, decision=decision, log=LogFacts(state=live), created=True, began=NOW)
     retry = RetryRules(limit=10, reasons=frozenset(RetryReason), parallelism=5)
     rules = Rules(start_deadline=timedelta(minutes=5), retry=retry)
-    return plan_run(Observation(run="r", now=NOW, attempts=(*ended, running), started=True, rules=rules))
+    attempted = (*ended, running)
+    return plan_run(Observation(run="r", now=NOW, attempts=attempted, started=True, rules=rules, words=words))
 
 
 def _ended(nodes: list[dict[str, Any]], number: int) -> Attempt:

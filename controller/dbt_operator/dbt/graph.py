@@ -137,6 +137,17 @@ class Graph:
         here = (one for one in read if self.nodes[one].selected or not self.nodes[one].type.executed)
         return tuple(here) or read
 
+    def relations(self) -> tuple[str, ...]:
+        """The selected nodes that dbt builds something of, each after all that it reads.
+
+        Without tests and ephemeral models, and without what reads itself in a damaged graph.
+        """
+        return self._relations
+
+    def sources(self, unique_id: str) -> tuple[str, ...]:
+        """The relations of the run that one of them is built from; what is between them is built into it, or stays."""
+        return self._sources.get(unique_id, ())
+
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
         """The selected tests that are listed on the node."""
         return self._tests.get(unique_id, ())
@@ -238,6 +249,25 @@ class Graph:
                 yield one
             else:
                 stack.extend(reversed(edges.get(one, ())))
+
+    @cached_property
+    def _sources(self) -> dict[str, tuple[str, ...]]:
+        built = frozenset(
+            one for one in self._executables if not self.nodes[one].test and not self.nodes[one].ephemeral
+        )
+        return {one: tuple(self._nearest(one, self._reads, built)) for one in built}
+
+    @cached_property
+    def _relations(self) -> tuple[str, ...]:
+        missing = {one: len(sources) for one, sources in self._sources.items()}
+        below = _inverse(self._sources)
+        ready = [one for one in self._executables if missing.get(one) == 0]
+        for one in ready:  # grows as it goes
+            for other in below.get(one, ()):
+                missing[other] -= 1
+                if not missing[other]:
+                    ready.append(other)
+        return tuple(ready)
 
     @cached_property
     def _tests(self) -> dict[str, tuple[GraphNode, ...]]:

@@ -5,8 +5,8 @@ never came to. A test speaks about one build of the nodes that it reads: once on
 before is no longer about what is there.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,6 +15,61 @@ from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.state import AttemptState, NodeState
 
 BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
+
+
+class _Said(NamedTuple):
+    """The last attempt, from 0, that said so much of a node; -1 where none did."""
+
+    mentioned: int
+    told: int  # that it was begun, ended or skipped
+    begun: int
+    ended: int  # how it ended, which is not that its query was cancelled
+    failed: int
+
+
+_NOTHING = _Said(-1, -1, -1, -1, -1)
+
+
+class Words:
+    """Which attempt said what of each node, after some attempts: an index that another attempt is added to."""
+
+    def __init__(self, *, states: tuple[AttemptState, ...] = (), before: "Words | None" = None) -> None:
+        self.states, self.before = states, before
+        self.said: dict[str, _Said] = {}
+
+    def of(self, states: tuple[AttemptState, ...]) -> "Words":
+        """The index of these attempts, made of this one as far as they are the same."""
+        found: Words | None = self
+        while found is not None and not found.begins(states):
+            found = found.before
+        found = found or Words()
+        for state in states[len(found.states) :]:
+            found = found.plus(state)
+        return found
+
+    def begins(self, states: tuple[AttemptState, ...]) -> bool:
+        """Whether these attempts begin with those of this index."""
+        own = len(self.states)
+        return own <= len(states) and all(one is other for one, other in zip(self.states, states[:own], strict=True))
+
+    def plus(self, state: AttemptState) -> "Words":
+        """The index with one more attempt."""
+        now, found = len(self.states), Words(states=(*self.states, state), before=self)
+        said = found.said = dict(self.said)
+        for unique_id, node in state.nodes.items():
+            old = said.get(unique_id, _NOTHING)
+            phase = node.phase
+            if phase is NodePhase.PENDING:
+                said[unique_id] = _Said(now, *old[1:])
+            else:
+                said[unique_id] = _Said(
+                    mentioned=now,
+                    told=now,
+                    begun=now if phase in BEGUN else old.begun,
+                    ended=now if phase.terminal and not node.stopped else old.ended,
+                    failed=now if phase is NodePhase.FAILED and not node.stopped else old.failed,
+                )
+        return found
 
 
 class Word(NamedTuple):
@@ -39,6 +94,12 @@ class History:
     pending: frozenset[str] = frozenset()
     parts: frozenset[int] = frozenset()
     since: int = 0
+    known: Words = field(default_factory=Words, compare=False, repr=False)  # of a moment before, to spare the work
+
+    @cached_property
+    def words(self) -> Words:
+        """Which attempt said what."""
+        return self.known.of(self.attempts)
 
     @cached_property
     def graph(self) -> Graph | None:
@@ -51,22 +112,19 @@ class History:
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)
             return None if node is None else Word(self.attempts[0], node, 0)
+        said = self.words.said.get(unique_id)
+        if said is None:
+            return None
         if is_test(unique_id):
-            return self._word_of_test(unique_id)
-        if unique_id.startswith("operation."):
+            return self._word_of_test(unique_id, said)
+        if said.failed >= self.since and unique_id.startswith("operation."):
             # Hooks belong to their attempt. None of a later one makes up for one that failed.
-            failed = next(self._words(unique_id, said=_has_failed, since=self.since), None)
-            if failed is not None:
-                return failed
-        silent = None
-        for index in range(len(self.attempts) - 1, -1, -1):
-            node = self.attempts[index].nodes.get(unique_id)
-            if node is None:
-                continue
-            if node.phase is not NodePhase.PENDING:
-                return Word(self.attempts[index], node, index)
-            silent = silent or Word(self.attempts[index], node, index)
-        return silent
+            return self._said_by(said.failed, unique_id)
+        return self._said_by(said.told if said.told >= 0 else said.mentioned, unique_id)
+
+    def _said_by(self, attempt: int, unique_id: str) -> Word:
+        state = self.attempts[attempt]
+        return Word(state, state.nodes[unique_id], attempt)
 
     def inlined(self, unique_id: str) -> bool:
         """Whether it is an ephemeral model that was good although no attempt says so: dbt's own results never list it.
@@ -91,17 +149,13 @@ class History:
             seen.update(dict.fromkeys(state.nodes))
         return iter(seen)
 
-    def _word_of_test(self, unique_id: str) -> Word | None:
+    def _word_of_test(self, unique_id: str, said: _Said) -> Word:
         since = self.built(unique_id)
-        # A test that runs again by itself has not yet taken back what it found before, nor has one that was stopped.
-        for said in (_has_a_result, _was_begun, None):
-            word = next(self._words(unique_id, said=said, since=since), None)
-            if word is not None:
-                return word
-        earlier = next(self._words(unique_id), None)
-        if earlier is None:
-            return None
-        node = earlier.node
+        # Keep a test's last result until a re-run of it finishes; one that was stopped did not.
+        for attempt in (said.ended, said.told, said.mentioned):
+            if attempt >= since:
+                return self._said_by(attempt, unique_id)
+        node = self.attempts[said.mentioned].nodes[unique_id]
         unsaid = NodeState(
             unique_id=unique_id,
             name=node.name,
@@ -115,33 +169,12 @@ class History:
     def built(self, test: str) -> int:
         """Index of the attempt that began last to build what the test is about; 0 when none has."""
         subjects = self.graph.subjects(test) if self.graph is not None else ()
-        builds = (next(self._words(node, said=_was_built), None) for node in subjects)
-        return max((word.attempt for word in builds if word is not None), default=0)
+        said = self.words.said
+        return max([0, *[said[one].begun for one in subjects if one in said]])
 
-    def _words(
-        self, unique_id: str, *, said: Callable[[NodeState], bool] | None = None, since: int = 0
-    ) -> Iterator[Word]:
-        """What the attempts say of the node, the newest first."""
-        for index in range(len(self.attempts) - 1, since - 1, -1):
-            node = self.attempts[index].nodes.get(unique_id)
-            if node is not None and (said is None or said(node)):
-                yield Word(self.attempts[index], node, index)
-
-
-def _has_failed(node: NodeState) -> bool:
-    return node.phase is NodePhase.FAILED and not node.stopped
-
-
-def _was_built(node: NodeState) -> bool:
-    return node.phase in BEGUN
-
-
-def _was_begun(node: NodeState) -> bool:
-    return node.phase is not NodePhase.PENDING
-
-
-def _has_a_result(node: NodeState) -> bool:
-    return node.phase.terminal and not node.stopped
+    def begun(self, unique_id: str) -> int:
+        """Index of the last attempt that began with the node; -1 when none has."""
+        return self.words.said.get(unique_id, _NOTHING).begun
 
 
 def history_of(told: AttemptState | History) -> History:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.history import History
+from dbt_operator.dbt.history import History, Words
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
@@ -167,10 +167,14 @@ class Attempt:
         """Whether it is to execute all that the run selects."""
         return self.decision is None or self.decision.nodes is None
 
+    @property
+    def nodes(self) -> frozenset[str] | None:
+        """Those that it is to execute; None: all that the run selects."""
+        return self.decision.nodes if self.decision is not None else None
+
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that it is to execute."""
-        nodes = self.decision.nodes if self.decision is not None else None
-        return nodes is None or unique_id in nodes
+        return self.nodes is None or unique_id in self.nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +246,11 @@ class Assessment:
         )
 
 
-def history_of_run(assessments: Iterable[Assessment], *, since: int = 0) -> History:
-    """What the attempts of a run have said. `since`: the first one of the present episode, from 0."""
+def history_of_run(assessments: Iterable[Assessment], *, since: int = 0, known: Words | None = None) -> History:
+    """What the attempts of a run have said.
+
+    since: the first one of the present episode, from 0. known: the index of a moment before, which spares the work.
+    """
     assessments = tuple(assessments)
     parts = frozenset(index for index, each in enumerate(assessments) if not each.attempt.whole)
-    return History(attempts=tuple(each.state for each in assessments), parts=parts, since=since)
+    return History(attempts=tuple(each.state for each in assessments), parts=parts, since=since, known=known or Words())

@@ -16,7 +16,7 @@ from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.blame import Skips
 from dbt_operator.dbt.errors import cause_of
 from dbt_operator.dbt.graph import Graph, is_test
-from dbt_operator.dbt.history import BEGUN, History
+from dbt_operator.dbt.history import History
 from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.plan.attempt import Assessment
@@ -154,9 +154,8 @@ def ledger_of(
     standings |= dict.fromkeys(unsure, Standing.BLOCKED)
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
-    idle, unreached = _in_vain(
-        episode, unique_ids=[one for one, each in standings.items() if each is not Standing.DONE]
-    )
+    waiting = [one for one, each in standings.items() if each is Standing.OPEN or each is Standing.BLOCKED]
+    idle, unreached = _in_vain(episode, unique_ids=waiting)
     return Ledger(
         graph=graph,
         standings=standings,
@@ -179,14 +178,18 @@ def _built_on_sand(history: History, graph: Graph, standings: Mapping[str, Stand
 
     It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
     """
-    relations = {one for one in standings if not is_test(one) and not graph.nodes[one].ephemeral}
-    done = {one for one in relations if standings[one] is Standing.DONE}
-    undone = (one for one in relations if standings[one] in _UNDONE)
-    found = done & graph.descendants(*undone)
-    for index, state in enumerate(history.attempts[1:], start=1):
-        begun = (one for one, node in state.nodes.items() if node.phase in BEGUN and one in relations)
-        below = done & graph.descendants(*begun)
-        found.update(one for one in below if (word := history.word(one)) is not None and word.attempt < index)
+    newest: dict[str, int] = {}  # the last attempt that has begun something above a node, or all: something is not done
+    found: set[str] = set()
+    every = len(history.attempts)
+    for one in graph.relations():
+        above = -1
+        for source in graph.sources(one):
+            above = max(above, newest[source], every if standings[source] in _UNDONE else history.begun(source))
+        newest[one] = above
+        if above > 0 and standings[one] is Standing.DONE:
+            word = history.word(one)
+            if word is not None and word.attempt < above:
+                found.add(one)
     return frozenset(found)
 
 
@@ -247,7 +250,8 @@ def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: His
 
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
     """The nodes that an attempt, which is or may be alive, has not brought to an end."""
-    return frozenset(one for one in graph.executables() if _has(assessment, one))
+    mine = assessment.attempt.nodes
+    return frozenset(one for one in graph.executables() if (mine is None or one in mine) and _has(assessment, one))
 
 
 def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:
@@ -258,9 +262,7 @@ def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:
 
 
 def _has(assessment: Assessment, unique_id: str) -> bool:
-    """Whether an attempt that is alive may yet execute the node, or does."""
-    if not assessment.attempt.covers(unique_id):
-        return False
+    """Whether an attempt that is alive, and is to execute the node, may yet do so, or does."""
     node = assessment.state.nodes.get(unique_id)
     if node is None or not node.phase.terminal:
         return True

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.history import History, Word
+from dbt_operator.dbt.history import History, Word, Words
 from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.assess import assess
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, history_of_run
@@ -55,6 +55,7 @@ class Observation:
     invalid_reason: RunReason = RunReason.INVALID_SPEC
     ended: Outcome | None = None  # status says that the run has ended, and nothing was decided since
     ended_at: datetime | None = None
+    words: Words = field(default_factory=Words, compare=False, repr=False)  # of the plan before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,7 @@ def _situation(observation: Observation, assessments: tuple[Assessment, ...]) ->
     episode = episode_of(assessments)
     grace = observation.rules.retry.grace
     lingering = lingering_of(assessments, now=observation.now, grace=grace)
-    history = history_of_run(assessments, since=episode.since)
+    history = history_of_run(assessments, since=episode.since, known=observation.words)
     needed = _needs_ledger(assessments)
     return Situation(
         run=observation.run,
@@ -200,7 +201,7 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
         start=False,
         seal=unsealed,
         assessments=assessments,
-        history=history_of_run(assessments, since=episode_of(assessments).since),
+        history=history_of_run(assessments, since=episode_of(assessments).since, known=observation.words),
         phase=RunPhase.RUNNING,
         reason=RunReason.FINISHING,
         message="An attempt has ended; what it did is being stored.",
@@ -403,7 +404,7 @@ def _ended(
     return Plan(
         start=not observation.started,
         assessments=assessments,
-        history=history_of_run(assessments, since=episode_of(assessments).since),
+        history=history_of_run(assessments, since=episode_of(assessments).since, known=observation.words),
         phase=outcome.phase,
         reason=outcome.reason,
         message=outcome.message,

@@ -17,6 +17,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.api.values import format_time
+from dbt_operator.dbt.history import Words
 from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Object, Resource
 from dbt_operator.kube.writer import StatusWriter
@@ -76,6 +77,7 @@ class Reconciler:
             wake=wake,
         )
         self._looked_at = datetime.min.replace(tzinfo=UTC)  # when the last look at the cluster began
+        self._words = Words()  # which attempt said what of each node, at the last plan
         self._remembers = False  # whether what a controller before this one has left was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._shown: DbtRunStatus | None = None  # as last written
@@ -121,13 +123,18 @@ class Reconciler:
         """
         for unique_id, token in asked.items():
             self._models.asked(unique_id=unique_id, token=token)
-        plan = plan_run(self._observation())
+        plan = self._planned()
         while plan.seal:
             await self._attempts.keep_artifacts(self._keeper)
             if not await self._attempts.seal(plan.seal):
                 return None
             await self._attempts.follow()
-            plan = plan_run(self._observation())
+            plan = self._planned()
+        return plan
+
+    def _planned(self) -> Plan:
+        plan = plan_run(self._observation())
+        self._words = plan.history.words
         return plan
 
     def _observation(self) -> Observation:
@@ -144,6 +151,7 @@ class Reconciler:
             invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
             ended=cluster.record.ended,
             ended_at=cluster.record.completion_time,
+            words=self._words,
         )
 
     def _requests(self) -> tuple[Request, ...]:
