@@ -244,7 +244,11 @@ def run_status() -> DbtRunStatus:
         duration="1m28s",
         nodes=NodeCounts(total=40, pending=20, running=3, succeeded=15, skipped=1, failed=1),
         tests=Counts(total=3, succeeded=3),
-        failures=(RunFailure(unique_id="model.shop.orders", name="orders", message="no such column"),),
+        failures=(
+            RunFailure(
+                unique_id="model.shop.orders", name="orders", message="no such column", first_message="deadlock"
+            ),
+        ),
         dbt=DbtInfo(
             version="1.11.16",
             adapter="duckdb",
@@ -252,6 +256,7 @@ def run_status() -> DbtRunStatus:
             target="prod",
             invocation_id="i",
             on_run_end_hooks=0,
+            pod_database="/tmp/shop.duckdb",  # noqa: S108 - a path in a pod
         ),
         peak_memory_bytes=123456789,
         retries=1,

@@ -62,15 +62,19 @@ class NodeCounts(Counts, frozen=True, kw_only=True):
 
 
 class RunFailure(Value, frozen=True, kw_only=True):
-    """A node or test that failed."""
+    """A node or test that failed. `first_message`: of its first failure in the run, where that is another one."""
 
     unique_id: UniqueId
     name: NodeName
     message: NodeMessage
+    first_message: NodeMessage | None = None
 
 
 class DbtInfo(Value, frozen=True, kw_only=True):
-    """The dbt that runs. `on_run_end_hooks`: how many the project has, with its packages."""
+    """The dbt that runs. `on_run_end_hooks`: how many the project has, with its packages.
+
+    `pod_database`: the file, or ":memory:", that nodes are built into and that is gone with its pod; None: it is not.
+    """
 
     version: ShortText | None = None
     adapter: ShortText | None = None
@@ -78,6 +82,7 @@ class DbtInfo(Value, frozen=True, kw_only=True):
     target: Annotated[str, Meta(max_length=253)] | None = None
     invocation_id: ShortText | None = None
     on_run_end_hooks: int | None = None
+    pod_database: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 class RunAttempt(Value, frozen=True, kw_only=True):

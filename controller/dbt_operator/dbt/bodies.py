@@ -190,6 +190,13 @@ class Microbatch(Body, frozen=True, kw_only=True):
     left: tuple[tuple[str, str], ...] = ()
 
 
+class DatabaseFile(Body, frozen=True, kw_only=True):
+    """The file that the nodes are built into. `kept`: it outlives the pod."""
+
+    file: str
+    kept: bool
+
+
 class MemoryPeak(Body, frozen=True, kw_only=True):
     """The most memory that the process has had in use so far."""
 

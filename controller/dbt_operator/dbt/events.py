@@ -28,6 +28,7 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "CancelRequested": run_parsing.cancel_requested,
     "Hooks": run_parsing.hooks,
     "Microbatch": run_parsing.microbatch,
+    "DatabaseFile": run_parsing.database_file,
     "MemoryPeak": run_parsing.memory_peak,
     "Artifact": run_parsing.artifact_part,
     "ArtifactOmitted": run_parsing.artifact_omitted,

@@ -287,6 +287,10 @@ class Folding:
         )
         self._set("microbatch", said)
 
+    def database_file(self, event: Event, body: bodies.DatabaseFile) -> None:  # noqa: ARG002 - handlers look the same
+        if not body.kept:
+            self._fill("pod_database", body.file)
+
     def memory_peak(self, event: Event, body: bodies.MemoryPeak) -> None:  # noqa: ARG002 - handlers look the same
         self._raise("peak_memory_bytes", body.peak_memory_bytes)
 
@@ -342,6 +346,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.DigestPart: Folding.digest_part,
     bodies.Hooks: Folding.hooks,
     bodies.Microbatch: Folding.microbatch,
+    bodies.DatabaseFile: Folding.database_file,
     bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

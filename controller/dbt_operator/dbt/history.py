@@ -5,7 +5,7 @@ never came to. A test speaks about one build of the nodes that it reads: once on
 before is no longer about what is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -175,6 +175,15 @@ class History:
     def begun(self, unique_id: str) -> int:
         """Index of the last attempt that began with the node; -1 when none has."""
         return self.words.said.get(unique_id, _NOTHING).begun
+
+
+def pod_database(states: Sequence[AttemptState]) -> str:
+    """The database that is gone with its pod, as the last of these attempts that tells has it; "" where it is not.
+
+    The profile may be another one for a later attempt, as it comes from a Secret.
+    """
+    telling = (each for each in reversed(states) if each.pod_database or each.graph is not None)
+    return next((each.pod_database for each in telling), "")
 
 
 def history_of(told: AttemptState | History) -> History:

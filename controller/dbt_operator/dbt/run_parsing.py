@@ -130,6 +130,11 @@ def _periods(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((pair[0], pair[1]) for pair in pairs) if readable else ()
 
 
+def database_file(data: Mapping[str, object]) -> bodies.Body | None:
+    file, kept = values.identifier(data.get("file")), data.get("kept")
+    return bodies.DatabaseFile(file=file, kept=kept) if file and isinstance(kept, bool) else None
+
+
 def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:
     peak = values.count(data.get("peak_memory_bytes"))
     return None if peak is None else bodies.MemoryPeak(peak_memory_bytes=peak)

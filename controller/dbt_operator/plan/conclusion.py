@@ -17,8 +17,18 @@ from dbt_operator.plan.outcome import Outcome, conclude_history
 from dbt_operator.plan.situation import Situation
 
 
-def conclude_run(situation: Situation) -> Outcome:
-    """The outcome of a run none of whose attempts lives, and for which nothing more is to be attempted."""
+def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
+    """The outcome of a run none of whose attempts lives, and for which nothing more is to be attempted.
+
+    withheld: more would be, if what it needs were not gone with the database of a pod.
+    """
+    outcome = _concluded(situation)
+    if not withheld:
+        return outcome
+    return replace(outcome, message=f"{outcome.message} {wording.withheld(situation.pod_database)}")
+
+
+def _concluded(situation: Situation) -> Outcome:
     last = situation.assessments[-1]
     if last.outcome is None:
         raise ValueError("a run with a live attempt has no outcome")

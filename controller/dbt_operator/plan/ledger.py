@@ -143,11 +143,12 @@ def ledger_of(
     ahead = none.union(*(nodes for index, nodes in alive.items() if assessments[index].live))
     left = none.union(*(nodes for index, nodes in alive.items() if index in lingering))
     silent = [index for index, each in enumerate(assessments) if _ended_silently(each)]
+    released = [index for index, each in enumerate(assessments) if each.attempt.released]
     skips = Skips(history)
     standings = {
         one: Standing.BUSY
         if one in ahead or one in left
-        else _standing(one, history=history, assessments=assessments, silent=silent, skips=skips)
+        else _standing(one, history=history, assessments=assessments, silent=silent, released=released, skips=skips)
         for one in graph.executables()
     }
     unsure = _built_on_sand(history, graph, standings)
@@ -204,14 +205,22 @@ def _ended_silently(assessment: Assessment) -> bool:
 
 
 def _standing(
-    unique_id: str, *, history: History, assessments: Sequence[Assessment], silent: Sequence[int], skips: Skips
+    unique_id: str,
+    *,
+    history: History,
+    assessments: Sequence[Assessment],
+    silent: Sequence[int],
+    released: Sequence[int],
+    skips: Skips,
 ) -> Standing:
     word = history.word(unique_id)
     if word is None:
         return Standing.OPEN
     match word.node.phase:
         case NodePhase.SUCCEEDED:
-            later = (assessments[index] for index in silent if index > word.attempt)
+            # What was built into a database that is gone with its pod is not there for any attempt after it.
+            undoing = released if word.state.pod_database else silent
+            later = (assessments[index] for index in undoing if index > word.attempt)
             return Standing.OPEN if any(each.attempt.covers(unique_id) for each in later) else Standing.DONE
         case NodePhase.FAILED if not word.node.stopped:
             # Where the pod was lost before the runner could say what the failure was, the rules for retries have

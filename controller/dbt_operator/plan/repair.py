@@ -14,6 +14,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, RESTING
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
+from dbt_operator.dbt.history import BEGUN
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.ledger import Failure, Ledger, Standing, rebuilt
 from dbt_operator.plan.microbatch import end_of, left_of
@@ -31,6 +32,7 @@ class Next:
     decisions: tuple[Decision, ...] = ()
     due: datetime | None = None  # when there is more to decide by the clock alone
     waiting: tuple[str, ...] = ()  # the nodes whose retry is waited for
+    withheld: bool = False  # there would be more, but what it needs is gone with the database of a pod
     owed: frozenset[str] = frozenset()  # what an attempt to come will execute of what is open or was blocked
 
     @property
@@ -76,7 +78,21 @@ def _wished(situation: Situation) -> Next:
     wanted = _wanted(situation, situation.ledger)
     if situation.rules.fail_fast and not _new_failures(situation.ledger) <= wanted.keys():
         return Next()  # a failure that stays: the user wants nothing more to be executed after it
-    return _repair(situation, situation.ledger, wanted)
+    to_come = _repair(situation, situation.ledger, wanted)
+    return _without_a_database(situation) if situation.pod_database and not to_come.over else to_come
+
+
+def _without_a_database(situation: Situation) -> Next:
+    """What is to come where retries and resumes would find nothing of what was built: all of it was in the pod.
+
+    The whole command can do without. It is run again where that executes nothing that had been done, and after a rest:
+    whoever asked for that wants the run to go on.
+    """
+    last = situation.assessments[-1]
+    rested = last.outcome is not None and last.outcome.reason in RESTING
+    idle = last.attempt.whole and all(node.phase not in BEGUN for node in last.state.nodes.values())
+    again = _again_from_the_start(situation) if rested or idle else Next()
+    return replace(again, withheld=again.over)
 
 
 def _again_from_the_start(situation: Situation) -> Next:

@@ -32,7 +32,7 @@ def episode_of(assessments: Sequence[Assessment]) -> Episode:
             continue
         if made.roots is not None:
             return Episode(since=index, roots=frozenset(made.roots).union(also))
-        if any(request.unique_id is None for request in made.requests):
+        if made.nodes is None or any(request.unique_id is None for request in made.requests):
             return Episode(since=index)
         also.update(request.unique_id or "" for request in made.requests)
     return Episode(since=0)
@@ -43,6 +43,8 @@ def answer(situation: Situation, *, requests: Sequence[Request], over: bool) -> 
     asked = _unanswered(situation, requests)
     if asked and over and situation.lingering:
         return Answer(due=max(situation.lingering.values()))
+    if situation.pod_database:
+        return _from_the_start(situation, asked) if over else NO_ANSWER
     everything = [request for request in asked if request.unique_id is None]
     if everything:
         # It includes what is asked for single nodes. A live run does by itself what it can: it is waited for.
@@ -59,8 +61,7 @@ def _unanswered(situation: Situation, requests: Sequence[Request]) -> tuple[Requ
 def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     ledger = situation.ledger
     if ledger is None:
-        number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
-        return Answer((replace(producer(situation, number=number), requests=asked),), asked)
+        return _from_the_start(situation, asked)
     left = {one for one, standing in ledger.standings.items() if standing is not Standing.DONE}
     for unique_id in ledger.failures:
         left |= rebuilt(ledger, unique_id)[1]
@@ -69,6 +70,24 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
         return Answer(handled=asked)
     made = decision(situation, kind=AttemptKind.RESUME, key="", nodes=nodes)
     return Answer((replace(made, requests=asked),), asked)
+
+
+def _from_the_start(situation: Situation, asked: tuple[Request, ...]) -> Answer:
+    """Nothing but the whole command can do it, whatever it was asked for: if there is anything to be done."""
+    due = tuple(request for request in asked if _undone(situation.ledger, request.unique_id))
+    if not due:
+        return Answer(handled=asked)
+    number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
+    return Answer((replace(producer(situation, number=number), requests=due),), asked)
+
+
+def _undone(ledger: Ledger | None, unique_id: str | None) -> bool:
+    """Whether something of the node or one of its tests is not done; None: of the run."""
+    if ledger is None:
+        return True
+    tests = (test.unique_id for test in ledger.graph.tests_of(unique_id or ""))
+    nodes = ledger.standings if unique_id is None else (unique_id, *tests)
+    return any(ledger.standings.get(one, Standing.DONE) is not Standing.DONE for one in nodes)
 
 
 def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> Answer:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.history import History, Word, Words
+from dbt_operator.dbt.history import History, Word, Words, pod_database
 from dbt_operator.plan import run_text as wording
 from dbt_operator.plan.assess import assess
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, history_of_run
@@ -150,7 +150,7 @@ def plan_run(observation: Observation) -> Plan:
         return _stopping(observation, situation, asked=asked, to_come=to_come)
     decisions = reply.decisions or to_come.decisions
     if over and not reply.decisions:
-        outcome = conclude_run(situation)
+        outcome = conclude_run(situation, withheld=to_come.withheld)
         return _ended(observation, assessments=assessments, outcome=outcome, reply=reply)
     shown = _shown(situation, to_come, decisions)
     release = tuple(each.attempt.name for each in situation.live if each.attempt.to_release)
@@ -188,6 +188,7 @@ def _situation(observation: Observation, assessments: tuple[Assessment, ...]) ->
         episode=episode,
         rules=observation.rules.retry,
         adapter=next((each.state.adapter for each in assessments if each.state.adapter), ""),
+        pod_database=pod_database(history.attempts),
     )
 
 
@@ -285,7 +286,8 @@ def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, 
     ends, reason = asked.run, asked.attempts.reason
     stopped = any(each.outcome is not None and each.outcome.reason is reason for each in situation.recent)
     if to_come.over and not (stopped and reason is not RunReason.SUSPENDED):
-        return _ended(observation, assessments=situation.assessments, outcome=conclude_run(situation))
+        outcome = conclude_run(situation, withheld=to_come.withheld)
+        return _ended(observation, assessments=situation.assessments, outcome=outcome)
     if reason is RunReason.SUSPENDED:
         message = wording.suspended(situation.history)
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
@@ -377,7 +379,8 @@ def _unsaid(word: Word | None, situation: Situation) -> bool:
         return True
     if situation.assessments[word.attempt].live:
         return False
-    return word.node.phase is NodePhase.RUNNING or word.node.stopped
+    gone = word.node.phase is NodePhase.SUCCEEDED and word.state.pod_database != ""
+    return gone or word.node.phase is NodePhase.RUNNING or word.node.stopped
 
 
 def _to_stop(assessments: tuple[Assessment, ...]) -> tuple[str, ...]:

@@ -72,6 +72,17 @@ def _why_anew(situation: Situation) -> str:
     return f"{outcome.message.rstrip('.')}. "
 
 
+def withheld(database: str) -> str:
+    """Why nothing is tried again, although the rules would have it."""
+    gone = f"the database file {database} is gone with the pod"
+    if database == ":memory:":
+        gone = "the database is in the memory of the pod (:memory:) and gone with it"
+    return (
+        f"Nothing is tried again, as {gone}: in a new run, keep it in a file on a volume that spec.podTemplate mounts;"
+        " a retry that you ask for runs the whole command again."
+    )
+
+
 def about_to(decisions: Sequence[Decision]) -> str:
     """About attempts that were just decided on."""
     return _doing([(each.kind, each.nodes) for each in decisions])

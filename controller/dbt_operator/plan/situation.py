@@ -62,6 +62,7 @@ class Situation:
     episode: Episode
     rules: RetryRules
     adapter: str
+    pod_database: str = ""  # see `dbt.history.pod_database`
     lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `lingering_of`
 
     @property

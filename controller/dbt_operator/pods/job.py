@@ -155,6 +155,7 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
             *([f"--microbatch-end={decision.microbatch_end}"] if decision.microbatch_end else []),
             *profile_arguments,
             *secrets.arguments,
+            *_mounted(template["spec"]),
             "--",
             *dbt_arguments(spec, selection=decision.nodes is None),
         ],
@@ -303,6 +304,37 @@ def _secret_sources(pod: Mapping[str, Any]) -> _SecretSources:
     for mount in _mappings(container.get("volumeMounts")):
         _of_mount(sources, mount=mount, volume=volumes.get(mount.get("name")) or {})
     return sources
+
+
+# Volumes that go with their pod. A volume of a CSI driver that the pod itself describes is one of them: Kubernetes lets
+# the driver make it for the pod and take it away with it; what is to stay is claimed by a PersistentVolumeClaim.
+_EPHEMERAL_VOLUMES = frozenset(
+    {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "gitRepo",
+        "image",
+        "projected",
+        "secret",
+    }
+)
+
+
+def _mounted(pod: Mapping[str, Any]) -> list[str]:
+    """Arguments that tell the runner which mounts of dbt's container outlive the pod, and which do not."""
+    container = next(one for one in pod["containers"] if one["name"] == pod_template.CONTAINER)
+    kept = {
+        volume.get("name")
+        for volume in _mappings(pod.get("volumes"))
+        if volume.keys() - {"name"} and _EPHEMERAL_VOLUMES.isdisjoint(volume)
+    }
+    mounts = [
+        (str(mount.get("mountPath", "")), mount.get("name")) for mount in _mappings(container.get("volumeMounts"))
+    ]
+    return [word for path, name in mounts for word in ("--kept-path" if name in kept else "--lost-path", path)]
 
 
 def _whole_secret(secret: Mapping[str, Any]) -> dict[str, Any]:

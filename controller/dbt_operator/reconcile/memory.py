@@ -283,6 +283,7 @@ def filled(
         dbt_version=state.dbt_version or (dbt.version if dbt is not None else None) or "",
         target=state.target or (dbt.target if dbt is not None else None) or "",
         invocation_id=state.invocation_id or (dbt.invocation_id if dbt is not None else None) or "",
+        pod_database=state.pod_database or (dbt.pod_database if dbt is not None else None) or "",
         end_hooks=dbt.on_run_end_hooks if dbt is not None and state.end_hooks is None else state.end_hooks,
     )
 

@@ -11,15 +11,18 @@ from dbt_operator.api import status
 from dbt_operator.api.conditions import Condition, run_conditions
 from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reason_table import LOST
-from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.values import format_duration, format_time
+from dbt_operator.dbt.errors import cause_of
+from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
-from dbt_operator.dbt.view import NodeView, node_counts, test_counts
+from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts
 from dbt_operator.plan.attempt import Assessment, Refusal, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
 
 _MOST_ATTEMPTS = 50  # that the CRD allows
+_MOST_FAILURES = 20  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def run_status(
         duration=format_duration(plan.worked(now=now).total_seconds()) if terminal else None,
         nodes=node_counts(views=views),
         tests=test_counts(views=views),
-        failures=_failures(views.values()),
+        failures=_failures(views.values(), history=plan.history),
         dbt=dbt_info(states),
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
         retries=max(len(plan.assessments) - 1, 0),
@@ -132,6 +135,7 @@ def dbt_info(states: Sequence[AttemptState]) -> status.DbtInfo:
         target=next((each.target for each in states if each.target), None),
         invocation_id=next((each.invocation_id for each in states if each.invocation_id), None),
         on_run_end_hooks=next((each.end_hooks for each in states if each.end_hooks is not None), None),
+        pod_database=pod_database(states) or None,
     )
 
 
@@ -145,13 +149,30 @@ def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
     return f"{done} of {counts.total} nodes are done, {counts.running} running{failed}."
 
 
-def _failures(views: Iterable[NodeView]) -> tuple[status.RunFailure, ...]:
+def _failures(views: Iterable[NodeView], *, history: History) -> tuple[status.RunFailure, ...]:
     failed = [view for view in views if view.phase is NodePhase.FAILED]
     # A node that failed through its tests comes after what really went wrong, and all in the order of time.
     failed.sort(key=lambda view: (view.finished_at is None, view.finished_at and view.finished_at.timestamp()))
     return tuple(
-        status.RunFailure(unique_id=view.unique_id, name=view.name, message=view.message or "") for view in failed
+        status.RunFailure(
+            unique_id=view.unique_id,
+            name=view.name,
+            message=view.message,
+            first_message=_first_message(view, history=history) if index < _MOST_FAILURES else None,
+        )
+        for index, view in enumerate(failed)
     )
+
+
+def _first_message(failed: NodeView, *, history: History) -> str | None:
+    """What was said of the node when it failed first, where that is something else: it may be the real cause."""
+    for state in history.attempts[:-1]:
+        if failed.unique_id in state.nodes:
+            view = node_view(state=state, unique_id=failed.unique_id)
+            if view.phase is NodePhase.FAILED and view.reason is not NodeReason.LOST:
+                same = view.message == failed.message or cause_of(view.message) == (cause_of(failed.message) or None)
+                return None if same else view.message
+    return None
 
 
 def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[status.RunAttempt, ...]:

@@ -110,6 +110,19 @@ def graph_nodes(*, known: dict[str, Line], chosen: Iterable[str]) -> list[Line]:
     return list(listed.values())
 
 
+def relations_read(*, known: dict[str, Line], chosen: Iterable[str]) -> frozenset[str]:
+    """What the chosen nodes read in the database: what an ephemeral model among it reads, in its place."""
+
+    def reads(unique_id: str) -> list[str]:
+        return [one for one in known[unique_id]["depends_on"] if one in known]
+
+    def ephemeral(unique_id: str) -> list[str]:
+        return [one for one in reads(unique_id) if known[one]["materialized"] == "ephemeral"]
+
+    chosen = frozenset(chosen)
+    return frozenset(one for reader in chosen | _closure(chosen, ephemeral) for one in reads(reader))
+
+
 def _connecting(known: dict[str, Line], chosen: frozenset[str]) -> frozenset[str]:
     """What lies between chosen nodes, or between what a chosen test reads and a chosen node, without being chosen.
 

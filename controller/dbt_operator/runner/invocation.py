@@ -8,12 +8,13 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import environment, errors, graph, microbatch, selection
+from dbt_operator.runner import database, environment, errors, graph, microbatch, selection
 from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.events import Callback, Translator
@@ -101,6 +102,8 @@ class Invocations:
                 self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
             except selection.SelectionError as error:
                 return failed(kind=errors.SELECTOR, message=str(error))
+            except database.DatabaseGoneError as error:
+                return failed(kind=errors.OTHER, message=str(error))
             return self._execute(command, manifest=manifest)
         unknown = self._tell_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
@@ -128,9 +131,8 @@ class Invocations:
 
     def cancel_queries(self) -> None:
         """Cancel what runs in the warehouse now, as dbt does when interrupted. Called from a thread of its own."""
-        factory = getattr(sys.modules.get("dbt.adapters.factory"), "FACTORY", None)
         try:
-            for adapter in list(getattr(factory, "adapters", {}).values()):
+            for adapter in _adapters():
                 if adapter.is_cancelable():
                     with adapter.connection_named("dbt-operator-cancel"):
                         adapter.cancel_open_connections()
@@ -180,7 +182,9 @@ class Invocations:
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
             if not listed.success:
                 return errors.message_of(listed.exception) if listed.exception else "dbt cannot list them"
-            self._tell_selected(self._runnable(command, listed))
+            chosen = self._runnable(command, listed)
+            self._tell_database(self._files_of(manifest, chosen))
+            self._tell_selected(chosen)
         except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
             return repr(error)
@@ -189,7 +193,7 @@ class Invocations:
     def _tell_exact_graph(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
         """Print SelectedNodes of the wanted nodes; returns the command that executes exactly these.
 
-        Raises: selection.SelectionError when there is none.
+        Raises: selection.SelectionError when there is none; database.DatabaseGoneError when what they read is gone.
         """
         self._learn(manifest)
         known = self._translator.known
@@ -203,6 +207,7 @@ class Invocations:
             raise selection.SelectionError(f"dbt cannot list the nodes to execute: {listed.exception}")
         chosen = self._runnable(exact, listed)
         selection.check_selected(wanted=wanted, selected=chosen)
+        self._check_database(manifest, chosen)
         self._tell_selected(chosen)
         return exact
 
@@ -224,6 +229,36 @@ class Invocations:
         self._translator.known = graph.known_nodes(manifest=manifest)
         self._output.event("Hooks", graph.hooks(manifest=manifest))
 
+    def _check_database(self, manifest: Any, chosen: frozenset[str]) -> None:
+        """Print which file the nodes are built into. Raises: database.DatabaseGoneError, see there."""
+        read = graph.relations_read(known=self._translator.known, chosen=chosen) - chosen
+        try:
+            database.check_there(self._files_of(manifest, read))
+        except database.DatabaseGoneError as error:
+            # It is on no volume that this pod shares with the one before it, whatever its mounts look like.
+            self._tell_database([database.DatabaseFile(path=error.path, kept=False)])
+            raise
+        self._tell_database(self._files_of(manifest, chosen))
+
+    def _tell_database(self, files: Iterable[database.DatabaseFile]) -> None:
+        file = database.told(files)
+        if file is not None:
+            self._output.event("DatabaseFile", {"file": file.path, "kept": file.kept})
+
+    def _files_of(self, manifest: Any, nodes: frozenset[str]) -> frozenset[database.DatabaseFile]:
+        """The database files that these nodes are built into; none where that cannot be told."""
+        mounts = database.Mounts(kept=self._options.kept_paths, lost=self._options.lost_paths)
+        known = self._translator.known
+        try:
+            credentials = next((adapter.config.credentials for adapter in _adapters()), None)
+            return database.files_of(
+                nodes=nodes, known=known, manifest=manifest, credentials=credentials, mounts=mounts
+            )
+        except Exception as error:  # noqa: BLE001 - an adapter of another version: no reason to fail this attempt
+            message = f"where the database is was not found out: {error!r}"
+            self._output.event("RunnerWarning", {"message": message}, level="warn")
+            return frozenset()
+
     def _list(self, cli: Any, command: Command, manifest: Any) -> Any:
         question = ["ls", "--output", "json", "--output-keys", "unique_id", *_quietly(cli, command, other="ls")]
         self._callback.follow(listening=False)
@@ -243,6 +278,12 @@ class Invocations:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
             self._output.event("SelectedNodes", part)
+
+
+def _adapters() -> list[Any]:
+    """The adapters that dbt has loaded; from one call of dbt to the next they stay."""
+    factory = getattr(sys.modules.get("dbt.adapters.factory"), "FACTORY", None)
+    return list(getattr(factory, "adapters", {}).values())
 
 
 def _quietly(cli: Any, command: Command, *, other: str) -> list[str]:

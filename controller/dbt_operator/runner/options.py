@@ -26,6 +26,8 @@ class Options:
     grace_seconds: float = GRACE_SECONDS
     secret_env: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
+    kept_paths: tuple[str, ...] = ()  # of mounted volumes that outlive the pod
+    lost_paths: tuple[str, ...] = ()  # … and of those that do not
     dbt_args: tuple[str, ...] = field(default=())
 
 
@@ -44,6 +46,8 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS, metavar="SECONDS")
     parser.add_argument("--secret-env", action="append", default=[], metavar="NAME")
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
+    parser.add_argument("--kept-path", action="append", default=[], metavar="PATH", dest="kept_paths")
+    parser.add_argument("--lost-path", action="append", default=[], metavar="PATH", dest="lost_paths")
     ours = parser.parse_args(argv[:split])
     return Options(
         attempt=ours.attempt,
@@ -57,5 +61,7 @@ def parse_options(*, argv: list[str]) -> Options:
         grace_seconds=ours.grace_seconds,
         secret_env=tuple(ours.secret_env),
         secret_files=tuple(ours.secret_files),
+        kept_paths=tuple(ours.kept_paths),
+        lost_paths=tuple(ours.lost_paths),
         dbt_args=tuple(argv[split + 1 :]),
     )

@@ -1,4 +1,4 @@
-"""What the runner says of the project's hooks and of its own memory."""
+"""What the runner says of the project's hooks, of its own memory and of the database."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.stored import decode, encode
 from dbt_operator.dbt.view import node_views
 from tests.unit.dbt.logs import RunnerLog, data_test, folded, model
 
@@ -38,6 +39,19 @@ def test_the_largest_peak_stands_whoever_says_it_and_however_often() -> None:
         RunnerLog().add("MemoryPeak", {"peak_memory_bytes": 10}).finish(0, peak_memory_bytes=40).state.peak_memory_bytes
         == 40
     )
+
+
+def test_only_a_database_that_is_gone_with_the_pod_is_remembered() -> None:
+    file = "/data/shop.duckdb"
+    assert RunnerLog().add("DatabaseFile", {"file": file, "kept": True}).state.pod_database == ""
+    log = RunnerLog().add("DatabaseFile", {"file": file, "kept": False})
+    assert log.state.pod_database == file
+    assert decode(encode(log.finish(0).closed)) == log.closed
+
+
+@pytest.mark.parametrize("wrong", [{}, {"kept": False}, {"file": "", "kept": False}, {"file": "/f", "kept": "no"}])
+def test_what_is_not_said_of_the_database_is_not_known(wrong: dict[str, object]) -> None:
+    assert RunnerLog().add("DatabaseFile", wrong).state.pod_database == ""
 
 
 @pytest.mark.parametrize(

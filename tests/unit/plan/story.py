@@ -32,11 +32,16 @@ class Story:
     """A run. Its nodes are those of SelectedNodes; the other arguments are rules, and how dbt describes itself."""
 
     def __init__(
-        self, *nodes: Mapping[str, Any], adapter: str = "postgres", end_hooks: int | None = 0, **rules: Any
+        self,
+        *nodes: Mapping[str, Any],
+        adapter: str = "postgres",
+        end_hooks: int | None = 0,
+        pod_database: str = "",
+        **rules: Any,
     ) -> None:
         self.nodes = {node["unique_id"]: node for node in nodes}
         self.ids = {node["name"]: node["unique_id"] for node in nodes}
-        self.adapter, self.end_hooks = adapter, end_hooks
+        self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
         retry = RetryRules(**{key: rules.pop(key) for key in _RETRY_RULES & rules.keys()})
         self.rules = Rules(start_deadline=DEADLINE, retry=retry, **rules)
         self.now = NOW
@@ -218,6 +223,8 @@ class Dbt:
         self.log.begins(at=now)
         if loaded:
             listed = [self.run.nodes[one] for one in self.nodes]
+            if self.run.pod_database:
+                self.log.add("DatabaseFile", {"file": self.run.pod_database, "kept": False}, at=now)
             self.log.lists(listed, adapter=self.run.adapter, end_hooks=self.run.end_hooks, at=now)
             self.log.executes(len(listed), at=now)
         return self

@@ -124,6 +124,25 @@ def mount(name: str, path: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "mountPath": path, **fields}
 
 
+@pytest.mark.parametrize("kind", ["persistentVolumeClaim", "hostPath", "nfs", "flexVolume"])
+def test_the_runner_is_told_what_outlives_the_pod(kind: str) -> None:
+    assert mounts_of({"name": "data", kind: {}}) == ["--kept-path", "/data", "--lost-path", "/tmp"]  # noqa: S108 - in a pod
+
+
+@pytest.mark.parametrize("kind", ["emptyDir", "ephemeral", "configMap", "secret", "projected", "downwardAPI", "csi"])
+def test_and_what_is_gone_with_it(kind: str) -> None:
+    assert mounts_of({"name": "data", kind: {}}) == ["--lost-path", "/data", "--lost-path", "/tmp"]  # noqa: S108 - in a pod
+    assert mounts_of({"name": "data"})[0] == "--lost-path"  # which is an emptyDir
+
+
+def mounts_of(volume: dict[str, Any]) -> list[str]:
+    """What the runner is told of this volume, mounted at /data, and of the pod's own."""
+    container = {"name": "dbt", "volumeMounts": [mount("data", "/data")]}
+    arguments = arguments_of(podTemplate={"spec": {"containers": [container], "volumes": [volume]}})
+    told = [pair for pair in itertools.pairwise(arguments) if pair[0] in ("--kept-path", "--lost-path")]
+    return [word for pair in sorted(told, key=lambda pair: pair[1]) for word in pair]
+
+
 def test_a_variable_that_a_later_entry_takes_from_elsewhere_is_no_secret() -> None:
     # Kubernetes knows either the one or the other.
     later = {"name": "A", "valueFrom": {"secretKeyRef": None, "configMapKeyRef": {"name": "plain", "key": "a"}}}

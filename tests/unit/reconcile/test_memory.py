@@ -169,13 +169,14 @@ def test_that_a_node_had_begun_is_remembered() -> None:
 def test_with_the_graph_come_the_nodes_that_had_not_begun() -> None:
     graph = Graph.of([GraphNode(unique_id=f"model.shop.{name}", resource_type="model") for name in ("orders", "items")])
     remembered = restored(phase="Succeeded", reason="Success")
-    dbt = DbtInfo(version="1.11.16", adapter="duckdb", on_run_end_hooks=0)
+    dbt = DbtInfo(version="1.11.16", adapter="duckdb", on_run_end_hooks=0, pod_database=":memory:")
     state = filled(EMPTY, nodes=remembered, graph=graph, dbt=dbt)
     assert {one: node.phase for one, node in state.nodes.items()} == {
         "model.shop.orders": NodePhase.SUCCEEDED,
         "model.shop.items": NodePhase.PENDING,
     }
     assert (state.adapter, state.dbt_version, state.end_hooks) == ("duckdb", "1.11.16", 0)
+    assert state.pod_database == ":memory:"
 
 
 # A test that was executed again without the node that it tests

@@ -5,14 +5,19 @@ from typing import Any
 
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.api.status import DbtInfo
+from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState
+from dbt_operator.dbt.view import node_views
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import Plan
 from dbt_operator.reconcile.run_status import dbt_info, run_record, run_status
+from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan import given
+from tests.unit.plan.story import Story
 
 FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
 
@@ -40,12 +45,15 @@ def status(
         message="dbt tries orders again.",
         wake_at=given.NOW + timedelta(seconds=30),
     )
-    record = run_record({"status": before or {}})
+    return status_of(plan, before=before)
+
+
+def status_of(plan: Plan, *, before: dict[str, Any] | None = None) -> dict[str, Any]:
     return run_status(
         plan=plan,
-        record=record,
+        record=run_record({"status": before or {}}),
         conditions=(),
-        views={},
+        views=node_views(state=plan.history),
         artifacts=None,
         handled_retry=None,
         generation=1,
@@ -123,3 +131,62 @@ def test_which_dbt_it_is_is_told_by_whichever_attempt_has_come_so_far() -> None:
     assert dbt_info([early, late]) == DbtInfo(
         version="1.11.16", invocation_id="i1", adapter="postgres", target="prod", on_run_end_hooks=0
     )
+
+
+def test_where_the_database_was_is_told_by_the_last_attempt_that_knows() -> None:
+    graph = Graph.of([])
+    here, kept = AttemptState(graph=graph, pod_database=":memory:"), AttemptState(graph=graph)
+    assert dbt_info([here, EMPTY]).pod_database == ":memory:"
+    assert dbt_info([here, kept]).pod_database is None  # the Secret with the profile was changed between them
+
+
+# failures
+
+
+def failures(run: Story) -> dict[str, tuple[str, str | None]]:
+    """The message of each failure, and that of the first one."""
+    return {each["name"]: (each["message"], each.get("firstMessage")) for each in status_of(run.plan())["failures"]}
+
+
+GONE = "Runtime Error in model orders\n  Catalog Error: Schema with name shop does not exist!"
+
+
+def test_a_failure_that_hides_the_cause_is_shown_beside_it() -> None:
+    run = Story(model("orders"), model("other"))
+    run["Producer"].builds(orders="error: Runtime Error in model orders\n  no such column", other="error: deadlock")
+    run.later(seconds=600)
+    run["Retry orders"].builds(orders=f"error: {GONE}")
+    run["Retry other"].builds(other="error: deadlock")
+    run.later(seconds=600)
+    cause = "Runtime Error in model orders\n  no such column"
+    assert failures(run) == {"orders": (GONE, cause), "other": ("deadlock", None)}
+
+
+def test_it_is_the_first_of_several_and_not_what_was_lost_on_the_way() -> None:
+    run = Story(model("orders"), limit=3)
+    run["Producer"].starts().reports(orders="running").is_killed()
+    run.later(seconds=600)
+    for said in ("deadlock", "disk full", "disk full"):
+        run.attempts[-1].builds(orders=f"error: {said}")
+        run.later(seconds=600)
+    assert failures(run) == {"orders": ("disk full", "deadlock")}
+
+
+def test_where_only_the_place_of_the_compiled_code_differs_it_is_the_same_failure() -> None:
+    run = Story(model("orders"))
+    for index in (1, 2):
+        said = f"Runtime Error in model orders (orders.sql)\n  boom\n  compiled code at /tmp/{index}/orders.sql"
+        run.attempts[-1].builds(orders=f"error: {said}")
+        run.later(seconds=600)
+    assert run.phase() is RunPhase.FAILED
+    assert failures(run)["orders"][1] is None
+
+
+def test_a_node_that_failed_by_its_test_first_and_by_itself_then_shows_both() -> None:
+    run = Story(model("orders"), data_test("positive", "orders"), reasons={RetryReason.TESTS_FAILED})
+    run["Producer"].builds(positive="fail: Got 3 results")
+    run.later(seconds=600)
+    run["Retry orders positive"].builds(orders=f"error: {GONE}", positive="skipped")
+    run.later(seconds=600)
+    message, first = failures(run)["orders"]
+    assert (message, first) == (GONE, "1 of 1 tests failed: positive (Got 3 results)")
