@@ -78,8 +78,8 @@ def withheld(database: str) -> str:
     if database == ":memory:":
         gone = "the database is in the memory of the pod (:memory:) and gone with it"
     return (
-        f"Nothing is tried again, as {gone}: in a new run, keep it in a file on a volume that spec.podTemplate mounts;"
-        " a retry that you ask for runs the whole command again."
+        f"Nothing is tried again, as {gone}: in a new run, keep it in one file on a volume that every pod mounts"
+        " (spec.podTemplate); a retry that you ask for runs the whole command again."
     )
 
 

@@ -23,7 +23,7 @@ class DatabaseGoneError(Exception):
     """A file in which something was built before is not there."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"the database file {path} is gone, with what was built before")
+        super().__init__(f"the database file {path}, with what was built before, is not there in this pod")
         self.path = path
 
 

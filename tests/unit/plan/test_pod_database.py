@@ -177,7 +177,7 @@ def test_a_retry_that_finds_its_file_gone_is_the_last_one() -> None:
     run.later(seconds=600)
     retry = run["Retry orders"].starts(loaded=False)
     retry.log.add("DatabaseFile", {"file": "/data/shop.duckdb", "kept": False}, at=run.now)
-    retry.gives_up("other", "the database file /data/shop.duckdb is gone, with what was built before")
+    retry.gives_up("other", "the database file /data/shop.duckdb is not there in this pod")
     assert run.later(seconds=600) == []
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.DBT_ERROR)
     assert run.message().count("/data/shop.duckdb") == 2

@@ -95,7 +95,7 @@ def test_a_retry_whose_file_is_gone_executes_nothing_and_says_so(project: Projec
     again = retry(project, producer, "model.torture.stg_users")
     assert again.finished["error"] == {
         "kind": "other",
-        "message": f"the database file {project.path}/torture.duckdb is gone, with what was built before",
+        "message": f"the database file {project.path}/torture.duckdb, with what was built before, is not there in this pod",
     }
     assert not again.results
     assert again.named("DatabaseFile") == [{"file": str(project.path / "torture.duckdb"), "kept": False}]
