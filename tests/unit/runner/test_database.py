@@ -93,10 +93,8 @@ def test_a_retry_whose_file_is_gone_executes_nothing_and_says_so(project: Projec
     producer = project.run(*SEEDED, options=kept(project.path))
     (project.path / "torture.duckdb").unlink()
     again = retry(project, producer, "model.torture.stg_users")
-    assert again.finished["error"] == {
-        "kind": "other",
-        "message": f"the database file {project.path}/torture.duckdb, with what was built before, is not there in this pod",
-    }
+    why = f"the database file {project.path}/torture.duckdb, with what was built before, is not there in this pod"
+    assert again.finished["error"] == {"kind": "other", "message": why}
     assert not again.results
     assert again.named("DatabaseFile") == [{"file": str(project.path / "torture.duckdb"), "kept": False}]
     # Where nothing of it is needed dbt makes a new one.
