@@ -233,11 +233,13 @@ class Assessment:
     def must_stop(self) -> bool:
         """Whether its Job still lives although it has ended for us, or is to end.
 
-        One whose pod has ended will say so itself in a moment; to delete it would take the pod away, and its log. A
+        One whose pod has ended will say so itself in a moment; to delete it would take the pod away, and its log. But
+        a container beside dbt's (a service mesh puts one into every pod) may go on for ever, and its pod with it. A
         Job that was created anew beside a pod of the first one has a pod of its own, which is never released.
         """
         job, pod = self.attempt.job, self.attempt.pod
-        about_to_end = job is not None and pod is not None and pod.over and pod.job in (None, job.uid)
+        pod_ends = pod is not None and pod.over and not pod.others
+        about_to_end = job is not None and pod is not None and pod_ends and pod.job in (None, job.uid)
         return (
             (self.stage is Stage.ENDED or self.reason is RunReason.STOPPING)
             and job is not None

@@ -72,6 +72,7 @@ class PodFacts:
     memory_limit: str | None = None  # of the dbt container, as its spec has it
     gates: tuple[str, ...] = ()  # that keep it from being scheduled
     job: str | None = None  # the uid of its Job
+    others: tuple[str, ...] = ()  # containers beside dbt's, no init containers, that have not ended
 
     @property
     def over(self) -> bool:
@@ -151,7 +152,15 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         memory_limit=_memory_limit(pod),
         job=(metadata.get("labels") or {}).get(_LABEL_JOB_UID),
         gates=tuple(gate["name"] for gate in _spec(pod, "schedulingGates")),
+        others=_others(status),
     )
+
+
+def _others(status: Mapping[str, Any]) -> tuple[str, ...]:
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return ()
+    others = (one for one in status.get("containerStatuses") or () if one.get("name") != CONTAINER)
+    return tuple(one["name"] for one in others if "terminated" not in (one.get("state") or {}))
 
 
 def _spec(pod: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:

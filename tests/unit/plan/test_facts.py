@@ -28,6 +28,20 @@ def test_the_containers_state_is_that_of_dbt_not_of_a_sidecar() -> None:
     assert (facts.running, facts.terminated) == (True, None)
 
 
+def test_containers_that_outlast_dbt_are_named_and_those_that_kubernetes_ends_are_not() -> None:
+    ended = {"terminated": {"exitCode": 0}}
+    statuses = [
+        {"name": "dbt", "state": ended},
+        {"name": "mesh", "state": {"running": {}}},
+        {"name": "agent", "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+        {"name": "done", "state": ended},
+    ]
+    native = [{"name": "proxy", "state": {"running": {}}}]
+    assert pod_facts(pod(phase="Running", containerStatuses=statuses)).others == ("mesh", "agent")
+    assert pod_facts(pod(phase="Running", containerStatuses=statuses[:1], initContainerStatuses=native)).others == ()
+    assert pod_facts(pod(phase="Failed", containerStatuses=statuses)).others == ()  # its node is gone
+
+
 def test_a_waiting_init_container_explains_more_than_pod_initializing() -> None:
     facts = pod_facts(
         pod(

@@ -1,5 +1,7 @@
 """A run that cannot go on stops what it has begun, and each of its nodes ends with it."""
 
+import pytest
+
 from tests.unit.plan import lines
 from tests.unit.plan.lines import SEED
 from tests.unit.reconcile.cluster import RUN, Given
@@ -54,3 +56,34 @@ async def test_a_run_that_was_stopped_so_is_taken_up_once_it_is_valid_again() ->
         )
         await given.until(lambda: given.server.names("jobs") != [])
         assert given.said()[0] == "Retrying"
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+async def test_a_pod_in_which_something_else_goes_on_is_stopped_once_dbt_has_ended(exit_code: int) -> None:
+    async with Given(spec={"retry": {"limit": 0}}) as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *lines.EXECUTING)
+        end = (lines.RED_LOG if exit_code else lines.GREEN_LOG)[len(lines.EXECUTING) :]
+        given.server.end_pod(pod, *end[:-1], exit_code=exit_code, others=("mesh",))
+        given.server.logs[pod] = [*lines.EXECUTING, *end]  # the last line comes late
+        await given.until(lambda: given.over)
+        assert given.said()[0] == ("Failed" if exit_code else "Succeeded")
+        assert (given.server.names("jobs"), given.server.names("pods")) == ([], [])
+
+
+async def test_each_attempt_of_a_run_is_stopped_so() -> None:
+    async with Given(spec={"retry": {"backoff": {"duration": "0s"}}}) as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *lines.EXECUTING)
+        given.server.end_pod(pod, *lines.RED_LOG[len(lines.EXECUTING) :], exit_code=1, others=("mesh",))
+        await given.until(lambda: given.said()[0] == "Retrying")
+        await given.until(lambda: PRODUCER not in given.server.names("jobs"))
+
+
+async def test_a_pod_that_ends_by_itself_stays_for_those_who_want_its_log() -> None:
+    async with Given() as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *lines.EXECUTING)
+        given.server.end_pod(pod, *lines.GREEN_LOG[len(lines.EXECUTING) :])
+        await given.until(lambda: given.over)
+        assert given.server.names("pods") == [pod]
