@@ -123,7 +123,11 @@ def test_what_dbt_said_of_a_node_is_said_once(models: Kind, kubectl: Kubectl, na
         Tried(AttemptKind.RETRY, "nightly-retry-1", ORDERS),
     ]
     models.report(
-        namespace, "nightly.orders", model_status(view=ORDERS, tried=tried, jobs=[], handled_retry=None).to_dict()
+        namespace,
+        "nightly.orders",
+        model_status(
+            view=ORDERS, tried=tried, jobs=[(each.kind, each.job) for each in tried], handled_retry=None
+        ).to_dict(),
     )
     described = kubectl("describe", "-n", namespace, f"{models.resource}/nightly.orders")
     assert described.count("column shop.price does not exist") == 1

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import inspect
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -318,7 +318,10 @@ async def test_a_log_whose_lines_cannot_be_told_apart_is_not_read_for_ever(fault
     assert set(sink.lines) == {b"no stamp"}
 
 
-async def test_a_running_container_is_never_given_up(faults: tuple[FaultServer, Client]) -> None:
+@pytest.mark.parametrize("caught_up", [None, lambda: None])
+async def test_a_running_container_is_never_given_up_but_told(
+    faults: tuple[FaultServer, Client], caught_up: Callable[[], None] | None
+) -> None:
     server, client = faults
     server.objects[POD] = pod_in_state(running={})
     refused = 0
@@ -334,10 +337,11 @@ async def test_a_running_container_is_never_given_up(faults: tuple[FaultServer, 
         return web.Response(body=b"2026-11-20T17:11:13.219457123Z at last\n2026-11-20T17:11:14.219457123Z no newline")
 
     server.fault = fault
-    sink = Sink()
-    end = await read(client, "n", sink, patience=HASTE)
+    sink, told = Sink(), list[str | None]()
+    end = await read(client, "n", sink, patience=HASTE, caught_up=caught_up, stalled=told.append)
     assert end.reason is EndReason.TERMINATED
     assert sink.lines == [b"at last", b"no newline"]
+    assert (len(told), told[0] is not None, told[-1]) == (2, True, None)
 
 
 async def test_an_error_of_the_sink_is_the_callers(faults: tuple[FaultServer, Client]) -> None:

@@ -29,6 +29,11 @@ class Follower:
         self._failures = 0
         self._schedule()
 
+    @property
+    def live(self) -> bool:
+        """Whether what is known is of the present, as far as it can be."""
+        return self.caught_up or self.facts.stalled is not None
+
     def _schedule(self) -> None:
         delay = self._chance.choice((20, 400, 1500, 4000))
         self._operator.world.later(delay, self._read)
@@ -45,6 +50,9 @@ class Follower:
             if over and self._failures > _PATIENCE:
                 self._end(unreadable="the kubelet does not answer")
             else:
+                if self._failures > _PATIENCE:
+                    self.facts = replace(self.facts, stalled="the kubelet does not answer")
+                    self._operator.poke()
                 self._schedule()
         elif over:
             self._deliver(pod.process, rest=True)
@@ -79,11 +87,12 @@ class Follower:
             found.append(last)
         self.position = until
         self.caught_up = True
-        self.facts = replace(self.facts, state=fold_lines(state=self.facts.state, lines=found))
+        self._failures = 0
+        self.facts = replace(self.facts, stalled=None, state=fold_lines(state=self.facts.state, lines=found))
 
     def _end(self, *, gone: bool = False, unreadable: str | None = None) -> None:
         self.caught_up = True
-        self.facts = replace(self.facts, ended=True, gone=gone, unreadable=unreadable)
+        self.facts = replace(self.facts, ended=True, stalled=None, gone=gone, unreadable=unreadable)
         if self._operator.world.tracing:
             process = self.pod.process
             total = len(process.log) if process is not None else 0

@@ -392,7 +392,7 @@ class Reconciler:
         self._cluster.status = replace(self._cluster.status, handled=token)
 
     def _show(self, plan: Plan, seen: Seen) -> Steps:
-        if not plan.phase.terminal and not all(follower.caught_up for follower in self._followers.values()):
+        if not plan.phase.terminal and not all(follower.live for follower in self._followers.values()):
             return
         models = self._cluster.models
         if not self._shows:

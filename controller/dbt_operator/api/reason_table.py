@@ -410,13 +410,16 @@ RUN_REASONS = {
         advice="Look at the pod's log.",
     ),
     RunReason.LOG_UNREADABLE: About(
-        phases=(Phase.FAILED,),
+        phases=(Phase.RUNNING, Phase.FAILED),
         kind=Kind.LOST,
+        obstacle=True,
         sentence="The process in the pod ended, and a part of its log was rotated away before it was read",
         meaning=(
-            "The pod's log could not be read, or the kubelet had rotated a part of it away, so what dbt did is unknown."
+            "The pod's log cannot be read for the moment, and dbt may be at work: the node or its kubelet does not "
+            "answer, or the operator lacks a right. Failed: it could not be read, or the kubelet had rotated a part of "
+            "it away, so what dbt did is unknown."
         ),
-        advice="Check the node's kubelet; ask for a retry.",
+        advice="Check the node's kubelet; ask for a retry of a run that has failed.",
     ),
     RunReason.CANCELLED: About(
         phases=(Phase.CANCELLED,),

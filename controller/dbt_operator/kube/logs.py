@@ -75,7 +75,7 @@ class Patience:
     share: float = 0.1  # while the container has not started: this part of the time waited so far, within these two
     longest_after_error: float = 5.0
     ask: float = 2.0  # while the container has not started: between questions to the pod
-    give_up: float = 30.0  # of failing to read the log of a container that has ended
+    give_up: float = 30.0  # of failing to read the log of a container that has ended; of one that runs it is told then
 
 
 async def follow(
@@ -88,16 +88,18 @@ async def follow(
     since: datetime | None = None,
     pod_uid: str | None = None,
     caught_up: Callable[[], None] | None = None,
+    stalled: Callable[[str | None], None] | None = None,
     patience: Patience | None = None,
 ) -> Ended:
     """Hand all that the container prints, or has printed since a time, to the sink; return when there will be no more.
 
     Lines of the second of `since` may have been delivered before. An exception of the sink ends it and is raised.
-    `caught_up` is called once the sink has everything that was printed before the reader began.
+    `caught_up` is called once the sink has everything that was printed before the reader began; `stalled` with why the
+    log of a container that may go on cannot be read for long, and with None when it can be again.
     """
     return await LogReader(
         client=client, namespace=namespace, pod=pod, container=container, sink=sink,
-        since=since, pod_uid=pod_uid, caught_up=caught_up, patience=patience or Patience(),
+        since=since, pod_uid=pod_uid, caught_up=caught_up, stalled=stalled, patience=patience or Patience(),
     ).run()  # fmt: skip
 
 
@@ -115,11 +117,13 @@ class LogReader:
         since: datetime | None,
         pod_uid: str | None,
         caught_up: Callable[[], None] | None,
+        stalled: Callable[[str | None], None] | None,
         patience: Patience,
     ) -> None:
         self._client, self._namespace, self._pod, self._container = client, namespace, pod, container
         self._sink, self._since, self._pod_uid, self._patience = sink, since, pod_uid, patience
         self._caught_up = caught_up
+        self._troubles = _Troubles(stalled, patience)
         self._dedup = Deduplicator()
         self._lines = self._dropped = self._reconnects = 0
         self._followed = False  # a stream was opened before, so that another one is a reconnect
@@ -133,6 +137,7 @@ class LogReader:
         while True:
             before, began = self._lines, time.monotonic()
             error = await self._read(follow=self._caught_up is None)
+            self._troubles.read(error, began=began)
             if self._now_caught_up(error):
                 continue
             waiting = error is not None and _not_started(error)
@@ -208,6 +213,8 @@ class LogReader:
                 read_timeout=self._patience.silence,
             ) as pieces:
                 self._followed = self._followed or follow
+                if follow:
+                    self._troubles.opened()
                 async for piece in pieces:
                     await self._deliver(splitter.feed(piece))
             if final and (rest := splitter.flush()) is not None:
@@ -268,6 +275,39 @@ class LogReader:
             dropped=self._dropped,
             reconnects=self._reconnects,
         )
+
+
+class _Troubles:
+    """Tells when a log cannot be read for long, and when it can be again."""
+
+    def __init__(self, tell: Callable[[str | None], None] | None, patience: Patience) -> None:
+        self._tell = tell or (lambda _: None)
+        self._patience = patience
+        self._opened = False
+        self._since: float | None = None  # when the first read began of those that have failed in a row
+        self._told = False
+
+    def opened(self) -> None:
+        """A stream that may last is there: that it breaks, or falls silent, is no failure to read the log."""
+        self._opened = True
+        self._over()
+
+    def read(self, error: ApiError | None, *, began: float) -> None:
+        """A read that began then has ended so."""
+        opened, self._opened = self._opened, False
+        if error is None or opened or _not_started(error):
+            self._over()
+            return
+        self._since = began if self._since is None else self._since
+        if not self._told and time.monotonic() - self._since >= self._patience.give_up:
+            self._told = True
+            self._tell(str(error))
+
+    def _over(self) -> None:
+        self._since = None
+        if self._told:
+            self._told = False
+            self._tell(None)
 
 
 class _Pace:

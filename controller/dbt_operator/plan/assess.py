@@ -223,6 +223,10 @@ def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     if asked is not None:
         message = "dbt was told to stop and is cancelling its queries."
         return Assessment(attempt, Stage.RUNNING, RunReason.STOPPING, message, state=state)
+    if attempt.log.stalled is not None:
+        pod = attempt.pod.name if attempt.pod is not None else attempt.name
+        message = f"The log of pod {pod} cannot be read; dbt may be at work all the same: {attempt.log.stalled}"
+        return Assessment(attempt, Stage.RUNNING, RunReason.LOG_UNREADABLE, message, state=state)
     if state.executing:
         return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
     return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)

@@ -32,6 +32,7 @@ class LogFacts:
     ended: bool = False  # everything there is to read has been read
     gone: bool = False  # … or its pod was gone before that: what was not read yet is lost
     unreadable: str | None = None  # why reading was given up
+    stalled: str | None = None  # why it cannot be read at present, of a container that may go on
     position: datetime | None = None  # the kubelet's time of the last line that was read
 
 

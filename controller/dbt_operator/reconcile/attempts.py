@@ -115,7 +115,7 @@ class Attempts:
     @property
     def live(self) -> bool:
         """Whether what is known is of the present, not of a moment that the logs are only read up to."""
-        return all(follower.caught_up for follower in self._followers.values())
+        return all(follower.live for follower in self._followers.values())
 
     def all(self, cluster: Cluster, *, memory: Memory) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""

@@ -21,7 +21,8 @@ class Follower:
 
     `caught_up` turns true when everything printed before the follower began has been folded. Until then the state is
     that of a moment in the past: a controller that was started anew reads the log from its beginning, and must not
-    write on the way what was true an hour ago.
+    write on the way what was true an hour ago. While the log cannot be read, what is known of the attempt is what was
+    stored of it, and nothing else of the run waits for more.
     """
 
     client: Client
@@ -31,6 +32,7 @@ class Follower:
     changed: Callable[[], None]
     state: AttemptState = EMPTY
     caught_up: bool = False
+    stalled: str | None = None  # why the log cannot be read at present
     position: datetime | None = None
     artifacts: list[Artifact] = field(default_factory=list)  # files that are complete and wait to be stored
     _collector: Collector = field(default_factory=Collector)
@@ -51,11 +53,11 @@ class Follower:
         """What has been read so far. Raises what ended the follower, if that was a defect."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
-        end, facts = self._end, LogFacts(state=self.state, position=self.position)
+        end, facts = self._end, LogFacts(state=self.state, position=self.position, stalled=self.stalled)
         if end is None:
             return facts
         unreadable = end.message if end.reason is EndReason.UNREADABLE else None
-        return replace(facts, ended=True, gone=end.reason is EndReason.POD_GONE, unreadable=unreadable)
+        return replace(facts, ended=True, stalled=None, gone=end.reason is EndReason.POD_GONE, unreadable=unreadable)
 
     async def _run(self) -> None:
         try:
@@ -67,6 +69,7 @@ class Follower:
                 container=CONTAINER,
                 sink=self._read,
                 caught_up=self._now_live,
+                stalled=self._now_stalled,
             )
         finally:
             self.changed()  # also when following failed: the loop then finds the error
@@ -79,6 +82,15 @@ class Follower:
         self.state = fold_lines(state=self.state, lines=lines)
         LOG_LINES.labels(outcome="ignored").inc(self.state.ignored - before)
         self.position = position
+        self.changed()
+
+    @property
+    def live(self) -> bool:
+        """Whether what is known is of the present, as far as it can be."""
+        return self.caught_up or self.stalled is not None
+
+    def _now_stalled(self, error: str | None) -> None:
+        self.stalled = error
         self.changed()
 
     def _now_live(self) -> None:

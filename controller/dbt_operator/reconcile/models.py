@@ -43,6 +43,7 @@ class Models:
     _jobs: Sequence[tuple[AttemptKind, str]] = ()  # of the attempts of the history
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _handled: dict[str, str] = field(default_factory=dict)  # tokens of the retries that were handled
+    _attempts: dict[str, tuple[status.ModelAttempt, ...]] = field(default_factory=dict)  # as read
     _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as read, of nodes not shown since
     _graph: Graph | None = None
 
@@ -61,6 +62,7 @@ class Models:
             spec = specs[name]
             self._names[unique_id], self._stored[unique_id] = name, stored
             self.asked(unique_id=unique_id, token=names.retry_token(model["metadata"]))
+            self._attempts[unique_id] = stored.attempts
             if stored.handled_retry:
                 self._handled[unique_id] = stored.handled_retry
             if spec is not None:
@@ -140,6 +142,7 @@ class Models:
             view=view,
             tried=tried(view.unique_id, history=self._shown, jobs=self._jobs),
             jobs=self._jobs,
+            remembered=self._attempts.get(view.unique_id, ()),
             handled_retry=self._handled.get(view.unique_id),
         )
         word = self._shown.word(view.unique_id)

@@ -155,14 +155,20 @@ def tells_why(view: NodeView, *, history: History) -> bool:
 
 
 def model_status(
-    *, view: NodeView, tried: Sequence[Tried], jobs: Sequence[tuple[AttemptKind, str]], handled_retry: str | None
+    *,
+    view: NodeView,
+    tried: Sequence[Tried],
+    jobs: Sequence[tuple[AttemptKind, str]],
+    handled_retry: str | None,
+    remembered: Sequence[status.ModelAttempt] = (),
 ) -> status.DbtModelStatus:
     """The status of a DbtModel.
 
     tried: the attempts that began to execute the node, oldest first.
-    jobs: those of all attempts.
+    jobs: those of all attempts, oldest first.
+    remembered: attempts that were shown before; an end that is not among those tried is still true.
     """
-    attempts = (
+    attempts = [
         status.ModelAttempt(
             kind=each.kind,
             job=each.job,
@@ -172,7 +178,10 @@ def model_status(
             finished_at=each.view.finished_at,
         )
         for each in tried
-    )
+    ]
+    known, order = {each.job for each in tried}, [job for _, job in jobs]
+    attempts += (each for each in remembered if each.phase.terminal and each.job not in known and each.job in order)
+    attempts.sort(key=lambda each: order.index(each.job))
     return status.DbtModelStatus(
         phase=view.phase,
         reason=view.reason,
@@ -185,7 +194,7 @@ def model_status(
         bytes_processed=view.bytes_processed,
         job_id=view.job_id or None,
         tests=_tests(view.tests, jobs=jobs) if view.tests is not None and view.tests.total else None,
-        tries=len(tried) or None,
+        tries=len(attempts) or None,
         handled_retry=handled_retry,
         attempts=tuple(attempts),
     )
