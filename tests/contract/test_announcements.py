@@ -7,6 +7,7 @@ from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, EVENTS, Object
 from dbt_operator.plan.attempt import Request
 from dbt_operator.pods.run import RunRef, owner_reference
 from dbt_operator.reconcile.announce import Announcer
+from tests.contract.backends import backend_of
 
 MODEL = "nightly.orders"
 
@@ -19,7 +20,7 @@ async def announcer_of(client: Client, run: RunRef) -> Announcer:
         resource=DBT_MODELS,
         manifest={"apiVersion": DBT_MODELS.api_version, "kind": DBT_MODELS.kind, "metadata": metadata, "spec": spec},
     )
-    announcer = Announcer(client=client)
+    announcer = Announcer(backend=backend_of(run, client))
     announcer.look(await client.get(resource=DBT_RUNS, namespace=run.namespace, name=run.name))
     return announcer
 

@@ -15,8 +15,9 @@ from dbt_operator.kube.resources import CONFIG_MAPS, JOBS
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods.archive import build_archive
 from dbt_operator.pods.run import RunRef
-from dbt_operator.reconcile.creation import Creation, create_attempt
+from dbt_operator.reconcile.backend import Creation
 from tests.conftest import Kubectl
+from tests.contract.backends import backend_of
 from tests.unit.pods.test_pod_template import spec
 
 PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
@@ -25,7 +26,7 @@ NOWHERE = {"spec": {"nodeSelector": {"no": "such-node"}}}  # its pod never start
 
 async def create(client: Client, run: RunRef, **template: Any) -> Creation:
     fields = spec(podTemplate={"spec": NOWHERE["spec"] | template})
-    return await create_attempt(client=client, run=run, spec=fields, decision=PRODUCER)
+    return await backend_of(run, client).create_attempt(PRODUCER, spec=fields)
 
 
 async def refused(client: Client, run: RunRef, **template: Any) -> tuple[RunReason, str]:
@@ -61,7 +62,7 @@ async def test_after_an_upgrade_a_job_gets_the_runner_that_knows_its_arguments(
         old.setattr("dbt_operator.pods.job.build_archive", lambda: b"the runner of an operator before this one")
         assert (await create(client, run)).created
     resume = Decision(index=2, kind=AttemptKind.RESUME, name="nightly-resume-1", nodes=frozenset({"model.shop.orders"}))
-    assert (await create_attempt(client=client, run=run, spec=spec(podTemplate=NOWHERE), decision=resume)).created
+    assert (await backend_of(run, client).create_attempt(resume, spec=spec(podTemplate=NOWHERE))).created
     jobs = {job["metadata"]["name"]: job for job in await client.list(resource=JOBS, namespace=run.namespace)}
     runners = {name: await runner(client, run, name=runner_of(job)) for name, job in jobs.items()}
     assert runners == {PRODUCER.name: b"the runner of an operator before this one", resume.name: build_archive()}

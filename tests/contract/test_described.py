@@ -19,9 +19,11 @@ from dbt_operator.plan.attempt import Assessment, Attempt, Stage
 from dbt_operator.plan.run import Plan
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.objects import Tried, model_status
+from dbt_operator.reconcile.observe import run_ref
 from dbt_operator.reconcile.run_status import run_record, run_status
 from tests.api import Api
 from tests.conftest import Kubectl
+from tests.contract.backends import backend_of
 from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install, remove
 from tests.unit.plan import given
 
@@ -96,7 +98,7 @@ async def test_what_happened_to_a_run_is_said_once(
     runs: Kind, client: Client, kubectl: Kubectl, namespace: str, end: tuple[RunPhase, RunReason, str]
 ) -> None:
     runs.create(namespace, "nightly", RUN_SPEC)
-    announcer = Announcer(client=client)
+    announcer = Announcer(backend=backend_of(run_ref(runs.get(namespace, "nightly")), client))
     status: dict[str, Any] = {}
     for shown in (plan(RunPhase.RUNNING, RunReason.EXECUTING, "dbt is executing nodes."), plan(*end)):
         announcer.look(runs.get(namespace, "nightly"))

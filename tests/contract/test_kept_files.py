@@ -21,10 +21,15 @@ from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.keep import Keeper
+from tests.contract.backends import backend_of
 from tests.contract.crd_copies import RUN_SPEC
 
 SPEC: DbtRunSpec = parse_run_spec(RUN_SPEC)
 ARTIFACTS, CACHE = "nightly-artifacts", "nightly-parse-cache"
+
+
+def keeper_of(run: RunRef, client: Client) -> Keeper:
+    return Keeper(run.name, backend_of(run, client))
 
 
 def manifest(content: bytes | None) -> Artifact:
@@ -50,17 +55,17 @@ async def keep_results(keeper: Keeper, *, nodes: int) -> None:
         history=History(attempts=(state,)),
         views=node_views(state=state),
         spec=SPEC,
-        started_at=keeper.client.now(),
+        started_at=keeper.backend.now(),
     )
 
 
 async def test_what_a_later_attempt_has_parsed_takes_the_place_of_what_was_there(run: RunRef, client: Client) -> None:
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     await keeper.keep(manifest(b"old"), attempt=1)
     await keeper.keep(Artifact(name="partial_parse.msgpack", content=b"old"), attempt=1)
     await keeper.keep(manifest(b"new"), attempt=3)
     # Another controller reads the log of the first attempt once more.
-    await Keeper(run=run, client=client).keep(manifest(b"old"), attempt=1)
+    await keeper_of(run, client).keep(manifest(b"old"), attempt=1)
     assert await kept(run, client) == {"manifest.json.gz": b"new"}
     assert await kept(run, client, CACHE) == {"partial_parse.msgpack.gz": b"old"}
     assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=False, manifest=True)
@@ -69,7 +74,7 @@ async def test_what_a_later_attempt_has_parsed_takes_the_place_of_what_was_there
 async def test_of_two_controllers_at_once_the_one_with_the_later_attempt_has_the_word(
     run: RunRef, client: Client
 ) -> None:
-    one, other = Keeper(run=run, client=client), Keeper(run=run, client=client)
+    one, other = keeper_of(run, client), keeper_of(run, client)
     for attempt in range(1, 20, 2):
         older, newer = manifest(b"%d" % attempt), manifest(b"%d" % (attempt + 1))
         await asyncio.gather(other.keep(newer, attempt=attempt + 1), one.keep(older, attempt=attempt))
@@ -79,7 +84,7 @@ async def test_of_two_controllers_at_once_the_one_with_the_later_attempt_has_the
 # The client hands aiohttp a text of more than 1 MiB in one piece; it is sent to a socket in memory, in no time.
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 async def test_results_are_kept_also_where_the_manifest_leaves_no_room_for_them(run: RunRef, client: Client) -> None:
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     largest = manifest(random.Random(2).randbytes(LARGEST))  # noqa: S311 - not for secrets: the same in each run
     await keeper.keep(largest, attempt=1)
     await keep_results(keeper, nodes=10)
@@ -93,7 +98,7 @@ async def test_results_are_kept_also_where_the_manifest_leaves_no_room_for_them(
 
 
 async def test_results_that_do_not_fit_by_themselves_are_kept_with_shorter_texts(run: RunRef, client: Client) -> None:
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     await keep_results(keeper, nodes=5000)
     assert keeper.artifacts == RunArtifacts(config_map=ARTIFACTS, run_results=True, manifest=False)
 
@@ -108,7 +113,7 @@ async def keep_results_of_run(run: RunRef, client: Client) -> dict[str, str | No
     passed = NodeState(unique_id="model.a.good", phase=NodePhase.SUCCEEDED, status="success")
     nodes = {node.unique_id: node for node in (failed, passed)}
     state = close(state=AttemptState(nodes=nodes), ending=Ending.COMPLETED)
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     await keeper.keep_results(
         history=History(attempts=(state,)), views=node_views(state=state), spec=SPEC, started_at=client.now()
     )
@@ -123,12 +128,12 @@ async def test_the_compiled_code_of_all_attempts_stands_in_the_results(run: RunR
     second = compiled(Code(unique_id="model.a.bad", code="two", failed=True))
     # Two controllers read two logs at once.
     await asyncio.gather(
-        *(Keeper(run=run, client=client).keep(file, attempt=at) for at, file in enumerate((first, second), start=1))
+        *(keeper_of(run, client).keep(file, attempt=at) for at, file in enumerate((first, second), start=1))
     )
     assert await keep_results_of_run(run, client) == {"model.a.bad": "two", "model.a.good": "good"}
     # What a later attempt has parsed does not take its place, nor that the place of the cache.
-    await Keeper(run=run, client=client).keep(Artifact(name="partial_parse.msgpack", content=b"new"), attempt=2)
-    await Keeper(run=run, client=client).keep(first, attempt=1)
+    await keeper_of(run, client).keep(Artifact(name="partial_parse.msgpack", content=b"new"), attempt=2)
+    await keeper_of(run, client).keep(first, attempt=1)
     assert await keep_results_of_run(run, client) == {"model.a.bad": "two", "model.a.good": "good"}
     assert (await kept(run, client, CACHE))["partial_parse.msgpack.gz"] == b"new"
 
@@ -138,7 +143,7 @@ async def test_the_compiled_code_of_all_attempts_stands_in_the_results(run: RunR
 async def test_the_cache_and_the_manifest_come_before_compiled_code(run: RunRef, client: Client) -> None:
     chance = random.Random(3)  # noqa: S311 - not for secrets: the same in each run
     codes = [Code(unique_id=f"model.a.n{at}", code=chance.randbytes(10_000).hex()) for at in range(20)]
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     await keeper.keep(Artifact(name="partial_parse.msgpack", content=chance.randbytes(LARGEST)), attempt=1)
     await keeper.keep(manifest(chance.randbytes(LARGEST)), attempt=1)
     await keeper.keep(compiled(*codes, Code(unique_id="model.a.bad", code="no", failed=True)), attempt=1)
@@ -150,7 +155,7 @@ async def test_the_cache_and_the_manifest_come_before_compiled_code(run: RunRef,
 
 
 async def test_where_a_later_attempt_leaves_its_manifest_out_there_is_none(run: RunRef, client: Client) -> None:
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     await keeper.keep(manifest(None), attempt=1)
     assert keeper.artifacts is None
     await keeper.keep(manifest(b"old"), attempt=2)
@@ -162,7 +167,7 @@ async def test_where_a_later_attempt_leaves_its_manifest_out_there_is_none(run: 
 async def test_a_config_map_of_somebody_elses_is_left_alone(run: RunRef, client: Client) -> None:
     theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ARTIFACTS, "namespace": run.namespace}}
     await client.create(resource=CONFIG_MAPS, manifest=theirs)
-    keeper = Keeper(run=run, client=client)
+    keeper = keeper_of(run, client)
     await keeper.keep(manifest(b"ours"), attempt=1)
     await keep_results(keeper, nodes=1)
     assert keeper.artifacts is None

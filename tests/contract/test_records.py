@@ -18,7 +18,9 @@ from dbt_operator.kube.resources import CONFIG_MAPS
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, Request, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef
-from dbt_operator.reconcile.records import Records, UnreadableRecordError
+from dbt_operator.reconcile.backend import UnreadableRecordError
+from dbt_operator.reconcile.records import Records
+from tests.contract.backends import backend_of
 from tests.unit.plan import lines
 from tests.unit.plan.given import POD
 from tests.unit.plan.lines import MODEL, SEED
@@ -50,7 +52,7 @@ def outcome(record: Recorded) -> Outcome | None:
 
 async def read(run: RunRef, client: Client) -> Records:
     """The records as a controller reads them that has just been started."""
-    records = Records(run=run, client=client)
+    records = Records(backend_of(run, client))
     await records.refresh()
     return records
 
@@ -116,7 +118,7 @@ async def test_of_two_controllers_only_one_decides(run: RunRef, client: Client) 
 
 async def test_a_decision_whose_answer_was_lost_is_taken_once(run: RunRef, client: Client) -> None:
     assert await (await read(run, client)).record(PRODUCER)
-    again = Records(run=run, client=client)  # it has not read what is there
+    again = Records(backend_of(run, client))  # it has not read what is there
     assert await again.record(PRODUCER)
     assert again.all() == [Recorded(PRODUCER)]
 

@@ -99,6 +99,19 @@ class Sealed:
     gone: bool  # its process was known to be gone at that moment
     started: datetime | None = None
 
+    @classmethod
+    def of(cls, assessment: "Assessment", *, now: datetime) -> "Sealed":
+        """What is stored of an attempt that has ended."""
+        if assessment.outcome is None:
+            raise ValueError(f"{assessment.attempt.name} has not ended")
+        return cls(
+            outcome=assessment.outcome,
+            state=assessment.state,
+            ended_at=now,
+            gone=assessment.gone,
+            started=assessment.attempt.started,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:

@@ -12,6 +12,7 @@ from typing import Any
 from dbt_operator.api.names import GATE
 
 CONTAINER = "dbt"
+LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 _LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
 
 

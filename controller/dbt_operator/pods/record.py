@@ -21,7 +21,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
-from dbt_operator.plan.attempt import Assessment, Decision, Left, Recorded, Release, Request, Sealed
+from dbt_operator.plan.attempt import Decision, Left, Recorded, Release, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
 
@@ -119,30 +119,19 @@ def _released(release: Release) -> dict[str, str]:
     return {_RELEASE: _json(_Release(uid=release.pod, at=release.at).to_dict())}
 
 
-def sealing(assessment: Assessment, *, now: datetime, version: str) -> tuple[dict[str, Any], Sealed]:
-    """The patch that stores in its record, as of this resource version, how an attempt ended; and that as a value."""
-    outcome = assessment.outcome
-    if outcome is None:
-        raise ValueError(f"{assessment.attempt.name} has not ended")
-    sealed = Sealed(
-        outcome=outcome,
-        state=assessment.state,
-        ended_at=now,
-        gone=assessment.gone,
-        started=assessment.attempt.started,
-    )
+def sealing(sealed: Sealed, *, version: str) -> dict[str, Any]:
+    """The patch that stores in its record, as of this resource version, how an attempt ended."""
     end = _End(
-        phase=outcome.phase,
-        reason=outcome.reason,
-        message=outcome.message,
-        ended_at=now,
+        phase=sealed.outcome.phase,
+        reason=sealed.outcome.reason,
+        message=sealed.outcome.message,
+        ended_at=sealed.ended_at,
         gone=sealed.gone,
         started_at=sealed.started,
     )
-    state = base64.b64encode(stored.encode(assessment.state, limit=STATE_LIMIT)).decode()
+    state = base64.b64encode(stored.encode(sealed.state, limit=STATE_LIMIT)).decode()
     metadata = {"resourceVersion": version, "annotations": {_END: _json(end.to_dict())}}
-    patch = {"metadata": metadata, "binaryData": {STATE_FILE: state}}
-    return patch, sealed
+    return {"metadata": metadata, "binaryData": {STATE_FILE: state}}
 
 
 def parse_record(record: Mapping[str, Any]) -> Recorded:

@@ -15,13 +15,14 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.kube.client import ApiError, Client
-from dbt_operator.kube.resources import DBT_MODELS, Object
+from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.resources import Object
 from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Decision, Refusal, Request
 from dbt_operator.plan.run import Plan
 from dbt_operator.plan.run_text import about_to
+from dbt_operator.reconcile.backend import Backend
 
 _log = structlog.get_logger(__name__)
 
@@ -36,9 +37,9 @@ _ENDED = {
 class Announcer:
     """Tells of one run. Events are posted in the background: that one fails never matters."""
 
-    def __init__(self, *, client: Client) -> None:
+    def __init__(self, *, backend: Backend) -> None:
         self.told: tuple[RunPhase, RunReason] | None = None  # the last transition
-        self._client = client
+        self._backend = backend
         self._run: Object | None = None
         self._failed_nodes = 0
         self._unreadable: str | None = None
@@ -93,15 +94,13 @@ class Announcer:
             self._later(self._post_about(model, reason=reason, message=message, key=request.token))
 
     async def _post_about(self, model: str, *, reason: str, message: str, key: str) -> None:
-        assert self._run is not None  # noqa: S101 - nobody asks before the first look
-        namespace = self._run["metadata"]["namespace"]
         try:
-            found = await self._client.find(resource=DBT_MODELS, namespace=namespace, name=model)
+            found = await self._backend.find_model(model)
         except ApiError as error:
             _log.warning("could not post an event", reason=reason, error=str(error))
             return
         if found is not None:
-            await self._client.record_event(regarding=found, kind="Normal", reason=reason, message=message, key=key)
+            await self._backend.post_event(regarding=found, kind="Normal", reason=reason, message=message, key=key)
 
     def unreadable_record(self, message: str | None) -> None:
         """The record of an attempt cannot be read; None: all can. Without it nothing more is decided for the run."""
@@ -131,7 +130,7 @@ class Announcer:
     def _post(self, *, kind: Any, reason: str, message: str, key: str = "") -> None:
         if self._run is not None:  # there is nothing to tell before the first look
             self._later(
-                self._client.record_event(regarding=self._run, kind=kind, reason=reason, message=message, key=key)
+                self._backend.post_event(regarding=self._run, kind=kind, reason=reason, message=message, key=key)
             )
 
     def _later(self, call: Coroutine[Any, Any, None]) -> None:

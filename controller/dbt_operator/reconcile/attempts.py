@@ -7,13 +7,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.kube.client import ApiError, Client, NameConflictError
-from dbt_operator.kube.resources import PODS
+from dbt_operator.kube.errors import ApiError, NameConflictError
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Recorded, Refusal, Release, Request
 from dbt_operator.plan.facts import PodFacts
-from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.announce import Announcer
-from dbt_operator.reconcile.creation import create_attempt
+from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.follower import Follower
 from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.memory import Memory
@@ -36,8 +34,7 @@ class Attempts:
     `changed` is called when a log has said something, `wake` when the cluster's facts have to be read again.
     """
 
-    run: RunRef
-    client: Client
+    backend: Backend
     announcer: Announcer
     gone_pods: dict[str, PodFacts]
     changed: Callable[[], None]
@@ -62,7 +59,7 @@ class Attempts:
         ended: so the run's status says.
         """
         await self.records.refresh(ended=ended)
-        self.announcer.unreadable_record(self.records.unreadable)
+        self.announcer.unreadable_record(None)
         self._released = {each.decision.name: each.release for each in self.records.all() if each.release is not None}
 
     def look(self, cluster: Cluster) -> Cluster:
@@ -102,13 +99,7 @@ class Attempts:
                 self._followers[job] = self._begin(pod)
 
     def _begin(self, pod: PodFacts) -> Follower:
-        follower = Follower(
-            client=self.client,
-            namespace=self.run.namespace,
-            pod=pod.name,
-            pod_uid=pod.uid,
-            changed=self.changed,
-        )
+        follower = Follower(backend=self.backend, pod=pod, changed=self.changed)
         follower.start()
         return follower
 
@@ -157,7 +148,7 @@ class Attempts:
 
     async def record(self, decisions: Sequence[Decision]) -> None:
         """Store what was decided, in its order: an attempt that another controller has decided on ends it."""
-        if not decisions or not self.live or self.client.now() < self.not_before:
+        if not decisions or not self.live or self.backend.now() < self.not_before:
             return  # what there is to decide on is better known when the logs are read up to the present
         if await self.records.ended_elsewhere():
             # Of two controllers the one that seals has the word on an attempt, although it may have read less of its
@@ -174,7 +165,7 @@ class Attempts:
             if not recorded:
                 # Another controller was faster, an earlier run of this name is not yet gone, or somebody has changed
                 # the record so that nobody can read it: none of them passes by looking again at once.
-                self.not_before = self.client.now() + _RECORD_PAUSE
+                self.not_before = self.backend.now() + _RECORD_PAUSE
                 return
             self.wake()
             self.announcer.decided(decision)
@@ -183,8 +174,7 @@ class Attempts:
         """Create the Job of an attempt that was decided on, or remember why that was refused."""
         if self._too_soon(name):
             return
-        decision = self._recorded(name).decision
-        done = await create_attempt(client=self.client, run=self.run, spec=spec, decision=decision)
+        done = await self.backend.create_attempt(self._recorded(name).decision, spec=spec)
         if done.created:
             self._created.add(name)
             _log.info("created an attempt", job=name)
@@ -192,14 +182,14 @@ class Attempts:
         self._note(self._refusals, name, done.refusal)
 
     def _too_soon(self, name: str) -> bool:
-        return self.client.now() < self._not_again_before.get(name, _AT_ONCE)
+        return self.backend.now() < self._not_again_before.get(name, _AT_ONCE)
 
     def _note(self, refusals: dict[str, Refusal], name: str, refusal: Refusal | None) -> None:
         """Remember what was refused, or is not any more. The same as before is tried again when the plan says so."""
         before = refusals.pop(name, None)
         if refusal is not None:
             refusals[name] = refusal
-            self._not_again_before[name] = self.client.now() + _REFUSED_PAUSE
+            self._not_again_before[name] = self.backend.now() + _REFUSED_PAUSE
         if refusal != before:
             self.wake()
             if refusal is not None:
@@ -213,9 +203,8 @@ class Attempts:
         if record.release is None and not await self.records.release(record.decision.index, pod):
             self.wake()
             return  # it is another pod, or there is none any more: the next look will show
-        patch = {"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": [{"name": one} for one in pod.other_gates]}}
         try:
-            await self.client.patch(resource=PODS, namespace=self.run.namespace, name=pod.name, patch=patch)
+            await self.backend.start_pod(pod)
         except ApiError as error:
             # An invalid one may say that somebody has removed a gate of theirs meanwhile, and no gate can be given
             # back. Then the next look helps; where it does not, something in the cluster spoils the request.
@@ -228,7 +217,7 @@ class Attempts:
                 raise
             return
         self.wake()
-        self._let_go[name] = self.client.now()
+        self._let_go[name] = self.backend.now()
         self._note(self._withheld, name, None)
         _log.info("a pod may start", job=name, pod=pod.name)
 

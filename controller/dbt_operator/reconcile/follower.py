@@ -8,11 +8,11 @@ from datetime import datetime
 from dbt_operator.dbt.artifacts import Artifact, Collector
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.kube.client import Client
-from dbt_operator.kube.logs import Ended, EndReason, follow
+from dbt_operator.kube.logs import Ended, EndReason
 from dbt_operator.metrics import LOG_LINES
 from dbt_operator.plan.attempt import LogFacts
-from dbt_operator.plan.facts import CONTAINER
+from dbt_operator.plan.facts import PodFacts
+from dbt_operator.reconcile.backend import Backend
 
 
 @dataclass(slots=True)
@@ -25,10 +25,8 @@ class Follower:
     stored of it, and nothing else of the run waits for more.
     """
 
-    client: Client
-    namespace: str
-    pod: str
-    pod_uid: str
+    backend: Backend
+    pod: PodFacts
     changed: Callable[[], None]
     state: AttemptState = EMPTY
     caught_up: bool = False
@@ -41,7 +39,7 @@ class Follower:
 
     def start(self) -> None:
         """Begin to follow, once."""
-        self._task = asyncio.create_task(self._run(), name=f"log {self.namespace}/{self.pod}")
+        self._task = asyncio.create_task(self._run(), name=f"log {self.pod.name}")
 
     async def stop(self) -> None:
         """Stop following; what was read stays."""
@@ -61,15 +59,8 @@ class Follower:
 
     async def _run(self) -> None:
         try:
-            self._end = await follow(
-                client=self.client,
-                namespace=self.namespace,
-                pod=self.pod,
-                pod_uid=self.pod_uid,
-                container=CONTAINER,
-                sink=self._read,
-                caught_up=self._now_live,
-                stalled=self._now_stalled,
+            self._end = await self.backend.follow_log(
+                self.pod, sink=self._read, caught_up=self._now_live, stalled=self._now_stalled
             )
         finally:
             self.changed()  # also when following failed: the loop then finds the error

@@ -13,21 +13,20 @@ from dbt_operator.dbt.artifacts import Artifact
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.run_results import NodeOutcome, run_results
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.kube.client import ApiError, Client, NameConflictError
-from dbt_operator.kube.resources import CONFIG_MAPS, Object, owner_uids
+from dbt_operator.kube.errors import ApiError, NameConflictError
+from dbt_operator.kube.resources import Object
 from dbt_operator.pods.files import (
     MANIFEST_FILE,
     RESULTS_FILE,
     RESULTS_LIMIT,
     File,
     compiled_file,
-    file_config_map,
     file_patch,
     kept_codes,
     kept_files,
     room_beside,
 )
-from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.backend import Backend
 
 _log = structlog.get_logger(__name__)
 
@@ -36,8 +35,8 @@ _log = structlog.get_logger(__name__)
 class Keeper:
     """Stores the files of one run. None of them decides anything: what cannot be stored is said, and left."""
 
-    run: RunRef
-    client: Client
+    run: str  # its name
+    backend: Backend
     artifacts: status.RunArtifacts | None = None  # as they were when something was stored here at last
 
     async def keep(self, artifact: Artifact, *, attempt: int) -> None:
@@ -46,7 +45,7 @@ class Keeper:
             came = artifact.content
             if came is not None:
                 await self._store(
-                    names.cache_name(self.run.name),
+                    names.cache_name(self.run),
                     lambda found: compiled_file(found, came=came, attempt=attempt),
                 )
             return
@@ -54,7 +53,7 @@ class Keeper:
         if file.key == MANIFEST_FILE:
             await self._keep_for_user(file)
         else:
-            await self._store(names.cache_name(self.run.name), lambda _: file)
+            await self._store(names.cache_name(self.run), lambda _: file)
 
     async def keep_results(
         self, *, history: History, views: Mapping[str, NodeView], spec: DbtRunSpec, started_at: datetime
@@ -64,32 +63,28 @@ class Keeper:
         if not outcomes:
             return
         first = next((state for state in history.attempts if state.dbt_version), history.attempts[0])
+        kept = await self.backend.find_files(names.artifacts_name(self.run))
         results = run_results(
             outcomes=outcomes,
             dbt_version=first.dbt_version.lstrip("="),
             invocation_id=first.invocation_id,
             started_at=started_at,
-            completed_at=self.client.now(),
+            completed_at=self.backend.now(),
             arguments=_arguments(spec),
             limit=RESULTS_LIMIT,
-            codes=kept_codes(await self._find(names.cache_name(self.run.name))),
-            room=min(RESULTS_LIMIT, room_beside(await self._find(names.artifacts_name(self.run.name)), RESULTS_FILE)),
+            codes=kept_codes(await self.backend.find_files(names.cache_name(self.run))),
+            room=min(RESULTS_LIMIT, room_beside(kept, RESULTS_FILE)),
         )
         await self._keep_for_user(File(key=RESULTS_FILE, content=results))
 
     async def _keep_for_user(self, file: File) -> None:
-        name = names.artifacts_name(self.run.name)
+        name = names.artifacts_name(self.run)
         config_map = await self._store(name, lambda _: file)
         if config_map is None:
             return
         kept = kept_files(config_map)
         results, manifest = RESULTS_FILE in kept, MANIFEST_FILE in kept
         self.artifacts = status.RunArtifacts(config_map=name, run_results=results, manifest=manifest)
-
-    async def _find(self, name: str) -> Object | None:
-        """The ConfigMap, if this run has one of that name."""
-        found = await self.client.find(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name)
-        return found if found is not None and self.run.uid in owner_uids(found) else None
 
     async def _store(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
         """The ConfigMap with the file in its place; None where there is none, or it is not to be had.
@@ -109,22 +104,19 @@ class Keeper:
 
     async def _put(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
         # Read first: where a quota of ConfigMaps is used up, creating one that is there already is refused as well.
-        found = await self._find(name)
+        found = await self.backend.find_files(name)
         file = file_in(found)
         if found is None:
             if file.content is None:
                 return None
-            manifest = file_config_map(run=self.run, name=name, file=file)
-            found, new = await self.client.create_or_adopt(
-                resource=CONFIG_MAPS, manifest=manifest, owner_uid=self.run.uid
-            )
+            found, new = await self.backend.create_files(name, file)
             if new:
                 return found
             file = file_in(found)
         patch = file_patch(found, file=file)
         if patch is None:
             return found
-        return await self.client.patch(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, patch=patch)
+        return await self.backend.patch_files(name, patch)
 
 
 def _outcomes(history: History, views: Mapping[str, NodeView]) -> list[NodeOutcome]:

@@ -10,11 +10,9 @@ from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
-from dbt_operator.kube.client import Client
-from dbt_operator.kube.resources import DBT_MODELS
-from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Attempt, Request
 from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.objects import (
     all_stored,
@@ -33,8 +31,7 @@ class Models:
     """Shows the nodes of a run. `failed` is told of each node that has failed, once for each attempt."""
 
     run: RunRef
-    client: Client
-    writer: StatusWriter
+    backend: Backend
     failed: Callable[[NodeView], None]
     views: dict[str, NodeView] = field(default_factory=dict)  # every node dbt executes, tests and hooks too
     memory: Memory = field(default_factory=Memory)  # what a controller before this one has written
@@ -49,8 +46,7 @@ class Models:
 
     async def load(self, *, first_job: str) -> None:
         """Read what a controller before this one has written. Nodes that were never tried are the first Job's."""
-        selector = {names.LABEL_RUN_UID: self.run.uid}
-        found = await self.client.list(resource=DBT_MODELS, namespace=self.run.namespace, labels=selector)
+        found = await self.backend.find_models()
         specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
         # A part of the graph may never stand for the graph: the run would look finished with a part of its nodes.
         known = [spec for spec in specs.values() if spec is not None]
@@ -67,7 +63,7 @@ class Models:
                 self._handled[unique_id] = stored.handled_retry
             if spec is not None:
                 remembered.append((spec, stored))
-            self.writer.known(run=self.run.uid, resource=DBT_MODELS, obj=model)
+            self.backend.statuses.model_is(model)
         self.memory = Memory.of(remembered, graph=graph, first_job=first_job)
 
     def asked(self, *, unique_id: str, token: str | None) -> None:
@@ -121,7 +117,7 @@ class Models:
     def _submit_create(self, *, name: str, spec: status.DbtModelSpec, nodes_of_run: int | None = None) -> None:
         self._names[spec.unique_id] = name
         manifest = model_manifest(run=self.run, name=name, spec=spec, nodes_of_run=nodes_of_run)
-        self.writer.submit_create(run=self.run.uid, resource=DBT_MODELS, manifest=manifest, owner_uid=self.run.uid)
+        self.backend.statuses.create_model(manifest)
 
     def _write(self, view: NodeView) -> None:
         before = self.views.get(view.unique_id)
@@ -146,12 +142,9 @@ class Models:
             handled_retry=self._handled.get(view.unique_id),
         )
         word = self._shown.word(view.unique_id)
-        self.writer.submit(
-            run=self.run.uid,
-            resource=DBT_MODELS,
-            namespace=self.run.namespace,
-            name=name,
-            status=shown.to_dict(),
+        self.backend.statuses.show_model(
+            name,
+            shown.to_dict(),
             terminal=view.phase.terminal,
             lazy=lazy,  # ten tests that pass one after another need not be ten writes
             event_time=None if lazy or word is None else word.state.last_ts,

@@ -14,6 +14,7 @@ from dbt_operator import __version__
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.reconcile.endpoints import endpoints
+from dbt_operator.reconcile.kubernetes import KubernetesBackend
 from dbt_operator.reconcile.manager import Manager, RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.watches import Watches
@@ -59,7 +60,7 @@ def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Man
     start_deadline = timedelta(seconds=settings.start_deadline_seconds)
 
     def make_loop(key: RunKey) -> RunLoop:
-        return RunLoop(key=key, client=client, writer=writer, start_deadline=start_deadline)
+        return RunLoop(backend=KubernetesBackend.of(key, client=client, writer=writer), start_deadline=start_deadline)
 
     def forget(key: RunKey) -> None:
         writer.forget(run=key.uid)

@@ -8,7 +8,6 @@ is created, and the end of the run is stored last.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 
@@ -18,24 +17,23 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.api.values import format_time
 from dbt_operator.dbt.history import Words
-from dbt_operator.kube.client import ApiError, Client
-from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, Object, Resource
-from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.resources import Object
 from dbt_operator.plan.attempt import Refusal, Request
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.plan.run import Observation, Plan, plan_run
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.attempts import Attempts
+from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.models import Models
-from dbt_operator.reconcile.observe import observe, run_ref, unlisted
+from dbt_operator.reconcile.observe import run_ref, unlisted
 from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.refusals import refusal_of
 from dbt_operator.reconcile.run_status import obstructed_status, run_status
 
 _log = structlog.get_logger(__name__)
 
-FLUSH_SECONDS = 60.0
 # Between looks at all nodes for the run's counts; how often they are sent is the writer's.
 _STATUS_INTERVAL = timedelta(milliseconds=200)
 # Turns in a row that the server has failed at before that is said: it may only be about to restart.
@@ -53,8 +51,7 @@ class Reconciler:
         self,
         *,
         run: Object,
-        client: Client,
-        writer: StatusWriter,
+        backend: Backend,
         announcer: Announcer,
         start_deadline: timedelta,
         gone_pods: dict[str, PodFacts],
@@ -62,16 +59,15 @@ class Reconciler:
         wake: Callable[[], None],
     ) -> None:
         self._cluster, self._run = unlisted(run), run_ref(run)
-        self._client, self._writer, self._announcer = client, writer, announcer
+        self._backend, self._statuses, self._announcer = backend, backend.statuses, announcer
         self._start_deadline, self._changed, self._wake = start_deadline, changed, wake
-        writer.known(run=self._run.uid, resource=DBT_RUNS, obj=run)
-        self._models = Models(run=self._run, client=client, writer=writer, failed=announcer.node_failed)
-        self._keeper = Keeper(run=self._run, client=client)
+        backend.statuses.run_is(run)
+        self._models = Models(run=self._run, backend=backend, failed=announcer.node_failed)
+        self._keeper = Keeper(run=self._run.name, backend=backend)
         self._attempts = Attempts(
-            run=self._run,
-            client=client,
+            backend=backend,
             announcer=announcer,
-            records=Records(run=self._run, client=client),
+            records=Records(backend),
             gone_pods=gone_pods,
             changed=changed,
             wake=wake,
@@ -89,9 +85,10 @@ class Reconciler:
 
     async def look(self, run: Object) -> None:
         """Look at what there is of the run."""
-        known, looked_at = unlisted(run), self._client.now()
+        known, looked_at = unlisted(run), self._backend.now()
         await self._attempts.read_records(ended=known.record.ended is not None)
-        self._cluster = self._attempts.look(await observe(client=self._client, known=known))
+        seen = await self._backend.look()
+        self._cluster = self._attempts.look(replace(known, jobs=seen.jobs, pods=seen.pods))
         self._looked_at = looked_at
         if not self._remembers:
             await self._remember()
@@ -141,7 +138,7 @@ class Reconciler:
         cluster, conflict = self._cluster, self._attempts.conflict
         return Observation(
             run=self._run.name,
-            now=self._client.now(),
+            now=self._backend.now(),
             looked_at=self._looked_at,
             attempts=self._attempts.all(cluster, memory=self._models.memory),
             started=cluster.record.start_time is not None,
@@ -180,8 +177,7 @@ class Reconciler:
             raise failed
         if plan.expire:
             _log.info("the run has expired")
-            run = self._run
-            await self._client.delete(resource=DBT_RUNS, namespace=run.namespace, name=run.name, uid=run.uid)
+            await self._backend.delete_run()
             self._wake()
         self._failures = 0
         if self._obstacle is not None:
@@ -210,10 +206,10 @@ class Reconciler:
         way the next turn reads the run again, and goes on with the spec that is closed.
         """
         version = self._cluster.run["metadata"]["resourceVersion"]
-        started = {"startTime": format_time(self._client.now()), "observedGeneration": self._cluster.generation}
+        started = {"startTime": format_time(self._backend.now()), "observedGeneration": self._cluster.generation}
         self._wake()
         try:
-            await self._store(DBT_RUNS, self._run.name, started, version=version)
+            await self._statuses.store_in_run(started, version=version)
         except ApiError as error:
             if not error.conflict:
                 raise
@@ -226,8 +222,8 @@ class Reconciler:
 
     async def _stop_jobs(self, plan: Plan) -> None:
         for job in plan.stop:
-            await self._writer.flush(run=self._run.uid, within=FLUSH_SECONDS)
-            await self._client.delete(resource=JOBS, namespace=self._run.namespace, name=job)
+            await self._statuses.flush()
+            await self._backend.stop_attempt(job)
             self._wake()
 
     async def _note_handled(self, plan: Plan, *, over: bool) -> None:
@@ -238,14 +234,15 @@ class Reconciler:
         handled = [request for request in plan.handled if request in answered or request not in promised]
         handled += [request for request in self._requests() if request in answered and request not in handled]
         for request in handled:
-            name: str | None = self._run.name
-            resource = DBT_RUNS
+            # Of a run that has ended nothing else is written any more.
             if request.unique_id is None:
                 self._handled = request.token
+                if over:
+                    await self._statuses.store_in_run({"handledRetry": request.token})
             else:
-                name, resource = self._models.handled(request), DBT_MODELS
-            if over and name is not None:  # nothing else is written any more
-                await self._store(resource, name, {"handledRetry": request.token})
+                model = self._models.handled(request)
+                if over and model is not None:
+                    await self._statuses.store_in_model(model, {"handledRetry": request.token})
             if request not in answered:
                 self._announcer.nothing_to_retry(request, model=self._models.name_of(request))
         if plan.held_back:
@@ -262,7 +259,7 @@ class Reconciler:
         if self._obstacle is not None and not terminal:
             plan = replace(plan, reason=self._obstacle.reason, message=self._obstacle.message)
         told, next_at = (plan.phase, plan.reason), self._status_written + _STATUS_INTERVAL
-        if self._announcer.told == told and self._client.now() < next_at:
+        if self._announcer.told == told and self._backend.now() < next_at:
             return [next_at]
         if not live and not terminal:
             return []  # what is known is of a moment in the past
@@ -270,7 +267,7 @@ class Reconciler:
             await self._keep_results(plan)
         if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
             # Whoever waits for the run's end, or for its rest, reads the nodes next.
-            await self._writer.flush(run=self._run.uid, within=FLUSH_SECONDS)
+            await self._statuses.flush()
         self._write_status(plan)
         return []
 
@@ -280,11 +277,11 @@ class Reconciler:
                 history=plan.history,
                 views=self._models.views,
                 spec=self._cluster.spec,
-                started_at=self._cluster.record.start_time or self._client.now(),
+                started_at=self._cluster.record.start_time or self._backend.now(),
             )
 
     def _write_status(self, plan: Plan) -> None:
-        record, now = self._cluster.record, self._client.now()
+        record, now = self._cluster.record, self._backend.now()
         shown = run_status(
             plan=plan,
             record=record,
@@ -302,25 +299,8 @@ class Reconciler:
 
     def _submit(self, shown: DbtRunStatus, *, event_time: datetime | None = None) -> None:
         self._shown = shown
-        self._writer.submit(
-            run=self._run.uid,
-            resource=DBT_RUNS,
-            namespace=self._run.namespace,
-            name=self._run.name,
-            status=shown.to_dict(),
-            terminal=shown.phase is not None and shown.phase.terminal,
-            event_time=event_time,
-        )
-
-    async def _store(self, resource: Resource, name: str, patch: Mapping[str, Any], *, version: str = "") -> None:
-        await self._writer.store(
-            run=self._run.uid,
-            resource=resource,
-            namespace=self._run.namespace,
-            name=name,
-            patch=patch,
-            version=version,
-        )
+        ended = shown.phase is not None and shown.phase.terminal
+        self._statuses.show_run(shown.to_dict(), terminal=ended, event_time=event_time)
 
     def obstructed(self, error: ApiError) -> None:
         """Say on the run what the API server does not do, for as long as that is so. What passes by itself is not said.
@@ -336,4 +316,4 @@ class Reconciler:
         shown = self._shown or DbtRunStatus.parse(self._cluster.run.get("status") or {})
         if shown is None or (shown.phase is not None and shown.phase.terminal):
             return
-        self._submit(obstructed_status(shown, obstacle, now=self._client.now(), generation=self._cluster.generation))
+        self._submit(obstructed_status(shown, obstacle, now=self._backend.now(), generation=self._cluster.generation))

@@ -12,14 +12,12 @@ from typing import Any
 
 import structlog
 
-from dbt_operator.kube.client import ApiError, Client
-from dbt_operator.kube.writer import Problem, StatusWriter
-from dbt_operator.plan.facts import PodFacts, pod_facts
+from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.writer import Problem
+from dbt_operator.plan.facts import LABEL_JOB_NAME, PodFacts, pod_facts
 from dbt_operator.reconcile.announce import Announcer
-from dbt_operator.reconcile.manager import RunKey
-from dbt_operator.reconcile.observe import LABEL_JOB_NAME, find_run
-from dbt_operator.reconcile.reconciler import FLUSH_SECONDS, Reconciler
-from dbt_operator.reconcile.records import UnreadableRecordError
+from dbt_operator.reconcile.backend import Backend, UnreadableRecordError
+from dbt_operator.reconcile.reconciler import Reconciler
 
 _log = structlog.get_logger(__name__)
 
@@ -30,16 +28,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_REFUSED = 0.5, 5.0, 30.0
 class RunLoop:
     """Takes the turns of one DbtRun, and gathers what wakes it."""
 
-    def __init__(self, *, key: RunKey, client: Client, writer: StatusWriter, start_deadline: timedelta) -> None:
-        self._key = key
-        self._client, self._writer, self._start_deadline = client, writer, start_deadline
+    def __init__(self, *, backend: Backend, start_deadline: timedelta) -> None:
+        self._backend, self._start_deadline = backend, start_deadline
         self._changed = asyncio.Event()  # anything: take a turn
         self._stale = True  # the cluster's facts may have changed: read them again
         self._look_again = datetime.min.replace(tzinfo=UTC)
         self._reconciler: Reconciler | None = None  # since the first look
         self._gone_pods: dict[str, PodFacts] = {}  # as they were seen at last, by their Job
         self._asked: dict[str, str | None] = {}  # retries of nodes that the planner has not heard of, by unique_id
-        self._announcer = Announcer(client=client)
+        self._announcer = Announcer(backend=backend)
 
     def wake(self) -> None:
         """Look again at what the cluster shows."""
@@ -91,10 +88,10 @@ class RunLoop:
     async def _turn(self) -> bool:
         """One turn; whether there may be another."""
         self._changed.clear()
-        if self._stale or self._client.now() >= self._look_again:
+        if self._stale or self._backend.now() >= self._look_again:
             self._stale = False
             if not await self._look():
-                self._writer.forget(run=self._key.uid)
+                self._backend.statuses.forget()
                 return False
         assert self._reconciler is not None  # noqa: S101 - there since the first look
         asked, self._asked = self._asked, {}
@@ -104,13 +101,13 @@ class RunLoop:
             return True
         self._look_again = plan.wake_at
         due = [plan.wake_at, *await self._reconciler.act(plan)]
-        stored = plan.phase.terminal and await self._writer.flush(run=self._key.uid, within=FLUSH_SECONDS)
+        stored = plan.phase.terminal and await self._backend.statuses.flush()
         if plan.done and not self._stale:
             if stored:
                 # What the writer remembers it would restore, should anybody write to an ended run: a retry asked for.
-                self._writer.forget(run=self._key.uid)
+                self._backend.statuses.forget()
             return False
-        if self._reconciler.not_before > self._client.now():
+        if self._reconciler.not_before > self._backend.now():
             due.append(self._reconciler.not_before)
             self._stale = True
         await self._rest(until=min(due))
@@ -118,15 +115,14 @@ class RunLoop:
 
     async def _look(self) -> bool:
         """Read the cluster's facts; whether the run is still there."""
-        run = await find_run(client=self._client, key=self._key)
+        run = await self._backend.find_run()
         if run is None:
             return False
         self._announcer.look(run)
         if self._reconciler is None:
             self._reconciler = Reconciler(
                 run=run,
-                client=self._client,
-                writer=self._writer,
+                backend=self._backend,
                 announcer=self._announcer,
                 start_deadline=self._start_deadline,
                 gone_pods=self._gone_pods,
@@ -137,7 +133,7 @@ class RunLoop:
         return True
 
     async def _rest(self, *, until: datetime) -> None:
-        seconds = (until - self._client.now()).total_seconds()
+        seconds = (until - self._backend.now()).total_seconds()
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._changed.wait()

@@ -14,7 +14,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Left, Recorded, Release, Request, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Left, Recorded, Release, Request, Sealed, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from tests.unit.plan import lines
@@ -58,7 +58,8 @@ def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
     outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
     attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
     assessment = Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
-    patch, sealed = sealing(assessment, now=NOW, version="7")
+    sealed = Sealed.of(assessment, now=NOW)
+    patch = sealing(sealed, version="7")
     said = parse_record(merged(recorded(), patch))
     assert (said.decision, said.release) == (DECISION, None)
     assert said.sealed is not None
@@ -91,8 +92,7 @@ def sealed() -> dict[str, Any]:
     state = close(state=STATE, ending=Ending.COMPLETED)
     attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
     assessment = Assessment(attempt, Stage.ENDED, OUTCOME.reason, OUTCOME.message, OUTCOME, state)
-    patch, _ = sealing(assessment, now=NOW, version="7")
-    return merged(recorded(), patch)
+    return merged(recorded(), sealing(Sealed.of(assessment, now=NOW), version="7"))
 
 
 def rewritten(record: dict[str, Any], annotation: str, **changes: Any) -> dict[str, Any]:

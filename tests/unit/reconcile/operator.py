@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.reconcile.kubernetes import KubernetesBackend
 from dbt_operator.reconcile.manager import Manager, RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.watches import Watches
@@ -43,7 +44,10 @@ class Operator:
         self.writer = StatusWriter(client=client, quiet_interval=0.0, lazy_interval=0.0)
 
         def make_loop(key: RunKey) -> RunLoop:
-            loop = RunLoop(key=key, client=client, writer=self.writer, start_deadline=timedelta(minutes=5))
+            loop = RunLoop(
+                backend=KubernetesBackend.of(key, client=client, writer=self.writer),
+                start_deadline=timedelta(minutes=5),
+            )
             self.made.append((key, weakref.ref(loop)))
             return loop
 

@@ -9,10 +9,9 @@ from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.kube.client import Client
-from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts
 from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.models import Models
 from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model
 from tests.unit.plan import lines
@@ -24,18 +23,18 @@ RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
 
 @dataclass
 class Writes:
-    """Takes the place of the status writer: remembers what it was asked for."""
+    """Takes the place of the statuses: remembers what it was asked for."""
 
     created: dict[str, dict[str, Any]] = field(default_factory=dict)
     statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def submit_create(self, *, manifest: dict[str, Any], **_: Any) -> None:
+    def create_model(self, manifest: dict[str, Any]) -> None:
         self.created[manifest["metadata"]["name"]] = manifest
 
-    def submit(self, *, name: str, status: dict[str, Any], **_: Any) -> None:
+    def show_model(self, name: str, status: dict[str, Any], **_: Any) -> None:
         self.statuses.append((name, status))
 
-    def known(self, **_: Any) -> None:
+    def model_is(self, _: dict[str, Any]) -> None:
         """What is stored need not be remembered here."""
 
     def phases(self, name: str) -> list[str]:
@@ -46,9 +45,10 @@ class Writes:
 class Stored:
     """What the cluster lists."""
 
+    statuses: Writes
     models: list[dict[str, Any]] = field(default_factory=list)
 
-    async def list(self, **_: Any) -> list[dict[str, Any]]:
+    async def find_models(self) -> list[dict[str, Any]]:
         return self.models
 
 
@@ -61,8 +61,7 @@ class Given:
     def __post_init__(self) -> None:
         self.models = Models(
             run=RUN,
-            client=cast(Client, Stored(self.stored)),
-            writer=cast(StatusWriter, self.writes),
+            backend=cast(Backend, Stored(self.writes, self.stored)),
             failed=self.failed.append,
         )
 

@@ -9,7 +9,7 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import attempt_record, sealing
 from dbt_operator.pods.run import RunRef
@@ -28,7 +28,7 @@ def record() -> dict[str, Any]:
     state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
     attempt = Attempt(name=PRODUCER.name, decision=PRODUCER, began=given.NOW)
     assessment = Assessment(attempt, Stage.ENDED, FAILED.reason, FAILED.message, FAILED, state)
-    patch, _ = sealing(assessment, now=given.NOW, version="0")
+    patch = sealing(Sealed.of(assessment, now=given.NOW), version="0")
     return merged(attempt_record(run=RUN, decision=PRODUCER), patch)
 
 
