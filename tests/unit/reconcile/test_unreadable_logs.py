@@ -7,7 +7,7 @@ import pytest
 from dbt_operator.api.names import digest
 from dbt_operator.kube.errors import ApiError
 from dbt_operator.kube.logs import Patience, follow
-from dbt_operator.reconcile import follower
+from dbt_operator.reconcile import kubernetes
 from tests.unit.plan import lines
 from tests.unit.plan.lines import SEED
 from tests.unit.reconcile.cluster import Given
@@ -26,7 +26,7 @@ NO_RIGHT = ApiError(status=403, reason="Forbidden", message='User "o" cannot get
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = Patience(first=0.01, longest=0.02, longest_after_error=0.02, give_up=0.2)
-    monkeypatch.setattr(follower, "follow", partial(follow, patience=patience))
+    monkeypatch.setattr(kubernetes, "follow", partial(follow, patience=patience))
 
 
 @pytest.mark.parametrize("error", [NODE_GONE, NO_RIGHT])
