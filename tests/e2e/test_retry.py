@@ -42,7 +42,7 @@ class TestRetries:
         assert (first["kind"], first["job"], first["phase"]) == ("Producer", "mended-producer-1", "Failed")
         assert "layer1_13 fails the first 1 times" in first["message"]
         assert (second["kind"], second["job"], second["phase"]) == ("Retry", retry, "Succeeded")
-        assert "SELECT 1" in second["message"]
+        assert "message" not in second  # what the last one said is the node's own message
         assert {name for name, node in nodes.items() if node["tries"] != 1} == {"layer1_13"}
         assert nodes["layer1_13"]["tests"]["summary"] == "1/1"
         assert runs.postgres.tries()["layer1_13"] == 2
