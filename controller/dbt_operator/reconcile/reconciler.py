@@ -170,6 +170,8 @@ class Reconciler:
             return []
         failed = await self._advance(plan, over=over)
         await self._note_handled(plan, over=over)
+        if failed is None and not (plan.stop or plan.expire):
+            self._obstacle = None  # nothing that may be refused is left to do in this turn
         # A run that has ended keeps its end until the retry that was asked for is decided on.
         due = [] if over or (ended and failed is not None) else await self._show(plan)
         await self._stop_jobs(plan)
