@@ -79,7 +79,7 @@ class Blame:
     def _skipped(self, graph: Graph, unique_id: str) -> list[str]:
         """The gates that were skipped themselves. An ephemeral model may be without dbt saying so."""
         unsaid = (NodePhase.PENDING, None)
-        phases = {one: self._phase(one) for one in graph.gates(unique_id)}
+        phases = {one: self._phase(one) for one in graph.order.gates(unique_id)}
         return [
             one
             for one, phase in phases.items()
@@ -87,7 +87,7 @@ class Blame:
         ]
 
     def _joined(self, graph: Graph, unique_id: str) -> _Found:
-        gates = graph.gates(unique_id)
+        gates = graph.order.gates(unique_id)
         found = [_Found(1, one, frozenset({one})) for one in gates if self._phase(one) is NodePhase.FAILED]
         skipped = (self._known.get(one, _NOTHING) for one in self._skipped(graph, unique_id))
         found += [each._replace(distance=each.distance + 1) for each in skipped if each.nearest is not None]

@@ -14,7 +14,7 @@ def affected(*, before: AttemptState | History, after: AttemptState | History) -
     old, new = history_of(before), history_of(after)
     found = _by_attempts(old, new)
     # What becomes of a node that contains an ephemeral model tells of that as well.
-    return found if new.graph is None else found.union(*(new.graph.gates(one) for one in found))
+    return found if new.graph is None else found.union(*(new.graph.order.gates(one) for one in found))
 
 
 def _by_attempts(old: History, new: History) -> frozenset[str]:
@@ -118,7 +118,7 @@ def _skipped_below(state: AttemptState, found: set[str], changed: list[str]) -> 
     below: set[str] = set()
     stack = list(found)
     while stack:
-        for other in graph.held_back(stack.pop()):
+        for other in graph.order.held_back(stack.pop()):
             node = state.nodes.get(other)
             if other not in below and node is not None and node.phase is NodePhase.SKIPPED:
                 below.add(other)

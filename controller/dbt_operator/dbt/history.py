@@ -137,7 +137,7 @@ class History:
         finished = word.state.finished
         if finished is not None and finished.success:
             return True
-        containing = (self.word(one) for one in graph.held_back(unique_id))
+        containing = (self.word(one) for one in graph.order.held_back(unique_id))
         return any(
             each is not None and each.node.phase in BEGUN and each.attempt >= word.attempt for each in containing
         )

@@ -86,7 +86,7 @@ class Ledger:
 
         What dbt said goes before what the graph says: it is asked about both.
         """
-        needs = (need for need in self.graph.needs(unique_id) if self.standings.get(need) is not Standing.DONE)
+        needs = (need for need in self.graph.order.needs(unique_id) if self.standings.get(need) is not Standing.DONE)
         return all(need in within for need in (*needs, *self.causes.get(unique_id, ())))
 
     def build(self, unique_ids: Sequence[str]) -> frozenset[str]:
@@ -122,8 +122,8 @@ class Ledger:
         While they are executed none of these may be: one of the two would read what the other one builds.
         """
         graph = self.graph
-        needs = {need for one in nodes for need in graph.needs(one)}
-        return graph.ancestors(*nodes).union(nodes, needs, graph.needing(*nodes), graph.descendants(*nodes))
+        needs = {need for one in nodes for need in graph.order.needs(one)}
+        return graph.ancestors(*nodes).union(nodes, needs, graph.order.needing(*nodes), graph.descendants(*nodes))
 
 
 def ledger_of(
@@ -267,7 +267,7 @@ def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:
     """What its dbt will skip, or has: what has failed in it holds that back."""
     nodes = assessment.state.nodes.items()
     bad = (one for one, node in nodes if node.phase in (NodePhase.FAILED, NodePhase.SKIPPED))
-    return graph.needing(*bad)
+    return graph.order.needing(*bad)
 
 
 def _has(assessment: Assessment, unique_id: str) -> bool:

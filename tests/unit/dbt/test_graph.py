@@ -103,7 +103,7 @@ def test_entries_of_one_node_are_merged() -> None:
 def test_circles_in_a_damaged_graph_end() -> None:
     hidden = [{**ephemeral(one, other), "selected": False} for one, other in ("ab", "ba")]
     graph = _graph(*hidden, model("c", "a", "c"), model("d", "e"), model("e", "d"))
-    assert graph.parents("model.shop.c") == graph.gates("model.shop.c") == ()
+    assert graph.parents("model.shop.c") == graph.order.gates("model.shop.c") == ()
     assert graph.ancestors("model.shop.d") == {"model.shop.e"}
 
 
@@ -122,7 +122,7 @@ def test_a_long_chain_is_no_problem() -> None:
             )
         )
     graph = Graph.of(chain)
-    assert graph.parents("model.shop.m1999") == graph.gates("model.shop.m1999") == ("model.shop.m0",)
+    assert graph.parents("model.shop.m1999") == graph.order.gates("model.shop.m1999") == ("model.shop.m0",)
 
 
 def test_executed_are_the_selected_nodes_that_dbt_has_something_to_do_for() -> None:
@@ -150,11 +150,11 @@ def test_a_node_needs_its_parents_their_tests_and_its_own_unit_tests() -> None:
         *(model("a"), model("b", "a"), model("c", "b")),
         *(data_test("t", "a"), unit_test("u", "b")),
     )
-    assert set(graph.needs("model.shop.b")) == {"model.shop.a", "test.shop.t", "unit_test.shop.b.u"}
-    assert graph.needs("model.shop.a") == ()
-    assert graph.needs("test.shop.t") == ("model.shop.a",)
+    assert set(graph.order.needs("model.shop.b")) == {"model.shop.a", "test.shop.t", "unit_test.shop.b.u"}
+    assert graph.order.needs("model.shop.a") == ()
+    assert graph.order.needs("test.shop.t") == ("model.shop.a",)
     # What is further down is held back by what is directly below the tested node.
-    assert graph.needs("model.shop.c") == ("model.shop.b",)
+    assert graph.order.needs("model.shop.c") == ("model.shop.b",)
 
 
 def test_a_test_of_several_nodes_holds_back_only_what_depends_on_all_of_them() -> None:
@@ -168,15 +168,15 @@ def test_a_test_of_several_nodes_holds_back_only_what_depends_on_all_of_them() -
         ),
         data_test("match", "a", "b"),
     )
-    assert "test.shop.match" not in graph.needs("model.shop.below_a")
-    assert "test.shop.match" in graph.needs("model.shop.below_both")
-    assert set(graph.needs("test.shop.match")) == {"model.shop.a", "model.shop.b"}
+    assert "test.shop.match" not in graph.order.needs("model.shop.below_a")
+    assert "test.shop.match" in graph.order.needs("model.shop.below_both")
+    assert set(graph.order.needs("test.shop.match")) == {"model.shop.a", "model.shop.b"}
 
 
 def test_an_ephemeral_model_and_its_tests_hold_back_what_is_built_from_it() -> None:
     graph = _graph(model("a"), ephemeral("e", "a"), model("b", "e"), data_test("t", "a"), data_test("on_e", "e"))
-    assert set(graph.gates("model.shop.e")) == {"model.shop.a", "test.shop.t"}
-    assert set(graph.gates("model.shop.b")) == {"model.shop.e", "test.shop.on_e"}
+    assert set(graph.order.gates("model.shop.e")) == {"model.shop.a", "test.shop.t"}
+    assert set(graph.order.gates("model.shop.b")) == {"model.shop.e", "test.shop.on_e"}
     assert graph.subjects("test.shop.on_e") == ("model.shop.a",)
     assert set(graph.tests_about("model.shop.a")) == {"test.shop.t", "test.shop.on_e"}
     assert graph.tests_about("model.shop.e") == ("test.shop.on_e",)
@@ -185,31 +185,31 @@ def test_an_ephemeral_model_and_its_tests_hold_back_what_is_built_from_it() -> N
 def test_a_test_of_a_node_that_is_not_selected_holds_back_what_is_built_from_that() -> None:
     below = {**model("below", "a"), "selected": False}
     graph = _graph({**model("a"), "selected": False}, below, model("b", "below"), data_test("t", "a"))
-    assert graph.gates("model.shop.b") == ("test.shop.t",)
+    assert graph.order.gates("model.shop.b") == ("test.shop.t",)
 
 
 def test_a_node_waits_for_one_that_it_reads_by_way_of_another_that_is_not_selected() -> None:
     graph = _graph(model("a"), {**model("x", "a"), "selected": False}, model("b", "x"), data_test("t", "a"))
-    assert set(graph.gates("model.shop.b")) == {"model.shop.a", "test.shop.t"}
+    assert set(graph.order.gates("model.shop.b")) == {"model.shop.a", "test.shop.t"}
 
 
 def test_a_test_that_also_reads_what_nothing_else_reads_holds_nothing_back() -> None:
     graph = _graph(model("a"), model("b", "a"), data_test("t", "a", "elsewhere"))
-    assert graph.gates("model.shop.b") == ("model.shop.a",)
+    assert graph.order.gates("model.shop.b") == ("model.shop.a",)
 
 
 def test_a_unit_test_is_held_back_by_what_holds_its_model_back() -> None:
     graph = _graph(model("a"), model("b", "a"), data_test("t", "a"), unit_test("u", "b"))
-    assert set(graph.gates("unit_test.shop.b.u")) == {"model.shop.a", "test.shop.t"}
-    assert "model.shop.b" in graph.needs("unit_test.shop.b.u")
+    assert set(graph.order.gates("unit_test.shop.b.u")) == {"model.shop.a", "test.shop.t"}
+    assert "model.shop.b" in graph.order.needs("unit_test.shop.b.u")
 
 
 def test_nobody_needs_what_this_run_does_not_execute() -> None:
     source = {"unique_id": "source.shop.raw.s", "resource_type": "source", "selected": False}
     unselected = {**data_test("t", "a"), "selected": False}
     graph = _graph(source, model("a", "source.shop.raw.s"), model("b", "a", "elsewhere"), unselected)
-    assert graph.needs("model.shop.a") == ()
-    assert graph.needs("model.shop.b") == ("model.shop.a",)
+    assert graph.order.needs("model.shop.a") == ()
+    assert graph.order.needs("model.shop.b") == ("model.shop.a",)
 
 
 def test_everything_below_a_node_depends_on_it_tests_included() -> None:
@@ -220,5 +220,5 @@ def test_everything_below_a_node_depends_on_it_tests_included() -> None:
 
 def test_nodes_that_need_each_other_in_a_damaged_graph_do_not_keep_it_from_answering() -> None:
     graph = _graph(model("a", "b"), model("b", "a"), data_test("t", "a", "b"))
-    assert set(graph.needs("test.shop.t")) == {"model.shop.a", "model.shop.b"}
+    assert set(graph.order.needs("test.shop.t")) == {"model.shop.a", "model.shop.b"}
     assert graph.descendants("model.shop.a") == {"model.shop.b", "test.shop.t"}

@@ -33,7 +33,7 @@ def test_what_the_models_remember_of_a_graph_answers_as_the_graph_does() -> None
     remembered = stored_graph(model_spec(run=RUN, node=node, graph=GRAPH) for node in GRAPH.model_nodes())
     assert set(remembered.executables()) == set(GRAPH.executables())
     for one in set(GRAPH.executables()) - {UNIT}:  # which needs what its model needs, and is executed with it
-        assert set(remembered.needs(one)) == set(GRAPH.needs(one)), one
+        assert set(remembered.order.needs(one)) == set(GRAPH.order.needs(one)), one
     for one in GRAPH.executables():
         assert set(remembered.tested_nodes(one)) == set(GRAPH.tested_nodes(one)), one
         if GRAPH.nodes[one].test:
@@ -73,7 +73,7 @@ def test_so_do_those_of_nodes_that_are_only_here_for_their_tests_and_of_tests_of
     remembered = stored_graph(specs)
     assert set(remembered.executables()) == set(graph.executables())
     assert {node.unique_id for node in remembered.model_nodes()} == {node.unique_id for node in graph.model_nodes()}
-    assert remembered.gates(ORDERS) == graph.gates(ORDERS) == (inlined, "test.shop.of_inlined")
+    assert remembered.order.gates(ORDERS) == graph.order.gates(ORDERS) == (inlined, "test.shop.of_inlined")
     for test in tests:
         assert remembered.tested_nodes(test.unique_id) == graph.tested_nodes(test.unique_id)
         assert set(remembered.subjects(test.unique_id)) == set(graph.subjects(test.unique_id))

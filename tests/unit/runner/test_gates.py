@@ -77,7 +77,7 @@ def test_what_is_ahead_of_each_node_is_what_dbt_executes_before_it(found: Mappin
     for ahead, one in found[name]["edges"]:
         edges[one].add(ahead)
     # dbt's graph knows nothing of when it executes unit tests: right before their model.
-    ours = {one: set(graph.gates(one)) for one in graph.executables() if not one.startswith("unit_test.")}
+    ours = {one: set(graph.order.gates(one)) for one in graph.executables() if not one.startswith("unit_test.")}
     plain = {one: {each for each in gates if not each.startswith("unit_test.")} for one, gates in ours.items()}
     assert {one: _above(one, plain) for one in plain} == {one: _above(one, edges) for one in plain}
 

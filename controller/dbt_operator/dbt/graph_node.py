@@ -1,0 +1,72 @@
+"""One node of the graph of a run, as dbt describes it."""
+
+from collections.abc import Container
+
+import msgspec
+
+from dbt_operator.dbt.node_types import TEST_TYPES, NodeType, node_type
+
+
+def is_test(unique_id: str) -> bool:
+    """Whether the node is a test, by the id alone: dbt's ids begin with the resource type."""
+    return unique_id.partition(".")[0] in TEST_TYPES
+
+
+class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, in dbt's terms."""
+
+    unique_id: str
+    name: str = ""
+    resource_type: str = ""
+    package: str = ""
+    path: str = ""
+    materialized: str = ""
+    relation: str | None = None
+    tags: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    fqn: tuple[str, ...] = ()
+    severity: str = ""
+    attached_node: str | None = None
+    freshness: bool = False
+    selected: bool = True
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether the node is compiled into others and has no relation of its own."""
+        return self.resource_type == "model" and self.materialized == "ephemeral"
+
+    @property
+    def type(self) -> NodeType:
+        """The row of the table of types."""
+        return node_type(self.resource_type)
+
+    @property
+    def executed(self) -> bool:
+        """Whether an attempt can be asked to execute the node by itself, and the run does."""
+        return self.selected and self.type.executed
+
+    @property
+    def test(self) -> bool:
+        """Whether the node is a test of another one."""
+        return self.resource_type in TEST_TYPES
+
+    def merged(self, other: "GraphNode") -> "GraphNode":
+        """This node with the lists of another entry of the same node: long lists are split over several entries."""
+        return msgspec.structs.replace(
+            self,
+            depends_on=_union(self.depends_on, other.depends_on),
+            tags=_union(self.tags, other.tags),
+        )
+
+
+def unit_tested(node: GraphNode, listed: Container[str]) -> tuple[str, ...]:
+    """The model of a unit test, if that is listed."""
+    # unit_test.<package>.<model>.<name>: the id names the model; inputs that are mocked may be listed after it.
+    known = [unique_id for unique_id in node.depends_on if unique_id in listed]
+    model = node.unique_id.split(".")[2:3]
+    named = [unique_id for unique_id in known if unique_id.split(".")[2:3] == model]
+    return tuple((named or known)[:1])
+
+
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
