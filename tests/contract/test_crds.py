@@ -107,7 +107,11 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"image": "a b"}, "spec.image: Invalid value"),
         ({"project": {}}, "spec.project.image: Required value"),
         ({"project": {"image": {"path": "dbt"}}}, "spec.project.image.path: Invalid value"),
-        ({"command": "run"}, 'spec.command: Unsupported value: "run": supported values: "build"'),
+        (
+            {"command": "seed"},
+            'spec.command: Unsupported value: "seed": supported values: "build", "run", "test"',
+        ),
+        ({"command": "test", "fullRefresh": True}, "spec.fullRefresh: .*: fullRefresh is no option of dbt test"),
         ({"threads": 0}, "spec.threads: Invalid value: 0: .* should be greater than or equal to 1"),
         ({"imagePullPolicy": "Sometimes"}, "spec.imagePullPolicy: Unsupported value"),
         (

@@ -6,6 +6,7 @@ Each is written a little after it was shown, by itself: what an operator has not
 from collections import deque
 from collections.abc import Iterable
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.status import DbtModelSpec, DbtModelStatus
 from dbt_operator.dbt.history import History
@@ -49,7 +50,7 @@ class Models:
         for unique_id in self._specs:
             self._write(unique_id)
         self._shown.clear()
-        graph = stored_graph(self._specs.values()) if self.all_there else None
+        graph = stored_graph(self._specs.values(), command=Command.BUILD) if self.all_there else None
         models = ((spec, self.written.get(one, DbtModelStatus())) for one, spec in self._specs.items())
         return Memory.of(models, graph=graph, first_job=first_job)
 

@@ -25,6 +25,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from dbt_operator.api.commands import Command
+
 
 def _no_option(value: str) -> str:
     if value.startswith("-"):
@@ -173,7 +175,7 @@ class DbtRunSpec(_Model):
     # Strict mode would want a tuple, which JSON does not have.
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
     service_account_name: Name | None = None
-    command: Literal["build"] = "build"
+    command: Annotated[Command, Field(strict=False)] = Command.BUILD
     select: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
     exclude: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
     selector: DbtName | None = None
@@ -194,6 +196,12 @@ class DbtRunSpec(_Model):
     def _one_selection(self) -> Self:
         if self.selector is not None and (self.select or self.exclude):
             raise ValueError("selector cannot be combined with select or exclude")
+        return self
+
+    @model_validator(mode="after")
+    def _flags_of_the_command(self) -> Self:
+        if self.full_refresh and not self.command.rules.full_refresh:
+            raise ValueError(f"fullRefresh is no option of dbt {self.command.value}")
         return self
 
 

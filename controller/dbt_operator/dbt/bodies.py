@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 
+from dbt_operator.api.commands import Command
 from dbt_operator.dbt.graph import GraphNode
 
 
@@ -154,6 +155,7 @@ class GraphPart(Body, frozen=True, kw_only=True):
     part: int
     parts: int
     nodes: tuple[GraphNode, ...]
+    command: Command = Command.BUILD
 
 
 class DigestEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -251,7 +251,8 @@ class Folding:
         parts = {**parts, body.part: body.nodes}
         self._set("graph_parts", parts)
         if all(number in parts for number in range(1, body.parts + 1)):
-            self._announce(Graph.of(node for number in sorted(parts) for node in parts[number]))
+            nodes = (node for number in sorted(parts) for node in parts[number])
+            self._announce(Graph.of(nodes, command=body.command))
 
     def _announce(self, graph: Graph) -> None:
         self._set("graph", graph)

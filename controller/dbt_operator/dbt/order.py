@@ -1,4 +1,4 @@
-"""What holds what back while a command executes the nodes of a graph: the structure read by the rules of the command."""
+"""What holds what back while a command executes the nodes of a graph: its structure, read by the command's rules."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -52,7 +52,9 @@ class Order:
                 edges[test] = [one for model in models for one in edges[model] if not one.startswith("unit_test.")]
         ordered = {one: tuple(found) for one, found in edges.items()}
         executables = frozenset(self._executables)
-        selected = (one for one, node in self._nodes.items() if node.selected)  # dbt skips exposures below a failure too
+        selected = (
+            one for one, node in self._nodes.items() if node.selected
+        )  # dbt skips exposures below a failure too
         return {one: tuple(nearest(one, ordered, executables)) for one in selected}
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from dbt_operator.api.commands import Command
 from dbt_operator.dbt import bodies, statuses, values
 from dbt_operator.dbt.graph import GraphNode
 
@@ -228,7 +229,10 @@ def graph_part(data: Mapping[str, object]) -> bodies.Body | None:
     if part is None or parts is None or not 1 <= part <= parts:
         return None
     nodes = tuple(node for entry in values.sequence(data.get("nodes")) if (node := graph_node(entry)))
-    return bodies.GraphPart(part=part, parts=parts, nodes=nodes)
+    # A runner of the time when there was only `build` does not name it.
+    command = values.identifier(data.get("command"))
+    known = Command(command) if command in set(Command) else Command.BUILD
+    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=known)
 
 
 def digest_part(data: Mapping[str, object]) -> bodies.Body | None:

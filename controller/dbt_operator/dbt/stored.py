@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
@@ -76,6 +77,8 @@ def _packed(state: AttemptState) -> bytes:
         "nodes": _columns(NodeState, state.nodes.values()),
         "graph": None if state.graph is None else _columns(GraphNode, state.graph.nodes.values()),
     }
+    if state.graph is not None and state.graph.command is not Command.BUILD:
+        document["command"] = state.graph.command
     return gzip.compress(msgspec.json.encode(document), compresslevel=6, mtime=0)  # 9 takes twice as long for 1 %
 
 
@@ -84,6 +87,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     state: dict[str, Any]
     nodes: dict[str, list[Any]]
     graph: dict[str, list[Any]] | None
+    command: Command = Command.BUILD
 
 
 def _unpacked(data: bytes) -> AttemptState | None:
@@ -94,7 +98,8 @@ def _unpacked(data: bytes) -> AttemptState | None:
     nodes = _rows(NodeState, document.nodes)
     if not all(node.phase.known for node in nodes):
         return None
-    graph = None if document.graph is None else Graph(nodes=_by_id(_rows(GraphNode, document.graph)))
+    listed = None if document.graph is None else _by_id(_rows(GraphNode, document.graph))
+    graph = None if listed is None else Graph(nodes=listed, command=document.command)
     plain = {
         name: msgspec.convert(document.state[name], _HINTS[name], str_keys=True)
         for name in _PLAIN

@@ -26,6 +26,7 @@ __all__ = [
     "NodeView",
     "TestCounts",
     "affected",
+    "executed_counts",
     "node_counts",
     "node_view",
     "node_views",
@@ -97,6 +98,14 @@ def test_counts(*, views: Mapping[str, NodeView]) -> Counts:
     phases = _phases(tests)
     phases["succeeded"] -= warned
     return Counts(total=len(tests), **phases, warned=warned)
+
+
+def executed_counts(*, views: Mapping[str, NodeView]) -> tuple[Counts, str]:
+    """The counts of what the run executes, and what one of these is called: a node, or a test where all are tests."""
+    nodes = (view for view in views.values() if view.resource_type not in TEST_TYPES)
+    if any(view.executed and view.shown for view in nodes):
+        return node_counts(views=views), "node"
+    return test_counts(views=views), "test"
 
 
 test_counts.__test__ = False  # type: ignore[attr-defined]  # pytest takes imported functions of this name for tests

@@ -94,6 +94,9 @@ class _Facts:
         views = node_views(state=state)
         history = history_of(state)
         failed = [view for view in views.values() if view.phase is NodePhase.FAILED and not _built(history, view)]
+        # A test that has a DbtModel of its own is named as the test that it is.
+        nodes = {one: each for one, each in views.items() if each.resource_type not in TEST_TYPES}
+        only_tests = not any(view.executed and view.shown for view in nodes.values())
         return cls(
             nodes=[view for view in failed if view.resource_type not in (*TEST_TYPES, "operation")],
             tests=[view for view in failed if view.resource_type in TEST_TYPES],
@@ -107,12 +110,13 @@ class _Facts:
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
             views=wording.Views(
-                # A test that has a DbtModel of its own is named as the test that it is.
-                nodes=node_counts(
-                    views={one: each for one, each in views.items() if each.resource_type not in TEST_TYPES}
-                ),
+                nodes=node_counts(views={} if only_tests else nodes),
                 tests=test_counts(views=views),
-                lost=sum(view.reason is NodeReason.LOST for view in failed if view.resource_type not in TEST_TYPES),
+                lost=sum(
+                    view.reason is NodeReason.LOST
+                    for view in failed
+                    if only_tests or view.resource_type not in TEST_TYPES
+                ),
             ),
         )
 
@@ -162,8 +166,8 @@ def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
     message = wording.fatal(state.error, reason, complaints=state.complaints)
     if facts.hooks and reason is RunReason.DBT_ERROR:
         reason, message = RunReason.HOOK_FAILED, f"{wording.failures((), (), facts.hooks, facts.views)} {message}"
-    elif facts.failed or facts.views.nodes.total:
-        message = f"{message} {facts.views.progress}.".replace(" .", "")
+    elif facts.views.progress:
+        message = f"{message} {facts.views.progress}."
     return _failed(reason, message)
 
 

@@ -91,22 +91,22 @@ def failures(
 
 
 class Views:
-    """The counts that messages quote."""
+    """The counts that messages quote. `nodes`: none where the run executes only tests of what is there already."""
 
     def __init__(self, *, nodes: NodeCounts, tests: Counts, lost: int) -> None:
         self.nodes = nodes
         self.tests = tests
-        self.lost = lost  # of the failed nodes, those whose outcome is unknown
+        self.lost = lost  # of the failed nodes, or tests where there are no nodes, those whose outcome is unknown
 
     @property
     def progress(self) -> str:
-        """How far the nodes had come."""
-        nodes = self.nodes
-        if not nodes.total:
+        """How far the nodes had come, or the tests where nothing else is executed."""
+        counts, what = (self.nodes, "node") if self.nodes.total else (self.tests, "test")
+        if not counts.total:
             return ""
-        failed = f", {nodes.failed - self.lost} had failed" if nodes.failed > self.lost else ""
+        failed = f", {counts.failed - self.lost} had failed" if counts.failed > self.lost else ""
         lost = f", {self.lost} {_were(self.lost)} running" if self.lost else ""
-        return f"{nodes.good} of {_plural(nodes.total, 'node')} had succeeded{failed}{lost}"
+        return f"{counts.good} of {_plural(counts.total, what)} had succeeded{failed}{lost}"
 
 
 def success(views: Views) -> str:

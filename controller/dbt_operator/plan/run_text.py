@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.view import node_counts, node_views
+from dbt_operator.dbt.view import executed_counts, node_views
 from dbt_operator.plan.attempt import Assessment, Decision
 from dbt_operator.plan.repair import Next
 from dbt_operator.plan.situation import Situation
@@ -14,10 +14,10 @@ _NAMED = 3
 
 def suspended(history: History) -> str:
     """About a run that rests because its spec says so."""
-    counts = node_counts(views=node_views(state=history)) if history.attempts else None
-    if counts is None or not counts.total:
+    counts, what = executed_counts(views=node_views(state=history) if history.attempts else {})
+    if not counts.total:
         return "The run is suspended; nothing has been executed yet."
-    return f"The run is suspended; {counts.good} of {counts.total} nodes have succeeded."
+    return f"The run is suspended; {counts.good} of {counts.total} {what}s have succeeded."
 
 
 def stopped(message: str, situation: Situation) -> str:
@@ -44,11 +44,11 @@ def losses(situation: Situation) -> str:
 
 def _progress(situation: Situation) -> str:
     history = situation.history
-    counts = node_counts(views=node_views(state=history)) if history.attempts else None
-    if counts is None or not counts.total:
+    counts, what = executed_counts(views=node_views(state=history) if history.attempts else {})
+    if not counts.total:
         return ""
     failed = f", {counts.failed} had failed" if counts.failed else ""
-    return f"{counts.good} of {counts.total} nodes had succeeded{failed}"
+    return f"{counts.good} of {counts.total} {what}s had succeeded{failed}"
 
 
 def waiting(to_come: Next, situation: Situation) -> str:

@@ -56,7 +56,7 @@ def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
     All others are the same for every attempt of a run: dbt throws its parse cache away when one of them differs.
     """
     # A value stands in one argument with its option: whatever it is, dbt cannot take it for an option of its own.
-    arguments: list[str] = [spec.command]
+    arguments: list[str] = [spec.command.value]
     for flag, values in (("--select", spec.select), ("--exclude", spec.exclude)):
         if selection:
             arguments += [f"{flag}={value}" for value in values]

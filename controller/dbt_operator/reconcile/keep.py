@@ -131,7 +131,7 @@ def _outcomes(history: History, views: Mapping[str, NodeView]) -> list[NodeOutco
 def _arguments(spec: DbtRunSpec) -> dict[str, object]:
     """dbt's arguments by their names in Python, as its own file has them."""
     arguments: dict[str, object] = {
-        "which": spec.command,
+        "which": spec.command.value,
         "select": list(spec.select),
         "exclude": list(spec.exclude),
         "selector": spec.selector,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dbt_operator.api import names, status
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
@@ -44,13 +45,13 @@ class Models:
     _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as read, of nodes not shown since
     _graph: Graph | None = None
 
-    async def load(self, *, first_job: str) -> None:
+    async def load(self, *, first_job: str, command: Command) -> None:
         """Read what a controller before this one has written. Nodes that were never tried are the first Job's."""
         found = await self.backend.find_models()
         specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
         # A part of the graph may never stand for the graph: the run would look finished with a part of its nodes.
         known = [spec for spec in specs.values() if spec is not None]
-        graph = stored_graph(known) if len(known) == len(found) and all_stored(found) else None
+        graph = stored_graph(known, command=command) if len(known) == len(found) and all_stored(found) else None
         remembered: list[tuple[status.DbtModelSpec, status.DbtModelStatus]] = []
         for model in found:
             name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]

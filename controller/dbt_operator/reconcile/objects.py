@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dbt_operator.api import names, status
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.history import History
@@ -83,8 +84,11 @@ def all_stored(models: Sequence[Mapping[str, Any]]) -> bool:
     return bool(asked_for) and all(number == str(len(asked_for)) for number in asked_for)
 
 
-def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:
-    """The graph as far as the DbtModels of a run remember it: for a log whose beginning was rotated away."""
+def stored_graph(specs: Iterable[status.DbtModelSpec], *, command: Command) -> Graph:
+    """The graph as far as the DbtModels of a run remember it: for a log whose beginning was rotated away.
+
+    command: that of the run.
+    """
     specs = tuple(specs)
     listed = Counter(test.unique_id for spec in specs for test in spec.tests)
     nodes: list[GraphNode] = []
@@ -115,7 +119,7 @@ def stored_graph(specs: Iterable[status.DbtModelSpec]) -> Graph:
             )
             for test in spec.tests
         )
-    return Graph.of(nodes)
+    return Graph.of(nodes, command=command)
 
 
 def _severity(text: str | None) -> status.Severity | None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from dbt_operator.api import names
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.status import DbtRunStatus
@@ -95,7 +96,9 @@ class Reconciler:
         await self._attempts.follow()
 
     async def _remember(self) -> None:
-        await self._models.load(first_job=names.producer_job_name(self._run.name, number=1))
+        spec = self._cluster.spec
+        command = spec.command if spec is not None else Command.BUILD
+        await self._models.load(first_job=names.producer_job_name(self._run.name, number=1), command=command)
         self._handled = self._cluster.record.handled_retry
         self._remembers = True
 

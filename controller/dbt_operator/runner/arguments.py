@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-# The commands that run nodes of the graph, and the types each of them runs; build runs all that it selects.
+
+class Executed(NamedTuple):
+    """What a command executes of what it selects. unit_tests_with_model: right before their model, and else never."""
+
+    types: frozenset[str]
+    unit_tests_with_model: bool = False
+
+
+# The commands that run nodes of the graph.
 GRAPH_COMMANDS = {
-    "build": frozenset(
-        ("model", "seed", "snapshot", "test", "unit_test", "saved_query", "exposure", "function"),
+    "build": Executed(
+        types=frozenset(
+            ("model", "seed", "snapshot", "test", "unit_test", "saved_query", "exposure", "function"),
+        ),
+        unit_tests_with_model=True,
     ),
-    "run": frozenset(("model",)),
-    "test": frozenset(("test", "unit_test")),
-    "seed": frozenset(("seed",)),
-    "snapshot": frozenset(("snapshot",)),
+    "run": Executed(types=frozenset(("model",))),
+    "test": Executed(types=frozenset(("test", "unit_test"))),
+    "seed": Executed(types=frozenset(("seed",))),
+    "snapshot": Executed(types=frozenset(("snapshot",))),
 }
 # `ls` and `parse` know these as well, but for them they mean something else, or would overwrite what the build writes.
 _NOT_PASSED = frozenset(

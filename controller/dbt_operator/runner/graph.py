@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
+from dbt_operator.runner.arguments import Executed
 from dbt_operator.runner.output import LARGEST_LINE, Line, size
 
 # Room for the envelope around the nodes of one line.
@@ -48,16 +49,14 @@ def hooks(*, manifest: Any) -> dict[str, int]:
     return {"on_run_start": tags.count("on-run-start"), "on_run_end": tags.count("on-run-end")}
 
 
-def runnable(
-    *, known: dict[str, Line], selected: Iterable[str], types: frozenset[str], building: bool
-) -> frozenset[str]:
-    """Those of the selected nodes that a command for these types executes. building: it is `build`."""
-    found = frozenset(one for one in selected if one in known and known[one]["resource_type"] in types)
-    return found - without_model(known=known, chosen=found) if building else found
+def runnable(*, known: dict[str, Line], selected: Iterable[str], executed: Executed) -> frozenset[str]:
+    """Those of the selected nodes that a command executes."""
+    found = frozenset(one for one in selected if one in known and known[one]["resource_type"] in executed.types)
+    return found - without_model(known=known, chosen=found) if executed.unit_tests_with_model else found
 
 
 def without_model(*, known: Mapping[str, Line], chosen: frozenset[str]) -> frozenset[str]:
-    """The unit tests without their model among the nodes: `build` executes them right before it, and so never."""
+    """The unit tests without their model among the nodes, which a command never comes to that executes both."""
     tests = (one for one in chosen if known[one]["resource_type"] == "unit_test")
     return frozenset(one for one in tests if chosen.isdisjoint(known[one]["depends_on"][:1]))
 
@@ -126,13 +125,13 @@ def relations_read(*, known: dict[str, Line], chosen: Iterable[str]) -> frozense
 def _connecting(known: dict[str, Line], chosen: frozenset[str]) -> frozenset[str]:
     """What lies between chosen nodes, or between what a chosen test reads and a chosen node, without being chosen.
 
-    Where b reads a by way of such a node, dbt waits for a and for the tests of a before it executes b.
+    Where b reads a by way of such a node, dbt waits for a, and `build` for the tests of a, before it executes b.
     """
 
     def reads(unique_id: str) -> list[str]:
         return [one for one in known[unique_id]["depends_on"] if one in known]
 
-    tested = {read for one in chosen if known[one]["resource_type"] == "test" for read in reads(one)}
+    tested = {read for one in chosen if known[one]["resource_type"] in ("test", "unit_test") for read in reads(one)}
     above = _closure(chosen, reads)
     read_by: dict[str, list[str]] = {}
     for unique_id in above | chosen:

@@ -184,7 +184,7 @@ class Invocations:
                 return errors.message_of(listed.exception) if listed.exception else "dbt cannot list them"
             chosen = self._runnable(command, listed)
             self._tell_database(self._files_of(manifest, chosen))
-            self._tell_selected(chosen)
+            self._tell_selected(command, chosen)
         except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
             return repr(error)
@@ -198,7 +198,7 @@ class Invocations:
         self._learn(manifest)
         known = self._translator.known
         selection.check_known(wanted=wanted, known=known)
-        if command.name == "build":
+        if GRAPH_COMMANDS[command.name].unit_tests_with_model:
             selection.check_unit_tests(wanted=wanted, known=known)
         state = selection.write_state(unique_ids=wanted)
         exact = selection.selecting(cli=cli, command=command, state=state, environ=os.environ)
@@ -208,7 +208,7 @@ class Invocations:
         chosen = self._runnable(exact, listed)
         selection.check_selected(wanted=wanted, selected=chosen)
         self._check_database(manifest, chosen)
-        self._tell_selected(chosen)
+        self._tell_selected(exact, chosen)
         return exact
 
     def _keep_periods(self, manifest: Any, left: dict[str, microbatch.Left]) -> None:
@@ -271,13 +271,13 @@ class Invocations:
 
     def _runnable(self, command: Command, listed: Any) -> frozenset[str]:
         selected = graph.selected_ids(listed=listed.result or ())
-        types, building = GRAPH_COMMANDS[command.name], command.name == "build"
-        return graph.runnable(known=self._translator.known, selected=selected, types=types, building=building)
+        executed = GRAPH_COMMANDS[command.name]
+        return graph.runnable(known=self._translator.known, selected=selected, executed=executed)
 
-    def _tell_selected(self, chosen: frozenset[str]) -> None:
+    def _tell_selected(self, command: Command, chosen: frozenset[str]) -> None:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
-            self._output.event("SelectedNodes", part)
+            self._output.event("SelectedNodes", {**part, "command": command.name})
 
 
 def _adapters() -> list[Any]:

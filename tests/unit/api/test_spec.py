@@ -39,7 +39,8 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"selector": "nightly", "select": ["a"]}, "spec: selector cannot be combined with select or exclude."),
         ({"threads": 0}, "spec.threads is wrong: input should be greater than or equal to 1, not 0."),
         ({"threads": "8"}, "spec.threads is wrong: input should be a valid integer, not '8'."),
-        ({"command": "run"}, "spec.command is wrong: input should be 'build', not 'run'."),
+        ({"command": "seed"}, "spec.command is wrong: input should be 'build', 'run' or 'test', not 'seed'."),
+        ({"command": "test", "fullRefresh": True}, "spec: fullRefresh is no option of dbt test."),
         ({"pause": True}, "spec.pause is not a field that this version of the operator knows."),
         ({"retry": {"limit": 21}}, "spec.retry.limit is wrong: input should be less than or equal to 20, not 21."),
         (

@@ -1,5 +1,6 @@
 """Questions about the graph."""
 
+from dbt_operator.api.commands import Command
 from dbt_operator.dbt.graph import Graph, GraphNode
 from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model, unit_test
 
@@ -222,3 +223,23 @@ def test_nodes_that_need_each_other_in_a_damaged_graph_do_not_keep_it_from_answe
     graph = _graph(model("a", "b"), model("b", "a"), data_test("t", "a", "b"))
     assert set(graph.order.needs("test.shop.t")) == {"model.shop.a", "model.shop.b"}
     assert graph.descendants("model.shop.a") == {"model.shop.b", "test.shop.t"}
+
+
+def test_tests_hold_nothing_back_where_the_command_executes_nothing_else() -> None:
+    nodes = (model("a"), model("b", "a"), data_test("t", "a"), data_test("on_b", "b"), unit_test("u", "model.shop.b"))
+    listed = [{**node, "selected": node["resource_type"] != "model"} for node in nodes]
+    line = {"part": 1, "parts": 1, "total": len(listed), "nodes": listed, "command": "test"}
+    graph = RunnerLog().add("SelectedNodes", line).state.graph
+    assert graph is not None
+    assert (graph.command, len(graph.executables())) == (Command.TEST, 3)
+    assert {graph.order.needs(one) for one in graph.executables()} == {()}
+    assert graph.order.needing("test.shop.t") == frozenset()
+
+
+def test_a_test_is_listed_on_all_that_it_reads_where_the_command_executes_none_of_it() -> None:
+    source = GraphNode(unique_id="source.shop.raw.s", resource_type="source", selected=False)
+    orders = GraphNode(unique_id="model.shop.a", resource_type="model", selected=False)
+    test = GraphNode(unique_id="test.shop.t", resource_type="test", depends_on=(source.unique_id, orders.unique_id))
+    nodes = (source, orders, test)
+    assert Graph.of(nodes).tested_nodes("test.shop.t") == (source.unique_id,)
+    assert Graph.of(nodes, command=Command.TEST).tested_nodes("test.shop.t") == (source.unique_id, orders.unique_id)

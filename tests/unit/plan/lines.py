@@ -127,12 +127,20 @@ class Log:
         self.add("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "python": "3.12.0"}, at=at)
         self.add("MainReportVersion", {"version": "=1.11.16", "log_version": 3}, at=at)
 
-    def lists(self, nodes: Sequence[Mapping[str, Any]], *, adapter: str, end_hooks: int | None, at: datetime) -> None:
+    def lists(
+        self,
+        nodes: Sequence[Mapping[str, Any]],
+        *,
+        command: str = "build",
+        adapter: str,
+        end_hooks: int | None,
+        at: datetime,
+    ) -> None:
         """dbt has loaded the project."""
         self.add("AdapterRegistered", {"adapter_name": adapter, "adapter_version": "=1.11.0"}, at=at)
         pages = [nodes[start : start + _PAGE] for start in range(0, len(nodes), _PAGE)]
         for part, page in enumerate(pages, start=1):
-            data = {"part": part, "parts": len(pages), "total": len(nodes), "nodes": page}
+            data = {"part": part, "parts": len(pages), "total": len(nodes), "nodes": page, "command": command}
             self.add("SelectedNodes", data, at=at)
         if end_hooks is not None:
             self.add("Hooks", {"on_run_start": 0, "on_run_end": end_hooks}, at=at)

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import fold_lines
@@ -29,17 +30,26 @@ _RETRY_RULES = {one.name for one in fields(RetryRules)}
 
 
 class Story:
-    """A run. Its nodes are those of SelectedNodes; the other arguments are rules, and how dbt describes itself."""
+    """A run. Its nodes are those of SelectedNodes; the other arguments are rules, and how dbt describes itself.
+
+    What `build` would execute and the command does not is listed without being selected.
+    """
 
     def __init__(
         self,
         *nodes: Mapping[str, Any],
+        command: Command = Command.BUILD,
         adapter: str = "postgres",
         end_hooks: int | None = 0,
         pod_database: str = "",
         **rules: Any,
     ) -> None:
-        self.nodes = {node["unique_id"]: node for node in nodes}
+        self.command = command
+        self.passed_over = Command.BUILD.rules.executes - command.rules.executes
+        self.nodes = {
+            node["unique_id"]: {**node, "selected": False} if node["resource_type"] in self.passed_over else node
+            for node in nodes
+        }
         self.ids = {node["name"]: node["unique_id"] for node in nodes}
         self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
         retry = RetryRules(**{key: rules.pop(key) for key in _RETRY_RULES & rules.keys()})
@@ -198,10 +208,12 @@ class Dbt:
 
     @property
     def nodes(self) -> list[str]:
-        """Those that it executes; dbt runs the unit tests of a model with it, whether they are asked for or not."""
+        """Those that it executes; `build` runs the unit tests of a model with it, whether they are asked for or not."""
         mine = self.decision.nodes
         if mine is None:
             return list(self.run.nodes)
+        if not self.run.command.rules.tests_hold_back:
+            return [one for one in self.run.nodes if one in mine]
         unit_tests = [one for one in self.run.nodes if one.startswith("unit_test.")]
         tested = {one for one in unit_tests if mine.intersection(self.run.nodes[one]["depends_on"])}
         return [one for one in self.run.nodes if one in mine | tested]
@@ -223,9 +235,10 @@ class Dbt:
         self.log.begins(at=now)
         if loaded:
             listed = [self.run.nodes[one] for one in self.nodes]
-            if self.run.pod_database:
-                self.log.add("DatabaseFile", {"file": self.run.pod_database, "kept": False}, at=now)
-            self.log.lists(listed, adapter=self.run.adapter, end_hooks=self.run.end_hooks, at=now)
+            run = self.run
+            if run.pod_database:
+                self.log.add("DatabaseFile", {"file": run.pod_database, "kept": False}, at=now)
+            self.log.lists(listed, command=run.command, adapter=run.adapter, end_hooks=run.end_hooks, at=now)
             self.log.executes(len(listed), at=now)
         return self
 
@@ -255,7 +268,8 @@ class Dbt:
         """dbt executes all of its nodes, successfully where nothing else is said, and ends."""
         if self.pod is None:
             self.starts()
-        left = [one for one in self.nodes if one not in self.log.results]
+        mine = (one for one in self.nodes if self.run.nodes[one]["resource_type"] not in self.run.passed_over)
+        left = [one for one in mine if one not in self.log.results]
         names = {name: one for name, one in self.run.ids.items() if one in left}
         word = {name: "pass" if one.startswith(("test.", "unit_test.")) else "success" for name, one in names.items()}
         self.reports(**(word | results))

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import History
@@ -116,7 +117,7 @@ def test_a_failed_node_is_told_once_and_with_its_text() -> None:
 
 async def test_models_that_exist_are_not_created_again() -> None:
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
-    await given.models.load(first_job=JOBS[0])
+    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
     given.show(folded(*lines.GRAPH))
     assert set(given.writes.created) == {"nightly.orders"}
 
@@ -124,7 +125,7 @@ async def test_models_that_exist_are_not_created_again() -> None:
 async def test_what_an_earlier_controller_has_seen_end_is_not_opened_again() -> None:
     # The beginning of the log, with the seed's result, was rotated away.
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success"), stored_model(MODEL, SEED)])
-    await given.models.load(first_job=JOBS[0])
+    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
     given.show(close(state=folded(*lines.EXECUTING), ending=Ending.LOST))
     assert given.writes.phases("nightly.raw") == ["Succeeded"]
     assert given.writes.phases("nightly.orders") == ["Skipped"]
@@ -132,7 +133,7 @@ async def test_what_an_earlier_controller_has_seen_end_is_not_opened_again() -> 
 
 async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> None:
     given = Given(stored=[stored_model(SEED), stored_model(MODEL, SEED)])
-    await given.models.load(first_job=JOBS[0])
+    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
     without_graph = [line for line in lines.RED_LOG if b"SelectedNodes" not in line]
     given.show(close(state=folded(*without_graph), ending=Ending.COMPLETED))
     assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED
@@ -143,7 +144,7 @@ async def test_the_graph_is_remembered_for_the_attempt_that_the_first_pod_did_no
     begun = [{"job": again, "kind": "Producer", "phase": "Succeeded"}]
     seed = stored_model(SEED, phase="Succeeded", reason="Success", attempts=begun)
     given = Given(stored=[seed, stored_model(MODEL, SEED)])
-    await given.models.load(first_job=JOBS[0])
+    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
     state = given.remembered(EMPTY, job=again, whole=True).known
     assert state.graph is not None
     assert {one: node.phase for one, node in state.nodes.items()} == {SEED: "Succeeded", MODEL: "Pending"}
@@ -162,7 +163,7 @@ def test_each_model_says_how_many_there_are_to_be() -> None:
 async def test_a_part_of_the_models_is_not_taken_for_the_graph() -> None:
     # The controller died while it created them, and the pod's log is gone: the run would end without the other node.
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
-    await given.models.load(first_job=JOBS[0])
+    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
     state = given.remembered(EMPTY, job=JOBS[0], whole=True).known
     assert state.graph is None
     assert [node.phase for node in state.nodes.values()] == ["Succeeded"]
@@ -172,7 +173,7 @@ async def test_models_of_nodes_that_no_graph_announced_do_not_make_up_for_missin
     unannounced = stored_model("model.shop.late")
     del unannounced["metadata"]["annotations"]
     given = Given(stored=[stored_model(SEED), unannounced])
-    await given.models.load(first_job=JOBS[0])
+    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
     assert given.remembered(EMPTY, job=JOBS[0], whole=True).known.graph is None
 
 

@@ -1,4 +1,7 @@
-"""What a node waits for by our reading of the graph is what it waits for in dbt's own graph, whatever is selected."""
+"""What a node waits for by our reading of the graph is what it waits for in dbt's own, whatever is selected of it.
+
+dbt makes edges from tests to what is built from the tested nodes for `build` only (`BuildTask.compile_manifest`).
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from dbt_operator.api.commands import Command
 from dbt_operator.dbt.graph import Graph, GraphNode
 from tests.unit.runner.conftest import PROJECTS
 
@@ -24,6 +28,7 @@ SELECTIONS = {
     "no ephemeral models": ["mid", "wide", "on_lonely", "last", "unique_lonely_eph_id", "not_null_eph_of_two_id"],
     "a model with its unit test": ["wide", "stg"],
 }
+TYPES = {command.value: sorted(command.rules.executes) for command in Command}
 # Runs with the Python that has dbt: what the runner prints of each selection, and the edges of dbt's own graph.
 PROGRAM = """
 import json, sys
@@ -33,19 +38,25 @@ from dbt.graph import Graph
 from dbt_operator.runner import graph
 
 manifest = dbtRunner().invoke(["parse", "--quiet", "--no-write-json"]).result
-linker = Linker()
-linker.link_graph(manifest)
-linker.add_test_edges(manifest)
-whole = Graph(linker.graph)
+commands = json.loads(sys.argv[2])
+whole = {}
+for command, types in commands.items():
+    linker = Linker()
+    linker.link_graph(manifest)
+    if command == "build":
+        linker.add_test_edges(manifest)
+    whole[command] = Graph(linker.graph)
 known = graph.known_nodes(manifest=manifest)
 found = {}
 for name, select in json.loads(sys.argv[1]).items():
     line = ["ls", "--quiet", "--output", "json", "--output-keys", "unique_id", "--no-write-json"]
     line += ["--select", *select] if select else []
     chosen = set(graph.selected_ids(listed=dbtRunner(manifest=manifest).invoke(line).result))
-    executed = {one for one in chosen if one.split(".")[0] in ("model", "seed", "test", "unit_test")}
-    edges = [edge for edge in whole.get_subset_graph(executed).graph.edges()]
-    found[name] = {"nodes": graph.graph_nodes(known=known, chosen=executed), "edges": edges}
+    for command, types in commands.items():
+        executed = {one for one in chosen if one.split(".")[0] in types}
+        edges = [edge for edge in whole[command].get_subset_graph(executed).graph.edges()]
+        nodes = graph.graph_nodes(known=known, chosen=executed)
+        found[f"{command} {name}"] = {"nodes": nodes, "edges": edges}
 print("FOUND " + json.dumps(found))
 """
 
@@ -53,7 +64,7 @@ print("FOUND " + json.dumps(found))
 @pytest.fixture(scope="module")
 def found(dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     done = subprocess.run(
-        [dbt_python, "-c", PROGRAM, json.dumps(SELECTIONS)],
+        [dbt_python, "-c", PROGRAM, json.dumps(SELECTIONS), json.dumps(TYPES)],
         cwd=PROJECTS / "gates",
         env={
             "PATH": os.environ["PATH"],
@@ -71,11 +82,17 @@ def found(dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-def test_what_is_ahead_of_each_node_is_what_dbt_executes_before_it(found: Mapping[str, Any], name: str) -> None:
-    graph = Graph.of(msgspec.convert(found[name]["nodes"], list[GraphNode]))
+@pytest.mark.parametrize("command", Command)
+def test_what_is_ahead_of_each_node_is_what_dbt_executes_before_it(
+    found: Mapping[str, Any], command: Command, name: str
+) -> None:
+    told = found[f"{command.value} {name}"]
+    graph = Graph.of(msgspec.convert(told["nodes"], list[GraphNode]), command=command)
+    assert {graph.nodes[one].resource_type for one in graph.executables()} <= command.rules.executes
     edges: dict[str, set[str]] = {one: set() for one in graph.executables()}
-    for ahead, one in found[name]["edges"]:
-        edges[one].add(ahead)
+    for ahead, one in told["edges"]:
+        if one in edges:  # an exposure is none: dbt has nothing to do for it
+            edges[one].add(ahead)
     # dbt's graph knows nothing of when it executes unit tests: right before their model.
     ours = {one: set(graph.order.gates(one)) for one in graph.executables() if not one.startswith("unit_test.")}
     plain = {one: {each for each in gates if not each.startswith("unit_test.")} for one, gates in ours.items()}
