@@ -168,12 +168,12 @@ class Graph:
         built = frozenset(
             one for one in self._executables if not self.nodes[one].test and not self.nodes[one].ephemeral
         )
-        return {one: tuple(self._nearest(one, self._reads, built)) for one in built}
+        return {one: tuple(nearest(one, self._reads, built)) for one in built}
 
     @cached_property
     def _relations(self) -> tuple[str, ...]:
         missing = {one: len(sources) for one, sources in self._sources.items()}
-        below = _inverse(self._sources)
+        below = inverse(self._sources)
         ready = [one for one in self._executables if missing.get(one) == 0]
         for one in ready:  # grows as it goes
             for other in below.get(one, ()):
