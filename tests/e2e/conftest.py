@@ -1,8 +1,9 @@
 """End-to-end: the operator as the chart installs it, real pods, real dbt. Nothing is simulated."""
 
 import fcntl
+import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,30 @@ def condition(status: dict[str, Any], kind: str) -> str | None:
 def cluster(kubectl: Kubectl, api: Api, namespace: str) -> Cluster:
     """A namespace of the test's own."""
     return Cluster(kubectl=kubectl, api=api, namespace=namespace)
+
+
+@pytest.fixture
+def volume(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """A pod template with a folder of the node at /data, which any user of the pod may write to."""
+    folder = Path("/var/tmp") / f"dbt-operator-{cluster.namespace}"  # noqa: S108 - a name that nobody else has
+    mount = {"name": "data", "mountPath": "/data"}
+    open_to_all = {
+        "name": "open-to-all",
+        "image": PROJECTS_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["chmod", "1777", "/data"],
+        "securityContext": {"runAsUser": 0, "runAsNonRoot": False},
+        "volumeMounts": [mount],
+    }
+    yield {
+        "spec": {
+            "volumes": [{"name": "data", "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"}}],
+            "initContainers": [open_to_all],
+            "containers": [{"name": "dbt", "volumeMounts": [mount]}],
+        }
+    }
+    # Where the node is a container it takes the folder along.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def operator_pod(kubectl: Kubectl) -> str:

@@ -1,37 +1,8 @@
 """A DuckDB file on a volume outlives the pod and is open in one process at a time; one in the pod is gone with it."""
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.e2e.conftest import PROJECTS_IMAGE, Cluster, phases, project
-
-
-@pytest.fixture
-def volume(cluster: Cluster) -> Iterator[dict[str, Any]]:
-    """A pod template with a folder of the node at /data, which any user of the pod may write to."""
-    folder = Path("/var/tmp") / f"dbt-operator-{cluster.namespace}"  # noqa: S108 - a name that nobody else has
-    mount = {"name": "data", "mountPath": "/data"}
-    open_to_all = {
-        "name": "open-to-all",
-        "image": PROJECTS_IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["chmod", "1777", "/data"],
-        "securityContext": {"runAsUser": 0, "runAsNonRoot": False},
-        "volumeMounts": [mount],
-    }
-    yield {
-        "spec": {
-            "volumes": [{"name": "data", "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"}}],
-            "initContainers": [open_to_all],
-            "containers": [{"name": "dbt", "volumeMounts": [mount]}],
-        }
-    }
-    # Where the node is a container it takes the folder along.
-    shutil.rmtree(folder, ignore_errors=True)
+from tests.e2e.conftest import Cluster, phases, project
 
 
 def test_a_retry_waits_for_the_process_that_has_the_file_and_finds_what_it_has_built(
