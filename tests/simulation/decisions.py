@@ -49,7 +49,7 @@ class DecisionChecks:
             broken("restarts by the rules", f"{decision.name} is decided on after {lost} losses")
 
     def _alone(self, plan: Plan, decision: Decision, one: str) -> None:
-        if one.startswith("unit_test.") and self._project.nodes[one].parents[0] not in (decision.nodes or ()):
+        if self._project.along(one) and self._project.nodes[one].parents[0] not in (decision.nodes or ()):
             broken("what dbt can execute", f"{decision.name} has {one} without its model")
         for each in plan.assessments:
             node = each.state.nodes.get(one) if each.live else None
@@ -59,7 +59,7 @@ class DecisionChecks:
     def _ready(self, decision: Decision, one: str, heard: Heard) -> None:
         """What a node needs is executed before it, or has succeeded: tests hold back what is built from their node."""
         project = self._project
-        if project.nodes[one].kind == "unit_test":
+        if project.along(one):
             return
         for need in sorted(project.gates[one] - (decision.nodes or frozenset())):
             inlined = project.nodes[need].ephemeral and heard.last_begun(_containing(need, project))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from dbt_operator.api.commands import Command
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -19,6 +21,7 @@ class Mix:
     limits: tuple[int, ...]
     first_waits: tuple[int, ...]
     parallelism: tuple[int, ...]
+    commands: tuple[Command, ...] = (Command.BUILD,) * 5 + (Command.RUN, Command.TEST)
     fates: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)  # how likely a pod comes to harm
     crashes: tuple[float, ...] = (0.0, 0.0, 0.01, 0.05)  # how likely the operator dies at a call
 

@@ -32,6 +32,7 @@ class Models:
         self._flushed = -1  # all that was shown until then is written
         self._specs: dict[str, DbtModelSpec] = {}  # of those that are created
         self._asked_for = 0  # how many there are to be
+        self._command = Command.BUILD
         self.written: dict[str, DbtModelStatus] = {}
 
     def show(self, history: History, jobs: Iterable[tuple[AttemptKind, str]]) -> None:
@@ -50,7 +51,7 @@ class Models:
         for unique_id in self._specs:
             self._write(unique_id)
         self._shown.clear()
-        graph = stored_graph(self._specs.values(), command=Command.BUILD) if self.all_there else None
+        graph = stored_graph(self._specs.values(), command=self._command) if self.all_there else None
         models = ((spec, self.written.get(one, DbtModelStatus())) for one, spec in self._specs.items())
         return Memory.of(models, graph=graph, first_job=first_job)
 
@@ -63,7 +64,7 @@ class Models:
         told = [(ms, graph) for ms, history, _ in self._shown if (graph := history.graph) is not None]
         for ms, graph in told[:1]:
             nodes = graph.model_nodes()
-            self._asked_for = len(nodes)
+            self._asked_for, self._command = len(nodes), graph.command
             some = 1.0 if self._is_written(ms, within=1000) else self._chance.random()
             for node in nodes:
                 if node.unique_id not in self._specs and self._chance.random() < some:

@@ -1,4 +1,4 @@
-"""A dbt process in a pod: it lists its nodes, executes them as `dbt build` does, and prints what our runner prints."""
+"""A dbt process in a pod: it lists its nodes, executes them as its command does, and prints what our runner prints."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -99,7 +99,7 @@ class Process:
         cut = self._chance.randint(1, len(entries)) if self._chance.random() < 0.3 else len(entries)
         pages = [page for page in (entries[:cut], entries[cut:]) if page]
         for part, page in enumerate(pages, start=1):
-            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page}
+            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page, "command": project.command}
             self.graph_line = self._print("SelectedNodes", data)
         self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
         self.todo = {one: None for one in project.nodes if one in chosen}
@@ -158,7 +158,7 @@ class Process:
     def _ready(self, one: str) -> bool:
         """Whether dbt's queue gives the node out: all that is ahead of it has ended."""
         project = self._project
-        if one not in self.todo or one in self.running or project.nodes[one].kind == "unit_test":
+        if one not in self.todo or one in self.running or project.along(one):
             return False
         return not any(other in self.todo for other in project.ahead[one] if project.nodes[other].kind != "unit_test")
 
@@ -174,8 +174,7 @@ class Process:
 
     def _queued(self, one: str) -> bool:
         """Whether dbt comes to the node; a unit test is executed with its model only."""
-        node = self._project.nodes[one]
-        return node.kind != "unit_test" or node.parents[0] in self.todo
+        return not self._project.along(one) or self._project.nodes[one].parents[0] in self.todo
 
     def _begin(self, one: str) -> bool:
         """Begin with a node, its unit tests before it; whether something came to its end at once."""
@@ -275,7 +274,7 @@ class Process:
 
     def _hold_back(self, one: str) -> None:
         project = self._project
-        if project.nodes[one].kind == "unit_test":
+        if project.along(one):
             self._skipped.update(project.nodes[one].parents[:1])
             self._skipped.update(test for test in project.unit_tests[project.nodes[one].parents[0]])
             for test in project.unit_tests[project.nodes[one].parents[0]]:
@@ -318,7 +317,7 @@ class Process:
             return
         for one in list(self.running):
             self._close(one, "cancelled")
-        left = [one for one in self.todo if self._project.nodes[one].kind != "unit_test"]
+        left = [one for one in self.todo if not self._project.along(one)]
         self.todo.clear()
         self._end_of_nodes(failed=True, never_begun=left)
 
@@ -382,7 +381,7 @@ class Process:
         bad = frozenset(other for other, word in self._results.items() if word in BAD and other in project.nodes)
         if self._results.get(one) == "skipped fast":
             return bad
-        model = project.nodes[one].parents[:1] if project.nodes[one].kind == "unit_test" else ()
+        model = project.nodes[one].parents[:1] if project.along(one) else ()
         return bad & frozenset[str]().union(*(project.needs[each] for each in (one, *model) if each in project.needs))
 
     def terminate(self) -> None:

@@ -1,9 +1,10 @@
-"""A dbt project: its graph, in which order `dbt build` executes it, and how its nodes behave."""
+"""A dbt project: its graph, in which order a dbt command executes it, and how its nodes behave."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
+from dbt_operator.api.commands import Command
 from tests.simulation.mix import Mix
 
 TESTS = ("test", "unit_test")
@@ -41,9 +42,10 @@ class Node:
 class Project:
     """The nodes in the order of the runner's listing."""
 
-    nodes: dict[str, Node]
+    nodes: dict[str, Node]  # those selected that the command executes, and others that they are made of or about
     threads: int
     adapter: str
+    command: Command = Command.BUILD
     fail_fast: bool = False
     by_flag: bool = False  # the project itself asks for fail-fast, so that the operator does not know of it
     end_hooks: int = 0
@@ -62,8 +64,17 @@ class Project:
 
     @property
     def partial(self) -> bool:
-        """Whether only a part of it is selected."""
-        return not all(node.selected for node in self.nodes.values())
+        """Whether nodes that are not selected lie between tests and what these hold back."""
+        return self.interleaved and not all(node.selected for node in self.nodes.values())
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether models and tests are executed by one command, so that tests hold back, and unit tests come along."""
+        return self.command is Command.BUILD
+
+    def along(self, one: str) -> bool:
+        """Whether the node is executed with its model only."""
+        return self.interleaved and self.nodes[one].kind == "unit_test"
 
     @cached_property
     def relations(self) -> dict[str, tuple[str, ...]]:
@@ -88,10 +99,10 @@ class Project:
 
     @cached_property
     def unit_tests(self) -> dict[str, list[str]]:
-        """The unit tests of each model."""
+        """The unit tests that each model is executed with."""
         found: dict[str, list[str]] = {}
         for one, node in self.nodes.items():
-            if node.kind == "unit_test":
+            if self.along(one):
                 found.setdefault(node.parents[0], []).append(one)
         return found
 
@@ -139,11 +150,11 @@ class Project:
 
     @cached_property
     def ahead(self) -> dict[str, frozenset[str]]:
-        """All that `dbt build` executes before a node: what is above it, and the tests that hold it back.
+        """All that dbt executes before a node: what is above it, and the tests that hold it back.
 
-        As dbt's `add_test_edges`: a test holds back every node that depends on all that the test reads.
+        As dbt's `add_test_edges` for `build`: a test holds back every node that depends on all that the test reads.
         """
-        data_tests = [one for one, node in self.nodes.items() if node.kind == "test"]
+        data_tests = [one for one, node in self.nodes.items() if node.kind == "test" and self.interleaved]
         direct = {
             one: set(node.parents)
             | {
@@ -218,7 +229,7 @@ def draw_project(chance: Random, mix: Mix) -> Project:
     if chance.random() < mix.selections:
         _select(chance, nodes)
     ordered = {one: nodes[one] for one in sorted(nodes)}
-    return Project(
+    project = Project(
         nodes=ordered,
         threads=chance.choice((1, 2, 4)),
         adapter=chance.choice(mix.adapters),
@@ -231,6 +242,21 @@ def draw_project(chance: Random, mix: Mix) -> Project:
         fatal=chance.choice(("parse", "selector", "other")) if chance.random() < 0.01 else "",
         lengths=mix.lengths,
     )
+    return _of_command(project, chance.choice(mix.commands))
+
+
+def _of_command(project: Project, command: Command) -> Project:
+    """The project for a run of the command, if that executes any of what is selected."""
+    kinds = {Command.BUILD: None, Command.RUN: ("model",), Command.TEST: TESTS}[command]
+    if kinds is None or not any(project.nodes[one].kind in kinds for one in project.executables):
+        return project
+    nodes = {
+        one: node
+        if node.kind in kinds or node.kind == "source"
+        else replace(node, selected=False, results=("success",))
+        for one, node in project.nodes.items()
+    }
+    return replace(project, nodes=nodes, command=command)
 
 
 _BAD = ("error", "error", "error", "compile", "partial", "lost", "lost", "silent")

@@ -120,3 +120,15 @@ def test_a_person_may_ask_for_the_tests_of_a_node_to_be_retried() -> None:
     run["Retry keys"].builds()
     run.next()
     assert run.phase() is RunPhase.SUCCEEDED
+
+
+def test_a_test_that_stays_red_keeps_no_other_from_being_executed_that_was_lost() -> None:
+    run = of_tests()
+    run["Producer"].starts().reports(keys="fail: Got 2 results", sums="running").is_evicted()
+    assert run.next() == ["Resume sums logic"]
+    run["Resume sums logic"].builds()
+    run.next()
+    assert (run.reason(), run.message()) == (
+        RunReason.TESTS_FAILED,
+        "1 of 3 tests failed: keys (Got 2 results).",
+    )
