@@ -179,7 +179,7 @@ RUN_REASONS = {
         kind=Kind.FINAL,
         error_kind="nothing_selected",
         sentence="The selection, or a part of it, matches no node",
-        check="check spec.select, spec.exclude and spec.selector",
+        check="check spec.command, spec.select, spec.exclude and spec.selector",
         meaning="The selection matches no node; with `warn_error` in the flags of the project, a part of it does.",
         advice="Check `select`, `exclude` and `selector`.",
     ),
@@ -197,7 +197,7 @@ RUN_REASONS = {
         kind=Kind.FINAL,
         error_kind="selector",
         sentence="dbt could not read the selection",
-        check="check spec.select, spec.exclude and spec.selector",
+        check="check spec.command, spec.select, spec.exclude and spec.selector",
         meaning=(
             "dbt could not read the selection, or it asks for the state of an earlier run (`state:`, `result:`) that "
             "the pod does not have."

@@ -64,7 +64,8 @@ def out_of_memory(*, limit: str | None, peak_bytes: int | None) -> str:
 def nothing_selected(state: AttemptState) -> str:
     """About a selection that matches nothing; dbt itself calls that a success."""
     detail = f" (select: {', '.join(state.unmatched[:_NAMED])})" if state.unmatched else ""
-    return f"No node matches the selection{detail}: check spec.select, spec.exclude and spec.selector."
+    fields = "spec.command, spec.select, spec.exclude and spec.selector"
+    return f"No node that the command executes matches the selection{detail}: check {fields}."
 
 
 def failures(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.dbt.fold import EMPTY, close, fold_lines
 from dbt_operator.dbt.state import AttemptState, Ending
@@ -214,3 +215,12 @@ def test_the_few_that_are_left_are_those_that_failed() -> None:
     assert restored is not None
     assert restored.failures == state.failures
     assert len(restored.nodes) == 1000
+
+
+@pytest.mark.parametrize("command", Command)
+def test_what_an_attempt_executes_is_remembered_with_its_command(command: Command) -> None:
+    listed = [{**model("a"), "selected": command is not Command.TEST}]
+    line = {"part": 1, "parts": 1, "total": 1, "nodes": listed, "command": command.value}
+    restored = _restored(RunnerLog().add("SelectedNodes", line).state)
+    assert restored.graph is not None
+    assert restored.graph.command is command

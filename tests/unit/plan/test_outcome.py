@@ -68,7 +68,8 @@ def test_recorded_logs_without_a_word_of_the_cluster(name: str, phase: RunPhase,
     [
         (
             "bad_selector",
-            "No node matches the selection (select: zzz): check spec.select, spec.exclude and spec.selector.",
+            "No node that the command executes matches the selection (select: zzz): check spec.command, spec.select, "
+            "spec.exclude and spec.selector.",
         ),
         (
             "missing_profile",
