@@ -132,7 +132,7 @@ class StatusQueue:
         self._tokens, self._refilled_at = float(burst), -math.inf
         self._paused_until = -math.inf
         self._entries: dict[Key, Entry] = {}
-        self._open: dict[str, set[Key]] = {}
+        self._open: dict[str, dict[Key, None]] = {}  # in the order in which something was wanted
         self._keys: dict[str, set[Key]] = {}
         self._tickets = itertools.count()
         self._timers: list[tuple[float, int, Key]] = []
@@ -286,12 +286,12 @@ class StatusQueue:
     def _schedule(self, key: Key, entry: Entry, now: float) -> None:
         if not (entry.busy or entry.dirty):
             entry.due, entry.ticket = math.inf, -1
-            keys = self._open.get(key.run, set())
-            keys.discard(key)
+            keys = self._open.get(key.run, {})
+            keys.pop(key, None)
             if not keys:
                 self._open.pop(key.run, None)
             return
-        self._open.setdefault(key.run, set()).add(key)
+        self._open.setdefault(key.run, {})[key] = None
         if entry.busy:
             return
         due, rank = max(self._due(entry, now), entry.not_before), _rank(entry)

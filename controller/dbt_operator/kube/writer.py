@@ -7,7 +7,6 @@ is gone, or the server says that it will never take it.
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,7 +98,7 @@ class StatusWriter:
         key = Key(run, resource, namespace, name)
         if event_time is not None:
             self._event_times.setdefault(key, event_time)
-        self._queue.submit(key=key, status=status, terminal=terminal, lazy=lazy, now=time.monotonic())
+        self._queue.submit(key=key, status=status, terminal=terminal, lazy=lazy, now=_now())
         self._wake.set()
 
     async def store(
@@ -115,13 +114,13 @@ class StatusWriter:
             resource=resource, namespace=namespace, name=name, patch=body, subresource="status"
         )
         key = Key(run, resource, namespace, name)
-        self._queue.written(key=key, patch=patch, seen=Seen.of(stored), now=time.monotonic())
+        self._queue.written(key=key, patch=patch, seen=Seen.of(stored), now=_now())
         self._wake.set()
 
     def submit_create(self, *, run: str, resource: Resource, manifest: Mapping[str, Any], owner_uid: str) -> None:
         """Want an object to exist; one that exists is adopted when it has this owner. Failures go to `on_problem`."""
         key = _key_of(run, resource, manifest)
-        self._queue.submit_creation(key=key, creation=Creation(manifest, owner_uid), now=time.monotonic())
+        self._queue.submit_creation(key=key, creation=Creation(manifest, owner_uid), now=_now())
         self._wake.set()
 
     async def ensure(self, *, run: str, resource: Resource, manifest: Mapping[str, Any], owner_uid: str) -> bool:
@@ -139,7 +138,7 @@ class StatusWriter:
         obj: Mapping[str, Any],
     ) -> None:
         """Tell what is stored already (after a restart), so that it is not written again."""
-        self._queue.known(key=_key_of(run, resource, obj), seen=Seen.of(obj), now=time.monotonic())
+        self._queue.known(key=_key_of(run, resource, obj), seen=Seen.of(obj), now=_now())
         self._wake.set()
 
     def forget(self, *, run: str) -> None:
@@ -157,7 +156,7 @@ class StatusWriter:
 
     async def flush(self, *, run: str | None = None, within: float) -> bool:
         """Send all that waits of a run (None: of all); whether everything was stored in that time."""
-        self._queue.hurry(run=run, now=time.monotonic())
+        self._queue.hurry(run=run, now=_now())
         self._wake.set()
         try:
             async with asyncio.timeout(within):
@@ -173,7 +172,7 @@ class StatusWriter:
         async with asyncio.TaskGroup() as group:
             while not self._closing:
                 self._wake.clear()
-                now = time.monotonic()
+                now = _now()
                 while self._busy < self._concurrency and (work := self._queue.next(now=now)) is not None:
                     self._busy += 1
                     group.create_task(self._perform(work))
@@ -202,7 +201,7 @@ class StatusWriter:
         except NameConflictError as error:
             code = "409"
             if error.stale:
-                self._queue.retry(work=work, delay=self._delay(work), unknown=False, now=time.monotonic())
+                self._queue.retry(work=work, delay=self._delay(work), unknown=False, now=_now())
             else:
                 self._give_up(work, error)
         finally:
@@ -215,7 +214,7 @@ class StatusWriter:
         found, new = await self._client.create_or_adopt(
             resource=work.key.resource, manifest=creation.manifest, owner_uid=creation.owner_uid, retry=False
         )
-        self._queue.created(work=work, seen=Seen.of(found), now=time.monotonic())
+        self._queue.created(work=work, seen=Seen.of(found), now=_now())
         self._resolve(work.key, created=new)
 
     async def _write(self, work: Work) -> None:
@@ -234,13 +233,13 @@ class StatusWriter:
             subresource="status",
             retry=False,
         )
-        self._queue.done(work=work, version=stored["metadata"]["resourceVersion"], now=time.monotonic())
+        self._queue.done(work=work, version=stored["metadata"]["resourceVersion"], now=_now())
         event_time = self._event_times.pop(key, None)
         if event_time is not None:
             EVENT_LAG.observe(max(0.0, (datetime.now(UTC) - event_time).total_seconds()))
 
     async def _failed(self, work: Work, error: ApiError) -> None:
-        now = time.monotonic()
+        now = _now()
         if error.status == 429:
             self._queue.pause(until=now + (error.retry_after or self._backoff.overload))
             self._queue.retry(work=work, delay=0.0, unknown=False, now=now)
@@ -263,9 +262,9 @@ class StatusWriter:
         try:
             found = await self._client.find(resource=key.resource, namespace=key.namespace, name=key.name)
         except ApiError:
-            self._queue.retry(work=work, delay=self._delay(work), unknown=True, now=time.monotonic())
+            self._queue.retry(work=work, delay=self._delay(work), unknown=True, now=_now())
             return
-        now = time.monotonic()
+        now = _now()
         if found is None or (work.uid is not None and found["metadata"]["uid"] != work.uid):
             self._queue.gone(work=work, now=now)
         else:
@@ -274,7 +273,7 @@ class StatusWriter:
 
     def _give_up(self, work: Work, error: ApiError | NameConflictError) -> None:
         self._report(work, error, final=True)
-        self._queue.reject(work=work, now=time.monotonic())
+        self._queue.reject(work=work, now=_now())
         self._resolve(work.key, error=error)
 
     def _report(self, work: Work, error: ApiError | NameConflictError, *, final: bool) -> None:
@@ -297,6 +296,10 @@ class StatusWriter:
 
     def _delay(self, work: Work) -> float:
         return self._backoff.delay(failures=work.failures)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _key_of(run: str, resource: Resource, manifest: Mapping[str, Any]) -> Key:

@@ -136,6 +136,11 @@ class Attempts:
         """The retries that recorded decisions answer."""
         return {request for record in self.records.all() for request in record.decision.requests}
 
+    def recorded(self, decisions: Sequence[Decision]) -> bool:
+        """Whether all of these are recorded."""
+        known = [record.decision for record in self.records.all()]
+        return all(decision in known for decision in decisions)
+
     # act
 
     async def seal(self, assessments: Sequence[Assessment]) -> bool:

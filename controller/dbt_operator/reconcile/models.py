@@ -93,9 +93,9 @@ class Models:
         else:
             changed = views_of(state=history, unique_ids=affected(before=self._shown, after=history))
         self._shown = history
-        for unique_id, view in changed.items():
-            if self.views.get(unique_id) != view:
-                self._write(view)
+        for unique_id in sorted(changed):  # always the same order of writes
+            if self.views.get(unique_id) != changed[unique_id]:
+                self._write(changed[unique_id])
 
     def handled(self, request: Request) -> str | None:
         """A retry of a node was handled. Returns the name of its DbtModel, if there is one."""

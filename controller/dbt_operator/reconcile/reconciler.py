@@ -78,6 +78,7 @@ class Reconciler:
         self._remembers = False  # whether what a controller before this one has left was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._shown: DbtRunStatus | None = None  # as last written
+        self._stored: Object | None = None  # the run's status as it was read since it was started
         self._obstacle: Refusal | None = None  # what the API server did not do since the last turn that was whole
         self._failures = 0  # turns since then
         self._status_written = datetime.min.replace(tzinfo=UTC)
@@ -86,6 +87,7 @@ class Reconciler:
 
     async def look(self, run: Object) -> None:
         """Look at what there is of the run."""
+        self._stored = run.get("status") or {}
         known, looked_at = unlisted(run), self._backend.now()
         await self._attempts.read_records(ended=known.record.ended is not None)
         seen = await self._backend.look()
@@ -175,8 +177,11 @@ class Reconciler:
         await self._note_handled(plan, over=over)
         if failed is None and not (plan.stop or plan.expire):
             self._obstacle = None  # nothing that may be refused is left to do in this turn
-        # A run that has ended keeps its end until the retry that was asked for is decided on.
-        due = [] if over or (ended and failed is not None) else await self._show(plan)
+        # A run that has ended keeps its end until the retry that was asked for is recorded.
+        keeps_its_end = ended and (failed is not None or not self._attempts.recorded(plan.record))
+        due = [] if over or keeps_its_end else await self._show(plan)
+        if keeps_its_end and self._attempts.conflict is not None:
+            self._announcer.obstructed(Refusal(RunReason.NAME_CONFLICT, self._attempts.conflict))
         await self._stop_jobs(plan)
         if failed is not None:
             raise failed
@@ -213,6 +218,7 @@ class Reconciler:
         version = self._cluster.run["metadata"]["resourceVersion"]
         started = {"startTime": format_time(self._backend.now()), "observedGeneration": self._cluster.generation}
         self._wake()
+        self._stored = None
         try:
             await self._statuses.store_in_run(started, version=version)
         except ApiError as error:
@@ -313,12 +319,14 @@ class Reconciler:
         A run that has ended keeps its end; then only an Event says so.
         """
         self._failures += 1
+        if self._shown is None and self._stored is None:
+            return  # whatever is shown now would take the start back
         obstacle = refusal_of(error)
         if obstacle is None or obstacle == self._obstacle or (error.transient and self._failures < _HICCUPS):
             return
         self._obstacle = obstacle
         self._announcer.obstructed(obstacle)
-        shown = self._shown or DbtRunStatus.parse(self._cluster.run.get("status") or {})
+        shown = self._shown or DbtRunStatus.parse(self._stored or {})
         if shown is None or (shown.phase is not None and shown.phase.terminal):
             return
         self._submit(obstructed_status(shown, obstacle, now=self._backend.now(), generation=self._cluster.generation))

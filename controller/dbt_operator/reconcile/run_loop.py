@@ -68,7 +68,8 @@ class RunLoop:
                         return
                     pause = _FIRST_PAUSE
                 except ApiError as error:
-                    if not error.may_pass:
+                    # What is not found was deleted since the last look: the run itself, or a node that is retried.
+                    if not (error.may_pass or error.not_found):
                         raise
                     _log.warning("the API server could not be used", error=str(error), pause=pause)
                     if self._reconciler is not None:

@@ -57,6 +57,22 @@ async def test_a_job_that_cannot_be_created_yet_is_waited_for_in_so_many_words(
         assert given.conditions() == LIVE
 
 
+@pytest.mark.parametrize("plural", ["jobs", "pods"])
+async def test_that_a_run_has_started_stays_whatever_is_said_of_it(plural: str) -> None:
+    given = Given()
+
+    def refuse(method: str, about: str) -> ApiError | None:
+        started = "startTime" in given.status()
+        return WEBHOOK_FAILS if started and (method, about) == ("GET", plural) else None
+
+    given.server.refuse = refuse
+    async with given:
+        await given.until(lambda: "ApiServerError" in given.said())
+        assert "startTime" in given.status()
+        given.server.refuse = nothing
+        await given.until(lambda: PRODUCER in given.server.names("jobs"))
+
+
 @pytest.mark.parametrize("error", [WEBHOOK_FAILS, NO_ANSWER, FORBIDDEN, SPOILT])
 async def test_a_pod_that_cannot_be_let_go_yet_is_waited_for_in_so_many_words(error: ApiError) -> None:
     async with Given() as given:

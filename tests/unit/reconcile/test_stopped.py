@@ -58,6 +58,20 @@ async def test_a_run_that_was_stopped_so_is_taken_up_once_it_is_valid_again() ->
         assert given.said()[0] == "Retrying"
 
 
+async def test_a_retry_that_cannot_be_recorded_leaves_a_run_as_it_has_ended() -> None:
+    async with Given(spec={"retry": {"limit": 0}}) as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *lines.EXECUTING)
+        given.server.end_pod(pod, *lines.RED_LOG[len(lines.EXECUTING) :], exit_code=1)
+        await given.until(lambda: given.over)
+        ended = given.said()
+        given.server.put("configmaps", {"metadata": {"name": "nightly-attempt-2", "namespace": "data"}})
+        given.server.change("dbtruns", RUN, metadata={"annotations": {"dbt-operator.io/retry": "again"}})
+        await given.until(lambda: len(given.operator.made) == 2 and given.over)
+        assert (ended[0], given.said()) == ("Failed", ended)
+        assert ["nightly-attempt-2 exists already" in said for said in given.events("NameConflict")] == [True]
+
+
 @pytest.mark.parametrize("exit_code", [0, 1])
 async def test_a_pod_in_which_something_else_goes_on_is_stopped_once_dbt_has_ended(exit_code: int) -> None:
     async with Given(spec={"retry": {"limit": 0}}) as given:
@@ -87,3 +101,16 @@ async def test_a_pod_that_ends_by_itself_stays_for_those_who_want_its_log() -> N
         given.server.end_pod(pod, *lines.GREEN_LOG[len(lines.EXECUTING) :])
         await given.until(lambda: given.over)
         assert given.server.names("pods") == [pod]
+
+
+async def test_the_loop_of_a_run_that_is_deleted_while_it_acts_ends_without_another_one() -> None:
+    given = Given()
+
+    def delete(method: str, plural: str) -> None:
+        if (method, plural) == ("PATCH", "dbtruns") and given.server.names("dbtruns"):
+            given.server.take("dbtruns", RUN)
+
+    given.server.refuse = delete
+    async with given:
+        await given.until(lambda: given.over and not given.server.names("dbtruns"))
+        assert len(given.operator.made) == 1
