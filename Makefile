@@ -3,7 +3,7 @@
 # local: a cluster of its own on this machine; kind: where Docker and kind are; current: the current kube context.
 CLUSTER ?= auto
 # How many simulated runs `make soak` plays.
-SEEDS ?= 1000000
+SEEDS ?= 100000
 # How many faults `make chaos` makes.
 FAULTS  ?= 200
 
@@ -74,10 +74,10 @@ check: $(READY) ## Format, lint, types and import contracts only
 unit: $(READY) ## Unit tests only
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD) tests/unit
 
-simulation: $(READY) ## Ten thousand simulated runs of the planner
+simulation: $(READY) ## Three thousand runs of the operator in a simulated cluster
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/simulation
 
-soak: $(READY) ## Many simulated runs, e.g. SEEDS=1000000; ends with the story of the first that goes wrong
+soak: $(READY) ## Many simulated runs, e.g. SEEDS=100000; ends with the story of the first that goes wrong
 	@$(PYTHON) -m tests.simulation --seeds 0:$(SEEDS)
 
 contract: install test-images ## Contract tests only

@@ -1,19 +1,20 @@
 """The invariants. They are checked against what really happened in the simulated pods, not against what is believed."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.api.spec import ConcurrencyPolicy
-from dbt_operator.api.status import DbtModelStatus
+from dbt_operator.api.status import DbtModelStatus, DbtRunStatus
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState
-from dbt_operator.dbt.view import views_of
+from dbt_operator.dbt.view import node_views, views_of
+from dbt_operator.kube.resources import Object
+from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.run import Observation, Plan, plan_run
+from dbt_operator.reconcile.objects import tells_why
 from tests.simulation.cluster import Cluster
 from tests.simulation.decisions import DecisionChecks
 from tests.simulation.endings import EndingChecks
-from tests.simulation.objects import Status
 from tests.simulation.oracle import Oracle
 from tests.simulation.process import Process
 from tests.simulation.project import TESTS, Project
@@ -29,6 +30,8 @@ _ALL_CALLS_IN_TEN_SECONDS = 400
 # What an operator does once for an attempt, or for what a person asks for; again where the call has failed.
 _ACTIONS = ("start", "record", "create", "choose", "release", "seal", "handled", "stop", "expire")
 _MOST_ACTIONS = 3
+_CALMED_MS = 80_000  # after which no call is under way that takes long, and none is put off for what was refused
+_WRITTEN_MS = 10_000  # after which what is known is written
 _REFUSED_EVERY_MS = 5000  # a Job that a quota refuses is tried again
 
 
@@ -52,6 +55,7 @@ class Checks:
         self._calls: Counter[str] = Counter()  # less those that have failed
         self._states: dict[tuple[str, str], AttemptState] = {}
         self._history: History | None = None
+        self._changed = 0  # when it did last
         self._successes: set[str] = set()
         self._chance = world.chance("checks")
         warehouse.on_start = self.started
@@ -124,10 +128,9 @@ class Checks:
         if plan.record or plan.create:
             self._begun(observation, plan)
 
-    def decided(self, observation: Observation, plan: Plan) -> None:
+    def decided(self, observation: Observation, plan: Plan, decision: Decision) -> None:
         """What the plan says is about to be recorded."""
-        for decision in plan.record:
-            self._decisions.check(observation, plan, decision)
+        self._decisions.check(observation, plan, decision)
 
     def _begun(self, observation: Observation, plan: Plan) -> None:
         """Something is decided, or made."""
@@ -165,6 +168,7 @@ class Checks:
         same = before is not None and (before.pending, len(before.attempts)) == (history.pending, len(history.attempts))
         if same and before is not None and all(map(_is, before.attempts, history.attempts)):
             return
+        self._changed = self._world.ms
         reports = (report for process in self._warehouse.processes for report in process.reports)
         self._successes.update(node for _, node, word in reports if word in GOOD)
         unsaid = [one for one in self._project.executables if one not in self._successes]
@@ -172,13 +176,42 @@ class Checks:
             if view.phase is NodePhase.SUCCEEDED:
                 broken("green only when reported", f"{one} is shown as {view.reason}, which no dbt has said")
 
-    def kept(self, found: Mapping[str, DbtModelStatus], history: History) -> None:
-        """An operator shows something for the first time. It has found these statuses of DbtModels."""
-        done = {one for one, status in found.items() if _all_done(status) and not self._again(one, status)}
-        done -= history.pending
-        for one, view in views_of(state=history, unique_ids=done).items():
-            if view.phase is not NodePhase.SUCCEEDED and self._good(one):
-                broken("what is shown stays", f"{one} had succeeded, and is {view.phase}: {view.message}")
+    def model_shown(self, before: Object, after: Object) -> None:
+        """The status of a DbtModel was written. Of two operators at once each may know what the other one does not."""
+        phases = [model["status"].get("phase") for model in (before, after)]
+        if phases[0] != "Succeeded" or phases[1] == "Succeeded" or self.operators_at_once or self.plan is None:
+            return
+        one, status = before["spec"]["uniqueId"], DbtModelStatus.parse(before["status"]) or DbtModelStatus()
+        asked_again = one in self.plan.history.pending or self._again(one, status)
+        if _all_done(status) and not asked_again and self._good(one):
+            said = after["status"].get("message")
+            broken("what is shown stays", f"{one} had succeeded, and is {phases[1]}: {said}")
+
+    def at_rest(self) -> None:
+        """If nothing was said or done for a while, and no call fails, then what is shown is what is known."""
+        since = max(self._changed, self._scenario.calm + _CALMED_MS)
+        if self._world.ms - since >= _WRITTEN_MS and self.plan is not None and self._world.ms - since < 2 * _WRITTEN_MS:
+            self.all_shown(self.plan)
+
+    def all_shown(self, plan: Plan) -> None:
+        """What the DbtModels show is what is known of their nodes."""
+        views = node_views(state=plan.history)
+        for model in self._cluster.models:
+            one, shown = model["spec"]["uniqueId"], model["status"].get("phase")
+            view = views.get(one)
+            if view is not None and shown != view.phase and tells_why(view, history=plan.history):
+                broken("what is shown is known", f"{one} is shown as {shown}, and is {view.phase}")
+
+    def end_shown(self) -> None:
+        """The operator has nothing left to do: the run and its nodes show what is known."""
+        status, plan = self._cluster.status, self.plan
+        if plan is None or self.operators_at_once:  # the last plan need not be that of the last operator
+            return
+        if (status.phase, status.reason) != (plan.phase, plan.reason):
+            said = f"{status.phase} {status.reason}"
+            broken("what is shown is known", f"the run is shown as {said}, and is {plan.phase} {plan.reason}")
+        if not plan.phase.terminal or plan.assessments:
+            self.all_shown(plan)
 
     def _again(self, one: str, status: DbtModelStatus) -> bool:
         """Whether an attempt was decided on that is to execute the node after the last one that had begun with it."""
@@ -203,9 +236,13 @@ class Checks:
         rested = self.suspensions * (rules.parallelism + 1) + self._cluster.taken_back
         return (1 + self.requests) * episode + rested + self.requests
 
-    def shown(self, status: Status, plan: Plan) -> None:
-        """The status of the run was written."""
-        if status.phase is not None and status.phase.terminal:
+    def shown(self, status: DbtRunStatus, plan: Plan) -> None:
+        """The status of the run was written, by an operator whose last plan this is."""
+        if status.phase is plan.phase and plan.phase.terminal:
+            scenario = self._scenario
+            answered = scenario.api_errors == scenario.stalls == 0 or self._world.ms > scenario.calm + _CALMED_MS
+            if answered and not self.operators_at_once:  # whoever waits for the end of the run reads its nodes next
+                self.all_shown(plan)
             self._endings.check(status, plan, wished=self.wished, one_operator=not self.operators_at_once)
 
 

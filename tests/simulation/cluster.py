@@ -1,33 +1,49 @@
 """A simulated cluster: the API, the Job controller, the kubelet, and what goes wrong with pods."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, Protocol
 
-from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt import stored
-from dbt_operator.plan.attempt import Decision, Release, Sealed
-from dbt_operator.plan.facts import PodFacts, Terminated
-from tests.simulation.models import Models
-from tests.simulation.objects import Job, Pod, Record, Status
+from dbt_operator.api import names
+from dbt_operator.api.status import DbtRunStatus
+from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.reconcile.objects import all_stored
+from tests.simulation.objects import RUN, Job, Pod, Record, run_manifest
 from tests.simulation.process import Process
 from tests.simulation.scenario import FATES, Scenario
 from tests.simulation.warehouse import Warehouse
-from tests.simulation.world import World, broken
+from tests.simulation.world import World
+from tests.unit.reconcile.api_server import merged
 
 _HEARD = 0.7  # how often the watch shows an operator in what state a pod was when it went
 
+FULL = "exceeded quota: few, used: count/jobs.batch=1, limited: 1"
+DENIED = 'admission webhook "guard.example" denied the request: no'
 
-class Refused(Exception):  # noqa: N818 - an answer of the API
-    """The API does not take the Job."""
 
-    def __init__(self, reason: RunReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+class Watcher(Protocol):
+    """Who watches the objects of the run. Each is shown as it was at that moment."""
+
+    def run_changed(self, run: Object) -> None:
+        """The DbtRun."""
+
+    def run_gone(self, run: Object) -> None:
+        """The DbtRun was deleted."""
+
+    def job_changed(self, job: Object, *, gone: bool) -> None:
+        """A Job."""
+
+    def pod_changed(self, pod: Object, *, gone: bool) -> None:
+        """A pod."""
+
+    def model_changed(self, model: Object) -> None:
+        """A DbtModel: that a retry of it is asked for."""
 
 
 class Cluster:
-    """The objects of one run. Whoever changes one wakes those who watch."""
+    """The objects of one run. Whoever changes one tells those who watch."""
 
     def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse) -> None:
         self.world, self.scenario, self.warehouse = world, scenario, warehouse
@@ -36,66 +52,124 @@ class Cluster:
         self._processes = world.chance("processes")
         self._twins = world.chance("twins")
         self.exists = True
-        self.version = 0
-        self.status = Status()
-        self.handled: dict[str, str] = {}  # status.handledRetry of the DbtModels
-        self.cancel = False
-        self.suspend = False
-        self.invalid = False  # what the operator reads of the spec is none that it knows
-        self.token: str | None = None
-        self.node_tokens: dict[str, str] = {}
-        self.models = Models(world=world)
+        self.foreign: int | None = None  # the index of a record that is somebody else's
+        self.objects: dict[tuple[str, str], Object] = {}  # the DbtRun, DbtModels and files, by kind and name
         self.records: dict[int, Record] = {}
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, Pod] = {}  # those that the API shows, by their name
+        self.all_pods: dict[str, Pod] = {}
         self.job_count = 0
         self.taken_back = 0  # how often a queue has taken a place back
-        self.watchers: list[Callable[[str], None]] = []
-        self.mourners: list[Callable[[str, PodFacts], None]] = []  # who watches how pods were at last
+        self.watchers: list[Watcher] = []
+        self._version = 0
+        self._status: tuple[Object, DbtRunStatus] | None = None
+        self.put(DBT_RUNS.kind, run_manifest(scenario))
+
+    # objects that are only stored
+
+    @property
+    def run(self) -> Object:
+        """The DbtRun, as it is or as it was at last."""
+        return self.objects[DBT_RUNS.kind, RUN]
+
+    @property
+    def status(self) -> DbtRunStatus:
+        """The status of the run."""
+        raw = self.run["status"]
+        if self._status is None or self._status[0] is not raw:
+            self._status = raw, DbtRunStatus.parse(raw) or DbtRunStatus()
+        return self._status[1]
+
+    @property
+    def models(self) -> list[Object]:
+        """The DbtModels."""
+        return [obj for (kind, _), obj in self.objects.items() if kind == DBT_MODELS.kind]
+
+    @property
+    def all_models_there(self) -> bool:
+        """Whether all of them were created, so that they tell what the run selects."""
+        return all_stored(self.models)
+
+    def find(self, kind: str, name: str) -> Object | None:
+        """One object."""
+        return self.objects.get((kind, name)) if self.exists or kind != DBT_RUNS.kind else None
+
+    def put(self, kind: str, obj: Object) -> Object:
+        """Store an object."""
+        self._version += 1
+        metadata = {"uid": obj["metadata"]["name"]} | obj["metadata"] | {"resourceVersion": str(self._version)}
+        stored = {**obj, "metadata": metadata}
+        self.objects[kind, metadata["name"]] = stored
+        return stored
+
+    def patch(self, kind: str, name: str, patch: Mapping[str, Any]) -> Object:
+        """Merge into an object. Raises: ApiError, where it is not there, or not in the version of the patch."""
+        found = self.find(kind, name)
+        if found is None:
+            raise ApiError(status=404, reason="NotFound", message=f"{name} not found")
+        metadata = dict(patch.get("metadata") or {})
+        if (
+            metadata.pop("resourceVersion", found["metadata"]["resourceVersion"])
+            != found["metadata"]["resourceVersion"]
+        ):
+            raise ApiError(status=409, reason="Conflict", message="the object has been modified")
+        stored = self.put(kind, merged(found, {**patch, "metadata": metadata}))
+        if kind == DBT_RUNS.kind:
+            self.tell(lambda watcher: watcher.run_changed(stored))
+        return stored
+
+    def ask(self, token: str, *, unique_id: str | None) -> None:
+        """A person asks for a retry: of a node, if it has a DbtModel by now, or of the run (None)."""
+        annotation = {"metadata": {"annotations": {names.ANNOTATION_RETRY: token}}}
+        if unique_id is None:
+            self.patch(DBT_RUNS.kind, RUN, annotation)
+            return
+        model = next((model for model in self.models if model["spec"]["uniqueId"] == unique_id), None)
+        if model is not None:
+            stored = self.patch(DBT_MODELS.kind, model["metadata"]["name"], annotation)
+            self.tell(lambda watcher: watcher.model_changed(stored))
+
+    def change_spec(self, **fields: object) -> None:
+        """A person changes the spec of the run."""
+        generation = self.run["metadata"]["generation"] + 1
+        self.patch(DBT_RUNS.kind, RUN, {"spec": fields, "metadata": {"generation": generation}})
+
+    def wants(self, field: str) -> bool:
+        """Whether the spec says so: cancel, suspend."""
+        return bool(self.run["spec"].get(field))
+
+    def delete_run(self) -> None:
+        """Delete the run; the garbage collector is not waited for."""
+        if self.exists:
+            self.exists = False
+            run = self.run
+            self.tell(lambda watcher: watcher.run_gone(run))
+
+    def tell(self, what: Callable[[Watcher], None], *, heard: float = 1.0) -> None:
+        """Tell those who watch, unless their watch is broken. `heard`: how likely they hear of it at all."""
+        for watcher in list(self.watchers):
+            lost = not self.calm and self._chance.random() < self.scenario.lost_watches
+            if not lost and (heard == 1.0 or self._gone.random() < heard):
+                self.world.later(self._chance.choice((1, 20, 300)), partial(what, watcher))
+
+    def _job_changed(self, job: Job) -> None:
+        shown = job.shown()
+        self.tell(lambda watcher: watcher.job_changed(shown, gone=job.removed))
+
+    def _pod_changed(self, pod: Pod) -> None:
+        shown = pod.shown()
+        self.tell(lambda watcher: watcher.pod_changed(shown, gone=pod.removed), heard=_HEARD if pod.removed else 1.0)
 
     @property
     def calm(self) -> bool:
         """Whether nothing goes wrong any more."""
         return self.world.ms >= self.scenario.calm
 
-    def changed(self, what: str) -> None:
-        """Tell those who watch."""
-        for watcher in list(self.watchers):
-            if self.calm or self._chance.random() >= self.scenario.lost_watches:
-                self.world.later(self._chance.choice((1, 20, 300)), partial(watcher, what))
-
     def _say(self, text: str) -> None:
         if self.world.tracing:
             self.world.say(f"cluster: {text}")
 
     # what the operator asks of the API
-
-    def create_record(self, decision: Decision) -> Record | None:
-        """The record of this decision; None when another one has its index."""
-        record = self.records.setdefault(decision.index, Record(decision))
-        return record if record.decision == decision else None
-
-    def seal(self, index: int, sealed: Sealed, *, version: int) -> bool:
-        """Store how an attempt ended; False when its record has changed since it was read."""
-        record = self.records[index]
-        if record.version != version:
-            return False
-        # Whoever reads it later gets what comes out of the stored form.
-        state = stored.decode(stored.encode(sealed.state))
-        if state is None:
-            broken("what is stored can be read", f"the state of {record.decision.name} cannot")
-        record.sealed = replace(sealed, state=state)
-        record.version += 1
-        return True
-
-    def choose_pod(self, index: int, release: Release, *, version: int) -> bool:
-        """Store which pod is the one of its attempt; False when its record has changed since it was read."""
-        record = self.records[index]
-        if record.version != version:
-            return False
-        record.release = release
-        record.version += 1
-        return True
 
     def release_pod(self, pod: Pod) -> None:
         """Let a pod be scheduled."""
@@ -104,10 +178,10 @@ class Cluster:
         pod.held = False
         self._say(f"pod {pod.name} is released")
         pod.start()
-        self.changed("pod")
+        self._pod_changed(pod)
 
     def create_job(self, decision: Decision) -> None:
-        """Create the Job of an attempt, or adopt it. Raises: Refused."""
+        """Create the Job of an attempt, or adopt it. Raises: ApiError."""
         if decision.name in self.jobs:
             return
         troubled = not self.calm and self._chance.random() < self.scenario.obstacles
@@ -117,9 +191,9 @@ class Cluster:
             else ""
         )
         if kind == "quota":
-            raise Refused(RunReason.QUOTA_EXCEEDED, "exceeded quota: jobs")
+            raise ApiError(status=403, reason="Forbidden", message=FULL)
         if kind == "policy" and self._chance.random() < 0.1:
-            raise Refused(RunReason.ADMISSION_DENIED, "a webhook denied the request")
+            raise ApiError(status=400, reason="Denied", message=DENIED)
         self.job_count += 1
         job = Job(decision.name, self.job_count, decision, self.world.ms)
         self.jobs[job.name] = job
@@ -132,7 +206,7 @@ class Cluster:
             self.world.later(delay, partial(self._refuse_pod, job))
         else:
             self.world.later(delay, partial(self._create_pod, job, kind == "image"))
-        self.changed("job")
+        self._job_changed(job)
 
     def delete_job(self, name: str, *, how: str = "background") -> None:
         """Delete a Job; its pod is deleted with it, unless it is made an orphan."""
@@ -146,7 +220,7 @@ class Cluster:
             self._remove_job(job)
         for pod in job.pods if how != "orphan" else ():
             self.world.later(self._chance.choice((5, 100, 1500)), partial(self.delete_pod, pod))
-        self.changed("job")
+        self._job_changed(job)
 
     def _remove_job(self, job: Job) -> None:
         job.removed = True
@@ -167,7 +241,7 @@ class Cluster:
             self._create_pod(job, stuck=False)
             return
         job.refusal = "pods is forbidden: exceeded quota: pods"
-        self.changed("job")
+        self._job_changed(job)
         self.world.later(5000, partial(self._refuse_pod, job))
 
     def _create_pod(self, job: Job, stuck: bool) -> None:
@@ -189,7 +263,7 @@ class Cluster:
     def _add_pod(self, job: Job, name: str, stuck: bool) -> Pod:
         pod = Pod(name, job, self.world.ms, held=True)
         job.pods.append(pod)
-        self.pods[pod.name] = pod
+        self.pods[pod.name] = self.all_pods[pod.name] = pod
         self._say(f"pod {pod.name} created")
         if stuck:
             pod.waiting = ("ImagePullBackOff", "503 Service Unavailable")
@@ -198,7 +272,7 @@ class Cluster:
         late = (deadline - 300, deadline, deadline + 200, deadline + 2000, 10 * deadline)
         delay = self._chance.choice(late) if stuck else self._chance.choice((300, 1200, 1200, 4000))
         pod.start = partial(self.world.later, delay, partial(self._start, pod))
-        self.changed("pod")
+        self._pod_changed(pod)
         return pod
 
     def _after_pod(self, job: Job, *, good: bool) -> None:
@@ -211,7 +285,7 @@ class Cluster:
             for pod in job.pods:
                 if pod.terminated is None:
                     self.delete_pod(pod)
-            self.changed("job")
+            self._job_changed(job)
 
         self.world.later(self._chance.choice((10, 300, 2000)), act)
 
@@ -233,7 +307,7 @@ class Cluster:
             skew=0 if self.calm else self._chance.choice(self.scenario.skews),
         )
         self._say(f"pod {pod.name} runs")
-        self.changed("pod")
+        self._pod_changed(pod)
         if not self.calm and self._chance.random() < self.scenario.fates:
             fate = self._chance.choice(FATES)
             delay = self._chance.choice((50, 600, 2500, 4000, 7000, 15_000, 40_000))
@@ -252,10 +326,10 @@ class Cluster:
     def _terminated(self, pod: Pod, *, code: int, reason: str) -> None:
         if pod.terminated is not None or pod.unreachable:
             return
-        pod.terminated = Terminated(code, pod.end_reason or reason, "")
+        pod.terminated = (code, reason)
         pod.ended, pod.phase = self.world.ms, "Succeeded" if code == 0 else "Failed"
-        self._say(f"pod {pod.name} ended with {code} {pod.terminated.reason}")
-        self.changed("pod")
+        self._say(f"pod {pod.name} ended with {code} {reason}")
+        self._pod_changed(pod)
         if pod.deleting:
             self.world.later(self._chance.choice((5, 300, 1500)), partial(self._remove_pod, pod))
         else:
@@ -269,14 +343,10 @@ class Cluster:
         pod.removed = True
         del self.pods[pod.name]
         self._say(f"pod {pod.name} is gone")
-        for mourner in list(self.mourners):
-            if self._gone.random() < _HEARD:
-                delay = self._gone.choice((0, 1, 20, 300))
-                self.world.later(delay, partial(mourner, pod.job.name, pod.facts(self.world)))
         over = pod.job.complete or pod.job.failed or pod.job.suspended
         if not over and all(other.removed or other.held for other in pod.job.pods):
             self._after_pod(pod.job, good=pod.phase == "Succeeded")
-        self.changed("pod")
+        self._pod_changed(pod)
 
     def delete_pod(self, pod: Pod) -> None:
         """Delete a pod, with its grace period."""
@@ -284,7 +354,7 @@ class Cluster:
             return
         pod.deleting = True
         self._say(f"pod {pod.name} is told to go")
-        self.changed("pod")
+        self._pod_changed(pod)
         if pod.process is None or pod.terminated is not None:
             self.world.later(self._chance.choice((5, 400)), partial(self._remove_pod, pod))
         elif not pod.unreachable:
@@ -339,7 +409,7 @@ class Cluster:
         job.suspended = True
         self.taken_back += 1
         self.delete_pod(pod)
-        self.changed("job")
+        self._job_changed(job)
 
         def again() -> None:
             if not (job.removed or job.deleting):

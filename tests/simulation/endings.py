@@ -6,9 +6,9 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
+from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.run import Plan
-from tests.simulation.objects import Status
 from tests.simulation.oracle import KINDS, Oracle, Told
 from tests.simulation.project import Project
 from tests.simulation.scenario import Scenario
@@ -36,7 +36,7 @@ class EndingChecks:
         self._scenario, self._warehouse, self._oracle = scenario, warehouse, oracle
         self._project: Project = scenario.project
 
-    def check(self, status: Status, plan: Plan, *, wished: set[str], one_operator: bool) -> None:
+    def check(self, status: DbtRunStatus, plan: Plan, *, wished: set[str], one_operator: bool) -> None:
         """The run is said to have ended. `wished`: what people have asked for at any time."""
         if status.phase is RunPhase.SUCCEEDED:
             self._all_succeeded()
@@ -49,7 +49,7 @@ class EndingChecks:
         if one_operator:  # of two operators each may know what the other one does not
             self._justified(status, views, wished)
 
-    def _justified(self, status: Status, views: Mapping[str, NodeView], wished: set[str]) -> None:
+    def _justified(self, status: DbtRunStatus, views: Mapping[str, NodeView], wished: set[str]) -> None:
         words = {one: self._oracle.word(one) for one in self._project.executables}
         for one, view in views.items():
             failed = [need for need in self._project.upstream.get(one, ()) if words.get(need) in BAD]
@@ -106,12 +106,13 @@ class EndingChecks:
         """The attempt that ended last: which need not be the one that was decided on last."""
         return max(self._oracle.recent, key=lambda told: told.sealed.ended_at)
 
-    def _explained(self, status: Status, wished: set[str]) -> bool:
+    def _explained(self, status: DbtRunStatus, wished: set[str]) -> bool:
         """Whether the run may have ended without success for another reason than its nodes."""
-        asked = wished & {"cancel", "suspend", "invalid"} or self._scenario.active_deadline is not None
+        stopped = wished & {"cancel", "suspend", "invalid", "foreign record"}
+        asked = stopped or self._scenario.active_deadline is not None
         reasons = {told.sealed.outcome.reason for told in self._oracle.recent}
         # Killed between dbt's last word and its exit: of two facts that disagree the worse one is believed.
-        killed = "its process ended with exit code" in status.message
+        killed = "its process ended with exit code" in (status.message or "")
         # What is skipped for the sake of a hook is skipped again and again.
         hooks = not all(self._project.start_hook)
         fatal = _FATAL - {RunReason.CONNECTION_FAILED} if self._reachable() else _FATAL
@@ -128,7 +129,7 @@ class EndingChecks:
         told = self._oracle.told.values()
         return self._project.end_hooks > 0 or all(each.sealed.state.end_hooks is None for each in told)
 
-    def _failure(self, words: dict[str, str], status: Status) -> None:
+    def _failure(self, words: dict[str, str], status: DbtRunStatus) -> None:
         if not _done(words):
             self._nothing_left(words, status)
         elif not (self._may_have_end_hooks() and self._oracle.recent and self._cut_short()):
@@ -138,7 +139,7 @@ class EndingChecks:
         """Whether it may be that the last hooks were never executed."""
         return self._last_ended().sealed.outcome.reason in LOST | {RunReason.CONNECTION_FAILED}
 
-    def _nothing_left(self, words: dict[str, str], status: Status) -> None:
+    def _nothing_left(self, words: dict[str, str], status: DbtRunStatus) -> None:
         """A run does not give up while its rules allow another attempt."""
         rules, recent = self._scenario.retry, self._oracle.recent
         if self._oracle.losses > rules.max_restarts or self._project.fail_fast or self._oracle.rooted:

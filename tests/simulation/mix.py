@@ -23,7 +23,8 @@ class Mix:
     parallelism: tuple[int, ...]
     commands: tuple[Command, ...] = (Command.BUILD,) * 5 + (Command.RUN, Command.TEST)
     fates: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)  # how likely a pod comes to harm
-    crashes: tuple[float, ...] = (0.0, 0.0, 0.01, 0.05)  # how likely the operator dies at a call
+    crashes: tuple[float, ...] = (0.0, 0.0, 0.005, 0.02)  # how likely the operator dies at a call
+    stalls: tuple[float, ...] = (0.0, 0.0, 0.05, 0.3)  # how likely a call takes long
 
 
 ANY = Mix(
@@ -58,6 +59,9 @@ BUSY = Mix(
 )
 
 # The operator and the pods die in the same seconds.
-HARSH = replace(BUSY, fates=(0.8,), crashes=(0.05,))
+HARSH = replace(BUSY, fates=(0.8,), crashes=(0.02,))
 
-DRAWN = {BUSY: 4, ANY: 5, HARSH: 1}  # how many seeds of ten
+# Pods go while the API server takes minutes.
+SLOW = replace(BUSY, lengths=(12_000, 30_000, 60_000), fates=(0.8,), stalls=(0.3,))
+
+DRAWN = {BUSY: 4, ANY: 4, HARSH: 1, SLOW: 1}  # how many seeds of ten

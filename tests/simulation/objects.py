@@ -1,18 +1,21 @@
 """The objects of the simulated API, and what it shows of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from dbt_operator.api import names
 from dbt_operator.api.names import GATE
-from dbt_operator.api.phases import RunPhase
-from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.status import DbtInfo
-from dbt_operator.plan.attempt import Decision, Release, Sealed
-from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
-from dbt_operator.plan.outcome import Outcome
+from dbt_operator.api.values import format_time
+from dbt_operator.kube.resources import Object
+from dbt_operator.plan.attempt import Decision, Recorded
+from dbt_operator.plan.facts import LABEL_JOB_NAME
 from tests.simulation.process import Process
+from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
+
+NAMESPACE, RUN, RUN_UID = "data", "r", "run-uid"
+_OWNER = {"kind": "DbtRun", "name": RUN, "uid": RUN_UID}
 
 
 @dataclass
@@ -27,15 +30,13 @@ class Pod:
     process: Process | None = None
     waiting: tuple[str, str] | None = ("ContainerCreating", "")
     started: int | None = None
-    terminated: Terminated | None = None
+    terminated: tuple[int, str] | None = None  # exit code and reason
     ended: int | None = None
     phase: str = "Pending"
-    reason: str | None = None
     disruption: str | None = None
     deleting: bool = False
     removed: bool = False
     unreachable: bool = False  # its node is gone, which nobody has noticed
-    end_reason: str = ""
 
     @property
     def over(self) -> bool:
@@ -43,29 +44,27 @@ class Pod:
         ended = self.process is not None and not self.process.alive
         return ended or self.removed or self.terminated is not None
 
-    def facts(self, world: World) -> PodFacts:
+    def shown(self) -> Object:
         """What the API shows."""
-        return PodFacts(
-            name=self.name,
-            uid=self.name,
-            phase=self.phase,
-            node=None if self.held else "node-1",
-            created=world.moment(self.created),
-            deleting=self.deleting,
-            pod_reason=self.reason,
-            pod_message=None,
-            disruption=self.disruption,
-            unschedulable=None,
-            waiting=self.waiting,
-            running=self.started is not None and self.terminated is None,
-            started=None if self.started is None else world.moment(self.started),
-            terminated=self.terminated,
-            ended_at=None if self.ended is None else world.moment(self.ended),
-            init_failure=None,
-            mount_failure=None,
-            gates=(GATE,) if self.held else (),
-            job=self.job.uid,
-        )
+        metadata = _metadata(self.name, self.created, deleting=self.deleting)
+        metadata["labels"][LABEL_JOB_NAME] = self.job.name
+        metadata["labels"]["batch.kubernetes.io/controller-uid"] = self.job.uid
+        spec: Object = {"schedulingGates": [{"name": GATE}]} if self.held else {"nodeName": "node-1"}
+        status: Object = {"phase": self.phase, "containerStatuses": [{"name": "dbt", "state": self._state()}]}
+        if self.disruption is not None:
+            status["conditions"] = [{"type": "DisruptionTarget", "status": "True", "message": self.disruption}]
+        return {"metadata": metadata, "spec": spec, "status": status}
+
+    def _state(self) -> Object:
+        if self.terminated is not None:
+            code, reason = self.terminated
+            times = {"startedAt": _time(self.started), "finishedAt": _time(self.ended)}
+            return {"terminated": {"exitCode": code, "reason": reason} | times}
+        if self.started is not None:
+            return {"running": {"startedAt": _time(self.started)}}
+        if self.waiting is not None:
+            return {"waiting": dict(zip(("reason", "message"), self.waiting, strict=True))}
+        return {}
 
 
 @dataclass
@@ -89,46 +88,80 @@ class Job:
         """Told from others that had its name before."""
         return f"{self.name}/{self.number}"
 
-    def facts(self, world: World) -> JobFacts:
+    def shown(self) -> Object:
         """What the API shows."""
-        return JobFacts(
-            name=self.name,
-            uid=self.uid,
-            created=world.moment(self.created),
-            suspended=self.suspended,
-            deleting=self.deleting,
-            failed="BackoffLimitExceeded" if self.failed else None,
-            complete=self.complete,
-            refusal=self.refusal,
-        )
+        ends = {"Failed": self.failed, "Complete": self.complete}
+        conditions = [
+            {"type": kind, "status": "True", "message": "BackoffLimitExceeded"} for kind, so in ends.items() if so
+        ]
+        metadata = _metadata(self.name, self.created, deleting=self.deleting) | {"uid": self.uid}
+        return {"metadata": metadata, "spec": {"suspend": self.suspended}, "status": {"conditions": conditions}}
+
+    def events(self) -> list[Object]:
+        """What the API tells of it beside that."""
+        return [{"reason": "FailedCreate", "message": self.refusal}] if self.refusal is not None else []
 
 
-@dataclass(frozen=True)
-class Status:
-    """The status of the run."""
+def _metadata(name: str, created: int, *, deleting: bool) -> Object:
+    gone = {"deletionTimestamp": _time(created)} if deleting else {}
+    times = {"creationTimestamp": _time(created)} | gone
+    labels = {names.LABEL_RUN_UID: RUN_UID}
+    return {"name": name, "namespace": NAMESPACE, "uid": name, "labels": labels, "ownerReferences": [_OWNER]} | times
 
-    start_time: datetime | None = None
-    phase: RunPhase | None = None
-    reason: RunReason | None = None
-    message: str = ""
-    ended_at: datetime | None = None
-    attempts: dict[str, datetime | None] = field(default_factory=dict)  # listed attempts, when their container started
-    handled: str | None = None
-    dbt: DbtInfo | None = None
 
-    @property
-    def ended(self) -> Outcome | None:
-        """How the run ended, if the status says so."""
-        if self.phase is None or self.reason is None or not self.phase.terminal:
-            return None
-        return Outcome(phase=self.phase, reason=self.reason, message=self.message)
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else format_time(World.moment(ms))
 
 
 @dataclass
 class Record:
     """The record of an attempt."""
 
-    decision: Decision
-    release: Release | None = None
-    sealed: Sealed | None = None
+    said: Recorded
     version: int = 0
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided."""
+        return self.said.decision
+
+    def change(self, **what: Any) -> None:
+        """Store a part of it."""
+        self.said = replace(self.said, **what)
+        self.version += 1
+
+
+def run_manifest(scenario: Scenario) -> Object:
+    """The DbtRun of a scenario."""
+    retry = scenario.retry
+    spec: Object = {
+        "command": scenario.project.command.value,
+        "image": "shop:1",
+        "project": {"image": {"path": "/dbt"}},
+        "profile": {"inProject": True},
+        "podTemplate": {"spec": {"terminationGracePeriodSeconds": scenario.grace_ms // 1000}},
+        "producer": {
+            "maxRestarts": retry.max_restarts,
+            "startDeadlineSeconds": int(scenario.start_deadline.total_seconds()),
+        },
+        "retry": {
+            "limit": retry.limit,
+            "reasons": sorted(retry.reasons),
+            "backoff": {
+                "duration": f"{int(retry.first_wait.total_seconds())}s",
+                "factor": retry.factor,
+                "max": f"{int(retry.longest_wait.total_seconds())}s",
+            },
+            "downstream": "PerNode" if retry.per_node else "Together",
+            "parallelism": retry.parallelism,
+            "together": retry.together,
+            "concurrencyPolicy": retry.concurrency.value,
+        },
+        "failFast": retry.fail_fast,
+    }
+    if scenario.active_deadline is not None:
+        spec["activeDeadlineSeconds"] = int(scenario.active_deadline.total_seconds())
+    if scenario.ttl is not None:
+        spec["ttlSecondsAfterFinished"] = int(scenario.ttl.total_seconds())
+    metadata = {"name": RUN, "namespace": NAMESPACE, "uid": RUN_UID, "generation": 1, "annotations": {}}
+    return {"apiVersion": names.API_VERSION, "kind": "DbtRun", "metadata": metadata, "spec": spec, "status": {}}

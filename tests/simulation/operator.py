@@ -1,188 +1,186 @@
-"""An operator process: it begins a loop for the run when something happens, and dies with all that it remembers.
+"""An operator process: the real manager, loops and status writer. It dies with all that it remembers."""
 
-A loop is a generator. What it yields is how long it waits, so that anything may happen to the world, and to the
-operator itself, between any two of its steps.
-"""
-
-from collections.abc import Generator
+import asyncio
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from typing import Any, cast
 
-from dbt_operator.plan.facts import PodFacts
-from tests.simulation.calls import ApiError, Died
+from dbt_operator.api import names
+from dbt_operator.kube.client import Client
+from dbt_operator.kube.resources import Object
+from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.run import Observation, Plan, plan_run
+from dbt_operator.reconcile.manager import Manager, RunKey
+from dbt_operator.reconcile.run_loop import RunLoop
+from tests.simulation.api import Api
+from tests.simulation.backend import SimulatedBackend
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster
-from tests.simulation.reconciler import Reconciler, Seen
 from tests.simulation.world import World
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 500, 30_000
+_PLANNING: ContextVar["Operator"] = ContextVar("operator")  # whose loop it is
+
+
+def planned(observation: Observation) -> Plan:
+    """What the real planner says, seen by the operator that asks."""
+    plan = plan_run(observation)
+    _PLANNING.get().has_planned(observation, plan)
+    return plan
+
+
+class _Loop(RunLoop):
+    """A loop that tells of what goes wrong; its manager would only begin it anew."""
+
+    def __init__(self, operator: "Operator", **rest: Any) -> None:
+        super().__init__(**rest)
+        self._operator = operator
+
+    async def run(self) -> None:
+        _PLANNING.set(self._operator)
+        try:
+            await super().run()
+        except Exception as error:
+            self._operator.world.failed(error)
+            raise
 
 
 @dataclass(frozen=True)
-class _Rest:
-    until: int
+class _Planned:
+    observation: Observation
+    plan: Plan
 
 
 class Operator:
-    """An operator process: it starts a loop for the run when something happens, and dies with all it remembers."""
+    """An operator process, which watches the cluster."""
 
     def __init__(self, *, name: str, world: World, cluster: Cluster, checks: Checks) -> None:
         self.name, self.world, self.cluster, self._checks = name, world, cluster, checks
         self.chance = world.chance(f"operator {name}")
         self.dead = False
-        self.loop: Loop | None = None
-        cluster.watchers.append(self._heard)
-        cluster.mourners.append(self._pod_gone)
-        self.wake()
+        self._last: _Planned | None = None
+        client = cast(Client, Api(operator=self, cluster=cluster, checks=checks))
+        self.writer = StatusWriter(client=client)
+        self._manager = Manager(
+            client=client, make_loop=self._make_loop, forget=lambda key: self.writer.forget(run=key.uid), namespaces=()
+        )
+        self.writer.on_problem = self._manager.problem
+        self._parts = [
+            world.loop.create_task(self._part(self.writer.run())),
+            world.loop.create_task(self._part(self._manager.resync())),
+        ]
+        cluster.watchers.append(self)
+        self.list()
+
+    async def _part(self, part: Any) -> None:
+        try:
+            await part
+        except Exception as error:
+            self.world.failed(error)
+            raise
+
+    def _make_loop(self, key: RunKey) -> RunLoop:
+        del key
+        backend = SimulatedBackend(operator=self, cluster=self.cluster, checks=self._checks)
+        return _Loop(self, backend=backend, start_deadline=self.cluster.scenario.start_deadline)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        return self.loop is None and self._expires_at is None
+        expires = any(known.expiry is not None for known in self._manager._known.values())
+        return not (self._manager._live or expires or self.writer.pending())
 
     def say(self, text: str) -> None:
         """Write a line of the trace."""
         self.world.say(f"operator {self.name}: {text}")
 
+    def say_if(self, text: str) -> None:
+        """Where there is one."""
+        if self.world.tracing:
+            self.say(text)
+
+    # life and death
+
+    def list(self) -> None:
+        """What its watches begin with."""
+        cluster = self.cluster
+        if cluster.exists:
+            self.run_changed(cluster.run)
+        for job in cluster.jobs.values():
+            self.job_changed(job.shown(), gone=False)
+        for pod in cluster.pods.values():
+            self.pod_changed(pod.shown(), gone=False)
+        for model in cluster.models:
+            if names.retry_token(model["metadata"]) is not None:
+                self.model_changed(model)
+
+    async def goes_on(self) -> None:
+        """Return, if it is alive. The dead do nothing more."""
+        if self.dead:
+            await asyncio.Event().wait()
+
     def die(self) -> None:
         """SIGKILL."""
+        if self.dead:
+            return
+        self.dead = True
+        self.cluster.watchers.remove(self)
+        self.say_if("dies")
+        self._ending = self.world.loop.create_task(self.end())
+
+    async def end(self) -> None:
+        """Leave nothing behind."""
+        self.dead = True
+        for part in self._parts:
+            part.cancel()
+        await self._manager.stop()
+        await asyncio.gather(*self._parts, return_exceptions=True)
+
+    # watching
+
+    def run_changed(self, run: Object) -> None:
+        """The watch shows the run."""
         if not self.dead:
-            self.dead = True
-            self.cluster.watchers.remove(self._heard)
-            self.cluster.mourners.remove(self._pod_gone)
-            if self.world.tracing:
-                self.say("dies")
+            self._manager.observed(run)
 
-    def _heard(self, what: str) -> None:
-        if not self.dead and (self.loop is not None or what == "run"):
-            self.wake()
+    def run_gone(self, run: Object) -> None:
+        """The watch shows that the run was deleted."""
+        if not self.dead:
+            self._manager.deleted(run)
 
-    def _pod_gone(self, job: str, facts: PodFacts) -> None:
-        if not self.dead and self.loop is not None:
-            self.loop.pod_gone(job, facts)
+    def job_changed(self, job: Object, *, gone: bool) -> None:
+        """The watch shows a Job."""
+        if not self.dead:
+            self._manager.child_changed(job, alive=not (job["status"]["conditions"] or gone))
 
-    def wake(self) -> None:
-        """A watch says that something has changed."""
-        if self.loop is None:
-            self.loop = Loop(operator=self, world=self.world, cluster=self.cluster, checks=self._checks)
-        self.loop.wake()
+    def pod_changed(self, pod: Object, *, gone: bool) -> None:
+        """The watch shows a pod."""
+        if not self.dead:
+            self._manager.pod_changed(pod, gone=gone)
 
-    def poke(self) -> None:
-        """The log says something."""
-        if self.loop is not None:
-            self.loop.poke()
+    def model_changed(self, model: Object) -> None:
+        """The watch shows a DbtModel."""
+        if not self.dead:
+            self._manager.model_changed(model)
 
-    def finished(self, loop: "Loop") -> None:
-        """A loop has nothing left to do."""
-        loop.stop()
-        if self.loop is loop:
-            self.loop = None
-            if self._expires_at is not None:
-                self.world.later(self._expires_at - self.world.ms, self._expired)
+    # being looked at
 
-    @property
-    def _expires_at(self) -> int | None:
-        """When the run's time to live is over, in milliseconds; None where it has none, or has not ended."""
-        ttl, ended_at = self.cluster.scenario.ttl, self.cluster.status.ended_at
-        if ttl is None or ended_at is None or not self.cluster.exists:
-            return None
-        return self.world.ms_of(ended_at + ttl)
+    def has_planned(self, observation: Observation, plan: Plan) -> None:
+        """Its loop has made a plan."""
+        self._last = _Planned(observation, plan)
+        self._checks.planned(self.name, observation, plan)
 
-    def _expired(self) -> None:
-        if not self.dead and self._expires_at is not None:
-            self.wake()
+    def decides(self, decision: Decision) -> None:
+        """It is about to record this decision."""
+        assert self._last is not None
+        if self.world.tracing:
+            nodes = "all" if decision.nodes is None else " ".join(sorted(decision.nodes))
+            self.say(f"decides {decision.index} {decision.name}: {nodes} {decision.requests or ''}")
+        self._checks.decided(self._last.observation, self._last.plan, decision)
 
-
-class Loop:
-    """The loop of one run."""
-
-    def __init__(self, *, operator: Operator, world: World, cluster: Cluster, checks: Checks) -> None:
-        self._operator, self._world = operator, world
-        self._reconciler = Reconciler(operator=operator, cluster=cluster, checks=checks, wake=self.wake)
-        self._stale = True
-        self._changed = False
-        self._look_again = -1
-        self._seen: Seen | None = None
-        self._resting = 0  # number of the rest that may be broken off; 0: none
-        self._rests = 0
-        self._steps = self._run()
-        world.later(0, self._resume)
-
-    # being driven
-
-    def _resume(self) -> None:
-        if self._operator.dead:
-            return
-        self._resting = 0
-        try:
-            wait = next(self._steps)
-        except StopIteration:
-            self._operator.finished(self)
-            return
-        except Died:
-            self._operator.die()
-            return
-        if isinstance(wait, _Rest):
-            self._rests += 1
-            self._resting = self._rests
-            delay = 0 if self._changed else wait.until - self._world.ms
-            self._world.later(delay, partial(self._rested, self._rests))
-        else:
-            self._world.later(wait, self._resume)
-
-    def _rested(self, number: int) -> None:
-        if self._resting == number:
-            self._resume()
-
-    def wake(self) -> None:
-        """Look again at what the cluster shows."""
-        self._stale = True
-        self.poke()
-
-    def pod_gone(self, job: str, facts: PodFacts) -> None:
-        """The watch shows in what state a pod was when it went."""
-        self._reconciler.pod_gone(job, facts)
-
-    def poke(self) -> None:
-        """Take a turn."""
-        self._changed = True
-        if self._resting:
-            number = self._resting
-            self._world.later(0, partial(self._rested, number))
-
-    def stop(self) -> None:
-        """Follow no log any more."""
-        self._reconciler.stop()
-
-    # the loop
-
-    def _run(self) -> Generator["int | _Rest", None, None]:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                rest = yield from self._turn()
-                if rest is None:
-                    return
-                pause = _FIRST_PAUSE
-                yield rest
-            except ApiError:
-                yield pause
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                self.wake()
-
-    def _turn(self) -> Generator["int | _Rest", None, _Rest | None]:
-        self._changed = False
-        if self._stale or self._world.ms >= self._look_again:
-            self._stale = False
-            self._seen = yield from self._reconciler.look()
-        if self._seen is None:
-            return None
-        plan = yield from self._reconciler.plan(self._seen)
-        if plan is None:
-            self.wake()
-            return _Rest(self._world.ms)
-        self._look_again = self._world.ms_of(plan.wake_at)
-        yield from self._reconciler.act(plan, self._seen)
-        if plan.done and not self._stale:
-            return None
-        return _Rest(self._look_again)
+    def run_shown(self, status: Object) -> None:
+        """The status of the run was written."""
+        if self.world.tracing:
+            self.say(f"shows {status.get('phase')} {status.get('reason')}: {status.get('message')}")
+        if self._last is not None:
+            self._checks.shown(self.cluster.status, self._last.plan)

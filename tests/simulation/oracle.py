@@ -102,7 +102,7 @@ class Oracle:
             return
         if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
             broken("the right reason", f"{decision.name} is called {sealed.outcome.reason}, and was killed")
-        told.listed = 0 < (process.graph_line or 0) <= position or self.cluster.models.all_there
+        told.listed = 0 < (process.graph_line or 0) <= position or self.cluster.all_models_there
         told.begun = frozenset(node for line, node in process.starts if line <= position)
         told.words = {node: word for line, node, word in process.reports if line <= position}
         self._remembered(told, process)

@@ -16,7 +16,7 @@ FATES = (
     "evict",
     "evict away",
     "delete",
-    "force",
+    *("force",) * 3,  # the one that a process outlives
     "node lost",
     "crash",
     *("drain",) * 3,  # the one that meets all pods at once
@@ -71,7 +71,7 @@ def draw_scenario(world: World) -> Scenario:
         api_errors=0.0 if quiet else chance.choice((0.0, 0.0, 0.03, 0.15)),
         # DbtModels do not remember what is not selected, and how it connects what is.
         crashes=0.0 if quiet or project.partial else chance.choice(mix.crashes),
-        stalls=0.0 if quiet else chance.choice((0.0, 0.0, 0.05)),
+        stalls=0.0 if quiet else chance.choice(mix.stalls),
         obstacles=0.0 if quiet else chance.choice((0.0, 0.1, 0.4)),
         lost_watches=0.0 if quiet else chance.choice((0.0, 0.1)),
         skews=(0,) if quiet or chance.random() < 0.8 else (0, -40_000, 30_000, 600_000, -3_600_000),
@@ -104,14 +104,35 @@ def _draw_down(chance: Random, calm: int) -> tuple[tuple[int, int], ...]:
 
 
 def _draw_wishes(chance: Random, project: Project, calm: int) -> tuple[tuple[int, str], ...]:
-    """Cancel, suspend, unsuspend, and retries of nodes or of the run, at any time."""
+    """What people do, at any time."""
+    found = [*_draw_retries(chance, project, calm), *_draw_suspensions(chance, calm)]
+    if chance.random() < 0.12:
+        found.append((chance.randint(0, calm), "cancel"))
+        if chance.random() < 0.3:
+            found.append((chance.randint(0, calm), "uncancel"))
+    if chance.random() < 0.05:
+        at = chance.randint(0, calm)
+        found.append((at, "invalid"))
+        if chance.random() < 0.5:
+            found.append((min(calm, at + chance.choice((100, 5000, 30_000))), "valid"))
+    found += [(chance.randint(0, calm), rare) for rare in ("foreign record", "delete") if chance.random() < 0.02]
+    return tuple(sorted(found))
+
+
+def _draw_retries(chance: Random, project: Project, calm: int) -> list[tuple[int, str]]:
+    """Retries of the run or of nodes."""
+    if chance.random() >= 0.3:
+        return []
+    found = []
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        one = chance.choice(("run", chance.choice(project.executables or ("run",))))
+        found.append((chance.randint(0, calm), f"retry {one}"))
+    return found
+
+
+def _draw_suspensions(chance: Random, calm: int) -> list[tuple[int, str]]:
+    """Suspensions, most of which are ended."""
     found: list[tuple[int, str]] = []
-    if chance.random() < 0.3:
-        for _ in range(chance.choice((1, 1, 2, 4))):
-            one = chance.choice(("retry run", "retry run", "retry node", "retry node", "retry unknown"))
-            if one == "retry node":
-                one = f"retry {chance.choice(project.executables or ('unknown',))}"
-            found.append((chance.randint(0, calm), one))
     if chance.random() < 0.25:
         at = chance.randint(0, calm // 2)
         for _ in range(chance.choice((1, 1, 2))):
@@ -120,10 +141,4 @@ def _draw_wishes(chance: Random, project: Project, calm: int) -> tuple[tuple[int
             if chance.random() < 0.95:
                 found.append((at, "unsuspend"))
             at += chance.choice((100, 1500, 10_000))
-    if chance.random() < 0.12:
-        found.append((chance.randint(0, calm), "cancel"))
-        if chance.random() < 0.3:
-            found.append((chance.randint(0, calm), "uncancel"))
-    if chance.random() < 0.03:
-        found.append((chance.randint(0, calm), "invalid"))
-    return tuple(sorted(found))
+    return found

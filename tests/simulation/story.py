@@ -1,18 +1,39 @@
 """One seed from its beginning to its end."""
 
+import asyncio
+import logging
+import random
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
+from unittest.mock import patch
+
+import structlog
 
 from dbt_operator.api.phases import RunPhase
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster
-from tests.simulation.operator import Operator
+from tests.simulation.operator import Operator, planned
 from tests.simulation.scenario import Scenario, draw_scenario
 from tests.simulation.warehouse import Warehouse
 from tests.simulation.world import Violation, World, broken
 
-_STEPS = 200_000
+# Seconds.
+_LOOKS = 0.25  # between the questions whether the story is over
+_WRITTEN = 5.0  # until what was shown last is written
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What operators log is of no use to anybody here."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 @dataclass
@@ -47,39 +68,61 @@ class Story:
     def run(self) -> Report:
         """Play it to the end. Raises nothing: what goes wrong is in the report."""
         report = Report(self.world.seed)
+        random.seed(self.world.seed)  # the jitter of the status writer
+        loop = self.world.loop
         try:
-            self._play()
+            with patch("dbt_operator.reconcile.reconciler.plan_run", planned), _silence():
+                loop.run_until_complete(self._play())
+                if self.world.failure is not None:
+                    raise self.world.failure
+                self._check()
         except Violation as violation:
             report.broken, report.message = violation.rule, str(violation)
-        except Exception as error:  # noqa: BLE001 - whatever the planner raises is a finding
+        except Exception as error:  # noqa: BLE001 - whatever the operator raises is a finding
             report.broken, report.message = "no exceptions", f"{type(error).__name__}: {error}"
             if self.world.tracing:
                 self.world.say(traceback.format_exc())
+        finally:
+            self._leave()
         report.trace = self.world.lines
         report.attempts, report.turns = len(self.cluster.records), self.checks.turns
         report.at_once = self.checks.at_once
         report.phase = str(self.cluster.status.phase)
         return report
 
-    def _play(self) -> None:
+    def _leave(self) -> None:
+        """Leave nothing behind."""
+        loop = self.world.loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
+
+    async def _play(self) -> None:
         if self.world.tracing:
             self._introduce()
         for at, wish in self.scenario.wishes:
             self.world.later(at, partial(self._wish, wish))
         self._tend()
         limit = self._limit()
-        for _ in range(_STEPS):
-            if self._over() or not self.world.step(until=limit):
-                break
-        else:
-            broken("no hot loop", f"more than {_STEPS} steps")
+        over = 0
+        while self.world.failure is None and self.world.ms < limit and over * _LOOKS < _WRITTEN:
+            await asyncio.sleep(_LOOKS)
+            self.checks.at_rest()
+            over = over + 1 if self._over() else 0
+
+    def _check(self) -> None:
         if not self._over():
             status = self.cluster.status
             said = f"{status.phase} {status.reason}: {status.message}"
-            broken("it comes to an end", f"after {limit / 1000:.0f} s the run is {said}")
+            broken("it comes to an end", f"after {self._limit() / 1000:.0f} s the run is {said}")
         self.checks.bounded(operators=self._born)
-        if self.cluster.exists and not self._resting():
-            self._check_end()
+        if self.cluster.exists:
+            self.checks.end_shown()
+            if not self._resting():
+                self._check_end()
 
     def _introduce(self) -> None:
         say, project, scenario = self.world.say, self.scenario.project, self.scenario
@@ -104,18 +147,18 @@ class Story:
         return scenario.calm + 120_000 + (once + skewed) * self.checks.attempts_allowed
 
     def _over(self) -> bool:
-        if not self._listed:
-            return not self.cluster.exists
+        alive = [one for one in self._operators if not one.dead]
         if not self.cluster.exists:
-            return True
+            return all(one.idle for one in alive)
+        if not self._listed or self.world.ms < max((at for at, _ in self.scenario.wishes), default=0):
+            return False
         if any(process.alive for process in self.warehouse.processes):
             return False
-        idle = bool(self._operators) and all(one.idle for one in self._operators if not one.dead)
-        return (idle and any(not one.dead for one in self._operators)) or self._resting()
+        return (bool(alive) and all(one.idle for one in alive)) or self._resting()
 
     def _resting(self) -> bool:
         plan = self.checks.plan
-        suspended = self.cluster.suspend and self.cluster.status.phase is RunPhase.SUSPENDED
+        suspended = self.cluster.wants("suspend") and self.cluster.status.phase is RunPhase.SUSPENDED
         return suspended and plan is not None and not any(each.live for each in plan.assessments)
 
     def _check_end(self) -> None:
@@ -129,7 +172,7 @@ class Story:
             if not (job.complete or job.failed or ended or gone):
                 broken("nothing lives on", f"Job {job.name} is alive although the run has ended")
         record = self.cluster.records.get(max(self.cluster.records, default=0))
-        if record is not None and record.sealed is None:
+        if record is not None and record.said.sealed is None:
             broken("sealed at the end", f"{record.decision.name} is not sealed")
 
     # people
@@ -138,23 +181,24 @@ class Story:
         if self.world.tracing:
             self.world.say(f"** {wish}")
         cluster = self.cluster
+        if not cluster.exists:
+            return
         self.checks.wished.add(wish)
         match wish:
             case "cancel" | "uncancel":
-                cluster.cancel = wish == "cancel"
-            case "invalid":
-                cluster.invalid = True
+                cluster.change_spec(cancel=wish == "cancel")
+            case "invalid" | "valid":
+                cluster.change_spec(ofALaterVersion=True if wish == "invalid" else None)
+            case "foreign record":
+                cluster.foreign = max(cluster.records, default=0) + 1
+            case "delete":
+                cluster.delete_run()
             case "suspend" | "unsuspend":
-                cluster.suspend = wish == "suspend"
+                cluster.change_spec(suspend=wish == "suspend")
             case _:
                 self._wishes += 1
                 node = wish.removeprefix("retry ")
-                if node == "run":
-                    cluster.token = f"t{self._wishes}"
-                else:
-                    cluster.node_tokens["model.p.nowhere" if node == "unknown" else node] = f"t{self._wishes}"
-        cluster.version += 1
-        cluster.changed("run")
+                cluster.ask(f"t{self._wishes}", unique_id=None if node == "run" else node)
 
     # operators
 
@@ -180,7 +224,7 @@ class Story:
             self.world.later(self._chance.choice((1000, 3000, 8000)), self._tend)
         if calm and alive:
             # What was missed by a watch that broke is found by the list with which the next one begins.
-            alive[0].wake()
+            alive[0].list()
             self._listed = True
 
     def _start(self) -> None:

@@ -1,4 +1,4 @@
-"""The planner against many simulated runs, in two shares of seeds."""
+"""The operator against many simulated runs, in two shares of seeds."""
 
 import json
 import os
@@ -14,15 +14,16 @@ from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Release
+from dbt_operator.plan.facts import job_facts, pod_facts
 from dbt_operator.plan.repair import RetryRules
 from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
 from tests.simulation import lines
 from tests.simulation.many import play
 from tests.simulation.objects import Job, Pod
 from tests.simulation.project import Node, Project
-from tests.simulation.world import World
+from tests.simulation.world import BEGINNING
 
-SEEDS = 10_000
+SEEDS = 3000
 # Where the tests are spread over processes already, a share has one of them for itself.
 _PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else os.cpu_count() or 1
 
@@ -64,20 +65,19 @@ def _story(*, hash_seed: str) -> str:
 
 # Two moments that the seeds come to once in many thousands.
 
-_WORLD = World(seed=0, tracing=False)
 _MODEL = Node("model.p.a", materialized="table")
 _PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="r-producer-1")
 
 
 def _planned(*attempts: Attempt) -> Plan:
     rules = Rules(start_deadline=timedelta(minutes=5), retry=RetryRules(first_wait=timedelta()))
-    return plan_run(Observation(run="r", now=_WORLD.now, attempts=attempts, started=True, rules=rules))
+    return plan_run(Observation(run="r", now=BEGINNING, attempts=attempts, started=True, rules=rules))
 
 
 def test_an_attempt_whose_pod_was_released_is_not_created_again() -> None:
     absent = Attempt(name=_PRODUCER.name, decision=_PRODUCER)
     assert _planned(absent).create == ("r-producer-1",)
-    plan = _planned(replace(absent, release=Release(pod="pod", at=_WORLD.now)))
+    plan = _planned(replace(absent, release=Release(pod="pod", at=BEGINNING)))
     assert ([each.attempt.name for each in plan.seal], plan.create) == (["r-producer-1"], ())
 
 
@@ -86,21 +86,21 @@ def test_a_retry_waits_until_the_log_has_said_how_its_node_failed() -> None:
     listed = lines.listed(project, project.nodes)
     name, result, level = lines.logged(_MODEL, "error")
     log = [
-        lines.event(1, _WORLD.now, "RunnerStarted", {}),
-        lines.event(2, _WORLD.now, "AdapterRegistered", {"adapter_name": project.adapter, "adapter_version": "=1.0.0"}),
-        lines.event(3, _WORLD.now, "SelectedNodes", {"part": 1, "parts": 1, "total": 1, "nodes": listed}),
-        lines.event(4, _WORLD.now, name, result, level=level),
+        lines.event(1, BEGINNING, "RunnerStarted", {}),
+        lines.event(2, BEGINNING, "AdapterRegistered", {"adapter_name": project.adapter, "adapter_version": "=1.0.0"}),
+        lines.event(3, BEGINNING, "SelectedNodes", {"part": 1, "parts": 1, "total": 1, "nodes": listed}),
+        lines.event(4, BEGINNING, name, result, level=level),
     ]
-    said = lines.result(_MODEL, "error", began=_WORLD.now, ended=_WORLD.now)
-    for more, decided in (([], []), ([lines.event(5, _WORLD.now, *said)], [AttemptKind.RETRY])):
+    said = lines.result(_MODEL, "error", began=BEGINNING, ended=BEGINNING)
+    for more, decided in (([], []), ([lines.event(5, BEGINNING, *said)], [AttemptKind.RETRY])):
         state = fold_lines(state=EMPTY, lines=[*log, *more])
         assert state.nodes[_MODEL.unique_id].phase is NodePhase.FAILED
         job = Job(_PRODUCER.name, 1, _PRODUCER, created=0)
         pod = Pod("pod", job, created=0, waiting=None, started=0, phase="Running")
         producer = Attempt(
             name=job.name,
-            job=job.facts(_WORLD),
-            pod=pod.facts(_WORLD),
+            job=job_facts(job.shown()),
+            pod=pod_facts(pod.shown()),
             log=LogFacts(state=state),
             decision=_PRODUCER,
         )

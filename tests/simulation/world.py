@@ -1,12 +1,15 @@
 """Simulated time, chance and the trace: what makes a seed give the same story every time."""
 
-import heapq
+import asyncio
+import selectors
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import NoReturn
+from typing import Any, NoReturn
 
 BEGINNING = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
+# More than these steps without a moment between them: something goes round and round.
+_STEPS_AT_ONCE = 5000
 
 
 class Violation(Exception):  # noqa: N818 - what is found is no error of the simulation
@@ -22,6 +25,36 @@ def broken(rule: str, message: str) -> NoReturn:
     raise Violation(rule, message)
 
 
+class _NoWaiting(selectors.SelectSelector):
+    """Takes the time that an event loop wants to wait for as passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self._at_once = 0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is None:
+            broken("it comes to an end", "nothing will ever happen again")
+        self._at_once = self._at_once + 1 if timeout <= 0 else 0
+        if self._at_once > _STEPS_AT_ONCE:
+            broken("no hot loop", f"more than {_STEPS_AT_ONCE} steps without a moment between them")
+        self.seconds += max(0.0, timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes as fast as nobody does anything. It has no input and no output."""
+
+    def __init__(self) -> None:
+        self._passed = _NoWaiting()
+        super().__init__(self._passed)
+
+    def time(self) -> float:
+        """The seconds since the beginning."""
+        return self._passed.seconds
+
+
 class World:
     """A clock in milliseconds, and what is to happen when.
 
@@ -30,43 +63,44 @@ class World:
 
     def __init__(self, *, seed: int, tracing: bool) -> None:
         self.seed = seed
-        self.ms = 0
         self.tracing = tracing
         self.lines: list[str] = []
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
-        self._count = 0
+        self.loop = VirtualLoop()
+        self.failure: Exception | None = None  # the first
 
     def chance(self, stream: str) -> Random:
         """A stream of chance of this name."""
         return Random(f"{self.seed}/{stream}")  # noqa: S311 - a simulation, not a secret
 
     @property
+    def ms(self) -> int:
+        """The present moment in whole milliseconds since the beginning."""
+        return int(self.loop.time() * 1000 + 1e-3)
+
+    @property
     def now(self) -> datetime:
         """The present moment."""
-        return self.moment(self.ms)
+        return BEGINNING + timedelta(seconds=self.loop.time())
 
     @staticmethod
     def moment(ms: int) -> datetime:
         """The moment so many milliseconds after the beginning."""
         return BEGINNING + timedelta(milliseconds=ms)
 
-    @staticmethod
-    def ms_of(moment: datetime) -> int:
-        """How many milliseconds after the beginning a moment is; rounded up, so that it has come by then."""
-        return -((BEGINNING - moment) // timedelta(milliseconds=1))
-
     def later(self, delay: int, action: Callable[[], None]) -> None:
         """Have this done after so many milliseconds."""
-        self._count += 1
-        heapq.heappush(self._heap, (self.ms + max(0, delay), self._count, action))
+        self.loop.call_later(max(0, delay) / 1000, self._do, action)
 
-    def step(self, *, until: int) -> bool:
-        """Do what comes next; False when nothing is left before this time."""
-        if not self._heap or self._heap[0][0] > until:
-            return False
-        self.ms, _, action = heapq.heappop(self._heap)
-        action()
-        return True
+    def _do(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - whatever it is ends the story, and is told
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Something went wrong that never may: the first such thing ends the story."""
+        if self.failure is None:
+            self.failure = error
 
     def say(self, text: str) -> None:
         """Write a line of the trace; callers ask for `tracing` first, as most lines cost more than what they tell."""

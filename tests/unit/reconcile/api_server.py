@@ -141,7 +141,7 @@ class ApiServer:
             expected = (body.get("metadata") or {}).pop("resourceVersion", None)
             if expected not in (None, found["metadata"]["resourceVersion"]):
                 raise ApiError(status=409, reason="Conflict", message="the object has been modified")
-            self._store("MODIFIED", key, _merged(found, body))
+            self._store("MODIFIED", key, merged(found, body))
         return self.objects.get(key, found)
 
     def _list(self, request: Request, target: Target) -> dict[str, Any]:
@@ -178,13 +178,14 @@ def _shown(obj: dict[str, Any], request: Request) -> dict[str, Any]:
     return {"metadata": obj["metadata"]} if "PartialObjectMetadata" in request.accept else obj
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merged(old: Any, patch: Any) -> Any:
+    """What a merge patch makes of an object."""
     if not isinstance(patch, dict):
         return patch
-    merged = dict(old) if isinstance(old, dict) else {}
+    found = dict(old) if isinstance(old, dict) else {}
     for name, value in patch.items():
         if value is None:
-            merged.pop(name, None)
+            found.pop(name, None)
         else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged
+            found[name] = merged(found.get(name), value)
+    return found
