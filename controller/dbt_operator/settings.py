@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_INT32 = 2**31 - 1
+
 PREFIX = "DBT_OPERATOR_"
 
 
@@ -23,6 +25,18 @@ class Settings(BaseSettings):
     start_deadline_seconds: Annotated[int, Field(ge=1)] = 300
     """How long a run's pod may take to start (scheduling, pulling the image, mounting) before the run fails. The time
     that a run waits for a quota or a queueing system does not count."""
+
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=_INT32)] | None = None
+    """How long a run is kept after its end where its spec does not say so; None: for ever."""
+
+    history_limit_label: str = ""
+    """The label by whose values ended runs are counted in a namespace; empty: no run is deleted for their number."""
+
+    history_limit_succeeded: Annotated[int, Field(ge=0)] | None = None
+    """How many successful runs with the same value of that label are kept; None: all of them."""
+
+    history_limit_failed: Annotated[int, Field(ge=0)] | None = None
+    """The same of runs that failed or were cancelled."""
 
     max_writes_per_second: Annotated[int, Field(ge=1)] = 100
     """How many statuses and events are written per second, over all runs; what is over it waits and is merged."""

@@ -155,6 +155,7 @@ def test_the_operator_starts_pods_only_through_jobs_and_writes_little_else(helm:
         ("jobs", "delete"),
         ("configmaps", "create"),
         ("configmaps", "patch"),
+        ("configmaps", "delete"),  # the parse cache of a run that has ended
         ("pods", "patch"),  # to remove the gate that keeps a pod from being scheduled
         ("events", "create"),
     }
@@ -178,6 +179,10 @@ def test_the_settings_of_the_chart_arrive_in_the_operator(helm: Helm, monkeypatc
     values = (
         "watchNamespaces={a,b}",
         "settings.startDeadlineSeconds=1000000",
+        "settings.ttlSecondsAfterFinished=1000000",
+        "settings.historyLimit.label=example.com/schedule",
+        "settings.historyLimit.succeeded=0",
+        "settings.historyLimit.failed=5",
         "settings.maxWritesPerSecond=20",
         "settings.logLevel=debug",
         "settings.logFormat=text",
@@ -189,6 +194,10 @@ def test_the_settings_of_the_chart_arrive_in_the_operator(helm: Helm, monkeypatc
     assert load_settings() == Settings(
         watch_namespaces=("a", "b"),
         start_deadline_seconds=1_000_000,
+        ttl_seconds_after_finished=1_000_000,
+        history_limit_label="example.com/schedule",
+        history_limit_succeeded=0,
+        history_limit_failed=5,
         max_writes_per_second=20,
         log_level="debug",
         log_format="text",
@@ -260,6 +269,10 @@ def test_metrics_objects_are_there_on_request_only(helm: Helm) -> None:
         "replicas=2",
         "settings.startDeadlineSeconds=soon",
         "settings.startDeadlineSeconds=0",
+        "settings.ttlSecondsAfterFinished=-1",
+        "settings.historyLimit.label=a schedule",
+        "settings.historyLimit.failed=-1",
+        "settings.historyLimit.cancelled=1",
         "settings.maxWritesPerSecond=0",
         "settings.logLevel=loud",
         "settings.retries=3",

@@ -46,6 +46,7 @@ async def test_objects_are_created_read_changed_and_deleted(client: Client, name
     assert found["data"] == {"a": "1", "b": "2"}
     assert "managedFields" not in found["metadata"]
     assert await client.delete(**where, uid=str(uuid.uuid4())) is False
+    assert await client.delete(**where, version=made["metadata"]["resourceVersion"]) is False  # it has changed since
     assert await client.find(**where) is not None
     assert await client.delete(**where, uid=made["metadata"]["uid"]) is True
     assert await client.delete(**where) is False

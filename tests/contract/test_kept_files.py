@@ -138,6 +138,29 @@ async def test_the_compiled_code_of_all_attempts_stands_in_the_results(run: RunR
     assert (await kept(run, client, CACHE))["partial_parse.msgpack.gz"] == b"new"
 
 
+async def test_the_parse_cache_goes_with_the_end_of_the_run_and_the_compiled_code_stays(
+    run: RunRef, client: Client
+) -> None:
+    first = compiled(
+        Code(unique_id="model.a.bad", code="one", failed=True), Code(unique_id="model.a.good", code="good")
+    )
+    keeper = keeper_of(run, client)
+    await keeper.keep(Artifact(name="partial_parse.msgpack", content=b"parsed"), attempt=1)
+    await keeper.keep(first, attempt=1)
+    await keep_results_of_run(run, client)
+    await keeper.drop_cache()
+    assert await client.find(resource=CONFIG_MAPS, namespace=run.namespace, name=CACHE) is None
+    await keeper.drop_cache()
+    # An attempt that was stopped with the run prints something at last.
+    await keeper.keep(Artifact(name="partial_parse.msgpack", content=b"late"), attempt=1, run_ended=True)
+    await keeper.keep(first, attempt=1, run_ended=True)
+    assert await client.find(resource=CONFIG_MAPS, namespace=run.namespace, name=CACHE) is None
+    assert await keep_results_of_run(run, client) == {"model.a.bad": "one", "model.a.good": "good"}
+    # A retry that is asked for later.
+    await keeper.keep(compiled(Code(unique_id="model.a.bad", code="two")), attempt=2)
+    assert await keep_results_of_run(run, client) == {"model.a.bad": "two", "model.a.good": "good"}
+
+
 # As above.
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 async def test_the_cache_and_the_manifest_come_before_compiled_code(run: RunRef, client: Client) -> None:

@@ -54,9 +54,15 @@ class SimulatedBackend:
         """Read the DbtRun."""
         return await self._call("read run", lambda: self._cluster.find(DBT_RUNS.kind, RUN))
 
-    async def delete_run(self) -> None:
-        """Delete it."""
-        await self._call("expire", self._cluster.delete_run)
+    async def delete_run(self, *, version: str) -> None:
+        """Delete it, if it is still this version."""
+
+        def delete() -> None:
+            if self._cluster.run["metadata"]["resourceVersion"] != version:
+                raise ApiError(status=409, reason="Conflict", message="the object has been modified")
+            self._cluster.delete_run()
+
+        await self._call("expire", delete)
 
     async def find_models(self) -> list[Object]:
         """List the DbtModels."""

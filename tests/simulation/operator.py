@@ -11,7 +11,9 @@ from dbt_operator.kube.resources import Object
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.run import Observation, Plan, plan_run
-from dbt_operator.reconcile.manager import Manager, RunKey
+from dbt_operator.reconcile.manager import Manager
+from dbt_operator.reconcile.retention import Retention
+from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from tests.simulation.api import Api
 from tests.simulation.backend import SimulatedBackend
@@ -61,8 +63,13 @@ class Operator:
         self._last: _Planned | None = None
         client = cast(Client, Api(operator=self, cluster=cluster, checks=checks))
         self.writer = StatusWriter(client=client)
+        self._retention = Retention(now=lambda: world.now.timestamp())
         self._manager = Manager(
-            client=client, make_loop=self._make_loop, forget=lambda key: self.writer.forget(run=key.uid), namespaces=()
+            client=client,
+            make_loop=self._make_loop,
+            forget=lambda key: self.writer.forget(run=key.uid),
+            retention=self._retention,
+            namespaces=(),
         )
         self.writer.on_problem = self._manager.problem
         self._parts = [
@@ -82,13 +89,13 @@ class Operator:
     def _make_loop(self, key: RunKey) -> RunLoop:
         del key
         backend = SimulatedBackend(operator=self, cluster=self.cluster, checks=self._checks)
-        return _Loop(self, backend=backend, start_deadline=self.cluster.scenario.start_deadline)
+        deadline = self.cluster.scenario.start_deadline
+        return _Loop(self, backend=backend, start_deadline=deadline, retention=self._retention)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do, now or later."""
-        expires = any(known.expiry is not None for known in self._manager._known.values())
-        return not (self._manager._live or expires or self.writer.pending())
+        return not (self._manager._live or self._retention._expiries or self.writer.pending())
 
     def say(self, text: str) -> None:
         """Write a line of the trace."""

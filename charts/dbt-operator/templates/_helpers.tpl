@@ -35,7 +35,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "dbt-operator.rules" -}}
 - apiGroups: [dbt-operator.io]
   resources: [dbtruns]
-  verbs: [get, list, watch, delete] # delete: ttlSecondsAfterFinished
+  verbs: [get, list, watch, delete] # delete: once a run is not to be kept any longer
 - apiGroups: [dbt-operator.io]
   resources: [dbtmodels]
   verbs: [get, list, watch, create]
@@ -55,7 +55,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # ConfigMaps of others are not looked at, hence no list and no watch.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create, patch]
+  verbs: [get, create, patch, delete] # delete: the parse cache of a run that has ended
 # Read as well: why a pod cannot be created, or a volume not mounted, is told in events only.
 - apiGroups: [""]
   resources: [events]

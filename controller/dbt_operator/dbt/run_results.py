@@ -5,6 +5,7 @@ said, in the schema that dbt reads for `dbt retry`, `--select result:error` and 
 """
 
 import gzip
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -22,6 +23,7 @@ _SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 _WORDS = frozenset(
     {"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error", "reused"}
 )
+_FAILURES = frozenset({"error", "fail", "partial success", "runtime error"})
 _SYNONYMS = {"skip": "skipped"}
 _Result = dict[str, object]
 _UNKNOWN = "Its outcome is unknown."
@@ -93,6 +95,29 @@ def run_results(
             break
         data = _packed(document | {"results": [poorer(result) for result in results]})
     return data
+
+
+class _CodeOfResult(msgspec.Struct, frozen=True):
+    unique_id: str
+    status: str
+    compiled_code: str | None = None
+
+
+class _CodesOfResults(msgspec.Struct, frozen=True):
+    results: tuple[_CodeOfResult, ...] = ()
+
+
+def codes_in(content: bytes | None) -> tuple[Code, ...]:
+    """The compiled codes in such a file, as of an attempt before all others; none where there is no file."""
+    try:
+        found = msgspec.json.decode(gzip.decompress(content or b""), type=_CodesOfResults)
+    except (OSError, EOFError, zlib.error, msgspec.MsgspecError):
+        return ()
+    return tuple(
+        Code(unique_id=each.unique_id, code=each.compiled_code, failed=each.status in _FAILURES)
+        for each in found.results
+        if each.compiled_code is not None
+    )
 
 
 def _packed(document: Mapping[str, object]) -> bytes:

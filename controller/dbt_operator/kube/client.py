@@ -232,18 +232,19 @@ class Client:
         name: str,
         propagation: Propagation = "Background",
         uid: str | None = None,
+        version: str | None = None,
         grace_seconds: int | None = None,
     ) -> bool:
-        """Delete an object; False where it (the one of this uid) does not exist, which is just as well."""
+        """Delete an object; False where it (the one of this uid, as of this resource version) does not exist."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": version}
+        options["preconditions"] = {name: value for name, value in preconditions.items() if value is not None}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             await self._call(Request("DELETE", resource.path(namespace=namespace, name=name), body=options))
         except ApiError as error:
-            if error.not_found or (error.conflict and uid is not None):
+            if error.not_found or (error.conflict and options["preconditions"]):
                 return False
             raise
         return True

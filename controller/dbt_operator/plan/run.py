@@ -416,8 +416,13 @@ def _ended(
         handled=reply.handled,
         held_back=_held_back(observation),
         answers_later=reply.due is not None,
-        # Only a stored end counts: whoever waits for it must have had the chance to see it.
-        expire=expiry is not None and ended_at is not None and not stop and observation.now >= expiry,
+        # Only a stored end counts: whoever waits for it must have had the chance to see it. A retry that is answered
+        # later needs the run.
+        expire=expiry is not None
+        and ended_at is not None
+        and not stop
+        and reply.due is None
+        and observation.now >= expiry,
     )
 
 

@@ -1,6 +1,7 @@
 """The ConfigMaps that hold dbt's files: its artifacts, for the user, and its parse cache, for later attempts.
 
-The compiled code of the attempts lies beside the cache until the run ends, and is put into its results then.
+The compiled code of the attempts lies beside the cache until the run ends, and is put into its results then. The cache
+is of no use to anybody any more then, and goes: a retry that is asked for later parses anew.
 
 What an attempt has parsed takes the place of what an earlier one has parsed, as its image may be another; attempts
 that parse nothing new print nothing. The index of the attempt stands beside the file: an older attempt whose log is
@@ -76,6 +77,12 @@ def kept_codes(config_map: Mapping[str, Any] | None) -> tuple[compiled.Code, ...
     """The compiled codes that a ConfigMap has."""
     data = _contents(config_map or {}).get(COMPILED_FILE)
     return compiled.read(None if data is None else base64.b64decode(data))
+
+
+def kept_results(config_map: Mapping[str, Any] | None) -> bytes | None:
+    """The results that a ConfigMap has, of an end of the run before this one."""
+    data = _contents(config_map or {}).get(RESULTS_FILE)
+    return None if data is None else base64.b64decode(data)
 
 
 def room_beside(config_map: Mapping[str, Any] | None, key: str) -> int:

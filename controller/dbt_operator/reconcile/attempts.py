@@ -229,11 +229,12 @@ class Attempts:
     def _recorded(self, name: str) -> Recorded:
         return next(record for record in self.records.all() if record.decision.name == name)
 
-    async def keep_artifacts(self, keeper: Keeper) -> None:
+    async def keep_artifacts(self, keeper: Keeper, *, run_ended: bool) -> None:
         """Store the files that the logs have brought."""
         for job, follower in self._followers.items():
             while follower.artifacts:
-                await keeper.keep(follower.artifacts[0], attempt=self._recorded(job).decision.index)
+                index = self._recorded(job).decision.index
+                await keeper.keep(follower.artifacts[0], attempt=index, run_ended=run_ended)
                 del follower.artifacts[0]
 
     async def stop(self) -> None:

@@ -65,8 +65,8 @@ class Backend(Protocol):
     async def find_run(self) -> Object | None:
         """The DbtRun; None when it is gone or going: what belongs to it goes with it."""
 
-    async def delete_run(self) -> None:
-        """Delete the run, with all that belongs to it."""
+    async def delete_run(self, *, version: str) -> None:
+        """Delete the run, with all that belongs to it, if this is still its resource version."""
 
     async def find_models(self) -> list[Object]:
         """The DbtModels of the run."""
@@ -127,3 +127,6 @@ class Backend(Protocol):
 
     async def patch_files(self, name: str, patch: Mapping[str, Any]) -> Object:
         """Change a ConfigMap."""
+
+    async def delete_files(self, found: Object) -> None:
+        """Delete a ConfigMap that was found."""

@@ -11,7 +11,7 @@ from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.dbt import compiled
 from dbt_operator.dbt.artifacts import Artifact
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.run_results import NodeOutcome, run_results
+from dbt_operator.dbt.run_results import NodeOutcome, codes_in, run_results
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.errors import ApiError, NameConflictError
 from dbt_operator.kube.resources import Object
@@ -24,6 +24,7 @@ from dbt_operator.pods.files import (
     file_patch,
     kept_codes,
     kept_files,
+    kept_results,
     room_beside,
 )
 from dbt_operator.reconcile.backend import Backend
@@ -39,8 +40,13 @@ class Keeper:
     backend: Backend
     artifacts: status.RunArtifacts | None = None  # as they were when something was stored here at last
 
-    async def keep(self, artifact: Artifact, *, attempt: int) -> None:
-        """Store a file that the attempt of this index has printed, unless a later one has brought its own."""
+    async def keep(self, artifact: Artifact, *, attempt: int, run_ended: bool = False) -> None:
+        """Store a file that the attempt of this index has printed, unless a later one has brought its own.
+
+        run_ended: what is only for later attempts is not stored any more.
+        """
+        if run_ended and f"{artifact.name}.gz" != MANIFEST_FILE:
+            return
         if artifact.name == compiled.FILE:
             came = artifact.content
             if came is not None:
@@ -62,8 +68,9 @@ class Keeper:
         outcomes = _outcomes(history, views)
         if not outcomes:
             return
+        cache = await self.backend.find_files(names.cache_name(self.run))
+        before = await self.backend.find_files(names.artifacts_name(self.run))
         first = next((state for state in history.attempts if state.dbt_version), history.attempts[0])
-        kept = await self.backend.find_files(names.artifacts_name(self.run))
         results = run_results(
             outcomes=outcomes,
             dbt_version=first.dbt_version.lstrip("="),
@@ -72,10 +79,22 @@ class Keeper:
             completed_at=self.backend.now(),
             arguments=_arguments(spec),
             limit=RESULTS_LIMIT,
-            codes=kept_codes(await self.backend.find_files(names.cache_name(self.run))),
-            room=min(RESULTS_LIMIT, room_beside(kept, RESULTS_FILE)),
+            codes=compiled.merged((*kept_codes(cache), *codes_in(kept_results(before))), (), attempt=0),
+            room=min(RESULTS_LIMIT, room_beside(before, RESULTS_FILE)),
         )
         await self._keep_for_user(File(key=RESULTS_FILE, content=results))
+
+    async def drop_cache(self) -> None:
+        """Delete what is kept for later attempts only. Its compiled code is in the results by now."""
+        name = names.cache_name(self.run)
+        try:
+            found = await self.backend.find_files(name)
+            if found is not None:
+                await self.backend.delete_files(found)
+        except ApiError as error:
+            if error.transient:
+                raise
+            _log.warning("the parse cache is not deleted", config_map=name, error=str(error))
 
     async def _keep_for_user(self, file: File) -> None:
         name = names.artifacts_name(self.run)

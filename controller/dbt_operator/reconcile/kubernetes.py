@@ -31,8 +31,8 @@ from dbt_operator.pods.record import attempt_record, parse_record, releasing, sa
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
 from dbt_operator.reconcile.backend import Creation, Seen, StoredRecord, UnreadableRecordError
-from dbt_operator.reconcile.manager import RunKey
 from dbt_operator.reconcile.refusals import job_refusal_of
+from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.statuses import Statuses
 
 
@@ -64,10 +64,12 @@ class KubernetesBackend:
         self.run = replace(self.run, labels=run["metadata"].get("labels") or {})
         return run
 
-    async def delete_run(self) -> None:
+    async def delete_run(self, *, version: str) -> None:
         """Delete the DbtRun; the garbage collector deletes what it owns."""
         run = self.run
-        await self.client.delete(resource=DBT_RUNS, namespace=run.namespace, name=run.name, uid=run.uid)
+        await self.client.delete(
+            resource=DBT_RUNS, namespace=run.namespace, name=run.name, uid=run.uid, version=version
+        )
 
     async def find_models(self) -> list[Object]:
         """List the DbtModels."""
@@ -209,6 +211,11 @@ class KubernetesBackend:
     async def patch_files(self, name: str, patch: Mapping[str, Any]) -> Object:
         """Patch the ConfigMap."""
         return await self._patch(CONFIG_MAPS, name, patch)
+
+    async def delete_files(self, found: Object) -> None:
+        """Delete the ConfigMap."""
+        name, uid = found["metadata"]["name"], found["metadata"]["uid"]
+        await self.client.delete(resource=CONFIG_MAPS, namespace=self.run.namespace, name=name, uid=uid)
 
     # the API
 

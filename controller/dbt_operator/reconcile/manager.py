@@ -2,7 +2,7 @@
 
 Watch events only wake. Each loop looks for itself at what is there, so an event that never came costs time and nothing
 else: `resync` lists the runs every now and then and finds what a watch has missed. A run that has ended needs no loop
-until its time to live is over; a timer starts one then.
+until it is to be deleted; the retention starts one then.
 """
 
 import asyncio
@@ -21,23 +21,14 @@ from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.kube.resources import DBT_RUNS
 from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUNS
+from dbt_operator.reconcile.retention import Retention, rests
+from dbt_operator.reconcile.run_key import RunKey, key_of
 
 _log = structlog.get_logger(__name__)
 
 RESYNC_SECONDS = 30.0
 _SILENCE_LIMIT = 300.0
 _LONGEST_PAUSE = 60.0
-# After an expired run should have been deleted, until that is seen to: the clock may have been set back.
-_EXPIRY_PAUSE = 60.0
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class RunKey:
-    """A run, told from others that had its name before."""
-
-    namespace: str
-    name: str
-    uid: str
 
 
 class Loop(Protocol):
@@ -71,19 +62,20 @@ class _Known:
 
     change: str  # the identity of the last change that was acted upon
     phase: RunPhase | None = None  # None where only a list has shown it
-    expiry: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
 class Manager:
     """Starts, wakes and ends the loops.
 
-    `make_loop` builds the loop of a run; `forget` drops what else is kept of a run that is gone.
+    `make_loop` builds the loop of a run; `forget` drops what else is kept of a run that is gone. `retention` says when
+    a run that has ended is to be deleted: its loop, which does so, is started then.
     """
 
     client: Client
     make_loop: Callable[[RunKey], Loop]
     forget: Callable[[RunKey], None]
+    retention: Retention
     namespaces: tuple[str, ...]  # empty: all
     clock: Callable[[], float] = time.monotonic
     _live: dict[RunKey, _Live] = field(default_factory=dict)
@@ -94,6 +86,7 @@ class Manager:
 
     def __post_init__(self) -> None:
         self._answered = self.clock()
+        self.retention.due = self._due
 
     @property
     def watched(self) -> tuple[str | None, ...]:
@@ -102,19 +95,19 @@ class Manager:
 
     def observed(self, run: Mapping[str, Any]) -> None:
         """The watch has shown a run."""
-        key, status = _key(run), _status(run)
+        key, status = key_of(run), _status(run)
         new = self._note(key, change=_change(run))
         known, phase = self._known[key], status.phase or RunPhase.PENDING
         if known.phase != phase:
             known.phase = phase
             self._count()
-        self._await_expiry(key, at=None if "deletionTimestamp" in run["metadata"] else _expires_at(run, status))
+        self.retention.observed(run, status)
         if new:
-            self._wake_or_start(key, ended=_ended(run, status))
+            self._wake_or_start(key, ended=rests(run, status))
 
     def deleted(self, run: Mapping[str, Any]) -> None:
         """The watch has shown that a run is gone. Kubernetes deletes what belonged to it."""
-        self._forget(_key(run))
+        self._forget(key_of(run))
 
     def child_changed(self, child: Mapping[str, Any], *, alive: bool) -> None:
         """A Job or pod of a run has changed. One that is alive starts the loop even of a run that has ended.
@@ -182,7 +175,7 @@ class Manager:
             return
         self._refused.pop(namespace, None)
         self._answered = self.clock()
-        listed = {_key(run): _change(run) for run in runs}
+        listed = {key_of(run): _change(run) for run in runs}
         # What the watch has shown while the list was under way is newer than the list.
         for key, change in listed.items():
             known = self._known.get(key)
@@ -211,8 +204,7 @@ class Manager:
     async def stop(self) -> None:
         """End all loops, and start no more. What they had to say is in the status writer's queue."""
         self._stopping = True
-        for known in self._known.values():
-            _cancel(known.expiry)
+        self.retention.stop()
         tasks = [live.task for live in self._live.values()]
         for task in tasks:
             task.cancel()
@@ -259,35 +251,20 @@ class Manager:
     def _forget(self, key: RunKey) -> None:
         known = self._known.pop(key, None)
         if known is not None:
-            _cancel(known.expiry)
             self._count()
+        self.retention.forget(key)
         live = self._live.pop(key, None)
         if live is not None:
             live.task.cancel()
         self.forget(key)
 
-    def _await_expiry(self, key: RunKey, *, at: float | None) -> None:
-        """Start the loop of the run once its time to live is over: it is what deletes the run."""
-        known = self._known[key]
-        _cancel(known.expiry)
-        known.expiry = None
-        if at is not None and not self._stopping:
-            seconds = max(0.0, at - self.client.now().timestamp())
-            known.expiry = asyncio.get_running_loop().call_later(seconds, self._expired, key)
-
-    def _expired(self, key: RunKey) -> None:
-        self._await_expiry(key, at=self.client.now().timestamp() + _EXPIRY_PAUSE)
+    def _due(self, key: RunKey) -> None:
         self._wake_or_start(key, ended=False)
 
     def _count(self) -> None:
         phases = Counter(known.phase for known in self._known.values())
         for phase in RunPhase:
             RUNS.labels(phase=phase.value).set(phases[phase])
-
-
-def _key(run: Mapping[str, Any]) -> RunKey:
-    metadata = run["metadata"]
-    return RunKey(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
 
 
 def _change(run: Mapping[str, Any]) -> str:
@@ -299,22 +276,3 @@ def _change(run: Mapping[str, Any]) -> str:
 
 def _status(run: Mapping[str, Any]) -> DbtRunStatus:
     return DbtRunStatus.parse(run.get("status") or {}) or DbtRunStatus()
-
-
-def _ended(run: Mapping[str, Any], status: DbtRunStatus) -> bool:
-    """Whether nothing is left to do for the run: it has ended, and nobody asks for a retry."""
-    token = names.retry_token(run["metadata"])
-    return status.ended and (token is None or token == status.handled_retry)
-
-
-def _expires_at(run: Mapping[str, Any], status: DbtRunStatus) -> float | None:
-    """When the run is to be deleted, in seconds since the epoch; None where nobody knows that yet."""
-    seconds = run["spec"].get("ttlSecondsAfterFinished")
-    if seconds is None or status.completion_time is None or not status.ended:
-        return None
-    return status.completion_time.timestamp() + float(seconds)
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

@@ -42,15 +42,18 @@ class Cluster:
         """The token of the retry of the whole run that a person asks for."""
         return names.retry_token(self.run["metadata"])
 
-    def rules(self, *, start_deadline: timedelta) -> Rules:
-        """What the spec asks for, with the administrator's start deadline where it is silent."""
+    def rules(self, *, start_deadline: timedelta, ttl: timedelta | None) -> Rules:
+        """What the spec asks for, with the administrator's start deadline where it is silent.
+
+        ttl: how long the run is to be kept after its end.
+        """
         spec = self.spec
         if spec is None:  # whatever else is wrong with it, it is not to be kept for ever
-            return Rules(start_deadline=start_deadline, ttl=_seconds(self.run["spec"].get("ttlSecondsAfterFinished")))
+            return Rules(start_deadline=start_deadline, ttl=ttl)
         return Rules(
             start_deadline=_seconds(spec.producer.start_deadline_seconds) or start_deadline,
             active_deadline=_seconds(spec.active_deadline_seconds),
-            ttl=_seconds(spec.ttl_seconds_after_finished),
+            ttl=ttl,
             cancel=spec.cancel,
             suspend=spec.suspend,
             retry=_retry_rules(spec),

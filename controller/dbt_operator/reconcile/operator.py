@@ -15,7 +15,9 @@ from dbt_operator.kube.client import Client
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.reconcile.endpoints import endpoints
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
-from dbt_operator.reconcile.manager import Manager, RunKey
+from dbt_operator.reconcile.manager import Manager
+from dbt_operator.reconcile.retention import HistoryLimit, Retention
+from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.watches import Watches
 from dbt_operator.settings import Settings
@@ -59,15 +61,38 @@ async def _work(*, client: Client, writer: StatusWriter, manager: Manager) -> No
 def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Manager:
     start_deadline = timedelta(seconds=settings.start_deadline_seconds)
 
+    retention = _retention(client=client, settings=settings)
+
     def make_loop(key: RunKey) -> RunLoop:
-        return RunLoop(backend=KubernetesBackend.of(key, client=client, writer=writer), start_deadline=start_deadline)
+        backend = KubernetesBackend.of(key, client=client, writer=writer)
+        return RunLoop(backend=backend, start_deadline=start_deadline, retention=retention)
 
     def forget(key: RunKey) -> None:
         writer.forget(run=key.uid)
 
-    manager = Manager(client=client, make_loop=make_loop, forget=forget, namespaces=settings.watch_namespaces)
+    manager = Manager(
+        client=client,
+        make_loop=make_loop,
+        forget=forget,
+        retention=retention,
+        namespaces=settings.watch_namespaces,
+    )
     writer.on_problem = manager.problem
     return manager
+
+
+def _retention(*, client: Client, settings: Settings) -> Retention:
+    ttl = settings.ttl_seconds_after_finished
+    limit = HistoryLimit(
+        label=settings.history_limit_label,
+        succeeded=settings.history_limit_succeeded,
+        failed=settings.history_limit_failed,
+    )
+    return Retention(
+        now=lambda: client.now().timestamp(),
+        default_ttl=None if ttl is None else timedelta(seconds=ttl),
+        limit=limit,
+    )
 
 
 async def _asked_to_stop() -> None:

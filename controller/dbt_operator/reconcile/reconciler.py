@@ -31,6 +31,7 @@ from dbt_operator.reconcile.models import Models
 from dbt_operator.reconcile.observe import run_ref, unlisted
 from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.refusals import refusal_of
+from dbt_operator.reconcile.retention import Retention
 from dbt_operator.reconcile.run_status import obstructed_status, run_status
 
 _log = structlog.get_logger(__name__)
@@ -55,13 +56,15 @@ class Reconciler:
         backend: Backend,
         announcer: Announcer,
         start_deadline: timedelta,
+        retention: Retention,
         gone_pods: dict[str, PodFacts],
         changed: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
         self._cluster, self._run = unlisted(run), run_ref(run)
         self._backend, self._statuses, self._announcer = backend, backend.statuses, announcer
-        self._start_deadline, self._changed, self._wake = start_deadline, changed, wake
+        self._start_deadline, self._retention = start_deadline, retention
+        self._changed, self._wake = changed, wake
         backend.statuses.run_is(run)
         self._models = Models(run=self._run, backend=backend, failed=announcer.node_failed)
         self._keeper = Keeper(run=self._run.name, backend=backend)
@@ -127,7 +130,7 @@ class Reconciler:
             self._models.asked(unique_id=unique_id, token=token)
         plan = self._planned()
         while plan.seal:
-            await self._attempts.keep_artifacts(self._keeper)
+            await self._keep_artifacts()
             if not await self._attempts.seal(plan.seal):
                 return None
             await self._attempts.follow()
@@ -140,15 +143,17 @@ class Reconciler:
         return plan
 
     def _observation(self) -> Observation:
-        cluster, conflict = self._cluster, self._attempts.conflict
+        cluster, conflict, requests = self._cluster, self._attempts.conflict, self._requests()
+        ended_at = cluster.record.completion_time
+        ttl = self._retention.ttl(cluster.run, ended_at=ended_at, asked=bool(requests))
         return Observation(
             run=self._run.name,
             now=self._backend.now(),
             looked_at=self._looked_at,
             attempts=self._attempts.all(cluster, memory=self._models.memory),
             started=cluster.record.start_time is not None,
-            rules=cluster.rules(start_deadline=self._start_deadline),
-            requests=self._requests(),
+            rules=cluster.rules(start_deadline=self._start_deadline, ttl=ttl),
+            requests=requests,
             invalid=cluster.invalid or conflict,
             invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
             ended=cluster.record.ended,
@@ -186,8 +191,9 @@ class Reconciler:
         if failed is not None:
             raise failed
         if plan.expire:
-            _log.info("the run has expired")
-            await self._backend.delete_run()
+            _log.info("the run is not kept any longer")
+            # As it was when it was looked at: a retry that was asked for since then keeps it.
+            await self._backend.delete_run(version=self._cluster.run["metadata"]["resourceVersion"])
             self._wake()
         self._failures = 0
         if self._obstacle is not None:
@@ -198,7 +204,7 @@ class Reconciler:
     async def _advance(self, plan: Plan, *, over: bool) -> ApiError | None:
         """What brings the attempts forward; what the API server did not do of it."""
         try:
-            await self._attempts.keep_artifacts(self._keeper)
+            await self._keep_artifacts()
             if over:
                 return None
             await self._attempts.record(plan.record)
@@ -276,11 +282,15 @@ class Reconciler:
             return []  # what is known is of a moment in the past
         if terminal:
             await self._keep_results(plan)
+            await self._keeper.drop_cache()
         if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
             # Whoever waits for the run's end, or for its rest, reads the nodes next.
             await self._statuses.flush()
         self._write_status(plan)
         return []
+
+    async def _keep_artifacts(self) -> None:
+        await self._attempts.keep_artifacts(self._keeper, run_ended=self._cluster.record.ended is not None)
 
     async def _keep_results(self, plan: Plan) -> None:
         if self._cluster.spec is not None and plan.history.attempts:

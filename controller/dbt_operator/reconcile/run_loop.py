@@ -18,6 +18,7 @@ from dbt_operator.plan.facts import LABEL_JOB_NAME, PodFacts, pod_facts
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.backend import Backend, UnreadableRecordError
 from dbt_operator.reconcile.reconciler import Reconciler
+from dbt_operator.reconcile.retention import Retention
 
 _log = structlog.get_logger(__name__)
 
@@ -28,8 +29,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_REFUSED = 0.5, 5.0, 30.0
 class RunLoop:
     """Takes the turns of one DbtRun, and gathers what wakes it."""
 
-    def __init__(self, *, backend: Backend, start_deadline: timedelta) -> None:
-        self._backend, self._start_deadline = backend, start_deadline
+    def __init__(self, *, backend: Backend, start_deadline: timedelta, retention: Retention) -> None:
+        self._backend, self._start_deadline, self._retention = backend, start_deadline, retention
         self._changed = asyncio.Event()  # anything: take a turn
         self._stale = True  # the cluster's facts may have changed: read them again
         self._look_again = datetime.min.replace(tzinfo=UTC)
@@ -126,6 +127,7 @@ class RunLoop:
                 backend=self._backend,
                 announcer=self._announcer,
                 start_deadline=self._start_deadline,
+                retention=self._retention,
                 gone_pods=self._gone_pods,
                 changed=self._changed.set,
                 wake=self.wake,

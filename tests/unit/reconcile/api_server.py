@@ -136,11 +136,10 @@ class ApiServer:
             raise ApiError(status=404, reason="NotFound", message=f"{target.name} not found")
         found = self.objects[key]
         if request.method == "DELETE":
+            _check(found, body.get("preconditions") or {})
             self._store("DELETED", key, found)
         if request.method == "PATCH":
-            expected = (body.get("metadata") or {}).pop("resourceVersion", None)
-            if expected not in (None, found["metadata"]["resourceVersion"]):
-                raise ApiError(status=409, reason="Conflict", message="the object has been modified")
+            _check(found, {"resourceVersion": (body.get("metadata") or {}).pop("resourceVersion", None)})
             self._store("MODIFIED", key, merged(found, body))
         return self.objects.get(key, found)
 
@@ -160,6 +159,12 @@ class ApiServer:
             self.objects[key] = obj
         self._events.append((len(self._events) + 1, kind, key, obj))
         self._changed.set()
+
+
+def _check(obj: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        if value not in (None, obj["metadata"][name]):
+            raise ApiError(status=409, reason="Conflict", message=f"the object has another {name}")
 
 
 def _selected(obj: dict[str, Any], request: Request) -> bool:

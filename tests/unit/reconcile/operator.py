@@ -11,7 +11,9 @@ from typing import Any
 
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
-from dbt_operator.reconcile.manager import Manager, RunKey
+from dbt_operator.reconcile.manager import Manager
+from dbt_operator.reconcile.retention import HistoryLimit, Retention
+from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.watches import Watches
 from tests.unit.reconcile.api_server import ApiServer
@@ -37,16 +39,22 @@ class Operator:
 
     server: ApiServer
     namespaces: tuple[str, ...] = ()
+    default_ttl: timedelta | None = None
+    history_limit: HistoryLimit = field(default_factory=HistoryLimit)
     made: list[tuple[RunKey, "weakref.ref[RunLoop]"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         client = self.server.client
+        retention = Retention(
+            now=lambda: client.now().timestamp(), default_ttl=self.default_ttl, limit=self.history_limit
+        )
         self.writer = StatusWriter(client=client, quiet_interval=0.0, lazy_interval=0.0)
 
         def make_loop(key: RunKey) -> RunLoop:
             loop = RunLoop(
                 backend=KubernetesBackend.of(key, client=client, writer=self.writer),
                 start_deadline=timedelta(minutes=5),
+                retention=retention,
             )
             self.made.append((key, weakref.ref(loop)))
             return loop
@@ -55,6 +63,7 @@ class Operator:
             client=client,
             make_loop=make_loop,
             forget=lambda key: self.writer.forget(run=key.uid),
+            retention=retention,
             namespaces=self.namespaces,
         )
         self.writer.on_problem = self.manager.problem

@@ -9,7 +9,9 @@ from typing import Any, cast
 import pytest
 
 from dbt_operator.kube.client import ApiError, Client
-from dbt_operator.reconcile.manager import Manager, RunKey
+from dbt_operator.reconcile.manager import Manager
+from dbt_operator.reconcile.retention import Retention
+from dbt_operator.reconcile.run_key import RunKey
 
 
 @dataclass
@@ -89,6 +91,7 @@ class Given:
             client=cast(Client, self.listing),
             make_loop=make,
             forget=lambda _: None,
+            retention=Retention(now=lambda: self.listing.now().timestamp()),
             namespaces=self.namespaces,
             clock=lambda: self.seconds,
         )
