@@ -1,7 +1,14 @@
 """The parse cache of a run: there for its attempts, and gone with its end."""
 
+import base64
+import gzip
+import json
 from typing import Any
 
+import pytest
+
+from dbt_operator.dbt.compiled import Code, packed
+from tests.unit.plan import lines
 from tests.unit.reconcile.cluster import FORBIDDEN, NAMESPACE, Given
 
 CACHE = "nightly-parse-cache"
@@ -45,3 +52,32 @@ async def test_a_run_ends_also_where_its_cache_cannot_be_deleted() -> None:
         await given.until(lambda: given.over)
     assert given.said()[0] == "Failed"
     assert CACHE in given.server.names("configmaps")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_the_compiled_code_beside_it_is_in_the_results_at_each_end_of_the_run(restart: bool) -> None:
+    given = Given(spec={"retry": {"limit": 0}})
+    code = packed([Code(unique_id=lines.SEED, code="select 1", failed=True, attempt=1)], limit=1000)
+    kept = cache()
+    kept["binaryData"] = {"compiled.json.gz": base64.b64encode(code).decode()}
+    given.server.put("configmaps", kept)
+
+    def codes() -> dict[str, str | None]:
+        files = given.server.get("configmaps", "nightly-artifacts")["binaryData"]
+        results = json.loads(gzip.decompress(base64.b64decode(files["run_results.json.gz"])))["results"]
+        return {one["unique_id"]: one["compiled_code"] for one in results}
+
+    async with given:
+        pod = await given.pod("nightly-producer-1")
+        given.server.run_pod(pod)
+        given.server.end_pod(pod, *lines.RED_LOG, exit_code=1)
+        await given.until(lambda: given.over)
+        assert codes() == {lines.SEED: "select 1", lines.MODEL: None}
+        assert CACHE not in given.server.names("configmaps")
+        ask = {"annotations": {"dbt-operator.io/retry": "now"}}
+        await given.down(restart, lambda: given.server.change("dbtruns", "nightly", metadata=ask))
+        resume = await given.pod("nightly-resume-1")
+        given.server.run_pod(resume)
+        given.server.end_pod(resume, *lines.GREEN_LOG)
+        await given.until(lambda: given.said()[0] == "Succeeded")
+        assert codes() == {lines.SEED: "select 1", lines.MODEL: None}
