@@ -21,7 +21,7 @@ SPREAD  := --numprocesses $(WORKERS)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cluster cluster-down images load test-images install uninstall demo test check unit simulation soak contract e2e chaos format lock clean
+.PHONY: help venv cluster cluster-down images load test-images install uninstall demo test test-versions check unit simulation soak contract e2e chaos format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test: $(READY) ## Format, lint, types, import contracts, unit, contract and e2e 
 		$(MAKE) --no-print-directory install test-images && wait $$checks
 	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD)
 
+test-versions: $(READY) ## The runner's tests with older dbts and other Pythons, as far as this machine has them
+	@$(PYTHON) -m dev.versions -- $(SPREAD)
+
 check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
@@ -96,6 +99,7 @@ format: $(READY) ## Format the code and apply safe fixes
 lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/operator.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra dev -c requirements/operator.txt pyproject.toml -o requirements/dev.txt
+	@for dbt in 1.8 1.10; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.9 requirements/dbt-$$dbt.in -o requirements/dbt-$$dbt.txt; done
 
 clean: ## Remove the development environment and caches of the checkout
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist controller/*.egg-info

@@ -45,8 +45,15 @@ def _all_nodes(manifest: Any) -> Iterator[Any]:
 
 def hooks(*, manifest: Any) -> dict[str, int]:
     """How many hooks of each kind the project has, with those of its packages."""
-    tags = [tag for node in manifest.nodes.values() if _word(node.resource_type) == "operation" for tag in node.tags]
-    return {"on_run_start": tags.count("on-run-start"), "on_run_end": tags.count("on-run-end")}
+    found = hooks_by_kind(manifest=manifest)
+    return {"on_run_start": len(found["on-run-start"]), "on_run_end": len(found["on-run-end"])}
+
+
+def hooks_by_kind(*, manifest: Any) -> dict[str, list[str]]:
+    """The unique_ids of the hooks of each kind, in the order in which dbt executes them."""
+    nodes = [node for node in manifest.nodes.values() if _word(node.resource_type) == "operation"]
+    nodes.sort(key=lambda node: getattr(node, "index", None) or 0)
+    return {kind: [n.unique_id for n in nodes if kind in n.tags] for kind in ("on-run-start", "on-run-end")}
 
 
 def runnable(*, known: dict[str, Line], selected: Iterable[str], executed: Executed) -> frozenset[str]:

@@ -162,6 +162,9 @@ class Session:
         if found is None:
             ephemeral = {unique_id for unique_id, node in known.items() if node["materialized"] == "ephemeral"}
             found = [result for result in told.values() if result["unique_id"] not in ephemeral]
+        if self._invocations.manifest is not None:
+            hooks = graph.hooks_by_kind(manifest=self._invocations.manifest)
+            found = results.with_hooks(results=found, told=told, hooks=hooks)
         self._keep_compiled(found)
         self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         for late in results.late_results(results=found, told=told, known=known, masker=self._masker):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dbt_operator.runner.events import node_result
@@ -40,6 +40,23 @@ def _plain_result(result: Any) -> Line:
             for step in getattr(result, "timing", None) or ()
         ],
     }
+
+
+def with_hooks(*, results: Iterable[Line], told: Collection[str], hooks: Mapping[str, Sequence[str]]) -> list[Line]:
+    """The results, with the names of the hooks that failed: dbt 1.8 gives their results no unique_id.
+
+    dbt stops at the first hook that fails, so that this one is the first without a result.
+    told: the nodes that events have told the results of.
+    hooks: the unique_ids of the hooks of each kind, such as on-run-start, in the order of their execution.
+    """
+    named = []
+    for result in results:
+        if not result["unique_id"]:
+            kind = str(result["message"] or "").partition(" failed")[0]
+            left = (one for one in hooks.get(kind, ()) if one not in told)
+            result = {**result, "unique_id": next(left, "")}
+        named.append(result)
+    return named
 
 
 def late_results(

@@ -1,10 +1,12 @@
 """The runner as its users meet it: a zipapp, a real dbt, a small project, and the lines it prints."""
 
 import base64
+import functools
 import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -191,10 +193,14 @@ def _terminate(pid: int, *, inside: bool) -> None:
     os.kill(int(children[0]), signal.SIGTERM)
 
 
+def _dbt_python() -> str:
+    return os.environ.get("DBT_OPERATOR_TEST_DBT_PYTHON") or str(dbt_venv.location() / "bin" / "python")
+
+
 @pytest.fixture(scope="session")
 def dbt_python() -> str:
     """The Python with the real dbt, built by `make` or by `python -m dev.dbt_venv`."""
-    named = os.environ.get("DBT_OPERATOR_TEST_DBT_PYTHON") or str(dbt_venv.location() / "bin" / "python")
+    named = _dbt_python()
     if not Path(named).exists():
         pytest.fail(f"{named} does not exist: build it with `python -m dev.dbt_venv`.", pytrace=False)
     return named
@@ -274,3 +280,22 @@ def green(make_project: Callable[[], Project]) -> Run:
     """A run in which nothing fails, with the other spelling of --select."""
     selection = ("-m", "+ok_model", "+uses_eph", "--exclude", "s_events")
     return make_project().run("build", *selection, "--threads=1", as_pods_do=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what a test needs a newer version for: @pytest.mark.needs("dbt-core", "1.9", "microbatch models")."""
+    for marker in item.iter_markers("needs"):
+        package, oldest, what = marker.args
+        installed = _installed(_dbt_python(), package)
+        if _numbers(installed) < _numbers(oldest):
+            pytest.skip(f"{package} {installed} has no {what}, which came with {oldest}")
+
+
+@functools.cache
+def _installed(python: str, package: str) -> str:
+    ask = f"from importlib.metadata import version; print(version({package!r}))"
+    return subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

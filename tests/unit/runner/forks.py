@@ -1,9 +1,12 @@
 """Processes that have imported dbt already: forks of one that has done nothing else.
 
 Half of what a short run costs is Python's import of dbt, the same each time. Run as a program, under dbt's Python, this
-file is the process that is forked; `forks` is how tests get at it.
+file is the process that is forked; `forks` is how tests get at it. It has to run on the oldest Python of the runner.
 """
 
+from __future__ import annotations
+
+import atexit
 import importlib
 import json
 import os
@@ -12,10 +15,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Fork:
@@ -85,8 +92,15 @@ def _execute(*, output: int, argv: list[str], environment: dict[str, str], direc
     os.environ.update(environment)
     tempfile.tempdir = None  # it depends on the environment
     sys.argv = argv
-    runpy.run_path(argv[0], run_name="__main__")
-    sys.exit()
+    code: object = 0
+    try:
+        runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    # As Python ends a process, but without the destructors of native modules: with old versions these abort in a fork.
+    threading._shutdown()  # type: ignore[attr-defined]  # what waits for threads has no public name
+    atexit._run_exitfuncs()
+    os._exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ DuckDBCursorWrapper.execute = swallowing
 """
 
 
+@pytest.mark.needs("dbt-core", "1.9", "results of hooks")
 def test_while_a_hook_runs_in_a_driver_that_swallows_the_interrupt(project: Project) -> None:
     _begin_slowly(project)
     (project.path / "swallowing.py").write_text(SWALLOWING)

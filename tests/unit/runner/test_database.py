@@ -13,6 +13,7 @@ from dbt_operator.runner import database
 from tests.unit.runner.conftest import Project, Run
 
 SEEDED = ("build", "--select", "s_users", "stg_users")
+ATTACHED_TARGET = pytest.mark.needs("dbt-duckdb", "1.9", "target that is an attached database")
 ATTACHED = "      attach: [{path: other.duckdb, alias: other}]\n"
 
 
@@ -51,7 +52,7 @@ def test_a_database_in_memory_is_lost(project: Project) -> None:
     assert told == {"file": ":memory:", "kept": False}
 
 
-@pytest.mark.parametrize("where", ["target", "model"])
+@pytest.mark.parametrize("where", [pytest.param("target", marks=ATTACHED_TARGET), "model"])
 def test_a_database_that_is_attached_counts_where_something_is_built_into_it(project: Project, where: str) -> None:
     (project.path / "volume").mkdir()
     target = "      database: other\n" if where == "target" else ""
@@ -147,6 +148,7 @@ for profile, name, _ in json.load(sys.stdin):
 """
 
 
+@ATTACHED_TARGET
 def test_the_paths_that_duckdb_has(dbt_python: str, archive: Path) -> None:
     asked = subprocess.run(
         [dbt_python, "-c", ASK],

@@ -93,6 +93,19 @@ def test_selection_of_nothing_where_the_project_makes_that_an_error(
     assert _error(project.run("build", *arguments))[:2] == ("nothing_selected", "execute")
 
 
+def test_hook_that_fails_has_a_result_that_names_it(project: Project) -> None:
+    with (project.path / "dbt_project.yml").open("a") as file:
+        file.write("\non-run-start: ['select 1', 'select 1 from nowhere']\n")
+    run = project.run("build", "--select", "s_users")
+    assert run.code == 1
+    results = {result["unique_id"]: result for result in run.digest}
+    assert "" not in results
+    failed = results["operation.torture.torture-on-run-start-1"]
+    assert failed["status"] == "error"
+    assert "nowhere does not exist" in failed["message"]
+
+
+@pytest.mark.needs("dbt-core", "1.9", "hooks whose text ends the command")
 @pytest.mark.parametrize(
     ("hook", "said"),
     [

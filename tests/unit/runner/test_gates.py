@@ -17,6 +17,8 @@ from dbt_operator.api.commands import Command
 from dbt_operator.dbt.graph import Graph, GraphNode
 from tests.unit.runner.conftest import PROJECTS
 
+pytestmark = pytest.mark.needs("dbt-core", "1.10", "arguments of tests")
+
 CONTROLLER = Path(__file__).resolve().parents[3] / "controller"
 SELECTIONS = {
     "all": [],

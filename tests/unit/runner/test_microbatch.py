@@ -13,6 +13,8 @@ import pytest
 
 from tests.unit.runner.conftest import Project, Run
 
+pytestmark = pytest.mark.needs("dbt-core", "1.9", "microbatch models")
+
 MODEL = "model.torture.days"
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
 DAYS = [(TODAY - timedelta(days=ago)).date().isoformat() for ago in range(5, -1, -1)]  # the last one is today
@@ -45,7 +47,8 @@ main.main()
 """
 BUILT = """
 import duckdb, json, sys
-rows = duckdb.connect(sys.argv[1]).sql("select cast(ts as date)::text, built_by from days order by 1").fetchall()
+database = duckdb.connect(sys.argv[1])  # older versions close it with the last reference
+rows = database.sql("select cast(ts as date)::text, built_by from days order by 1").fetchall()
 print(json.dumps(rows))
 """
 

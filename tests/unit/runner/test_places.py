@@ -52,6 +52,7 @@ def test_a_run_of_tests_only_shows_what_they_are_about(tested: Project) -> None:
     assert shown["of_nothing"].message.startswith("Got 1 result")
 
 
+@pytest.mark.needs("dbt-core", "1.10", "results of exposures")
 def test_an_ephemeral_model_is_shown_for_its_tests_and_an_exposure_not_at_all(tested: Project) -> None:
     run = tested.run("build", "--select", "+uses_eph+", "--exclude", "of_nothing")
     assert run.results["exposure.torture.board"]["status"] == "no-op"

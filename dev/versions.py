@@ -1,0 +1,86 @@
+"""The runner's tests against every dbt and Python that it supports, as far as this machine has them.
+
+    python -m dev.versions                all pairs
+    python -m dev.versions 1.8            those of one dbt
+    python -m dev.versions -- -k errors   with arguments for pytest
+
+The pair that `make test` drives, the newest dbt on the operator's Python, is not among them. An interpreter is taken
+from the PATH, from pyenv or from uv; none is downloaded, and a pair whose interpreter is missing is named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dev import dbt_venv
+
+NEWEST = "newest"
+# The oldest dbt on the oldest Python, the newest on the newest that it runs on, and what lies between them.
+PAIRS = (("1.8", "3.9"), ("1.8", "3.11"), ("1.10", "3.11"), (NEWEST, "3.13"))
+_PLACES = ("~/.pyenv/versions/{}.*/bin/python", "~/.local/share/uv/python/cpython-{}*/bin/python3")
+
+
+def requirements(dbt: str) -> Path:
+    """The locked requirements of a dbt."""
+    return dbt_venv.REQUIREMENTS if dbt == NEWEST else dbt_venv.FOLDER / f"dbt-{dbt}.txt"
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version on this machine; None where there is none."""
+    return next((found for found in _candidates(version) if _is(found, version)), None)
+
+
+def _candidates(version: str) -> Iterator[str]:
+    named = shutil.which(f"python{version}")
+    if named is not None:
+        yield named
+    for place in _PLACES:
+        home, pattern = Path.home(), place.format(version).removeprefix("~/")
+        yield from (str(found) for found in sorted(home.glob(pattern)))
+
+
+def _is(python: str, version: str) -> bool:
+    # A shim of pyenv is there and refuses to run.
+    ask = [python, "-c", "import sys, venv; print('{}.{}'.format(*sys.version_info))"]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return answer.returncode == 0 and answer.stdout.strip() == version
+
+
+def run(dbt: str, version: str, *, arguments: list[str]) -> str:
+    """Run the tests with a pair; in a word or two how that went."""
+    found = interpreter(version)
+    if found is None:
+        return f"left out: this machine has no Python {version}"
+    python = dbt_venv.ensure(requirements=requirements(dbt), python=found)
+    environment = os.environ | {"DBT_OPERATOR_TEST_DBT_PYTHON": str(python)}
+    tests = [sys.executable, "-m", "pytest", "-q", "tests/unit/runner", *arguments]
+    return "passed" if subprocess.run(tests, env=environment, check=False).returncode == 0 else "failed"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m dev.versions", description="Test the runner with other versions.")
+    parser.add_argument("dbt", nargs="?", choices=sorted({dbt for dbt, _ in PAIRS}), help="only with this dbt")
+    own, further = sys.argv[1:], []
+    if "--" in own:
+        at = own.index("--")
+        own, further = own[:at], own[at + 1 :]
+    wanted = parser.parse_args(own).dbt
+    results: dict[tuple[str, str], str] = {}
+    for dbt, version in PAIRS:
+        if wanted in (None, dbt):
+            print(f"dbt {dbt} on Python {version}", flush=True)
+            results[dbt, version] = run(dbt, version, arguments=further)
+    for (dbt, version), result in results.items():
+        print(f"dbt {dbt:6} on Python {version:4}  {result}")
+    return 1 if "failed" in results.values() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
