@@ -9,10 +9,12 @@ COPY requirements/operator.txt /tmp/operator.txt
 RUN python3 -m venv /opt/dbt-operator \
     && /opt/dbt-operator/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-compile --no-deps --require-hashes -r /tmp/operator.txt \
     && /opt/dbt-operator/bin/pip uninstall --yes --quiet pip setuptools
-# The generated classes of the kubernetes package are 75 of its 76 MB. The operator works below them, on its ApiClient.
-# They are imported by name when asked for, so that they are not missed.
+# The generated classes of the kubernetes package are 75 of its 76 MB. The operator works below them, on its ApiClient;
+# only kopf looks at three of them. They are imported by name when asked for, so that the rest is not missed.
 RUN cd /opt/dbt-operator/lib/python3*/site-packages/kubernetes \
-    && find client/api client/models aio/client/api aio/client/models -name '*.py' ! -name __init__.py -delete
+    && find client/api client/models aio/client/api aio/client/models -name '*.py' ! -name __init__.py \
+        ! -path client/models/v1_object_meta.py ! -path client/models/v1_owner_reference.py \
+        ! -path client/models/v1_managed_fields_entry.py -delete
 # Compiled here, because the pod runs with a read-only file system: it would be compiled at each start.
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/dbt-operator/lib
 COPY controller/dbt_operator /app/dbt_operator

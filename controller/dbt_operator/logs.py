@@ -7,7 +7,7 @@ import structlog
 
 
 def configure_logging(*, level: str, style: Literal["json", "text"]) -> None:
-    """Route structlog and the standard library's logging (which aiohttp uses) to standard error, in one form."""
+    """Route structlog and the standard library's logging (aiohttp's and kopf's) to standard error, in one form."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -37,3 +37,5 @@ def configure_logging(*, level: str, style: Literal["json", "text"]) -> None:
     # These tell every request.
     for noisy in ("aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # What ends it is raised, and logged once where it is begun again; it tells each time, in several ways.
+    logging.getLogger("kopf").setLevel(logging.CRITICAL)

@@ -290,19 +290,18 @@ class Client:
         resource: Resource,
         namespace: str | None,
         version: str,
-        labels: Mapping[str, str] | None = None,
-        metadata_only: bool = False,
         seconds: int,
         read_timeout: float,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The changes since a version as raw pieces of bytes: lines of JSON. The server ends it after `seconds`."""
+        """The changes since a version as raw pieces of bytes: lines of JSON. The server ends it after `seconds`.
+
+        The objects have neither spec nor status.
+        """
         query = [
             *(("watch", "true"), ("allowWatchBookmarks", "true")),
             *(("resourceVersion", version), ("timeoutSeconds", str(seconds))),
-            *_selectors(labels=labels),
         ]
-        accept = _METADATA if metadata_only else "application/json"
-        request = Request("GET", resource.path(namespace=namespace), query=query, accept=accept)
+        request = Request("GET", resource.path(namespace=namespace), query=query, accept=_METADATA)
         return self._session.stream(request, read_timeout=read_timeout)
 
     async def _call(self, request: Request, *, retry: bool = True) -> Object:

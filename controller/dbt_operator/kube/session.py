@@ -67,7 +67,7 @@ class Session:
             client_session_kwargs={"read_bufsize": _READ_BUFFER, "trust_env": False},
         )
         await self._authenticate(seen=0)
-        self._configuration.proxy = self._configuration.proxy or _proxy_for(self._configuration.host)
+        self._configuration.proxy = self._configuration.proxy or proxy_for(self._configuration.host)
         self._api = ApiClient(configuration=self._configuration)
         self._api.user_agent = f"dbt-operator/{__version__}"
 
@@ -136,16 +136,21 @@ class Session:
         async with self._authentication:
             if self._authenticated != seen:
                 return  # many requests get their 401 at the same moment; one of them has done it already
-            if self._kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-                load_incluster_config(client_configuration=self._configuration)  # type: ignore[no-untyped-call]  # as above
-            else:
-                await load_kube_config(  # type: ignore[no-untyped-call]  # as above
-                    config_file=self._kubeconfig, client_configuration=self._configuration, persist_config=False
-                )
+            await load_credentials(self._configuration, kubeconfig=self._kubeconfig)
             self._authenticated += 1
 
 
-def _proxy_for(host: str) -> str | None:
+async def load_credentials(configuration: Configuration | None, *, kubeconfig: str | None) -> None:
+    """The pod's own, else those of a kubeconfig. Raises kubernetes' ConfigException when there are none."""
+    if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # as above
+    else:
+        await load_kube_config(  # type: ignore[no-untyped-call]  # as above
+            config_file=kubeconfig, client_configuration=configuration, persist_config=False
+        )
+
+
+def proxy_for(host: str) -> str | None:
     """The proxy that the environment names for the API server (HTTPS_PROXY, NO_PROXY).
 
     Looked up once: aiohttp's own way (trust_env) reads all of the environment and the netrc file for each request, in

@@ -1,4 +1,4 @@
-"""A watch: all changes of the objects of a resource, whatever becomes of the connection.
+"""A watch of metadata: all changes of the objects of a resource, whatever becomes of the connection.
 
       ┌──── the version is too old ────┐
       ▼                                │
@@ -6,14 +6,20 @@
                               ▲                                    │
                               └────────────────────────────────────┘
 
-Objects are handed on and forgotten. What was deleted while nobody was connected for so long that the server has
-forgotten it is not told. A watch never gives up: what the server refuses (a right was taken away, the namespace is
-gone) is asked for again every half minute, and concerns no other watch.
+DbtModels are watched in this way, all else by kopf (`kopf_watch.py`). There are hundreds of them for each run, of which
+only an annotation matters. kopf asks for all of each object and keeps a little of it for as long as it exists: of the
+hundred thousand DbtModels of a cluster that keeps its runs for a month that is a hundred megabytes, and each node that
+dbt executes would be sent again with its whole status. Here neither spec nor status is asked for, and objects are
+handed on and forgotten.
+
+What was deleted while nobody was connected for so long that the server has forgotten it is not told. A watch never
+gives up: what the server refuses (a right was taken away, the namespace is gone) is asked for again every half minute,
+and concerns no other watch.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -51,10 +57,7 @@ class Patience:
 
 
 class Watch:
-    """Of all objects of a resource in a namespace (None: in all) that have these labels.
-
-    `metadata_only`: the objects have neither spec nor status, which spares the server and us most of the work.
-    """
+    """Of the metadata of all objects of a resource in a namespace (None: in all)."""
 
     def __init__(
         self,
@@ -63,12 +66,9 @@ class Watch:
         resource: Resource,
         namespace: str | None,
         sink: Sink,
-        labels: Mapping[str, str] | None = None,
-        metadata_only: bool = False,
         patience: Patience | None = None,
     ) -> None:
         self._client, self._resource, self._namespace = client, resource, namespace
-        self._labels, self._metadata_only = labels, metadata_only
         self._sink, self._patience = sink, patience or Patience()
         self._version: str | None = None  # up to which everything was handed on
         self._failures = 0
@@ -87,12 +87,7 @@ class Watch:
 
     async def _list(self) -> str:
         version = ""
-        async for page in self._client.pages(
-            resource=self._resource,
-            namespace=self._namespace,
-            labels=self._labels,
-            metadata_only=self._metadata_only,
-        ):
+        async for page in self._client.pages(resource=self._resource, namespace=self._namespace, metadata_only=True):
             version = page.version
             for obj in page.items:
                 await self._sink(Change(obj))
@@ -103,8 +98,6 @@ class Watch:
             resource=self._resource,
             namespace=self._namespace,
             version=version,
-            labels=self._labels,
-            metadata_only=self._metadata_only,
             seconds=self._patience.server,
             read_timeout=self._patience.silence,
         )

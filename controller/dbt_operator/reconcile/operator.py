@@ -7,11 +7,13 @@ everything is stored, then the rest.
 import asyncio
 import signal
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from dbt_operator import __version__
 from dbt_operator.kube.client import Client
+from dbt_operator.kube.login import connection_info
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.reconcile.endpoints import endpoints
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
@@ -35,16 +37,17 @@ async def serve(*, settings: Settings, kubeconfig: str | None = None) -> None:
         writer = StatusWriter(client=client, max_per_second=settings.max_writes_per_second)
         manager = _manager(client=client, writer=writer, settings=settings)
         async with endpoints(probe_port=settings.probe_port, metrics_port=settings.metrics_port, check=manager.check):
-            await _work(client=client, writer=writer, manager=manager)
+            watches = Watches(client=client, manager=manager, login=partial(connection_info, kubeconfig=kubeconfig))
+            await _work(writer=writer, manager=manager, watches=watches)
 
 
-async def _work(*, client: Client, writer: StatusWriter, manager: Manager) -> None:
+async def _work(*, writer: StatusWriter, manager: Manager, watches: Watches) -> None:
     stopped = asyncio.create_task(_asked_to_stop())
     # None of these ends by itself. When one dies, what is left would look alive and do nothing.
     parts = [
         asyncio.create_task(writer.run()),
         asyncio.create_task(manager.resync()),
-        asyncio.create_task(Watches(client=client, manager=manager).run()),
+        asyncio.create_task(watches.run()),
     ]
     await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
     died = [part for part in parts if part.done()]

@@ -2,12 +2,15 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+
+import kopf
 
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
@@ -17,6 +20,7 @@ from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.watches import Watches
 from tests.unit.reconcile.api_server import ApiServer
+from tests.unit.reconcile.http_front import HttpFront, http_front
 
 SPEC = {"image": "shop:1", "project": {"image": {"path": "/dbt"}}, "profile": {"inProject": True}}
 
@@ -41,6 +45,7 @@ class Operator:
     namespaces: tuple[str, ...] = ()
     default_ttl: timedelta | None = None
     history_limit: HistoryLimit = field(default_factory=HistoryLimit)
+    front: HttpFront | None = None  # while it is at work
     made: list[tuple[RunKey, "weakref.ref[RunLoop]"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -67,19 +72,26 @@ class Operator:
             namespaces=self.namespaces,
         )
         self.writer.on_problem = self.manager.problem
-        self.watches = Watches(client=client, manager=self.manager)
+        self.watches = Watches(client=client, manager=self.manager, login=self._login)
+
+    async def _login(self) -> kopf.ConnectionInfo:
+        if self.front is None:
+            raise RuntimeError("the operator is not at work")
+        return kopf.ConnectionInfo(server=self.front.url)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """While the context lasts."""
-        tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self.watches.run())]
-        try:
-            yield
-        finally:
-            await self.manager.stop()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with http_front(self.server) as self.front:
+            tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self.watches.run())]
+            try:
+                yield
+            finally:
+                await self.manager.stop()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("kopf ")]
 
     @property
     def loops(self) -> list[str]:
