@@ -11,7 +11,7 @@ async def connection_info(*, kubeconfig: str | None) -> kopf.ConnectionInfo:
     configuration = Configuration()
     await load_credentials(configuration, kubeconfig=kubeconfig)
     header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-    scheme, _, token = (header or "").rpartition(" ")
+    scheme, _, token = (header or "").strip().rpartition(" ")
     return kopf.ConnectionInfo(
         server=configuration.host,
         ca_path=configuration.ssl_ca_cert,
