@@ -99,6 +99,8 @@ class World:
 
     def failed(self, error: Exception) -> None:
         """Something went wrong that never may: the first such thing ends the story."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         if self.failure is None:
             self.failure = error
 
