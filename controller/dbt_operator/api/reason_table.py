@@ -140,7 +140,10 @@ RUN_REASONS = {
     RunReason.SUSPENDED: About(
         phases=(Phase.SUSPENDED,),
         kind=Kind.RESTING,
-        meaning="`suspend` is set. It is also the reason of the attempts that were stopped for that.",
+        meaning=(
+            "`suspend` is set. It is also the reason of attempts that were stopped for that, or as the run could not "
+            "go on."
+        ),
         advice="Set `suspend` to false to go on.",
     ),
     RunReason.ALL_SUCCEEDED: About(

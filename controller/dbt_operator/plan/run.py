@@ -229,10 +229,11 @@ def _asked(observation: Observation) -> _Asked | None:
         return _Asked.of(RunPhase.CANCELLED, RunReason.CANCELLED, "The run was cancelled.")
     if observation.invalid is not None:
         return _Asked(
-            # Nothing is wrong with the attempts: should a person ask for a retry later, their work is taken up.
+            # Nothing is wrong with the attempts: they rest. Their work is taken up when a person asks for a retry
+            # later, or when the run can go on after all, before its end is stored.
             attempts=Outcome(
                 phase=RunPhase.CANCELLED,
-                reason=RunReason.CANCELLED,
+                reason=RunReason.SUSPENDED,
                 message=f"The attempt was stopped, as its run cannot go on: {observation.invalid}",
             ),
             run=Outcome(phase=RunPhase.FAILED, reason=observation.invalid_reason, message=observation.invalid),
@@ -284,11 +285,12 @@ def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, 
         shown = _Shown(_PHASES[stopping.stage], stopping.reason, stopping.message)
         return _live(observation, situation, to_come, shown=shown)
     ends, reason = asked.run, asked.attempts.reason
+    rests = ends.reason is RunReason.SUSPENDED
     stopped = any(each.outcome is not None and each.outcome.reason is reason for each in situation.recent)
-    if to_come.over and not (stopped and reason is not RunReason.SUSPENDED):
+    if to_come.over and not (stopped and not rests):
         outcome = conclude_run(situation, withheld=to_come.withheld)
         return _ended(observation, assessments=situation.assessments, outcome=outcome)
-    if reason is RunReason.SUSPENDED:
+    if rests:
         message = wording.suspended(situation.history)
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
         return _live(observation, situation, to_come, shown=shown)

@@ -154,3 +154,13 @@ def test_a_retry_that_a_person_asks_for_has_all_the_time_again() -> None:
     assert run.reason() is RunReason.RETRYING_NODES
     run.later(seconds=1)
     assert run.reason() is RunReason.STOPPING
+
+
+def test_a_run_that_can_go_on_after_all_before_its_end_is_stored_goes_on() -> None:
+    run = Story(model("orders"), model("report", "orders"))
+    run["Producer"].starts().reports(orders="running")
+    run.invalid = "spec.flags is no field."
+    assert run.next() == []
+    run["Producer"].stops()
+    run.invalid = None
+    assert run.next() == ["Resume orders report"]
