@@ -13,6 +13,7 @@ import yaml
 import dbt_operator
 from dbt_operator.settings import Settings, load_settings
 from tests.conftest import CHECKOUT, CLUSTER, Kubectl
+from tests.contract.test_documents import chart_values
 
 CHART = CHECKOUT / "charts" / "dbt-operator"
 KUBE_VERSION = ("--kube-version", "1.34.4")
@@ -298,3 +299,10 @@ def test_the_notes_say_what_to_do_next(helm: Helm, namespace: str) -> None:
     assert "kubectl apply -n default -f - <<END" in notes
     assert "kubectl get dbtmodels -n default -w" in notes
     assert f"rollout status deployment/notes-{namespace}" in notes
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=where) for where, text in chart_values()])
+def test_values_of_the_documents_are_values_of_the_chart(helm: Helm, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(text)
+    assert "kind: Deployment" in helm("template", "documented", str(CHART), *KUBE_VERSION, "--values", str(file))

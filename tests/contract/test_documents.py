@@ -19,6 +19,7 @@ BLOCK = re.compile(r"^```ya?ml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATCH = re.compile(r"kubectl patch dbtrun \S+ .*-p '(.*?)'")
 # A block that begins with the name of such a file belongs to dbt, and is no manifest.
 OF_DBT = re.compile(r"# (dbt_project|profiles|schema)\.yml\n")
+OF_CHART = "# values.yaml\n"  # … and this one to the chart
 APPLY = ("apply", "--dry-run=server", "--validate=strict", "--namespace=default", "--filename=-")
 
 
@@ -46,20 +47,30 @@ def of_page(path: Path) -> Iterator[tuple[str, str]]:
     """The manifests of a page: its blocks of YAML and its patches."""
     page = path.read_text()
     for block in BLOCK.finditer(page):
-        if not OF_DBT.match(block[1]):
+        if not OF_DBT.match(block[1]) and not block[1].startswith(OF_CHART):
             text = block[1] if "apiVersion:" in block[1] else completed(block[1])
             yield place(path, page, block.start()), text
     for patch in PATCH.finditer(page):
         yield place(path, page, patch.start()), patched(patch[1])
 
 
+def pages() -> list[Path]:
+    """The documents."""
+    found = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *(CHECKOUT / "docs").rglob("*.md")]
+    return sorted([*found, *(CHECKOUT / "examples").rglob("*.md")])
+
+
+def chart_values() -> list[tuple[str, str]]:
+    """Where each of the chart's values stands, and its text."""
+    blocks = ((path, page, block) for path in pages() for page in [path.read_text()] for block in BLOCK.finditer(page))
+    return [(place(path, page, at.start()), at[1]) for path, page, at in blocks if at[1].startswith(OF_CHART)]
+
+
 def manifests() -> list[tuple[str, str]]:
     """Where each manifest stands, and its text."""
-    pages = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *(CHECKOUT / "docs").rglob("*.md")]
-    pages += (CHECKOUT / "examples").rglob("*.md")
     files = sorted((CHECKOUT / "examples").glob("*/*.yaml"))
     found = [(place(path, ""), path.read_text()) for path in files]
-    return found + [each for path in sorted(pages) for each in of_page(path)]
+    return found + [each for path in pages() for each in of_page(path)]
 
 
 @pytest.fixture(scope="module")
