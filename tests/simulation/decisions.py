@@ -172,7 +172,7 @@ def _built_or_to_come(one: str, plan: Plan, heard: Heard, *, but: Collection[int
         return True
     for each in plan.assessments:
         decision, node = each.attempt.decision, each.state.nodes.get(one)
-        over = node is not None and node.phase.terminal and not (node.stopped or node.untold)
+        over = node is not None and node.phase.terminal and not (node.stopped or node.unexplained)
         other = decision is None or decision.index not in but
         if other and not over and each.attempt.covers(one) and (each.live or not each.gone):
             return True

@@ -61,7 +61,7 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
     message = with_excerpt(node.message, node.excerpt)
     if not message and reason is NodeReason.STALE:
         message = "The newest row is older than the source's freshness criteria allow."
-    if node.untold and state.closed is not None and state.closed.ending is Ending.LOST:
+    if node.unexplained and state.closed is not None and state.closed.ending is Ending.LOST:
         message = "dbt said that it failed; what it said of the failure was lost with its pod."
     return Verdict(phase=phase, reason=reason, message=message)
 

@@ -67,7 +67,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
         return self.cancelled and self.status == "error"
 
     @property
-    def untold(self) -> bool:
+    def unexplained(self) -> bool:
         """Whether it failed, and not yet said is how: dbt's own line has no text, the runner's comes after it."""
         return self.phase is NodePhase.FAILED and self.status == "error" and not self.message
 

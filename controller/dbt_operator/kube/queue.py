@@ -6,7 +6,7 @@ Of every object only the newest wanted status is kept. It is due
 - `lazy_interval` after the change, when the change is a lazy one (counts that are not urgent).
 What is due waits for a token of the one bucket that all writes share, terminal statuses first, then the rest in the
 order in which it fell due, creations and lazy changes last. An object is never written twice at the same time, so the
-newest state arrives last. A status waits for the creation of its object, and lends it its urgency.
+newest state arrives last. Creating an object inherits the priority of the status that waits for it.
 """
 
 import heapq

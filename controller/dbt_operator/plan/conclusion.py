@@ -89,10 +89,9 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
 
 
 def _left_something(assessment: Assessment, ledger: Ledger | None, *, later: Sequence[Assessment]) -> bool:
-    """Whether something is not done because of this attempt.
+    """Whether this attempt is the last one that had an unfinished node.
 
-    And not because of one that had it after that, nor because it failed by itself, nor because of a node that it needs:
-    then that one is asked about.
+    A node that failed by itself, or waits for one that failed, does not count.
     """
     if ledger is None:
         return True
@@ -142,7 +141,7 @@ def _finished_although_lost(situation: Situation) -> Outcome | None:
         what = "warehouse" if _cut_off_at_the_end(last) else "pod"
         return replace(outcome, message=f"{outcome.message} The {what} was lost after that.")
     done, which = ("All nodes succeeded", "on-run-end hooks") if ledger.standings else ("No node was to run", "hooks")
-    unsure = f"{done}, but dbt did not come to say that the project's {which} have run."
+    unproven = f"{done}, but dbt did not come to say that the project's {which} have run."
     wished = last.outcome.reason in RESTING | {RunReason.CANCELLED}  # which is no way to have failed
     reason = RunReason.HOOK_FAILED if wished else last.outcome.reason
-    return Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{unsure} {last.outcome.message}")
+    return Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{unproven} {last.outcome.message}")

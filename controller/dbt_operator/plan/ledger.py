@@ -37,7 +37,7 @@ class Standing(StrEnum):
     FAILED = "Failed"  # dbt reported that it failed
     OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end, or in which way it failed
     BLOCKED = "Blocked"  # dbt skipped it because of failures that are known, or what it tests was built again since
-    UNHEARD = "Unheard"  # dbt skipped it for another reason, or said nothing: another attempt would do the same
+    UNREPORTED = "Unreported"  # dbt skipped it for another reason, or said nothing: another attempt would do the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class Ledger:
     causes: Mapping[str, frozenset[str]]  # what dbt skipped a node for and has not succeeded in a later attempt
     at_work: frozenset[str]  # those of the BUSY ones that are executed, or will be
     lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
-    unsure: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
-    idle: frozenset[str]  # nodes that an attempt had in vain: dbt ended by itself, and not with them
-    unreached: Mapping[str, int]  # … and how many attempts had a node in vain because the warehouse was not reached
+    stale: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
+    not_reached: frozenset[str]  # nodes that an attempt was to execute, and whose dbt ended by itself without them
+    connection_failures: Mapping[str, int]  # … and how many attempts did so as they had no connection to the warehouse
 
     def all(self, standing: Standing) -> list[str]:
         """The nodes that stand so, in the order of the graph."""
@@ -93,11 +93,11 @@ class Ledger:
         """The nodes, their unit tests, and those of their tests that can run after them: what one retry executes.
 
         Tests that passed run again as well: what they had found is about the build before. So do nodes below that are
-        unsure of what they were built from.
+        stale: what they were built from has changed since.
         """
         built = {one for one in unique_ids if one in self.standings}
-        if self.unsure:
-            below = self.unsure & self.graph.descendants(*unique_ids)
+        if self.stale:
+            below = self.stale & self.graph.descendants(*unique_ids)
             built |= self.ready(built | below)
         tests = [test for one in built for test in self.graph.tests_about(one)]
         cover = built | {test for test in tests if test.startswith("unit_test.")}
@@ -116,7 +116,7 @@ class Ledger:
         relations = (one for one in below if not self.graph.nodes[one].ephemeral)
         return any(self.standings.get(one) is Standing.DONE or one in self.at_work for one in relations)
 
-    def around(self, nodes: Collection[str]) -> frozenset[str]:
+    def related(self, nodes: Collection[str]) -> frozenset[str]:
         """The nodes, all that they read and all that reads them, directly or through what was built from it.
 
         While they are executed none of these may be: one of the two would read what the other one builds.
@@ -151,12 +151,12 @@ def ledger_of(
         else _standing(one, history=history, assessments=assessments, silent=silent, released=released, skips=skips)
         for one in graph.executables()
     }
-    unsure = _built_on_sand(history, graph, standings)
-    standings |= dict.fromkeys(unsure, Standing.BLOCKED)
+    stale = _stale_successes(history, graph, standings)
+    standings |= dict.fromkeys(stale, Standing.BLOCKED)
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
     waiting = [one for one, each in standings.items() if each is Standing.OPEN or each is Standing.BLOCKED]
-    idle, unreached = _in_vain(episode, unique_ids=waiting)
+    not_reached, connection_failures = _not_reached(episode, unique_ids=waiting)
     return Ledger(
         graph=graph,
         standings=standings,
@@ -164,17 +164,17 @@ def ledger_of(
         causes=_unrepaired(skips, standings=standings, history=history),
         at_work=none.union(*(nodes - _skipped(assessments[index], graph) for index, nodes in alive.items())),
         lingering=not left <= ahead,
-        unsure=unsure,
-        idle=idle,
-        unreached=unreached,
+        stale=stale,
+        not_reached=not_reached,
+        connection_failures=connection_failures,
     )
 
 
 # A node that has to be executed before what was built from it can be relied upon.
-_UNDONE = frozenset({Standing.OPEN, Standing.UNHEARD, Standing.FAILED, Standing.BLOCKED})
+_UNDONE = frozenset({Standing.OPEN, Standing.UNREPORTED, Standing.FAILED, Standing.BLOCKED})
 
 
-def _built_on_sand(history: History, graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
+def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
     """The nodes that are done although something that they read is not, or was built after them: to be executed again.
 
     It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
@@ -225,12 +225,12 @@ def _standing(
         case NodePhase.FAILED if not word.node.stopped:
             # Where the pod was lost before the runner could say what the failure was, the rules for retries have
             # nothing to go by: the node is taken up again like those that were running.
-            unclear = word.node.untold and was_lost(assessments[word.attempt])
+            unclear = word.node.unexplained and was_lost(assessments[word.attempt])
             return Standing.OPEN if unclear else Standing.FAILED
         case NodePhase.FAILED:
             return Standing.BLOCKED if skips.causes(unique_id) else Standing.OPEN
         case NodePhase.SKIPPED:
-            return Standing.BLOCKED if skips.causes(unique_id) else Standing.UNHEARD
+            return Standing.BLOCKED if skips.causes(unique_id) else Standing.UNREPORTED
         case _ if history.inlined(unique_id):
             return Standing.DONE
         case NodePhase.RUNNING:
@@ -238,7 +238,7 @@ def _standing(
         case _ if not assessments[word.attempt].attempt.covers(unique_id):
             return Standing.BLOCKED  # a test: that attempt has built what it tests, and was not asked for the test
         case _:
-            return Standing.UNHEARD if _completed(word.state) else Standing.OPEN
+            return Standing.UNREPORTED if _completed(word.state) else Standing.OPEN
 
 
 def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: History) -> Mapping[str, frozenset[str]]:
@@ -276,7 +276,7 @@ def _has(assessment: Assessment, unique_id: str) -> bool:
     if node is None or not node.phase.terminal:
         return True
     # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far.
-    return node.stopped or node.untold
+    return node.stopped or node.unexplained
 
 
 def _completed(state: AttemptState) -> bool:
@@ -286,15 +286,15 @@ def _completed(state: AttemptState) -> bool:
 def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
     own = [each.state.nodes.get(unique_id) for each in episode]
     failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
-    # What did not come to the node before it ever failed was no retry of it.
+    # Attempts before the first failure do not count as retries.
     since = own.index(failed[0]) if failed else 0
-    in_vain = [each for each in episode[since:] if _ended_in_vain(each, unique_id)]
+    without = [each for each in episode[since:] if _ended_without(each, unique_id)]
     word = history.word(unique_id)
     assert word is not None  # noqa: S101 - a node that failed was mentioned
-    times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in in_vain]
+    times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in without]
     return Failure(
         kind=failure_kind(word.node),
-        count=len(failed) + len(in_vain),
+        count=len(failed) + len(without),
         at=max((moment for moment in times if moment is not None), default=None),
         cause=cause_of(word.node.message),
     )
@@ -311,18 +311,20 @@ def failure_kind(node: NodeState) -> RetryReason:
     return RetryReason.ERROR
 
 
-def _in_vain(episode: Sequence[Assessment], *, unique_ids: Sequence[str]) -> tuple[frozenset[str], Mapping[str, int]]:
+def _not_reached(
+    episode: Sequence[Assessment], *, unique_ids: Sequence[str]
+) -> tuple[frozenset[str], Mapping[str, int]]:
     ended = [each for each in episode if each.outcome is not None]
     cut_off = [each for each in ended if each.reason is RunReason.CONNECTION_FAILED]
     others = [each for each in ended if each.reason is not RunReason.CONNECTION_FAILED]
-    counts = {one: sum(_ended_in_vain(each, one) for each in cut_off) for one in unique_ids} if cut_off else {}
+    counts = {one: sum(_ended_without(each, one) for each in cut_off) for one in unique_ids} if cut_off else {}
     return (
-        frozenset(one for one in unique_ids if any(_ended_in_vain(each, one) for each in others)),
+        frozenset(one for one in unique_ids if any(_ended_without(each, one) for each in others)),
         {one: count for one, count in counts.items() if count},
     )
 
 
-def _ended_in_vain(assessment: Assessment, unique_id: str) -> bool:
+def _ended_without(assessment: Assessment, unique_id: str) -> bool:
     """Whether the attempt had the node and ended by itself, without a pod being lost, and without a word of its end.
 
     Another attempt would do the same, again and again.

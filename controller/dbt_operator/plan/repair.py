@@ -33,7 +33,7 @@ class Next:
     due: datetime | None = None  # when there is more to decide by the clock alone
     waiting: tuple[str, ...] = ()  # the nodes whose retry is waited for
     withheld: bool = False  # there would be more, but what it needs is gone with the database of a pod
-    owed: frozenset[str] = frozenset()  # what an attempt to come will execute of what is open or was blocked
+    resumed: frozenset[str] = frozenset()  # what an attempt to come will execute of what is open or was blocked
 
     @property
     def over(self) -> bool:
@@ -53,11 +53,11 @@ class _Wanted:
 
 def next_attempts(situation: Situation) -> Next:
     """What the run needs next, given that none of its ended attempts is unsealed."""
-    to_come = _wished(situation)
+    upcoming = _wished(situation)
     not_before = _after_losses(situation)
-    if to_come.decisions and not_before > situation.now:
-        return replace(to_come, decisions=(), due=not_before)
-    return to_come
+    if upcoming.decisions and not_before > situation.now:
+        return replace(upcoming, decisions=(), due=not_before)
+    return upcoming
 
 
 def _after_losses(situation: Situation) -> datetime:
@@ -78,8 +78,8 @@ def _wished(situation: Situation) -> Next:
     wanted = _wanted(situation, situation.ledger)
     if situation.rules.fail_fast and not _new_failures(situation.ledger) <= wanted.keys():
         return Next()  # a failure that stays: the user wants nothing more to be executed after it
-    to_come = _repair(situation, situation.ledger, wanted)
-    return _without_a_database(situation) if situation.pod_database and not to_come.over else to_come
+    upcoming = _repair(situation, situation.ledger, wanted)
+    return _without_a_database(situation) if situation.pod_database and not upcoming.over else upcoming
 
 
 def _without_a_database(situation: Situation) -> Next:
@@ -90,8 +90,8 @@ def _without_a_database(situation: Situation) -> Next:
     """
     last = situation.assessments[-1]
     rested = last.outcome is not None and last.outcome.reason in RESTING
-    idle = last.attempt.whole and all(node.phase not in BEGUN for node in last.state.nodes.values())
-    again = _again_from_the_start(situation) if rested or idle else Next()
+    begun_nothing = last.attempt.whole and all(node.phase not in BEGUN for node in last.state.nodes.values())
+    again = _again_from_the_start(situation) if rested or begun_nothing else Next()
     return replace(again, withheld=again.over)
 
 
@@ -178,7 +178,7 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
     left = _left(situation, ledger)
     lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
     retries = list(wanted.values())
-    taken = ledger.around(ledger.at_work)
+    taken = ledger.related(ledger.at_work)
     free = [each for each in retries if _free(each.nodes, ledger, taken)]
     places = room(situation)
     decisions: list[Decision] = []
@@ -195,7 +195,7 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
         if due > situation.now:
             dues.append(due)
         elif not _resuming(situation) and places > len(decisions):
-            # It may be read by what is at work: it was done, until the word about it was lost with the end of a log.
+            # Skip nodes that a live attempt reads: we may have forgotten that they are done, with the end of a log.
             decisions += _resumes(situation, ledger, left - taken, ahead=decisions, places=places, whole=lost_work)
     if ledger.lingering or (situation.exclusive and (retries or left)):
         dues += situation.lingering.values()
@@ -203,7 +203,7 @@ def _repair(situation: Situation, ledger: Ledger, wanted: Mapping[str, _Wanted])
         decisions=tuple(decisions),
         due=min(dues, default=None),
         waiting=tuple(each.key for each in retries),
-        owed=left,
+        resumed=left,
     )
 
 
@@ -223,15 +223,15 @@ def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
 
 def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
     """Whether another attempt may do what those before it did not: come to the node at all."""
-    if unique_id in ledger.idle:
+    if unique_id in ledger.not_reached:
         return False
-    unreached = ledger.unreached.get(unique_id, 0)
+    failures = ledger.connection_failures.get(unique_id, 0)
     rules = situation.rules
-    return unreached == 0 or (RetryReason.CONNECTION_FAILED in rules.reasons and unreached <= rules.limit)
+    return failures == 0 or (RetryReason.CONNECTION_FAILED in rules.reasons and failures <= rules.limit)
 
 
 def _free(nodes: frozenset[str], ledger: Ledger, taken: frozenset[str]) -> bool:
-    """Whether the nodes can be executed: all that they need is done, and they are not around what is at work."""
+    """Whether the nodes can be executed: all that they need is done, and none of them is related to what is at work."""
     if any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=nodes) for one in nodes):
         return False
     return taken.isdisjoint(nodes)
@@ -252,7 +252,7 @@ def _batches(free: Sequence[_Wanted], ledger: Ledger, *, together: bool) -> list
     for each in free:
         if taken.isdisjoint(each.nodes):  # the others wait for their turn
             batches.append((each.nodes, each.key, each.due))
-            taken |= ledger.around(each.nodes)
+            taken |= ledger.related(each.nodes)
     return batches
 
 
@@ -293,7 +293,7 @@ def _resumes(
     whole: bool,
 ) -> list[Decision]:
     taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
-    left = ledger.ready(left - ledger.around(taken))
+    left = ledger.ready(left - ledger.related(taken))
     if not left:
         return []
     if whole or not situation.rules.per_node:

@@ -96,10 +96,10 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> A
         return Answer(handled=asked if over else ())
     wanted = {request: _cover(ledger, request.unique_id or "", over=over) for request in asked}
     # What is under way, or done, needs no retry. What waits for something else may still come by itself.
-    idle = tuple(request for request, nodes in wanted.items() if nodes is not None and not nodes)
+    unneeded = tuple(request for request, nodes in wanted.items() if nodes is not None and not nodes)
     due = {request: nodes for request, nodes in wanted.items() if nodes}
     if not due or room(situation) < 1:
-        return Answer(handled=idle)
+        return Answer(handled=unneeded)
     roots = tuple(sorted({request.unique_id or "" for request in due}))
     made = decision(
         situation,
@@ -107,14 +107,14 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> A
         key=roots[0] if len(roots) == 1 else SEVERAL,
         nodes=frozenset[str]().union(*due.values()),
     )
-    return Answer((replace(made, requests=tuple(due), roots=roots if over else None),), (*idle, *due))
+    return Answer((replace(made, requests=tuple(due), roots=roots if over else None),), (*unneeded, *due))
 
 
-_LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNHEARD})
+_LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNREPORTED})
 
 
 def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | None:
-    """What to execute for the node: nothing if there is nothing to be done; None while that is not known."""
+    """What to execute for the node. Empty: nothing has to be done. None: ask again later, it is not known yet."""
     if unique_id not in ledger.graph.nodes:
         return frozenset()
     standing = ledger.standings.get(unique_id)
@@ -133,6 +133,6 @@ def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | No
     if any(ledger.standings.get(one) is Standing.BUSY for one in nodes):
         return frozenset() if not failing else None
     satisfied = all(ledger.satisfied(one, within=nodes) for one in nodes)
-    if satisfied and (failing or over) and nodes.isdisjoint(ledger.around(ledger.at_work)):
+    if satisfied and (failing or over) and nodes.isdisjoint(ledger.related(ledger.at_work)):
         return nodes
     return frozenset() if over else None

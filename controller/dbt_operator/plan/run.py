@@ -140,22 +140,22 @@ def plan_run(observation: Observation) -> Plan:
     if unsealed:
         return _seal(observation, assessments, unsealed)
     situation = _situation(observation, assessments)
-    to_come = next_attempts(situation) if observation.ended is None else Next()
-    over = to_come.over and not situation.live
+    upcoming = next_attempts(situation) if observation.ended is None else Next()
+    over = upcoming.over and not situation.live
     forbidden = asked is not None or _held_back(observation) != ""
     reply = NO_ANSWER if forbidden else answer(situation, requests=observation.requests, over=over)
     if observation.ended is not None and not reply.decisions:
         return _ended(observation, assessments=assessments, outcome=observation.ended, reply=reply)
     if asked is not None:
-        return _stopping(observation, situation, asked=asked, to_come=to_come)
-    decisions = reply.decisions or to_come.decisions
+        return _stopping(observation, situation, asked=asked, upcoming=upcoming)
+    decisions = reply.decisions or upcoming.decisions
     if over and not reply.decisions:
-        outcome = conclude_run(situation, withheld=to_come.withheld)
+        outcome = conclude_run(situation, withheld=upcoming.withheld)
         return _ended(observation, assessments=assessments, outcome=outcome, reply=reply)
-    shown = _shown(situation, to_come, decisions)
+    shown = _shown(situation, upcoming, decisions)
     release = tuple(each.attempt.name for each in situation.live if each.attempt.to_release)
     return _live(
-        observation, situation, to_come, shown=shown, decisions=decisions, release=release, handled=reply.handled
+        observation, situation, upcoming, shown=shown, decisions=decisions, release=release, handled=reply.handled
     )
 
 
@@ -278,22 +278,22 @@ def time_at_work(attempts: Iterable[Attempt], *, now: datetime) -> timedelta:
     return total
 
 
-def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, to_come: Next) -> Plan:
+def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, upcoming: Next) -> Plan:
     """What is alive is stopped; then the run ends, or rests."""
     if situation.live:
         stopping = next((each for each in situation.live if each.reason is RunReason.STOPPING), situation.live[-1])
         shown = _Shown(_PHASES[stopping.stage], stopping.reason, stopping.message)
-        return _live(observation, situation, to_come, shown=shown)
+        return _live(observation, situation, upcoming, shown=shown)
     ends, reason = asked.run, asked.attempts.reason
     rests = ends.reason is RunReason.SUSPENDED
     stopped = any(each.outcome is not None and each.outcome.reason is reason for each in situation.recent)
-    if to_come.over and not (stopped and not rests):
-        outcome = conclude_run(situation, withheld=to_come.withheld)
+    if upcoming.over and not (stopped and not rests):
+        outcome = conclude_run(situation, withheld=upcoming.withheld)
         return _ended(observation, assessments=situation.assessments, outcome=outcome)
     if rests:
         message = wording.suspended(situation.history)
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
-        return _live(observation, situation, to_come, shown=shown)
+        return _live(observation, situation, upcoming, shown=shown)
     if situation.assessments or observation.invalid is None:  # where nothing was begun there is nothing to tell of it
         ends = replace(ends, message=wording.stopped(ends.message, situation))
     return _ended(observation, assessments=situation.assessments, outcome=ends)
@@ -302,7 +302,7 @@ def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, 
 def _live(
     observation: Observation,
     situation: Situation,
-    to_come: Next,
+    upcoming: Next,
     *,
     shown: _Shown,
     decisions: tuple[Decision, ...] = (),
@@ -310,7 +310,7 @@ def _live(
     handled: tuple[Request, ...] = (),
 ) -> Plan:
     assessments = situation.assessments
-    pending = _pending(situation, to_come)
+    pending = _pending(situation, upcoming)
     absent = (each for each in situation.live if each.stage is Stage.ABSENT or _refused(each))
     return Plan(
         start=not observation.started,
@@ -323,13 +323,13 @@ def _live(
         reason=shown.reason,
         message=shown.message,
         stop=_to_stop(assessments),
-        wake_at=_wake_at(observation, situation.live, due=None if shown.phase is RunPhase.SUSPENDED else to_come.due),
+        wake_at=_wake_at(observation, situation.live, due=None if shown.phase is RunPhase.SUSPENDED else upcoming.due),
         handled=handled,
         held_back=_held_back(observation),
     )
 
 
-def _shown(situation: Situation, to_come: Next, decisions: tuple[Decision, ...]) -> _Shown:
+def _shown(situation: Situation, upcoming: Next, decisions: tuple[Decision, ...]) -> _Shown:
     producers = [each for each in situation.live if each.attempt.kind is AttemptKind.PRODUCER]
     if producers:
         return _Shown(_PHASES[producers[-1].stage], producers[-1].reason, producers[-1].message)
@@ -339,7 +339,7 @@ def _shown(situation: Situation, to_come: Next, decisions: tuple[Decision, ...])
         return _repairing(situation.live)
     if decisions:
         return _Shown(RunPhase.RETRYING, _REPAIRS[decisions[0].kind], wording.about_to(decisions))
-    return _Shown(RunPhase.RETRYING, RunReason.BACKING_OFF, wording.waiting(to_come, situation))
+    return _Shown(RunPhase.RETRYING, RunReason.BACKING_OFF, wording.waiting(upcoming, situation))
 
 
 _REPAIRS = {
@@ -358,7 +358,7 @@ def _repairing(live: Sequence[Assessment]) -> _Shown:
     return _Shown(RunPhase.RETRYING, _REPAIRS[first.attempt.kind], wording.repairing(live))
 
 
-def _pending(situation: Situation, to_come: Next) -> frozenset[str]:
+def _pending(situation: Situation, upcoming: Next) -> frozenset[str]:
     """The nodes that will be executed although an attempt before has said something else of them.
 
     What dbt has reported as failed stays so until it is executed again.
@@ -371,7 +371,7 @@ def _pending(situation: Situation, to_come: Next) -> frozenset[str]:
         unique_id
         for unique_id, standing in ledger.standings.items()
         if standing is Standing.OPEN
-        or unique_id in to_come.owed
+        or unique_id in upcoming.resumed
         or (standing is Standing.BUSY and _unsaid(history.word(unique_id), situation))
     )
 

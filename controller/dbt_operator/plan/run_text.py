@@ -35,10 +35,10 @@ def said_at_the_end(name: str, message: str, situation: Situation) -> str:
 def losses(situation: Situation) -> str:
     """How many pods of the run were lost. Of one that never started nothing was lost."""
     lost = situation.lost
-    idle = sum(each.attempt.started is None for each in lost)
-    if idle == len(lost):
-        return f"{idle} pods did not start" if idle > 1 else "A pod did not start"
-    never = f", {idle} of which had not started" if idle else ""
+    unstarted = sum(each.attempt.started is None for each in lost)
+    if unstarted == len(lost):
+        return f"{unstarted} pods did not start" if unstarted > 1 else "A pod did not start"
+    never = f", {unstarted} of which had not started" if unstarted else ""
     return f"{len(lost)} pods were lost{never}"
 
 
@@ -51,12 +51,12 @@ def _progress(situation: Situation) -> str:
     return f"{counts.good} of {counts.total} {what}s had succeeded{failed}"
 
 
-def waiting(to_come: Next, situation: Situation) -> str:
+def waiting(upcoming: Next, situation: Situation) -> str:
     """About a run that waits for the clock."""
-    when = f" at {to_come.due:%H:%M:%S} UTC" if to_come.due is not None else ""
+    when = f" at {upcoming.due:%H:%M:%S} UTC" if upcoming.due is not None else ""
     ledger = situation.ledger
-    if to_come.waiting and ledger is not None:
-        failed = [ledger.graph.nodes[unique_id].name for unique_id in to_come.waiting]
+    if upcoming.waiting and ledger is not None:
+        failed = [ledger.graph.nodes[unique_id].name for unique_id in upcoming.waiting]
         verb = "is" if len(failed) == 1 else "are"
         return f"{_named(failed)} failed and {verb} tried again{when}."
     return f"{_why_anew(situation)}The work is taken up again{when}."

@@ -95,8 +95,8 @@ class Situation:
     def losses(self) -> int:
         """How often pods were lost. Those that went together, with a drained node, count once.
 
-        Together are those whose container had started when the loss before was noted. As clocks may differ, no more
-        are believed to have been so than can live at the same time: otherwise a run might be taken up for ever.
+        Two losses are one if the later pod was already running when the earlier loss was recorded. Clocks may differ,
+        so at most parallelism + 1 losses are merged: otherwise a run might be resumed for ever.
         """
         lost = self.lost
         count, noted = 0, None

@@ -81,7 +81,7 @@ def test_what_was_to_be_executed_again_is_open_where_nobody_heard_whether_it_was
 
 def test_what_a_failure_blocked_is_blocked_and_what_dbt_never_spoke_of_is_unheard() -> None:
     log = chain().end(A, "error").end(B, "skipped").finish(1)
-    assert standings(ended(log)) == {"a": Standing.FAILED, "b": Standing.BLOCKED, "c": Standing.UNHEARD}
+    assert standings(ended(log)) == {"a": Standing.FAILED, "b": Standing.BLOCKED, "c": Standing.UNREPORTED}
 
 
 def test_what_is_remembered_as_blocked_is_so_without_the_failure() -> None:
@@ -91,7 +91,7 @@ def test_what_is_remembered_as_blocked_is_so_without_the_failure() -> None:
         C: replace_node(state.nodes[C], phase=NodePhase.SKIPPED, status="skipped"),
     }
     lost = replace(ended(chain(), ending=Ending.LOST), state=replace(state, nodes={**state.nodes, **skipped}))
-    assert standings(lost) == {"a": Standing.OPEN, "b": Standing.BLOCKED, "c": Standing.UNHEARD}
+    assert standings(lost) == {"a": Standing.OPEN, "b": Standing.BLOCKED, "c": Standing.UNREPORTED}
 
 
 def test_an_attempt_has_only_the_nodes_of_its_decision() -> None:
