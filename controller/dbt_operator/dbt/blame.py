@@ -154,8 +154,11 @@ class Skips:
         return self._blame(word).causes(unique_id) or self._remembered(word)
 
     def _blame(self, word: Word) -> Blame:
-        graph = word.state.graph or self._history.graph
-        return self._blames.setdefault(word.attempt, Blame(replace(word.state, graph=graph)))
+        found = self._blames.get(word.attempt)
+        if found is None:
+            graph = word.state.graph or self._history.graph
+            found = self._blames[word.attempt] = Blame(replace(word.state, graph=graph))
+        return found
 
     def _remembered(self, word: Word) -> frozenset[str]:
         """What the DbtModel names, or those of its tests that failed, where the failure is another attempt's by now."""

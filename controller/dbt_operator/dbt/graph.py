@@ -30,8 +30,8 @@ class Graph:
         return cls(nodes=merged, command=command)
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
-        """What the node is made of, of this run: what is not selected is replaced by its own parents."""
-        return self._parents.get(unique_id, ())
+        """What the node is made of, of this run: what is neither selected nor an object is replaced by its parents."""
+        return tuple(nearest(unique_id, self._reads, self._of_the_run))
 
     def reads(self, unique_id: str) -> tuple[str, ...]:
         """What the node depends on, as its SQL says it, of what is listed."""
@@ -111,10 +111,6 @@ class Graph:
         tested = (self.nodes.get(one) for one in self.tested_nodes(test))
         return any(node is not None and node.type.shown in LISTING for node in tested)
 
-    def objects_needed(self, unique_id: str) -> tuple[str, ...]:
-        """The parents as `parents` has them, with what is not selected in its place where that becomes an object."""
-        return tuple(nearest(unique_id, self._reads, self._of_the_run | self._model_nodes.keys()))
-
     @cached_property
     def _model_nodes(self) -> dict[str, GraphNode]:
         return {unique_id: node for unique_id, node in self.nodes.items() if self._is_model_node(node)}
@@ -142,12 +138,9 @@ class Graph:
         return inverse(self._reads)
 
     @cached_property
-    def _parents(self) -> dict[str, tuple[str, ...]]:
-        return {one: tuple(nearest(one, self._reads, self._of_the_run)) for one in self.nodes}
-
-    @cached_property
     def _of_the_run(self) -> frozenset[str]:
-        return frozenset(one for one, node in self.nodes.items() if node.selected or node.resource_type == "source")
+        own = (one for one, node in self.nodes.items() if node.selected or node.resource_type == "source")
+        return frozenset((*own, *self._model_nodes))
 
     @cached_property
     def _subjects(self) -> dict[str, tuple[str, ...]]:

@@ -58,7 +58,7 @@ def model_spec(*, run: RunRef, node: GraphNode, graph: Graph) -> status.DbtModel
         materialized=node.materialized or None,
         relation=node.relation or None,
         tags=tuple(node.tags),
-        depends_on=graph.objects_needed(node.unique_id),
+        depends_on=graph.parents(node.unique_id),
         tests=tuple(tests),
     )
 

@@ -33,11 +33,6 @@ class Cluster:
         return generation
 
     @property
-    def ref(self) -> RunRef:
-        """The run's identity, for its children."""
-        return run_ref(self.run)
-
-    @property
     def token(self) -> str | None:
         """The token of the retry of the whole run that a person asks for."""
         return names.retry_token(self.run["metadata"])

@@ -90,9 +90,8 @@ def test_a_test_is_listed_on_what_is_not_selected_only_where_it_reads_nothing_el
 def test_what_is_not_selected_but_tested_stands_for_itself_among_the_objects() -> None:
     tested, plain = ({**model(name, "a"), "selected": False} for name in ("tested", "plain"))
     graph = _graph(model("a"), tested, plain, model("b", "tested", "plain"), data_test("t", "tested"))
-    assert graph.parents("model.shop.b") == ("model.shop.a",)
-    assert graph.objects_needed("model.shop.b") == ("model.shop.tested", "model.shop.a")
-    assert graph.objects_needed("model.shop.tested") == ("model.shop.a",)
+    assert graph.parents("model.shop.b") == ("model.shop.tested", "model.shop.a")
+    assert graph.parents("model.shop.tested") == ("model.shop.a",)
 
 
 def test_entries_of_one_node_are_merged() -> None:
