@@ -59,7 +59,7 @@ async def test_after_an_upgrade_a_job_gets_the_runner_that_knows_its_arguments(
     run: RunRef, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as old:
-        old.setattr("dbt_operator.pods.job.build_archive", lambda: b"the runner of an operator before this one")
+        old.setattr("dbt_operator.pods.runner_files.build_archive", lambda: b"the runner of the version before")
         assert (await create(client, run)).created
     resume = Decision(index=2, kind=AttemptKind.RESUME, name="nightly-resume-1", nodes=frozenset({"model.shop.orders"}))
     assert (await backend_of(run, client).create_attempt(resume, spec=spec(podTemplate=NOWHERE))).created

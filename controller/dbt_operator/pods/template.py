@@ -50,7 +50,7 @@ _OWNED_CONTAINER_FIELDS = {
     "startupProbe": "nothing connects to the pod",
 }
 _RESERVED_MOUNT = "/dbt-operator"
-_RESERVED_VOLUME_PREFIX = "dbt-operator-"
+_RESERVED_PREFIX = "dbt-operator-"
 
 
 class InvalidPodTemplate(Exception):  # noqa: N818 - called as the run's reason is
@@ -96,13 +96,13 @@ def check(template: Mapping[str, Any]) -> None:
     for field, why in _OWNED_POD_FIELDS.items():
         if field in pod:
             raise InvalidPodTemplate(f"spec.podTemplate.spec.{field} may not be set: {why}.")
-    for volume in _items(pod, "volumes", path="spec.podTemplate.spec"):
-        if str(volume.get("name", "")).startswith(_RESERVED_VOLUME_PREFIX):
-            raise InvalidPodTemplate(
-                f"spec.podTemplate.spec.volumes has the name {volume['name']!r}: choose one that does not begin with"
-                f" {_RESERVED_VOLUME_PREFIX!r}."
-            )
-    _items(pod, "initContainers", path="spec.podTemplate.spec")
+    for field in ("volumes", "initContainers"):
+        for item in _items(pod, field, path="spec.podTemplate.spec"):
+            if str(item.get("name", "")).startswith(_RESERVED_PREFIX):
+                raise InvalidPodTemplate(
+                    f"spec.podTemplate.spec.{field} has the name {item['name']!r}: choose one that does not begin with"
+                    f" {_RESERVED_PREFIX!r}."
+                )
     for container in _items(pod, "containers", path="spec.podTemplate.spec"):
         _check_container(container)
 

@@ -26,9 +26,10 @@ from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Decision, Refusal, Release, Sealed
 from dbt_operator.plan.facts import CONTAINER, LABEL_JOB_NAME, JobFacts, PodFacts, job_facts, pod_facts
 from dbt_operator.pods.files import File, file_config_map
-from dbt_operator.pods.job import attempt_job, runner_config_map
+from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from dbt_operator.pods.run import RunRef
+from dbt_operator.pods.runner_files import runner_config_map
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
 from dbt_operator.reconcile.backend import Creation, Seen, StoredRecord, UnreadableRecordError
 from dbt_operator.reconcile.refusals import job_refusal_of

@@ -9,8 +9,10 @@ import pytest
 from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.pods.job import attempt_job, dbt_arguments, runner_config_map
+from dbt_operator.pods.dbt_arguments import dbt_arguments
+from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.run import RunRef
+from dbt_operator.pods.runner_files import runner_config_map
 from tests.unit.pods.test_pod_template import PRODUCER, RUN, pod_of, spec
 
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -211,11 +213,11 @@ def test_the_runner_fits_into_a_config_map() -> None:
     assert len(manifest["binaryData"]["runner.pyz"]) < 300_000
 
 
-@pytest.mark.parametrize("changed", ["build_archive", "RUNNER_FILE"])
+@pytest.mark.parametrize("changed", ["build_archive", "_FILE"])
 def test_a_job_mounts_the_runner_that_its_arguments_are_for(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = runner_config_map(RUN)
-    other = {"build_archive": lambda: b"of another version", "RUNNER_FILE": "another.pyz"}
-    monkeypatch.setattr(f"dbt_operator.pods.job.{changed}", other[changed])
+    other = {"build_archive": lambda: b"of another version", "_FILE": "another.pyz"}
+    monkeypatch.setattr(f"dbt_operator.pods.runner_files.{changed}", other[changed])
     after = runner_config_map(RUN)
     assert before["metadata"]["name"] != after["metadata"]["name"]
     pod = attempt_job(run=RUN, spec=spec(), decision=PRODUCER)["spec"]["template"]["spec"]

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.pods.job import dbt_arguments
+from dbt_operator.pods.dbt_arguments import dbt_arguments
 from tests.unit.runner.conftest import Project
 
 READER = """

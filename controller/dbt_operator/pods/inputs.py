@@ -1,0 +1,32 @@
+"""What a certain attempt is given beside the project: its nodes, and what dbt has parsed before."""
+
+from dbt_operator.api import names
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.files import CACHE_FILE
+from dbt_operator.pods.part import Part, read_only
+from dbt_operator.pods.record import NODES_FILE
+from dbt_operator.pods.run import RunRef
+
+_NODES, _NODES_DIRECTORY = "dbt-operator-nodes", "/dbt-operator/nodes"
+_CACHE, _CACHE_DIRECTORY = "dbt-operator-cache", "/dbt-operator/cache"
+
+
+def inputs_part(run: RunRef, decision: Decision) -> Part:
+    """What the runner reads of this decision. An attempt at the whole command is given neither nodes nor a cache."""
+    microbatch = (f"--microbatch-end={decision.microbatch_end}",) if decision.microbatch_end else ()
+    if decision.nodes is None:
+        return Part(arguments=microbatch)
+    record = names.attempt_record_name(run.name, index=decision.index)
+    nodes = {"name": record, "items": [{"key": NODES_FILE, "path": NODES_FILE}]}
+    return Part(
+        volumes=(
+            {"name": _NODES, "configMap": nodes},
+            {"name": _CACHE, "configMap": {"name": names.cache_name(run.name), "optional": True}},
+        ),
+        mounts=(read_only(volume=_NODES, path=_NODES_DIRECTORY), read_only(volume=_CACHE, path=_CACHE_DIRECTORY)),
+        arguments=(
+            *("--nodes", f"{_NODES_DIRECTORY}/{NODES_FILE}"),
+            *("--parse-cache", f"{_CACHE_DIRECTORY}/{CACHE_FILE}"),
+            *microbatch,
+        ),
+    )
