@@ -12,9 +12,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     PlainValidator,
@@ -22,76 +19,19 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from dbt_operator.api.commands import Command
-
-
-def _no_option(value: str) -> str:
-    if value.startswith("-"):
-        raise ValueError(f"{_shown(value)} begins like an option of dbt, which it cannot")
-    return value
-
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-DbtName = Annotated[Name, AfterValidator(_no_option)]
-Selection = Annotated[str, StringConstraints(min_length=1, max_length=2048), AfterValidator(_no_option)]
-
-INT32 = 2**31 - 1
+from dbt_operator.api.profile import Profile
+from dbt_operator.api.project import Project
+from dbt_operator.api.strict import INT32, DbtName, LocalObject, Name, Selection, StrictModel, shown
 
 
 class InvalidSpec(Exception):  # noqa: N818 - called as the run's reason is
     """The spec of a DbtRun cannot be used; the text is a sentence for `status.message`."""
 
 
-class _Model(BaseModel):
-    """Strict, as JSON has types already: the text "8" is not a number of threads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class ImageProject(_Model):
-    """A dbt project that is part of the image."""
-
-    path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern="^/")]
-
-
-class Project(_Model):
-    """Where the dbt project comes from."""
-
-    image: ImageProject
-
-
-class SecretKey(_Model):
-    """A key of a Secret in the namespace of the run."""
-
-    name: Name
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "profiles.yml"
-
-
-class Profile(_Model):
-    """How dbt connects: the source of profiles.yml, and what to use of it."""
-
-    in_project: bool | None = None
-    secret_ref: SecretKey | None = None
-    profile: DbtName | None = None
-    target: DbtName | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if bool(self.in_project) == (self.secret_ref is not None):
-            raise ValueError("exactly one of inProject (true) and secretRef is required")
-        return self
-
-
-class LocalObject(_Model):
-    """An object in the namespace of the run, by name."""
-
-    name: Name
-
-
-class Producer(_Model):
+class Producer(StrictModel):
     """Of the attempt that runs the whole command, and of those that take up its work."""
 
     start_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
@@ -143,7 +83,7 @@ def _duration(value: object) -> timedelta:
 Duration = Annotated[timedelta, PlainValidator(_duration)]
 
 
-class Backoff(_Model):
+class Backoff(StrictModel):
     """How long a failed node waits for its retry."""
 
     duration: Duration = timedelta(seconds=10)
@@ -151,7 +91,7 @@ class Backoff(_Model):
     max: Duration = timedelta(minutes=5)
 
 
-class Retry(_Model):
+class Retry(StrictModel):
     """What is done about nodes that fail."""
 
     limit: Annotated[int, Field(ge=0, le=20)] = 1
@@ -165,7 +105,7 @@ class Retry(_Model):
     concurrency_policy: Annotated[ConcurrencyPolicy, Field(strict=False)] = ConcurrencyPolicy.AUTO
 
 
-class DbtRunSpec(_Model):
+class DbtRunSpec(StrictModel):
     """What a DbtRun asks for. The CRD says what each field means."""
 
     project: Project
@@ -229,13 +169,8 @@ def _sentence(problem: ErrorDetails) -> str:
             return f"{field}: {problem['msg'].removeprefix('Value error, ')}."
         case _:
             what = problem["msg"][:1].lower() + problem["msg"][1:]
-            return f"{field} is wrong: {what}, not {_shown(problem['input'])}."
+            return f"{field} is wrong: {what}, not {shown(problem['input'])}."
 
 
 def _path(problem: ErrorDetails) -> str:
     return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
