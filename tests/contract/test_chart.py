@@ -156,7 +156,7 @@ def test_the_operator_starts_pods_only_through_jobs_and_writes_little_else(helm:
         ("jobs", "delete"),
         ("configmaps", "create"),
         ("configmaps", "patch"),
-        ("configmaps", "delete"),  # the parse cache of a run that has ended
+        ("configmaps", "delete"),  # the parse cache and the runner of a run that has ended
         ("pods", "patch"),  # to remove the gate that keeps a pod from being scheduled
         ("events", "create"),
     }

@@ -148,9 +148,9 @@ async def test_the_parse_cache_goes_with_the_end_of_the_run_and_the_compiled_cod
     await keeper.keep(Artifact(name="partial_parse.msgpack", content=b"parsed"), attempt=1)
     await keeper.keep(first, attempt=1)
     await keep_results_of_run(run, client)
-    await keeper.drop_cache()
+    await keeper.drop_inputs()
     assert await client.find(resource=CONFIG_MAPS, namespace=run.namespace, name=CACHE) is None
-    await keeper.drop_cache()
+    await keeper.drop_inputs()
     # An attempt that was stopped with the run prints something at last.
     await keeper.keep(Artifact(name="partial_parse.msgpack", content=b"late"), attempt=1, run_ended=True)
     await keeper.keep(first, attempt=1, run_ended=True)

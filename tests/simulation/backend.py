@@ -128,6 +128,8 @@ class SimulatedBackend:
 
     # attempts
 
+    runners: frozenset[str] = frozenset()
+
     async def look(self) -> Seen:
         """List the Jobs, then the pods."""
         cluster = self._cluster

@@ -55,7 +55,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # ConfigMaps of others are not looked at, hence no list and no watch.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create, patch, delete] # delete: the parse cache of a run that has ended
+  verbs: [get, create, patch, delete] # delete: what a run has for its attempts only, when it has ended
 # Read as well: why a pod cannot be created, or a volume not mounted, is told in events only.
 - apiGroups: [""]
   resources: [events]

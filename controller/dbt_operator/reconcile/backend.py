@@ -119,6 +119,10 @@ class Backend(Protocol):
 
     # the files that are kept of it
 
+    @property
+    def runners(self) -> frozenset[str]:
+        """Names of the ConfigMaps with the program that attempts were started with, as far as is known."""
+
     async def find_files(self, name: str) -> Object | None:
         """The ConfigMap of this name, if the run has one."""
 

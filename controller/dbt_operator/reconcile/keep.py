@@ -84,9 +84,15 @@ class Keeper:
         )
         await self._keep_for_user(File(key=RESULTS_FILE, content=results))
 
-    async def drop_cache(self) -> None:
-        """Delete what is kept for later attempts only. Its compiled code is in the results by now."""
-        name = names.cache_name(self.run)
+    async def drop_inputs(self) -> None:
+        """Delete what only attempts need: the runner, and the parse cache. Its compiled code is in the results by now.
+
+        A retry that is asked for later is given the runner again, and parses the project.
+        """
+        for name in (names.cache_name(self.run), *sorted(self.backend.runners)):
+            await self._drop(name)
+
+    async def _drop(self, name: str) -> None:
         try:
             found = await self.backend.find_files(name)
             if found is not None:
@@ -94,7 +100,7 @@ class Keeper:
         except ApiError as error:
             if error.transient:
                 raise
-            _log.warning("the parse cache is not deleted", config_map=name, error=str(error))
+            _log.warning("a file that is of no use any more is not deleted", config_map=name, error=str(error))
 
     async def _keep_for_user(self, file: File) -> None:
         name = names.artifacts_name(self.run)

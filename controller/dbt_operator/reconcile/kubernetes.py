@@ -1,7 +1,7 @@
 """A run in a Kubernetes cluster: records are ConfigMaps, attempts are Jobs."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -29,7 +29,7 @@ from dbt_operator.pods.files import File, file_config_map
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from dbt_operator.pods.run import RunRef
-from dbt_operator.pods.runner_files import runner_config_map
+from dbt_operator.pods.runner_files import runner_config_map, runner_name, runners_of
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
 from dbt_operator.reconcile.backend import Creation, Seen, StoredRecord, UnreadableRecordError
 from dbt_operator.reconcile.refusals import job_refusal_of
@@ -44,6 +44,7 @@ class KubernetesBackend:
     run: RunRef
     client: Client
     statuses: Statuses
+    _seen_runners: set[str] = field(default_factory=set)  # of all Jobs so far: an older version may have made some
 
     @classmethod
     def of(cls, key: RunKey, *, client: Client, writer: StatusWriter) -> Self:
@@ -120,6 +121,7 @@ class KubernetesBackend:
         """List the Jobs and pods."""
         jobs = await self._mine(JOBS)
         pods = _by_job(await self._mine(PODS))
+        self._seen_runners.update(name for job in jobs for name in runners_of(job))
         return Seen(
             jobs={job["metadata"]["name"]: await self._job_facts(job, pods=pods) for job in jobs},
             pods={name: tuple([await self._pod_facts(pod) for pod in several]) for name, several in pods.items()},
@@ -200,6 +202,11 @@ class KubernetesBackend:
         )
 
     # files
+
+    @property
+    def runners(self) -> frozenset[str]:
+        """That of this version, and those that Jobs have mounted."""
+        return frozenset((runner_name(self.run), *self._seen_runners))
 
     async def find_files(self, name: str) -> Object | None:
         """Read the ConfigMap."""

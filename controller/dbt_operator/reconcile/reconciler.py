@@ -282,7 +282,7 @@ class Reconciler:
             return []  # what is known is of a moment in the past
         if terminal:
             await self._keep_results(plan)
-            await self._keeper.drop_cache()
+            await self._keeper.drop_inputs()
         if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
             # Whoever waits for the run's end, or for its rest, reads the nodes next.
             await self._statuses.flush()

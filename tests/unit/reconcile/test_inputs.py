@@ -1,4 +1,4 @@
-"""The parse cache of a run: there for its attempts, and gone with its end."""
+"""What only the attempts of a run need, the runner and the parse cache: there for them, and gone with its end."""
 
 import base64
 import gzip
@@ -20,19 +20,48 @@ def cache(*, owner: str = "run-uid") -> dict[str, Any]:
     return {"metadata": metadata, "binaryData": {"partial_parse.msgpack.gz": "AAAA"}}
 
 
-async def test_the_cache_is_there_while_the_run_lives_and_deleted_at_its_end() -> None:
+def runner_of(given: Given, job: str) -> str:
+    """The ConfigMap that the pod of a Job has its runner from."""
+    volumes = given.server.get("jobs", job)["spec"]["template"]["spec"]["volumes"]
+    name: str = next(one["configMap"]["name"] for one in volumes if one["name"] == "dbt-operator-runner")
+    return name
+
+
+async def test_both_are_there_while_the_run_lives_and_deleted_at_its_end() -> None:
     given = Given(spec={"retry": {"limit": 0}, "producer": {"maxRestarts": 0}})
     given.server.put("configmaps", cache())
     async with given:
         pod = await given.pod("nightly-producer-1")
         given.server.run_pod(pod)
         await given.rests()
-        assert CACHE in given.server.names("configmaps")
+        assert {CACHE, runner_of(given, "nightly-producer-1")} < set(given.server.names("configmaps"))
         given.server.end_pod(pod, exit_code=2)
         await given.until(lambda: given.over)
-    assert given.said()[0] == "Failed"
-    assert CACHE not in given.server.names("configmaps")
-    assert "nightly-attempt-1" in given.server.names("configmaps")
+        assert given.said()[0] == "Failed"
+        assert given.server.names("configmaps") == ["nightly-attempt-1"]
+        given.server.change("dbtruns", "nightly", metadata={"annotations": {"dbt-operator.io/retry": "now"}})
+        await given.pod("nightly-producer-2")
+        assert runner_of(given, "nightly-producer-2") in given.server.names("configmaps")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_job_that_an_operator_of_another_version_has_made_keeps_its_runner_until_the_end(
+    restart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Given(spec={"retry": {"limit": 0}, "producer": {"maxRestarts": 1}})
+    async with given:
+        lost = await given.pod("nightly-producer-1")
+        given.server.run_pod(lost)
+        monkeypatch.setattr("dbt_operator.pods.runner_files.build_archive", lambda: b"of another version")
+        await given.down(restart, lambda: given.server.end_pod(lost, exit_code=137))
+        pod = await given.pod("nightly-producer-2")
+        runners = {runner_of(given, job) for job in given.server.names("jobs")}
+        assert len(runners) == 2
+        assert runners < set(given.server.names("configmaps"))
+        given.server.run_pod(pod)
+        given.server.end_pod(pod, *lines.RED_LOG, exit_code=1)
+        await given.until(lambda: given.over)
+    assert [name for name in given.server.names("configmaps") if "runner" in name] == []
 
 
 async def test_a_config_map_of_somebody_elses_with_its_name_stays() -> None:
