@@ -65,7 +65,7 @@ async def test_after_an_upgrade_a_job_gets_the_runner_that_knows_its_arguments(
     assert (await backend_of(run, client).create_attempt(resume, spec=spec(podTemplate=NOWHERE))).created
     jobs = {job["metadata"]["name"]: job for job in await client.list(resource=JOBS, namespace=run.namespace)}
     runners = {name: await runner(client, run, name=runner_of(job)) for name, job in jobs.items()}
-    assert runners == {PRODUCER.name: b"the runner of an operator before this one", resume.name: build_archive()}
+    assert runners == {PRODUCER.name: b"the runner of the version before", resume.name: build_archive()}
 
 
 async def runner(client: Client, run: RunRef, *, name: str) -> bytes:
