@@ -19,7 +19,7 @@ import msgspec
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close, fold_lines
-from dbt_operator.dbt.history import Words
+from dbt_operator.dbt.history import Reports
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
 from dbt_operator.plan.outcome import conclude
@@ -53,32 +53,32 @@ def turns(*, models: int, attempts: int, count: int) -> Iterator[float]:
     ended = [_ended(nodes, number) for number in range(1, attempts)]
     live = _listed(nodes)
     order = [node["unique_id"] for node in nodes]
-    words = Words()
+    reports = Reports()
     for done in range(count):
         live = _ends(live, order[done], "success", seq=1000 + done)
         before = time.process_time()
-        words = _plan(ended, live, attempts, words).history.words
+        reports = _plan(ended, live, attempts, reports).history.reports
         yield (time.process_time() - before) * 1000
 
 
-def _plan(ended: list[Attempt], live: AttemptState, attempts: int, words: Words) -> Plan:
+def _plan(ended: list[Attempt], live: AttemptState, attempts: int, reports: Reports) -> Plan:
     name = f"r-producer-{attempts}"
     decision = Decision(index=attempts, kind=AttemptKind.PRODUCER, name=name)
     running = Attempt(name=name, decision=decision, log=LogFacts(state=live), created=True, began=NOW)
     retry = RetryRules(limit=10, reasons=frozenset(RetryReason), parallelism=5)
     rules = Rules(start_deadline=timedelta(minutes=5), retry=retry)
     attempted = (*ended, running)
-    return plan_run(Observation(run="r", now=NOW, attempts=attempted, started=True, rules=rules, words=words))
+    return plan_run(Observation(run="r", now=NOW, attempts=attempted, started=True, rules=rules, reports=reports))
 
 
 def _ended(nodes: list[dict[str, Any]], number: int) -> Attempt:
     state = _listed(nodes)
-    words = {}
+    reports = {}
     for index, node in enumerate(nodes):
-        word = "error" if index % 97 == number else "success"
-        words[node["unique_id"]] = word
-    for index, (unique_id, word) in enumerate(words.items()):
-        state = _ends(state, unique_id, word, seq=10_000 + index) if index < len(nodes) // number else state
+        report = "error" if index % 97 == number else "success"
+        reports[node["unique_id"]] = report
+    for index, (unique_id, report) in enumerate(reports.items()):
+        state = _ends(state, unique_id, report, seq=10_000 + index) if index < len(nodes) // number else state
     state = close(state=state, ending=Ending.COMPLETED)
     name = f"r-producer-{number}"
     decision = Decision(index=number, kind=AttemptKind.PRODUCER, name=name)
@@ -97,9 +97,9 @@ def _listed(nodes: list[dict[str, Any]]) -> AttemptState:
     return replace(fold_lines(state=EMPTY, lines=lines), adapter="postgres")
 
 
-def _ends(state: AttemptState, unique_id: str, word: str, *, seq: int) -> AttemptState:
-    status = {"success": "pass", "error": "fail"}[word] if unique_id.startswith("test.") else word
-    data = {"unique_id": unique_id, "status": status, "message": "boom" if word == "error" else ""}
+def _ends(state: AttemptState, unique_id: str, report: str, *, seq: int) -> AttemptState:
+    status = {"success": "pass", "error": "fail"}[report] if unique_id.startswith("test.") else report
+    data = {"unique_id": unique_id, "status": status, "message": "boom" if report == "error" else ""}
     return fold_lines(state=state, lines=[_line(seq, "NodeResult", data)])
 
 

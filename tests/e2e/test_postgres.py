@@ -161,8 +161,8 @@ def _assert_green_means_executed(cluster: Cluster, postgres: Postgres, status: d
     assert _green(cluster) <= set(executed)
     assert set(executed.values()) == {1}
     # Committed, and not reported before the end came: unknown, and said to be.
-    unsure = {models[name]["status"].get("reason") for name in set(executed) - _green(cluster)}
-    assert unsure <= {"Lost", "Cancelled"}, unsure
+    unknown = {models[name]["status"].get("reason") for name in set(executed) - _green(cluster)}
+    assert unknown <= {"Lost", "Cancelled"}, unknown
 
 
 def test_a_killed_producer_leaves_no_green_node_that_was_not_executed(cluster: Cluster, postgres: Postgres) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from dbt_operator.kube.errors import NETWORK, ApiError
+from dbt_operator.kube.api_error import NETWORK, ApiError
 from dbt_operator.kube.resources import DBT_RUNS, Object, Resource
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster

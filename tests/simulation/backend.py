@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.lines import LineSplitter
-from dbt_operator.kube.errors import ApiError, NameConflictError
+from dbt_operator.kube.api_error import ApiError, NameConflictError
 from dbt_operator.kube.logs import Ended, EndReason, Sink
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.plan.attempt import Decision, Recorded, Release, Sealed
@@ -245,4 +245,4 @@ class SimulatedBackend:
 
 
 def _stored(record: Record) -> StoredRecord:
-    return StoredRecord(record.said, str(record.version))
+    return StoredRecord(record.content, str(record.version))

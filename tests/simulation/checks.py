@@ -170,9 +170,9 @@ class Checks:
             return
         self._changed = self._world.ms
         reports = (report for process in self._warehouse.processes for report in process.reports)
-        self._successes.update(node for _, node, word in reports if word in GOOD)
-        unsaid = [one for one in self._project.executables if one not in self._successes]
-        for one, view in views_of(state=history, unique_ids=unsaid).items():
+        self._successes.update(node for _, node, ending in reports if ending in GOOD)
+        unreported = [one for one in self._project.executables if one not in self._successes]
+        for one, view in views_of(state=history, unique_ids=unreported).items():
             if view.phase is NodePhase.SUCCEEDED:
                 broken("green only when reported", f"{one} is shown as {view.reason}, which no dbt has said")
 

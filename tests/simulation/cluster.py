@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from dbt_operator.api import names
 from dbt_operator.api.status import DbtRunStatus
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.reconcile.objects import all_stored

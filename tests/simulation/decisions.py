@@ -6,7 +6,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.run import Observation, Plan
-from tests.simulation.oracle import KINDS, Heard, Oracle
+from tests.simulation.oracle import KINDS, Known, Oracle
 from tests.simulation.project import TESTS, Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
@@ -24,23 +24,23 @@ class DecisionChecks:
         """A decision is about to be recorded."""
         self._restarts(decision)
         if decision.nodes is None:
-            whole = [told for told in self._oracle.told.values() if told.decision.nodes is None]
-            if decision.index > 1 and any(told.words and told.listed for told in whole):
+            whole = [attempt for attempt in self._oracle.attempts.values() if attempt.decision.nodes is None]
+            if decision.index > 1 and any(attempt.endings and attempt.listed for attempt in whole):
                 broken("nothing again", f"{decision.name} is to execute everything although results are known")
             return
         if not decision.nodes:
             broken("something to do", f"{decision.name} has no nodes")
-        heard = self._oracle.heard(plan)
+        known = self._oracle.known(plan)
         self._one_attempt(decision)
         for one in sorted(decision.nodes):
             if not decision.requests:
-                self._skipped(decision, one, heard)
-            self._again(decision, one, heard)
-            self._ready(decision, one, heard)
+                self._skipped(decision, one, known)
+            self._again(decision, one, known)
+            self._ready(decision, one, known)
             self._alone(plan, decision, one)
         if decision.kind is AttemptKind.RETRY and not decision.requests:
-            self._retried(observation, decision, heard)
-            self._rebuilt(plan, decision, heard)
+            self._retried(observation, decision, known)
+            self._rebuilt(plan, decision, known)
 
     def _restarts(self, decision: Decision) -> None:
         """Lost pods are made up for as often as the rules say, unless a person asks for more."""
@@ -56,73 +56,73 @@ class DecisionChecks:
             if node is not None and node.cancelled and node.status == "error":
                 broken("one answer to one loss", f"{decision.name} has {one}, which {each.attempt.name} stops")
 
-    def _ready(self, decision: Decision, one: str, heard: Heard) -> None:
+    def _ready(self, decision: Decision, one: str, known: Known) -> None:
         """What a node needs is executed before it, or has succeeded: tests hold back what is built from their node."""
         project = self._project
         if project.along(one):
             return
         for need in sorted(project.gates[one] - (decision.nodes or frozenset())):
-            inlined = project.nodes[need].ephemeral and heard.last_begun(_containing(need, project))
-            if heard.last(need)[1] not in GOOD and not inlined:
+            inlined = project.nodes[need].ephemeral and known.last_begun(_containing(need, project))
+            if known.last(need)[1] not in GOOD and not inlined:
                 broken("nothing before its time", f"{decision.name} has {one}, and {need} has not succeeded")
 
-    def _skipped(self, decision: Decision, one: str, heard: Heard) -> None:
+    def _skipped(self, decision: Decision, one: str, known: Known) -> None:
         """What dbt skipped waits for the success, in a later attempt, of all that it was skipped for."""
-        index, word = heard.last(one)
-        process = self._oracle.process_of(decision_of(self._oracle, index)) if word.startswith("skipped") else None
+        index, ending = known.last(one)
+        process = self._oracle.process_of(decision_of(self._oracle, index)) if ending.startswith("skipped") else None
         tested = self._project.subjects(one) if self._project.nodes[one].kind in TESTS else ()
-        if process is None or heard.last_begun((one, *tested)) > index:
+        if process is None or known.last_begun((one, *tested)) > index:
             return
         causes = process.skipped_for(one)
         if not causes:
             broken("dbt said to skip it", f"{decision.name} has {one}, and it is not known what it was skipped for")
         for cause in sorted(causes - (decision.nodes or frozenset())):
-            later, said = heard.last(cause)
-            if later <= index or said not in GOOD:
-                broken("dbt said to skip it", f"{decision.name} has {one}, skipped for {cause}, which is {said}")
+            later, reported = known.last(cause)
+            if later <= index or reported not in GOOD:
+                broken("dbt said to skip it", f"{decision.name} has {one}, skipped for {cause}, which is {reported}")
 
     def _one_attempt(self, decision: Decision) -> None:
         """Where nothing may be retried, nothing was lost and nobody asked, one attempt is all."""
-        reasons = {told.sealed.outcome.reason for told in self._oracle.told.values()}
-        asked = any(told.decision.requests for told in self._oracle.told.values()) or decision.requests
+        reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.attempts.values()}
+        asked = any(attempt.decision.requests for attempt in self._oracle.attempts.values()) or decision.requests
         if self._scenario.retry.limit or asked or decision.index == 1 or reasons & (LOST | STOPPED):
             return
         broken("one attempt", f"{decision.name} is decided on although nothing may be retried and nothing was lost")
 
-    def _again(self, decision: Decision, one: str, heard: Heard) -> None:
+    def _again(self, decision: Decision, one: str, known: Known) -> None:
         """A node that dbt reported as successful is executed again for a reason only."""
-        index, word = heard.last(one)
-        if word not in GOOD or heard.last_begun((one,)) > index:
+        index, ending = known.last(one)
+        if ending not in GOOD or known.last_begun((one,)) > index:
             return
-        if any(later > index and told.may_have_begun(one) for later, told in self._oracle.told.items()):
+        if any(later > index and attempt.may_have_begun(one) for later, attempt in self._oracle.attempts.items()):
             return
         project = self._project
         if project.nodes[one].kind in TESTS:
             tested = project.subjects(one)
-            excused = not (decision.nodes or frozenset()).isdisjoint(tested) or heard.last_begun(tested) > index
+            excused = not (decision.nodes or frozenset()).isdisjoint(tested) or known.last_begun(tested) > index
         else:
             tests = [node for node in project.executables if node.startswith(("test.", "unit_test."))]
-            excused = any(heard.last(test)[1] not in ("", *GOOD) for test in tests if one in project.rebuilt(test))
+            excused = any(known.last(test)[1] not in ("", *GOOD) for test in tests if one in project.rebuilt(test))
             # The word about something that it reads was lost, and that is, or was, executed again.
             above = tuple(each for each in project.executables if project.reads(one, each))
-            unsure = any(heard.last(each)[1] not in GOOD for each in above) or heard.last_begun(above) > index
-            excused = excused or unsure
+            stale = any(known.last(each)[1] not in GOOD for each in above) or known.last_begun(above) > index
+            excused = excused or stale
         if not excused:
             broken("nothing again", f"{decision.name} is to execute {one}, which succeeded in attempt {index}")
 
-    def _retried(self, observation: Observation, decision: Decision, heard: Heard) -> None:
+    def _retried(self, observation: Observation, decision: Decision, known: Known) -> None:
         """A retry has a node that failed, not too often, in a way that is retried, and its backoff is over."""
         rules, excuses = self._scenario.retry, []
         for one in sorted(decision.nodes or ()):
-            failed_in = [index for index, words in heard.words.items() if words.get(one) in (*BAD, "bad")]
+            failed_in = [index for index, endings in known.endings.items() if endings.get(one) in (*BAD, "bad")]
             count = sum(index >= self._oracle.since for index in failed_in)
             if not count and failed_in:
                 return  # it failed before a person asked for a retry
             failed = self._failed(one, failed_in)
             if not count or failed is None:
                 continue
-            if count > rules.limit or KINDS[failed.word] not in rules.reasons:
-                excuses.append(f"{one} failed {count} times, {failed.word} at last")
+            if count > rules.limit or KINDS[failed.ending] not in rules.reasons:
+                excuses.append(f"{one} failed {count} times, {failed.ending} at last")
                 continue
             earliest = self._world.moment(failed.ended or 0) + rules.wait(count)
             if self._scenario.skews != (0,) or observation.now >= earliest:
@@ -130,19 +130,19 @@ class DecisionChecks:
             excuses.append(f"{one} has to wait until {earliest}")
         broken("retries by the rules", f"{decision.name} retries {sorted(decision.nodes or ())}: {excuses}")
 
-    def _rebuilt(self, plan: Plan, decision: Decision, heard: Heard) -> None:
+    def _rebuilt(self, plan: Plan, decision: Decision, known: Known) -> None:
         """A test that found rows finds them again, unless what it tests is built before it."""
         project, nodes = self._project, decision.nodes or frozenset()
         for test in sorted(one for one in nodes if one.startswith("test.")):
-            failed_in = [index for index, words in heard.words.items() if words.get(test) in (*BAD, "bad")]
+            failed_in = [index for index, endings in known.endings.items() if endings.get(test) in (*BAD, "bad")]
             failed = self._failed(test, failed_in)
             tested = [one for one in project.rebuilt(test) if one in project.executables]
-            if failed is None or failed.word != "fail" or not tested or not nodes.isdisjoint(project.subjects(test)):
+            if failed is None or failed.ending != "fail" or not tested or not nodes.isdisjoint(project.subjects(test)):
                 continue
             models = (one for one in project.executables if project.nodes[one].kind not in TESTS)
             below = [one for one in models if any(project.reads(one, above) for above in tested)]
             held_back = {one: failed_in for one in below if test in project.ahead[one]}
-            if not any(_built_or_to_come(one, plan, heard, but=held_back.get(one, ())) for one in below):
+            if not any(_built_or_planned(one, plan, known, but=held_back.get(one, ())) for one in below):
                 broken("rebuilt before it is tested again", f"{decision.name} has {test} without {tested}")
 
     def _failed(self, one: str, failed_in: list[int]) -> Execution | None:
@@ -151,7 +151,7 @@ class DecisionChecks:
         failed = [
             each
             for each in self._warehouse.executions
-            if each.node == one and each.word in BAD and each.process.job in jobs
+            if each.node == one and each.ending in BAD and each.process.job in jobs
         ]
         return failed[-1] if failed else None
 
@@ -166,9 +166,9 @@ def decision_of(oracle: Oracle, index: int) -> Decision:
     return oracle.cluster.records[index].decision
 
 
-def _built_or_to_come(one: str, plan: Plan, heard: Heard, *, but: Collection[int]) -> bool:
+def _built_or_planned(one: str, plan: Plan, known: Known, *, but: Collection[int]) -> bool:
     """Whether a node was built, or may be yet by an attempt other than these; what dbt is cancelling is not over."""
-    if heard.last(one)[1] in GOOD:
+    if known.last(one)[1] in GOOD:
         return True
     for each in plan.assessments:
         decision, node = each.attempt.decision, each.state.nodes.get(one)

@@ -9,7 +9,7 @@ from dbt_operator.api.spec import RetryReason
 from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.run import Plan
-from tests.simulation.oracle import KINDS, Oracle, Told
+from tests.simulation.oracle import KINDS, EndedAttempt, Oracle
 from tests.simulation.project import Project
 from tests.simulation.scenario import Scenario
 from tests.simulation.warehouse import BAD, GOOD, Warehouse
@@ -50,32 +50,36 @@ class EndingChecks:
             self._justified(status, views, wished)
 
     def _justified(self, status: DbtRunStatus, views: Mapping[str, NodeView], wished: set[str]) -> None:
-        words = {one: self._oracle.word(one) for one in self._project.executables}
+        endings = {one: self._oracle.ending(one) for one in self._project.executables}
         for one, view in views.items():
-            failed = [need for need in self._project.upstream.get(one, ()) if words.get(need) in BAD]
-            if failed and view.phase is NodePhase.CANCELLED and words[one] == "" and view.started_at is None:
+            failed = [need for need in self._project.upstream.get(one, ()) if endings.get(need) in BAD]
+            if failed and view.phase is NodePhase.CANCELLED and endings[one] == "" and view.started_at is None:
                 broken("what is held back says by what", f"{one} is {view.phase}, and {failed} had failed")
         if status.reason is RunReason.CONNECTION_FAILED:
-            self._unreached(words)
+            self._not_connected(endings)
         if status.phase is RunPhase.SUCCEEDED:
-            self._success(words)
+            self._success(endings)
         elif not self._explained(status, wished):
-            self._failure(words, status)
+            self._failure(endings, status)
 
-    def _unreached(self, words: dict[str, str]) -> None:
+    def _not_connected(self, endings: dict[str, str]) -> None:
         """That the warehouse was not reached is the reason only where something was left undone for that, or may be."""
         if self._may_have_end_hooks() and self._cut_short():
             return
-        for one, word in words.items():
-            had = [told for told in self._oracle.recent if told.decision.nodes is None or one in told.decision.nodes]
+        for one, ending in endings.items():
+            had = [
+                attempt
+                for attempt in self._oracle.recent
+                if attempt.decision.nodes is None or one in attempt.decision.nodes
+            ]
             needs = self._project.needs
-            held_back = any(words[need] not in GOOD and one not in needs[need] for need in needs[one])
-            unreached = had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED
+            held_back = any(endings[need] not in GOOD and one not in needs[need] for need in needs[one])
+            not_connected = had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED
             # By itself, before dbt had to give up; a single attempt speaks for itself.
-            failed = len(self._oracle.told) > 1 and had and had[-1].words.get(one) in BAD - {"lost"}
-            if word not in GOOD and unreached and not held_back and not failed:
+            failed = len(self._oracle.attempts) > 1 and had and had[-1].endings.get(one) in BAD - {"lost"}
+            if ending not in GOOD and not_connected and not held_back and not failed:
                 return
-        if words:
+        if endings:
             broken("the right reason", "the run is ConnectionFailed, and later attempts had all that it left undone")
 
     def _all_succeeded(self) -> None:
@@ -83,34 +87,34 @@ class EndingChecks:
         project = self._project
         last = {execution.node: execution for execution in self._warehouse.executions}
         for one in project.executables:
-            word = (last[one].word or "running") if one in last else "not executed"
-            if word not in GOOD:
-                broken("success of every node", f"the run Succeeded, and {one} was last {word}")
+            ending = (last[one].ending or "running") if one in last else "not executed"
+            if ending not in GOOD:
+                broken("success of every node", f"the run Succeeded, and {one} was last {ending}")
         for one in project.executables:
             for need in project.upstream[one]:
                 if need in last and project.reads(one, need) and last[one].began < (last[need].ended or 0):
                     broken("success of every node", f"{need} was built after {one}, which reads it")
 
-    def _success(self, words: dict[str, str]) -> None:
-        if not _done(words):
-            broken("the right phase", f"the run Succeeded, but {words}")
-        for told in self._oracle.recent:
-            hooks = (one for one in told.sealed.state.failures if one.startswith("operation."))
-            if any(not told.sealed.state.nodes[one].stopped for one in hooks):
-                broken("a hook that failed is told", f"the run Succeeded, and a hook of {told.decision.name} failed")
+    def _success(self, endings: dict[str, str]) -> None:
+        if not _done(endings):
+            broken("the right phase", f"the run Succeeded, but {endings}")
+        for attempt in self._oracle.recent:
+            hooks = (one for one in attempt.sealed.state.failures if one.startswith("operation."))
+            if any(not attempt.sealed.state.nodes[one].stopped for one in hooks):
+                broken("a hook that failed is told", f"the run Succeeded, and a hook of {attempt.decision.name} failed")
         finished = self._last_ended().sealed.state.finished
         if self._project.end_hooks and (finished is None or finished.cancelled):
             broken("the right phase", "the run Succeeded, and nobody knows whether its last hooks have run")
 
-    def _last_ended(self) -> Told:
+    def _last_ended(self) -> EndedAttempt:
         """The attempt that ended last: which need not be the one that was decided on last."""
-        return max(self._oracle.recent, key=lambda told: told.sealed.ended_at)
+        return max(self._oracle.recent, key=lambda attempt: attempt.sealed.ended_at)
 
     def _explained(self, status: DbtRunStatus, wished: set[str]) -> bool:
         """Whether the run may have ended without success for another reason than its nodes."""
         stopped = wished & {"cancel", "suspend", "invalid", "foreign record"}
         asked = stopped or self._scenario.active_deadline is not None
-        reasons = {told.sealed.outcome.reason for told in self._oracle.recent}
+        reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.recent}
         # Killed between dbt's last word and its exit: of two facts that disagree the worse one is believed.
         killed = "its process ended with exit code" in (status.message or "")
         # What is skipped for the sake of a hook is skipped again and again.
@@ -121,17 +125,17 @@ class EndingChecks:
     def _reachable(self) -> bool:
         """Whether the rules allow another attempt to reach the warehouse."""
         rules, recent = self._scenario.retry, self._oracle.recent
-        failures = sum(told.sealed.outcome.reason is RunReason.CONNECTION_FAILED for told in recent)
+        failures = sum(attempt.sealed.outcome.reason is RunReason.CONNECTION_FAILED for attempt in recent)
         return RetryReason.CONNECTION_FAILED in rules.reasons and failures <= rules.limit
 
     def _may_have_end_hooks(self) -> bool:
         """Whether the project has them, or the word of how many there are was lost with a log and an operator."""
-        told = self._oracle.told.values()
-        return self._project.end_hooks > 0 or all(each.sealed.state.end_hooks is None for each in told)
+        attempt = self._oracle.attempts.values()
+        return self._project.end_hooks > 0 or all(each.sealed.state.end_hooks is None for each in attempt)
 
-    def _failure(self, words: dict[str, str], status: DbtRunStatus) -> None:
-        if not _done(words):
-            self._nothing_left(words, status)
+    def _failure(self, endings: dict[str, str], status: DbtRunStatus) -> None:
+        if not _done(endings):
+            self._nothing_left(endings, status)
         elif not (self._may_have_end_hooks() and self._oracle.recent and self._cut_short()):
             broken("the right phase", f"all nodes succeeded, yet the run is {status.phase}: {status.message}")
 
@@ -139,22 +143,22 @@ class EndingChecks:
         """Whether it may be that the last hooks were never executed."""
         return self._last_ended().sealed.outcome.reason in LOST | {RunReason.CONNECTION_FAILED}
 
-    def _nothing_left(self, words: dict[str, str], status: DbtRunStatus) -> None:
+    def _nothing_left(self, endings: dict[str, str], status: DbtRunStatus) -> None:
         """A run does not give up while its rules allow another attempt."""
         rules, recent = self._scenario.retry, self._oracle.recent
         if self._oracle.losses > rules.max_restarts or self._project.fail_fast or self._oracle.rooted:
             return
-        for one, word in words.items():
-            if any(words[need] not in GOOD for need in self._project.needs[one]):
+        for one, ending in endings.items():
+            if any(endings[need] not in GOOD for need in self._project.needs[one]):
                 continue
             count = self._oracle.failures(one)
-            if word in BAD and KINDS[word] in rules.reasons and count <= rules.limit:
-                broken("retried as often as allowed", f"{one} failed {count} times ({word}), and the run is over")
-            others = [told for told in recent if told.sealed.outcome.reason is not RunReason.CONNECTION_FAILED]
-            in_vain = others if self._reachable() and count <= rules.limit else recent
-            if word in ("", "skipped") and not any(told.in_vain(one) for told in in_vain):
+            if ending in BAD and KINDS[ending] in rules.reasons and count <= rules.limit:
+                broken("retried as often as allowed", f"{one} failed {count} times ({ending}), and the run is over")
+            others = [attempt for attempt in recent if attempt.sealed.outcome.reason is not RunReason.CONNECTION_FAILED]
+            counted = others if self._reachable() and count <= rules.limit else recent
+            if ending in ("", "skipped") and not any(attempt.not_reached(one) for attempt in counted):
                 broken("nothing is left", f"{one} could be executed, and the run is over: {status.message}")
 
 
-def _done(words: dict[str, str]) -> bool:
-    return all(word in GOOD for word in words.values())
+def _done(endings: dict[str, str]) -> bool:
+    return all(ending in GOOD for ending in endings.values())

@@ -73,55 +73,55 @@ def started(node: Node) -> tuple[str, dict[str, Any]]:
     return "LogStartLine", {"node_info": node_info(node, "started"), "index": 1, "total": 1}
 
 
-def logged(node: Node, word: str) -> tuple[str, dict[str, Any], str]:
+def logged(node: Node, ending: str) -> tuple[str, dict[str, Any], str]:
     """dbt's own line about the end of a node."""
-    status = STATUS.get(word, word)
+    status = STATUS.get(ending, ending)
     level = "error" if status in ("error", "fail") else "info"
     if node.kind in ("test", "unit_test"):
         data = {
             "node_info": node_info(node, status),
             "status": status,
             "attached_node": node.attached,
-            "num_failures": failures(word),
+            "num_failures": failures(ending),
         }
         return "LogTestResult", data, level
     said = "OK" if status == "success" else status
     return _LOG_NAMES.get(node.kind, "LogModelResult"), {"node_info": node_info(node, status), "status": said}, level
 
 
-def result(node: Node, word: str, *, began: datetime | None, ended: datetime) -> tuple[str, dict[str, Any]]:
+def result(node: Node, ending: str, *, began: datetime | None, ended: datetime) -> tuple[str, dict[str, Any]]:
     """The runner's NodeResult."""
     return "NodeResult", {
         "unique_id": node.unique_id,
         "resource_type": node.kind,
         "name": node.name,
-        "status": STATUS.get(word, word),
-        "message": message(node.unique_id, word),
-        "num_failures": failures(word),
+        "status": STATUS.get(ending, ending),
+        "message": message(node.unique_id, ending),
+        "num_failures": failures(ending),
         "execution_time": 0.5,
         "started_at": began,
         "completed_at": ended,
     }
 
 
-def entry(unique_id: str, word: str) -> dict[str, Any]:
+def entry(unique_id: str, ending: str) -> dict[str, Any]:
     """A result in the runner's digest of all."""
-    fast = word == "skipped fast"
+    fast = ending == "skipped fast"
     return {
         "unique_id": unique_id,
-        "status": {"skipped fast": "skipped", "cancelled": "error"}.get(word) or STATUS.get(word, word),
+        "status": {"skipped fast": "skipped", "cancelled": "error"}.get(ending) or STATUS.get(ending, ending),
         "execution_time": 0.5,
-        "failures": failures(word),
-        "message": "Skipping due to fail_fast" if fast else message(unique_id, word),
+        "failures": failures(ending),
+        "message": "Skipping due to fail_fast" if fast else message(unique_id, ending),
     }
 
 
-def failures(word: str) -> int | None:
+def failures(ending: str) -> int | None:
     """How many rows a test found that ended so."""
-    return {"fail": 3, "pass": 0, "warn": 1}.get(word)
+    return {"fail": 3, "pass": 0, "warn": 1}.get(ending)
 
 
-def message(unique_id: str, word: str) -> str:
+def message(unique_id: str, ending: str) -> str:
     """dbt's text about such a result. Some nodes fail for a cause of their own, others for the same one."""
     own = f" {unique_id}" if sum(unique_id.encode()) % 3 else ""
-    return _MESSAGES.get(word, "OK" if word == "success" else "").format(own=own)
+    return _MESSAGES.get(ending, "OK" if ending == "success" else "").format(own=own)

@@ -117,17 +117,17 @@ def _time(ms: int | None) -> str | None:
 class Record:
     """The record of an attempt."""
 
-    said: Recorded
+    content: Recorded
     version: int = 0
 
     @property
     def decision(self) -> Decision:
         """What was decided."""
-        return self.said.decision
+        return self.content.decision
 
     def change(self, **what: Any) -> None:
         """Store a part of it."""
-        self.said = replace(self.said, **what)
+        self.content = replace(self.content, **what)
         self.version += 1
 
 

@@ -93,7 +93,7 @@ class Operator:
         return _Loop(self, backend=backend, start_deadline=deadline, retention=self._retention)
 
     @property
-    def idle(self) -> bool:
+    def at_rest(self) -> bool:
         """Whether nothing is left to do, now or later."""
         return not (self._manager._live or self._retention._expiries or self.writer.pending())
 

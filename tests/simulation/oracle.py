@@ -1,4 +1,4 @@
-"""What can be known of a run, worked out anew from the lines that were really read, in the simulation's own words."""
+"""What can be known of a run, worked out anew from the lines that were really read, in the simulation's own terms."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ KINDS = {
     "error": RetryReason.ERROR,
     "lost": RetryReason.ERROR,
 }
-_WORDS = {
+_ENDINGS = {
     NodePhase.SUCCEEDED: "success",
     NodePhase.FAILED: "bad",
     NodePhase.SKIPPED: "skipped",
@@ -30,12 +30,12 @@ _WORDS = {
 
 
 @dataclass
-class Told:
+class EndedAttempt:
     """What is known of an ended attempt by its log: the part of it that was read."""
 
     decision: Decision
     sealed: Sealed
-    words: dict[str, str] = field(default_factory=dict)  # how nodes ended, in the words of the simulated dbt
+    endings: dict[str, str] = field(default_factory=dict)  # how nodes ended, in the words of the simulated dbt
     begun: frozenset[str] = frozenset()
     listed: bool = False  # whether it is known what it had selected
 
@@ -49,34 +49,36 @@ class Told:
         """Whether it was to execute this node, and was cut off before dbt's last word, without one about the node."""
         mine = self.decision.nodes is None or one in self.decision.nodes
         cut_off = self.sealed.outcome.reason in LOST | STOPPED and self.sealed.state.finished is None
-        return mine and cut_off and one not in self.words
+        return mine and cut_off and one not in self.endings
 
-    def in_vain(self, one: str) -> bool:
-        """Whether dbt ended by itself and without a word about the end of this node: it would do so again."""
+    def not_reached(self, one: str) -> bool:
+        """Whether dbt ended by itself and without reporting the end of this node: it would do so again."""
         interrupted = self.lost or self.sealed.outcome.reason in (RunReason.SUSPENDED, RunReason.JOB_SUSPENDED)
         mine = self.decision.nodes is None or one in self.decision.nodes
-        return mine and not interrupted and one not in self.words
+        return mine and not interrupted and one not in self.endings
 
 
 @dataclass
-class Heard:
+class Known:
     """What is known at the moment of a decision, by the index of the attempt; of live ones as far as they were read."""
 
-    words: dict[int, dict[str, str]]
+    endings: dict[int, dict[str, str]]
     begun: dict[int, frozenset[str]]
     project: Project
 
     def last(self, one: str) -> tuple[int, str]:
-        """The last word about a node and the attempt that said it; 0 and "" when there is none.
+        """The last report of a node and its attempt; 0 and "" when there is none.
 
         A test that was stopped has not taken back what was found since the nodes that it reads were built.
         """
-        said = [index for index, words in self.words.items() if one in words]
+        reported = [index for index, endings in self.endings.items() if one in endings]
         if self.project.nodes[one].kind in TESTS:
             since = self.last_begun(self.project.subjects(one))
-            said = [index for index in said if index >= since and self.words[index][one] != "cancelled"] or said
-        index = max(said, default=0)
-        return index, self.words[index][one] if index else ""
+            reported = [
+                index for index in reported if index >= since and self.endings[index][one] != "cancelled"
+            ] or reported
+        index = max(reported, default=0)
+        return index, self.endings[index][one] if index else ""
 
     def last_begun(self, nodes: tuple[str, ...]) -> int:
         """The last attempt that has begun with one of these nodes."""
@@ -88,56 +90,56 @@ class Oracle:
 
     def __init__(self, *, project: Project, cluster: Cluster) -> None:
         self.project, self.cluster, self._warehouse = project, cluster, cluster.warehouse
-        self.told: dict[int, Told] = {}
+        self.attempts: dict[int, EndedAttempt] = {}
 
     def sealed(self, sealed: Sealed, decision: Decision, process: Process | None, position: int) -> None:
         """The end of an attempt was stored, when so many lines of its log had been read."""
-        if decision.index in self.told:
+        if decision.index in self.attempts:
             broken("sealed once", f"{decision.name} is sealed again")
-        told = Told(decision, sealed)
-        self.told[decision.index] = told
+        attempt = EndedAttempt(decision, sealed)
+        self.attempts[decision.index] = attempt
         if process is None:
             process, position = self.process_of(decision), 0
         if process is None:
             return
         if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
             broken("the right reason", f"{decision.name} is called {sealed.outcome.reason}, and was killed")
-        told.listed = 0 < (process.graph_line or 0) <= position or self.cluster.all_models_there
-        told.begun = frozenset(node for line, node in process.starts if line <= position)
-        told.words = {node: word for line, node, word in process.reports if line <= position}
-        self._remembered(told, process)
-        for one, word in told.words.items():
+        attempt.listed = 0 < (process.graph_line or 0) <= position or self.cluster.all_models_there
+        attempt.begun = frozenset(node for line, node in process.starts if line <= position)
+        attempt.endings = {node: ending for line, node, ending in process.reports if line <= position}
+        self._remembered(attempt, process)
+        for one, ending in attempt.endings.items():
             node = sealed.state.nodes.get(one)
-            other = NodePhase.SKIPPED if word == "skipped" else NodePhase.FAILED
-            if node is None or node.phase is not (NodePhase.SUCCEEDED if word in GOOD else other):
-                broken("the log is understood", f"{one} ended with {word} and is stored as {node and node.phase}")
+            other = NodePhase.SKIPPED if ending == "skipped" else NodePhase.FAILED
+            if node is None or node.phase is not (NodePhase.SUCCEEDED if ending in GOOD else other):
+                broken("the log is understood", f"{one} ended with {ending} and is stored as {node and node.phase}")
 
     def process_of(self, decision: Decision) -> Process | None:
         """The process of an attempt, whether anybody has read its log or not."""
         return next((one for one in self._warehouse.processes if one.job == decision.name), None)
 
-    def _remembered(self, told: Told, process: Process) -> None:
+    def _remembered(self, attempt: EndedAttempt, process: Process) -> None:
         """What is stored beyond what was read is what the DbtModels remember: of this process, and true of it."""
-        said = {node: word for _, node, word in process.reports}
+        reported = {node: ending for _, node, ending in process.reports}
         begun = {node for _, node in process.starts}
-        for one, node in told.sealed.state.nodes.items():
-            if one in told.words or node.phase is NodePhase.PENDING or one not in self.project.executables:
+        for one, node in attempt.sealed.state.nodes.items():
+            if one in attempt.endings or node.phase is NodePhase.PENDING or one not in self.project.executables:
                 continue
             if one in begun:
-                told.begun |= {one}
-            if one in said and node.phase.terminal:
-                if said[one] != "cancelled":  # shown as what it means: that dbt has not executed it
-                    told.words[one] = said[one]
-            elif node.phase is NodePhase.SUCCEEDED and (word := self._passed_before(one, told.decision)):
-                told.words[one] = word
+                attempt.begun |= {one}
+            if one in reported and node.phase.terminal:
+                if reported[one] != "cancelled":  # shown as what it means: that dbt has not executed it
+                    attempt.endings[one] = reported[one]
+            elif node.phase is NodePhase.SUCCEEDED and (ending := self._passed_before(one, attempt.decision)):
+                attempt.endings[one] = ending
             elif node.phase in (NodePhase.SUCCEEDED, NodePhase.FAILED):
-                broken("what is remembered was said", f"{one} is {node.status} in {told.decision.name}, never said")
+                broken("what is remembered was said", f"{one} is {node.status} in {attempt.decision.name}, never said")
 
     def _passed_before(self, one: str, decision: Decision) -> str | None:
         """What dbt said of a test that passed in an attempt before, about the nodes as they still are.
 
         Of two operators at once the one shows what it has read when the other one has sealed the attempt without that.
-        It is asked for again then, and what is remembered is taken for the word of that later attempt.
+        It is asked for again then, and what is remembered is taken for a report of that later attempt.
         """
         if self.project.nodes[one].kind not in TESTS:
             return None
@@ -145,9 +147,9 @@ class Oracle:
             process = self.process_of(self.cluster.records[index].decision)
             if process is None:
                 continue
-            said = [word for _, node, word in process.reports if node == one and word in GOOD | BAD]
-            if said:
-                return said[-1] if said[-1] in GOOD else None
+            reported = [ending for _, node, ending in process.reports if node == one and ending in GOOD | BAD]
+            if reported:
+                return reported[-1] if reported[-1] in GOOD else None
             if any(node in self.project.subjects(one) for _, node in process.starts):
                 return None
         return None
@@ -170,53 +172,57 @@ class Oracle:
         return record is not None and record.decision.roots is not None
 
     @property
-    def recent(self) -> list[Told]:
+    def recent(self) -> list[EndedAttempt]:
         """The ended attempts of the episode."""
-        return [told for index, told in sorted(self.told.items()) if index >= self.since]
+        return [attempt for index, attempt in sorted(self.attempts.items()) if index >= self.since]
 
     @property
     def losses(self) -> int:
         """How often pods were lost in this episode; those that were alive when another one went count with it."""
-        lost = sorted((told for told in self.recent if told.lost), key=lambda told: told.sealed.ended_at)
-        groups: list[Told] = []
-        for told in lost:
-            started = told.sealed.started
+        lost = sorted((attempt for attempt in self.recent if attempt.lost), key=lambda attempt: attempt.sealed.ended_at)
+        groups: list[EndedAttempt] = []
+        for attempt in lost:
+            started = attempt.sealed.started
             if not groups or started is None or started >= groups[-1].sealed.ended_at:
-                groups.append(told)
+                groups.append(attempt)
         return len(groups)
 
-    def word(self, one: str) -> str:
+    def ending(self, one: str) -> str:
         """How the last execution of a node ended that was heard of; "" when nothing stands for it."""
         test = self.project.nodes[one].kind in TESTS
         tested = [node for node in self.project.subjects(one) if node in self.project.executables] if test else []
-        since = max((index for index, told in self.told.items() if told.begun.intersection(tested)), default=0)
-        for index in sorted((index for index in self.told if index >= since), reverse=True):
-            told = self.told[index]
-            if one in told.words and told.words[one] != "cancelled":
-                return told.words[one]
-            if not test and (one in told.begun or one in told.words):
+        since = max(
+            (index for index, attempt in self.attempts.items() if attempt.begun.intersection(tested)), default=0
+        )
+        for index in sorted((index for index in self.attempts if index >= since), reverse=True):
+            attempt = self.attempts[index]
+            if one in attempt.endings and attempt.endings[one] != "cancelled":
+                return attempt.endings[one]
+            if not test and (one in attempt.begun or one in attempt.endings):
                 return ""
         return ""
 
     def failures(self, one: str) -> int:
-        """How often the node failed in this episode, as far as was heard, or was executed in vain."""
-        failed = [told.words.get(one) in BAD for told in self.recent]
+        """How often the node failed in this episode, as far as was heard, or its attempt ended without reaching it."""
+        failed = [attempt.endings.get(one) in BAD for attempt in self.recent]
         since = failed.index(True) if True in failed else 0  # before that it was not a retry
-        return sum(bad or told.in_vain(one) for bad, told in list(zip(failed, self.recent, strict=True))[since:])
+        return sum(
+            bad or attempt.not_reached(one) for bad, attempt in list(zip(failed, self.recent, strict=True))[since:]
+        )
 
-    def heard(self, plan: Plan) -> Heard:
+    def known(self, plan: Plan) -> Known:
         """What is known when this plan is made."""
-        heard = Heard(
-            words={index: told.words for index, told in self.told.items()},
-            begun={index: told.begun for index, told in self.told.items()},
+        known = Known(
+            endings={index: attempt.endings for index, attempt in self.attempts.items()},
+            begun={index: attempt.begun for index, attempt in self.attempts.items()},
             project=self.project,
         )
         for each in plan.assessments:
             made = each.attempt.decision
             if each.live and made is not None:
-                said = each.state.nodes.items()
-                heard.words[made.index] = {one: _WORDS[node.phase] for one, node in said if node.phase.terminal}
-                heard.begun[made.index] = frozenset(
-                    one for one, node in said if node.phase not in (NodePhase.PENDING, NodePhase.SKIPPED)
+                reported = each.state.nodes.items()
+                known.endings[made.index] = {one: _ENDINGS[node.phase] for one, node in reported if node.phase.terminal}
+                known.begun[made.index] = frozenset(
+                    one for one, node in reported if node.phase not in (NodePhase.PENDING, NodePhase.SKIPPED)
                 )
-        return heard
+        return known

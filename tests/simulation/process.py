@@ -105,7 +105,7 @@ class Process:
         self.todo = {one: None for one in project.nodes if one in chosen}
         self._later(self._chance.randint(50, 800), self._execute)
 
-    def _unreached(self) -> None:
+    def _not_connected(self) -> None:
         text = "Database Error\n  could not connect to server: Connection refused"
         self._finish(code=2, error={"kind": "connection", "message": text}, phase="execute")
 
@@ -122,7 +122,7 @@ class Process:
         project = self._project
         if not self._warehouse.reachable(self.world.ms):
             self.todo.clear()
-            self._unreached()
+            self._not_connected()
             return
         self._print(
             "ConcurrencyLine", {"num_threads": project.threads, "target_name": "dev", "node_count": len(self.todo)}
@@ -152,7 +152,7 @@ class Process:
             and not self._ending
             and not any(self._queued(one) for one in self.todo)
         ):
-            bad = any(word in BAD for word in self._results.values())
+            bad = any(ending in BAD for ending in self._results.values())
             self._end_of_nodes(failed=bad or self._hook_failed)
 
     def _ready(self, one: str) -> bool:
@@ -195,9 +195,9 @@ class Process:
         self._warehouse.on_start(self, one)
         self.running[one] = execution = Execution(one, self, self.world.ms)
         self._warehouse.executions.append(execution)
-        word = self._project.result(one)
-        self._close(one, word)
-        if word in BAD and self._project.fail_fast:
+        ending = self._project.result(one)
+        self._close(one, ending)
+        if ending in BAD and self._project.fail_fast:
             self._fail_fast()
 
     def _start(self, one: str) -> None:
@@ -216,46 +216,46 @@ class Process:
     def _end(self, one: str, execution: Execution) -> None:
         if self.running.get(one) is not execution or self._ending:
             return
-        word = self._project.result(one)
-        if word in GOOD and not self._warehouse.reachable(self.world.ms):
-            word = "lost" if self._project.nodes[one].kind not in TESTS else "error"
-        if self._cancelling and word in BAD:
-            word = "cancelled"  # nobody can tell such an error from how a cancelled query comes back
-        self._close(one, word)
+        ending = self._project.result(one)
+        if ending in GOOD and not self._warehouse.reachable(self.world.ms):
+            ending = "lost" if self._project.nodes[one].kind not in TESTS else "error"
+        if self._cancelling and ending in BAD:
+            ending = "cancelled"  # nobody can tell such an error from how a cancelled query comes back
+        self._close(one, ending)
         if self._cancelling:
             return
-        if word == "silent":
+        if ending == "silent":
             self._fill()
             return
-        if word in BAD and self._project.fail_fast:
+        if ending in BAD and self._project.fail_fast:
             self._fail_fast()
             return
         self._fill()
 
-    def _close(self, one: str, word: str) -> None:
+    def _close(self, one: str, ending: str) -> None:
         execution = self.running.pop(one)
-        execution.ended, execution.word = self.world.ms, word
-        if word != "cancelled":
+        execution.ended, execution.ending = self.world.ms, ending
+        if ending != "cancelled":
             self._project.executed[one] = self._project.executed.get(one, 0) + 1
-        self._report(one, word, began=self.world.moment(execution.began) + self._skew)
+        self._report(one, ending, began=self.world.moment(execution.began) + self._skew)
 
-    def _report(self, one: str, word: str, *, began: datetime | None = None) -> None:
-        if word == "silent":  # dbt never says how it ended, nor does anything wait for it in vain
+    def _report(self, one: str, ending: str, *, began: datetime | None = None) -> None:
+        if ending == "silent":  # dbt never says how it ended, nor does anything wait for it in vain
             self.todo.pop(one, None)
             return
         node = self._project.nodes[one]
-        said = "error" if word == "cancelled" else word
+        said = "error" if ending == "cancelled" else ending
         if self._chance.random() < 0.5:
             name, data, level = lines.logged(node, said)
             self._print(name, data, level=level)
-            self.reports.append((len(self.log), one, word))
+            self.reports.append((len(self.log), one, ending))
         name, data = lines.result(node, said, began=began, ended=self.world.now + self._skew)
-        data["message"] = lines.message(one, word)
+        data["message"] = lines.message(one, ending)
         self._print(name, data)
-        self.reports.append((len(self.log), one, word))
-        self._results[one] = word
+        self.reports.append((len(self.log), one, ending))
+        self._results[one] = ending
         self.todo.pop(one, None)
-        if word in BAD:
+        if ending in BAD:
             self._hold_back(one)
 
     def crash(self) -> None:
@@ -324,7 +324,7 @@ class Process:
     def _end_of_nodes(self, *, failed: bool, never_begun: list[str] | None = None) -> None:
         self.todo.clear()
         if not self._warehouse.reachable(self.world.ms) or self._refused.random() < _REFUSED:
-            self._unreached()
+            self._not_connected()
             return
         if self._project.end_hooks:
             good = _nth(self._project.end_hook, self._number)
@@ -340,11 +340,11 @@ class Process:
         self._ending = True
         # dbt keeps no results of ephemeral models, and so takes them for nodes that fail-fast kept it from.
         results = {
-            one: "skipped fast" if one in self._inlined else word
-            for one, word in self._results.items()
+            one: "skipped fast" if one in self._inlined else ending
+            for one, ending in self._results.items()
             if one not in self._inlined or self._failed_fast
         }
-        entries = [lines.entry(one, word) for one, word in results.items()]
+        entries = [lines.entry(one, ending) for one, ending in results.items()]
         self._print("RunResults", {"part": 1, "parts": 1, "total": len(entries), "results": entries})
         self.finished_line = self._print(
             "RunFinished",
@@ -378,7 +378,7 @@ class Process:
     def skipped_for(self, one: str) -> frozenset[str]:
         """What had failed in it that made it skip this node."""
         project = self._project
-        bad = frozenset(other for other, word in self._results.items() if word in BAD and other in project.nodes)
+        bad = frozenset(other for other, ending in self._results.items() if ending in BAD and other in project.nodes)
         if self._results.get(one) == "skipped fast":
             return bad
         model = project.nodes[one].parents[:1] if project.along(one) else ()
@@ -427,7 +427,7 @@ class Process:
             return
         self.alive = False
         for execution in self.running.values():
-            execution.ended, execution.word = self.world.ms, "killed"
+            execution.ended, execution.ending = self.world.ms, "killed"
         self.running.clear()
         self.todo.clear()
         if self.log and self._chance.random() < 0.3:

@@ -116,8 +116,8 @@ class Story:
     def _check(self) -> None:
         if not self._over():
             status = self.cluster.status
-            said = f"{status.phase} {status.reason}: {status.message}"
-            broken("it comes to an end", f"after {self._limit() / 1000:.0f} s the run is {said}")
+            content = f"{status.phase} {status.reason}: {status.message}"
+            broken("it comes to an end", f"after {self._limit() / 1000:.0f} s the run is {content}")
         self.checks.bounded(operators=self._born)
         if self.cluster.exists:
             self.checks.end_shown()
@@ -149,12 +149,12 @@ class Story:
     def _over(self) -> bool:
         alive = [one for one in self._operators if not one.dead]
         if not self.cluster.exists:
-            return all(one.idle for one in alive)
+            return all(one.at_rest for one in alive)
         if not self._listed or self.world.ms < max((at for at, _ in self.scenario.wishes), default=0):
             return False
         if any(process.alive for process in self.warehouse.processes):
             return False
-        return (bool(alive) and all(one.idle for one in alive)) or self._resting()
+        return (bool(alive) and all(one.at_rest for one in alive)) or self._resting()
 
     def _resting(self) -> bool:
         plan = self.checks.plan
@@ -172,7 +172,7 @@ class Story:
             if not (job.complete or job.failed or ended or gone):
                 broken("nothing lives on", f"Job {job.name} is alive although the run has ended")
         record = self.cluster.records.get(max(self.cluster.records, default=0))
-        if record is not None and record.said.sealed is None:
+        if record is not None and record.content.sealed is None:
             broken("sealed at the end", f"{record.decision.name} is not sealed")
 
     # people

@@ -21,7 +21,7 @@ class Execution:
     process: "Process"
     began: int
     ended: int | None = None
-    word: str = ""  # how it ended; "" while it runs, "killed" when its process died
+    ending: str = ""  # how it ended; "" while it runs, "killed" when its process died
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Warehouse:
     def good(self, node: str) -> bool:
         """Whether the last execution of the node has ended well."""
         last = next((each for each in reversed(self.executions) if each.node == node), None)
-        return last is not None and last.word in GOOD
+        return last is not None and last.ending in GOOD
 
     def reachable(self, ms: int) -> bool:
         """Whether it can be reached at this time."""

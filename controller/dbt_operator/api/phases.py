@@ -4,10 +4,10 @@ A phase is the short word of a printer column. It is derived from what was obser
 where a fact is stored: the reason beside it says why.
 """
 
-from dbt_operator.api.words import Word
+from dbt_operator.api.open_enum import OpenEnum
 
 
-class NodePhase(Word):
+class NodePhase(OpenEnum):
     """Phase of a node: the `status.phase` of a DbtModel, and of a test in a list of tests."""
 
     PENDING = "Pending"
@@ -23,7 +23,7 @@ class NodePhase(Word):
         return self not in (NodePhase.PENDING, NodePhase.RUNNING)
 
 
-class RunPhase(Word):
+class RunPhase(OpenEnum):
     """Phase of a DbtRun."""
 
     PENDING = "Pending"
@@ -42,7 +42,7 @@ class RunPhase(Word):
         return self in (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.CANCELLED)
 
 
-class AttemptKind(Word):
+class AttemptKind(OpenEnum):
     """What an attempt, that is a Job of a run, is for."""
 
     PRODUCER = "Producer"  # runs the whole dbt command
@@ -50,7 +50,7 @@ class AttemptKind(Word):
     RESUME = "Resume"  # goes on with what is left
 
 
-class AttemptPhase(Word):
+class AttemptPhase(OpenEnum):
     """Where an attempt is: `status.attempts[].state` of a DbtRun."""
 
     PENDING = "Pending"  # its container has not started

@@ -1,9 +1,9 @@
 """The closed lists of reasons: what `status.reason` may say. What each means: `reason_table.py`."""
 
-from dbt_operator.api.words import Word
+from dbt_operator.api.open_enum import OpenEnum
 
 
-class NodeReason(Word):
+class NodeReason(OpenEnum):
     """Why a node is in its phase."""
 
     SUCCESS = "Success"
@@ -23,7 +23,7 @@ class NodeReason(Word):
     LOST = "Lost"
 
 
-class RunReason(Word):
+class RunReason(OpenEnum):
     """Why a run is in its phase."""
 
     # not started

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self, Union, get_args, 
 import msgspec
 from msgspec import inspect
 
-from dbt_operator.api.words import Word
+from dbt_operator.api.open_enum import OpenEnum
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -118,7 +118,7 @@ def _struct(value: Value) -> dict[str, Any]:
 
 
 def _unknown(item: object) -> bool:
-    return isinstance(item, Word) and not item.known
+    return isinstance(item, OpenEnum) and not item.known
 
 
 def _plain(item: object, *, field: _Field) -> object:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dbt_operator.dbt import compiled
 from dbt_operator.dbt.bodies import ArtifactOmitted, ArtifactPart
-from dbt_operator.dbt.events import decode
+from dbt_operator.dbt.decoding import decode
 
 NAMES = frozenset({"partial_parse.msgpack", "manifest.json", compiled.FILE})
 LARGEST = 960 * 1024  # bytes of a gzip'd file; the runner prints no larger one

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph
-from dbt_operator.dbt.history import History, Word
+from dbt_operator.dbt.history import History, Report
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 
 START_HOOK = "on-run-start"
@@ -78,12 +78,12 @@ class Blame:
 
     def _skipped(self, graph: Graph, unique_id: str) -> list[str]:
         """The gates that were skipped themselves. An ephemeral model may be without dbt saying so."""
-        unsaid = (NodePhase.PENDING, None)
+        unreported = (NodePhase.PENDING, None)
         phases = {one: self._phase(one) for one in graph.order.gates(unique_id)}
         return [
             one
             for one, phase in phases.items()
-            if phase is NodePhase.SKIPPED or (phase in unsaid and graph.nodes[one].ephemeral)
+            if phase is NodePhase.SKIPPED or (phase in unreported and graph.nodes[one].ephemeral)
         ]
 
     def _joined(self, graph: Graph, unique_id: str) -> _Found:
@@ -125,7 +125,7 @@ def skipped_by_fail_fast(node: NodeState) -> bool:
 
 
 class Skips:
-    """What dbt skipped nodes for, in the attempts that have the word on them."""
+    """What dbt skipped nodes for, in the attempts whose report of them counts."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -133,44 +133,44 @@ class Skips:
 
     def attempt(self, unique_id: str) -> int:
         """The attempt, from 0, in which dbt skipped the node. Raises: KeyError where no attempt mentions it."""
-        word = self._history.word(unique_id)
-        if word is None:
+        report = self._history.report(unique_id)
+        if report is None:
             raise KeyError(unique_id)
-        return word.attempt
+        return report.attempt
 
     def causes(self, unique_id: str) -> frozenset[str]:
         """The nodes and tests that had failed; none where dbt did not skip it, or it is not known for what."""
-        word = self._history.word(unique_id)
-        if word is None:
+        report = self._history.report(unique_id)
+        if report is None:
             return frozenset()
-        if word.node.stopped:
+        if report.node.stopped:
             # dbt cancels queries by itself only to fail fast; otherwise somebody had told it to stop.
-            by_itself = word.state.closed is not None and word.state.closed.ending is Ending.COMPLETED
-            return _failed_first(word.state) if by_itself and not word.state.cancel_requested else frozenset()
-        if word.node.phase is not NodePhase.SKIPPED:
+            by_itself = report.state.closed is not None and report.state.closed.ending is Ending.COMPLETED
+            return _failed_first(report.state) if by_itself and not report.state.cancel_requested else frozenset()
+        if report.node.phase is not NodePhase.SKIPPED:
             return frozenset()
-        if skipped_by_fail_fast(word.node):
-            return _failed_first(word.state)
-        return self._blame(word).causes(unique_id) or self._remembered(word)
+        if skipped_by_fail_fast(report.node):
+            return _failed_first(report.state)
+        return self._blame(report).causes(unique_id) or self._remembered(report)
 
-    def _blame(self, word: Word) -> Blame:
-        found = self._blames.get(word.attempt)
+    def _blame(self, report: Report) -> Blame:
+        found = self._blames.get(report.attempt)
         if found is None:
-            graph = word.state.graph or self._history.graph
-            found = self._blames[word.attempt] = Blame(replace(word.state, graph=graph))
+            graph = report.state.graph or self._history.graph
+            found = self._blames[report.attempt] = Blame(replace(report.state, graph=graph))
         return found
 
-    def _remembered(self, word: Word) -> frozenset[str]:
+    def _remembered(self, report: Report) -> frozenset[str]:
         """What the DbtModel names, or those of its tests that failed, where the failure is another attempt's by now."""
-        culprit, graph = word.node.blocked_by, self._history.graph
+        culprit, graph = report.node.blocked_by, self._history.graph
         if not culprit:
             return frozenset()
         tests = graph.tests_of(culprit) if graph is not None else ()
-        words = {one: self._history.word(one) for one in (culprit, *(test.unique_id for test in tests))}
+        reports = {one: self._history.report(one) for one in (culprit, *(test.unique_id for test in tests))}
         failed = (
             one
-            for one, each in words.items()
-            if each is None or each.node.phase is not NodePhase.SUCCEEDED or each.attempt > word.attempt
+            for one, each in reports.items()
+            if each is None or each.node.phase is not NodePhase.SUCCEEDED or each.attempt > report.attempt
         )
         return frozenset(failed) or frozenset({culprit})
 

@@ -29,7 +29,7 @@ def _by_attempts(old: History, new: History) -> frozenset[str]:
     graph = new.graph
     if graph is None:
         return found
-    # A node that is built again takes the word from its tests, and a test that waits again changes what it tests.
+    # A test result no longer counts once its node is built again, and a test that waits again changes what it tests.
     found = found.union(test for one in found for test in graph.tests_about(one))
     return found.union(tested for one in found for tested in graph.tested_nodes(one))
 

@@ -20,5 +20,5 @@ def with_excerpt(message: str, excerpt: str) -> str:
 
 def without_excerpt(message: str) -> tuple[str, str]:
     """The message and the excerpt of what was shown."""
-    said, _, excerpt = message.partition(_HEADING)
-    return said, excerpt
+    text, _, excerpt = message.partition(_HEADING)
+    return text, excerpt

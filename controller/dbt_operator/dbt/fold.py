@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import node_folding
-from dbt_operator.dbt.events import Event, decode
+from dbt_operator.dbt.decoding import Event, decode
 from dbt_operator.dbt.folding import Folding
 from dbt_operator.dbt.state import EMPTY, AttemptState, Closed, Ending
 

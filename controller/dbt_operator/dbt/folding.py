@@ -7,8 +7,8 @@ from typing import Any, cast
 import msgspec
 
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt import bodies, errors, node_folding
-from dbt_operator.dbt.events import Event
+from dbt_operator.dbt import bodies, error_texts, node_folding
+from dbt_operator.dbt.decoding import Event
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.parsing import RESULT, looks_like_node
 from dbt_operator.dbt.state import AttemptState, Finished, Microbatch, NodeState, RunError
@@ -155,7 +155,7 @@ class Folding:
 
     def message(self, event: Event, body: bodies.NodeMessage) -> None:
         known = self._node(body.unique_id) or node_folding.new_node(body.unique_id, graph=self._get("graph"))
-        self._put(node_folding.said(known, body.message, authority=body.authority, ts=event.ts))
+        self._put(node_folding.with_message(known, body.message, authority=body.authority, ts=event.ts))
 
     def query_cancelled(self, event: Event, body: bodies.QueryCancelled) -> None:
         self._set("query_cancelled", True)
@@ -201,18 +201,18 @@ class Folding:
             self._fail(event, body)
 
     def _fail(self, event: Event, body: bodies.FatalError) -> None:
-        error = RunError(kind=errors.kind_of(body.message, told=body.kind), message=body.message)
+        error = RunError(kind=error_texts.kind_of(body.message, reported=body.kind), message=body.message)
         self._set("error", error)
-        hook = errors.failed_hook(error.message)
+        hook = error_texts.failed_hook(error.message)
         if hook and error.kind != "connection":
             # dbt has no result for a hook that does not compile: it ends with the error.
-            said = bodies.NodeEnded(
+            ended = bodies.NodeEnded(
                 node=bodies.NodeInfo(unique_id=hook, resource_type="operation"),
                 status="error",
                 message=error.message,
                 authority=RESULT,
             )
-            self.ended(event, said)
+            self.ended(event, ended)
 
     def complaint(self, event: Event, body: bodies.Complaint) -> None:  # noqa: ARG002 - handlers look the same
         known = self._get("complaints")
@@ -281,12 +281,12 @@ class Folding:
 
     def microbatch(self, event: Event, body: bodies.Microbatch) -> None:  # noqa: ARG002 - handlers look the same
         known = cast("Microbatch", self._get("microbatch"))
-        said = Microbatch(
+        known = Microbatch(
             end=known.end or body.end,
             windows={**known.windows, body.unique_id: body.window} if body.window else known.windows,
             left={**known.left, body.unique_id: body.left} if body.left else known.left,
         )
-        self._set("microbatch", said)
+        self._set("microbatch", known)
 
     def database_file(self, event: Event, body: bodies.DatabaseFile) -> None:  # noqa: ARG002 - handlers look the same
         if not body.kept:

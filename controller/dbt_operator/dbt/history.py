@@ -1,8 +1,8 @@
-"""What all attempts of a run have said, oldest first, and whose word stands for which node.
+"""What all attempts of a run have reported, oldest first, and which report counts for which node.
 
-A later attempt replaces an earlier one for the nodes that it has begun or skipped, and says nothing of those that it
-never came to. A test speaks about one build of the nodes that it reads: once one of them is built again, what was found
-before is no longer about what is there.
+A later attempt replaces an earlier one for the nodes that it has begun or skipped. It reports nothing of those that it
+never came to. The result of a test is about one build of the nodes that it reads: once one of them is built again, the
+result no longer counts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,32 +17,32 @@ from dbt_operator.dbt.state import AttemptState, NodeState
 BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
 
 
-class _Said(NamedTuple):
-    """The last attempt, from 0, that said so much of a node; -1 where none did."""
+class _Latest(NamedTuple):
+    """The last attempt, from 0, that reported so much of a node; -1 where none did."""
 
     mentioned: int
-    told: int  # that it was begun, ended or skipped
+    reported: int  # that it was begun, ended or skipped
     begun: int
     ended: int  # how it ended, which is not that its query was cancelled
     failed: int
 
 
-_NOTHING = _Said(-1, -1, -1, -1, -1)
+_NOTHING = _Latest(-1, -1, -1, -1, -1)
 
 
-class Words:
-    """Which attempt said what of each node, after some attempts: an index that another attempt is added to."""
+class Reports:
+    """Which attempt reported what of each node: an index that another attempt is added to."""
 
-    def __init__(self, *, states: tuple[AttemptState, ...] = (), before: "Words | None" = None) -> None:
+    def __init__(self, *, states: tuple[AttemptState, ...] = (), before: "Reports | None" = None) -> None:
         self.states, self.before = states, before
-        self.said: dict[str, _Said] = {}
+        self.latest: dict[str, _Latest] = {}
 
-    def of(self, states: tuple[AttemptState, ...]) -> "Words":
+    def of(self, states: tuple[AttemptState, ...]) -> "Reports":
         """The index of these attempts, made of this one as far as they are the same."""
-        found: Words | None = self
+        found: Reports | None = self
         while found is not None and not found.begins(states):
             found = found.before
-        found = found or Words()
+        found = found or Reports()
         for state in states[len(found.states) :]:
             found = found.plus(state)
         return found
@@ -52,19 +52,19 @@ class Words:
         own = len(self.states)
         return own <= len(states) and all(one is other for one, other in zip(self.states, states[:own], strict=True))
 
-    def plus(self, state: AttemptState) -> "Words":
+    def plus(self, state: AttemptState) -> "Reports":
         """The index with one more attempt."""
-        now, found = len(self.states), Words(states=(*self.states, state), before=self)
-        said = found.said = dict(self.said)
+        now, found = len(self.states), Reports(states=(*self.states, state), before=self)
+        latest = found.latest = dict(self.latest)
         for unique_id, node in state.nodes.items():
-            old = said.get(unique_id, _NOTHING)
+            old = latest.get(unique_id, _NOTHING)
             phase = node.phase
             if phase is NodePhase.PENDING:
-                said[unique_id] = _Said(now, *old[1:])
+                latest[unique_id] = _Latest(now, *old[1:])
             else:
-                said[unique_id] = _Said(
+                latest[unique_id] = _Latest(
                     mentioned=now,
-                    told=now,
+                    reported=now,
                     begun=now if phase in BEGUN else old.begun,
                     ended=now if phase.terminal and not node.stopped else old.ended,
                     failed=now if phase is NodePhase.FAILED and not node.stopped else old.failed,
@@ -72,12 +72,12 @@ class Words:
         return found
 
 
-class Word(NamedTuple):
-    """What stands for a node: the state of the attempt that said it, and what it said of the node."""
+class Report(NamedTuple):
+    """What counts for a node: what an attempt reported of it, and the state of that attempt."""
 
     state: AttemptState
     node: NodeState
-    attempt: int  # which one said it, from 0
+    attempt: int  # which one, from 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class History:
     """The states of the attempts in their order. `pending`: nodes that are to be executed yet, whatever they were.
 
     `parts`: those attempts, from 0, that were asked for certain nodes only. What they select is not what the run
-    selects, and may never stand for it: where the word of the first attempt was lost, the run would look finished
+    selects, and may never stand for it: where the log of the first attempt was lost, the run would look finished
     with a part of its nodes.
     `since`: the first attempt, from 0, after a person asked for a retry of a run that had ended.
     """
@@ -94,11 +94,11 @@ class History:
     pending: frozenset[str] = frozenset()
     parts: frozenset[int] = frozenset()
     since: int = 0
-    known: Words = field(default_factory=Words, compare=False, repr=False)  # of a moment before, to spare the work
+    known: Reports = field(default_factory=Reports, compare=False, repr=False)  # of a moment before, to spare the work
 
     @cached_property
-    def words(self) -> Words:
-        """Which attempt said what."""
+    def reports(self) -> Reports:
+        """Which attempt reported what."""
         return self.known.of(self.attempts)
 
     @cached_property
@@ -107,39 +107,39 @@ class History:
         whole = (state.graph for index, state in enumerate(self.attempts) if index not in self.parts)
         return next((graph for graph in whole if graph is not None), None)
 
-    def word(self, unique_id: str) -> Word | None:
-        """What stands for the node; None when no attempt has mentioned it."""
+    def report(self, unique_id: str) -> Report | None:
+        """What counts for the node; None when no attempt has mentioned it."""
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)
-            return None if node is None else Word(self.attempts[0], node, 0)
-        said = self.words.said.get(unique_id)
-        if said is None:
+            return None if node is None else Report(self.attempts[0], node, 0)
+        latest = self.reports.latest.get(unique_id)
+        if latest is None:
             return None
         if is_test(unique_id):
-            return self._word_of_test(unique_id, said)
-        if said.failed >= self.since and unique_id.startswith("operation."):
+            return self._report_of_test(unique_id, latest)
+        if latest.failed >= self.since and unique_id.startswith("operation."):
             # Hooks belong to their attempt. None of a later one makes up for one that failed.
-            return self._said_by(said.failed, unique_id)
-        return self._said_by(said.told if said.told >= 0 else said.mentioned, unique_id)
+            return self._report_by(latest.failed, unique_id)
+        return self._report_by(latest.reported if latest.reported >= 0 else latest.mentioned, unique_id)
 
-    def _said_by(self, attempt: int, unique_id: str) -> Word:
+    def _report_by(self, attempt: int, unique_id: str) -> Report:
         state = self.attempts[attempt]
-        return Word(state, state.nodes[unique_id], attempt)
+        return Report(state, state.nodes[unique_id], attempt)
 
     def inlined(self, unique_id: str) -> bool:
-        """Whether it is an ephemeral model that was good although no attempt says so: dbt's own results never list it.
+        """Whether it is an ephemeral model that was good. No attempt reports it: dbt's own results never list it.
 
         dbt executes what contains it only after it.
         """
-        graph, word = self.graph, self.word(unique_id)
-        if graph is None or word is None or unique_id not in graph.nodes or not graph.nodes[unique_id].ephemeral:
+        graph, report = self.graph, self.report(unique_id)
+        if graph is None or report is None or unique_id not in graph.nodes or not graph.nodes[unique_id].ephemeral:
             return False
-        finished = word.state.finished
+        finished = report.state.finished
         if finished is not None and finished.success:
             return True
-        containing = (self.word(one) for one in graph.order.held_back(unique_id))
+        containing = (self.report(one) for one in graph.order.held_back(unique_id))
         return any(
-            each is not None and each.node.phase in BEGUN and each.attempt >= word.attempt for each in containing
+            each is not None and each.node.phase in BEGUN and each.attempt >= report.attempt for each in containing
         )
 
     def unique_ids(self) -> Iterator[str]:
@@ -149,14 +149,14 @@ class History:
             seen.update(dict.fromkeys(state.nodes))
         return iter(seen)
 
-    def _word_of_test(self, unique_id: str, said: _Said) -> Word:
+    def _report_of_test(self, unique_id: str, latest: _Latest) -> Report:
         since = self.built(unique_id)
         # Keep a test's last result until a re-run of it finishes; one that was stopped did not.
-        for attempt in (said.ended, said.told, said.mentioned):
+        for attempt in (latest.ended, latest.reported, latest.mentioned):
             if attempt >= since:
-                return self._said_by(attempt, unique_id)
-        node = self.attempts[said.mentioned].nodes[unique_id]
-        unsaid = NodeState(
+                return self._report_by(attempt, unique_id)
+        node = self.attempts[latest.mentioned].nodes[unique_id]
+        unreported = NodeState(
             unique_id=unique_id,
             name=node.name,
             resource_type=node.resource_type,
@@ -164,17 +164,17 @@ class History:
             package=node.package,
             path=node.path,
         )
-        return Word(self.attempts[since], unsaid, since)
+        return Report(self.attempts[since], unreported, since)
 
     def built(self, test: str) -> int:
         """Index of the attempt that began last to build what the test is about; 0 when none has."""
         subjects = self.graph.subjects(test) if self.graph is not None else ()
-        said = self.words.said
-        return max([0, *[said[one].begun for one in subjects if one in said]])
+        latest = self.reports.latest
+        return max([0, *[latest[one].begun for one in subjects if one in latest]])
 
     def begun(self, unique_id: str) -> int:
         """Index of the last attempt that began with the node; -1 when none has."""
-        return self.words.said.get(unique_id, _NOTHING).begun
+        return self.reports.latest.get(unique_id, _NOTHING).begun
 
 
 def pod_database(states: Sequence[AttemptState]) -> str:
@@ -182,10 +182,10 @@ def pod_database(states: Sequence[AttemptState]) -> str:
 
     The profile may be another one for a later attempt, as it comes from a Secret.
     """
-    telling = (each for each in reversed(states) if each.pod_database or each.graph is not None)
-    return next((each.pod_database for each in telling), "")
+    known_in = (each for each in reversed(states) if each.pod_database or each.graph is not None)
+    return next((each.pod_database for each in known_in), "")
 
 
-def history_of(told: AttemptState | History) -> History:
+def history_of(reported: AttemptState | History) -> History:
     """The history itself, or that of a single attempt."""
-    return told if isinstance(told, History) else History(attempts=(told,))
+    return reported if isinstance(reported, History) else History(attempts=(reported,))

@@ -89,17 +89,17 @@ def ended(node: NodeState, body: NodeEnded, ts: datetime | None) -> NodeState:
     """The node after dbt said how it ended. The first such word stands; later ones fill gaps."""
     if not node.phase.terminal:
         phase, _ = statuses.verdict(body.status, resource_type=node.resource_type)
-        node = replace(node, phase=phase, status=statuses.word(body.status), ended_ts=ts)
+        node = replace(node, phase=phase, status=statuses.normal(body.status), ended_ts=ts)
     elif ts is not None and (node.ended_ts is None or ts < node.ended_ts):
         node = replace(node, ended_ts=ts)
     if node.phase is NodePhase.SKIPPED:
-        return said(node, body.message, authority=body.authority, ts=ts)
+        return with_message(node, body.message, authority=body.authority, ts=ts)
     node = replace(
         node,
         started_at=node.started_at or body.node.started_at,
         finished_at=node.finished_at or body.node.finished_at or ts,
     )
-    return said(with_facts(node, body.facts), body.message, authority=body.authority, ts=ts)
+    return with_message(with_facts(node, body.facts), body.message, authority=body.authority, ts=ts)
 
 
 def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
@@ -116,7 +116,7 @@ def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
     )
 
 
-def said(node: NodeState, message: str, *, authority: int, ts: datetime | None) -> NodeState:
+def with_message(node: NodeState, message: str, *, authority: int, ts: datetime | None) -> NodeState:
     """The node with this text, when it has more authority than the one it has, or as much and is older."""
     message = message.strip()
     if _NO_DETAIL.match(message):
@@ -148,4 +148,4 @@ def recorded(node: NodeState, entry: DigestEntry) -> NodeState:
     if overruled:
         node = replace(node, message="", message_authority=-1, message_ts=None)
     node = with_facts(node, NodeFacts(execution_seconds=entry.execution_seconds, num_failures=entry.num_failures))
-    return said(node, entry.message, authority=DIGEST, ts=None)
+    return with_message(node, entry.message, authority=DIGEST, ts=None)

@@ -56,8 +56,8 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
             return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=_CANCELLED_RUNNING)
         return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.FAIL_FAST, message=_STOPPED)
     if not statuses.known(node.status):
-        said = f"dbt ended it with a status that is not known here: {node.status!r}."
-        return Verdict(phase=phase, reason=reason, message=f"{said} {node.message}".rstrip())
+        text = f"dbt ended it with a status that is not known here: {node.status!r}."
+        return Verdict(phase=phase, reason=reason, message=f"{text} {node.message}".rstrip())
     message = with_excerpt(node.message, node.excerpt)
     if not message and reason is NodeReason.STALE:
         message = "The newest row is older than the source's freshness criteria allow."

@@ -67,16 +67,16 @@ def ended(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
     node = node_info(data)
     if node is None:
         return None
-    said = values.text(data.get("status"), limit=200)
-    word = statuses.worst(
+    text = values.text(data.get("status"), limit=200)
+    status = statuses.worst(
         node.status,
-        said if statuses.known(said) else "",
-        "error" if level == "error" and not statuses.failing(node.status) and not statuses.failing(said) else "",
+        text if statuses.known(text) else "",
+        "error" if level == "error" and not statuses.failing(node.status) and not statuses.failing(text) else "",
     )
-    sentence = "" if statuses.known(said) and not statuses.did_nothing(said) else said
+    sentence = "" if statuses.known(text) and not statuses.did_nothing(text) else text
     return bodies.NodeEnded(
         node=node,
-        status=word or statuses.word(said) or "unknown",
+        status=status or statuses.normal(text) or "unknown",
         message=values.text(data.get("result_message")) or sentence,
         authority=FREE_TEXT,
         facts=bodies.NodeFacts(
@@ -92,10 +92,10 @@ def test_ended(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
     body = ended(data, level=level)
     if not isinstance(body, bodies.NodeEnded):
         return body
-    said = values.text(data.get("status"), limit=200)
-    failing = statuses.failing(said) or statuses.failing(body.node.status)
-    word = statuses.worst(said, body.node.status, "error" if level == "error" and not failing else "") or "unknown"
-    return bodies.NodeEnded(node=body.node, status=word, facts=body.facts, authority=FREE_TEXT)
+    text = values.text(data.get("status"), limit=200)
+    failing = statuses.failing(text) or statuses.failing(body.node.status)
+    status = statuses.worst(text, body.node.status, "error" if level == "error" and not failing else "") or "unknown"
+    return bodies.NodeEnded(node=body.node, status=status, facts=body.facts, authority=FREE_TEXT)
 
 
 def skipped(data: Mapping[str, object]) -> bodies.Body | None:
@@ -139,10 +139,10 @@ def node_result(data: Mapping[str, object]) -> bodies.Body | None:
         relation=values.identifier(data.get("relation")),
         materialized=values.identifier(data.get("materialized")),
     )
-    said = values.text(data.get("status"), limit=200)
+    text = values.text(data.get("status"), limit=200)
     return bodies.NodeEnded(
         node=node,
-        status=statuses.worst(said) or statuses.word(said) or "unknown",
+        status=statuses.worst(text) or statuses.normal(text) or "unknown",
         message=values.text(data.get("message")),
         authority=NODE_RESULT,
         facts=bodies.NodeFacts(
@@ -157,7 +157,7 @@ def node_result(data: Mapping[str, object]) -> bodies.Body | None:
     )
 
 
-def said_of_node(field: str, authority: int) -> Callable[[Mapping[str, object]], bodies.Body | None]:
+def message_of_node(field: str, authority: int) -> Callable[[Mapping[str, object]], bodies.Body | None]:
     """A parser for events that hold a text about a node in this field."""
 
     def parse(data: Mapping[str, object]) -> bodies.Body | None:
@@ -190,9 +190,9 @@ def generic(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
     return bodies.NodeMessage(unique_id=node.unique_id, message=message, authority=ON_THE_WAY)
 
 
-def complaint(data: Mapping[str, object], *, said: str) -> bodies.Body | None:
+def complaint(data: Mapping[str, object], *, text: str) -> bodies.Body | None:
     """An error that is told by an event of no other meaning here; what is about a node is told by its result, too."""
-    return bodies.Complaint(message=said) if said.strip() and node_info(data) is None else None
+    return bodies.Complaint(message=text) if text.strip() and node_info(data) is None else None
 
 
 def graph_node(entry: object) -> GraphNode | None:
@@ -246,12 +246,12 @@ def digest_part(data: Mapping[str, object]) -> bodies.Body | None:
 
 def digest_entry(item: object) -> bodies.DigestEntry | None:
     data = values.mapping(item)
-    unique_id, said = values.identifier(data.get("unique_id")), values.text(data.get("status"), limit=200)
-    if not unique_id or statuses.undecided(said):
+    unique_id, text = values.identifier(data.get("unique_id")), values.text(data.get("status"), limit=200)
+    if not unique_id or statuses.undecided(text):
         return None
     return bodies.DigestEntry(
         unique_id=unique_id,
-        status=statuses.word(said),
+        status=statuses.normal(text),
         message=values.text(data.get("message")),
         execution_seconds=values.seconds(data.get("execution_time")),
         num_failures=values.count(data.get("failures")),

@@ -94,8 +94,8 @@ def failed_step(data: Mapping[str, object]) -> bodies.Body | None:  # noqa: ARG0
 
 def runner_finished(data: Mapping[str, object]) -> bodies.Body | None:
     error = values.mapping(data.get("error"))
-    said = values.text(error.get("message")).strip()
-    fatal = bodies.FatalError(message=said, kind=values.identifier(error.get("kind"))) if error else None
+    text = values.text(error.get("message")).strip()
+    fatal = bodies.FatalError(message=text, kind=values.identifier(error.get("kind"))) if error else None
     return bodies.RunnerFinished(
         exit_code=values.integer(data.get("exit_code")),
         success=data.get("success") is True,

@@ -1,4 +1,4 @@
-"""dbt's run_results.json for a whole run: one result of each node, from whichever attempt has the last word on it.
+"""dbt's run_results.json for a whole run: one result of each node, from the attempt that reported it last.
 
 dbt writes this file for one invocation, and none at all when it is killed. This one is made of what the attempts
 said, in the schema that dbt reads for `dbt retry`, `--select result:error` and `--state`.
@@ -20,7 +20,7 @@ from dbt_operator.dbt.values import shorten
 _SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 # The words that dbt's own reader of schema 6 knows; it refuses a file with any other one. One that does not know
 # "reused", before 1.12, never says it.
-_WORDS = frozenset(
+_STATUSES = frozenset(
     {"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error", "reused"}
 )
 _FAILURES = frozenset({"error", "fail", "partial success", "runtime error"})
@@ -155,10 +155,10 @@ def _result(outcome: NodeOutcome) -> _Result | None:
     node = outcome.node
     if node.resource_type == "source" or (node.resource_type == "model" and node.materialized == "ephemeral"):
         return None
-    said = _said(outcome)
-    if said is None:
+    result = _result_of(outcome)
+    if result is None:
         return None
-    status, message = said
+    status, message = result
     return {
         "status": status,
         "timing": _timing(node),
@@ -175,15 +175,15 @@ def _result(outcome: NodeOutcome) -> _Result | None:
     }
 
 
-def _said(outcome: NodeOutcome) -> tuple[str, str] | None:
+def _result_of(outcome: NodeOutcome) -> tuple[str, str] | None:
     """Status and message; None when there is nothing to say, because the command executes no such node."""
     node = outcome.node
     if node.phase.terminal:
-        word = _SYNONYMS.get(node.status, node.status)
-        if word not in _WORDS:
+        status = _SYNONYMS.get(node.status, node.status)
+        if status not in _STATUSES:
             return "error", outcome.message or _UNKNOWN
-        stopped = outcome.reason in _STOPPED or (word == "skipped" and not node.message)
-        return word, outcome.message if stopped and outcome.message else node.message
+        stopped = outcome.reason in _STOPPED or (status == "skipped" and not node.message)
+        return status, outcome.message if stopped and outcome.message else node.message
     if outcome.phase is NodePhase.SUCCEEDED:
         return None
     if outcome.phase is NodePhase.SKIPPED and outcome.reason not in _UNDONE:

@@ -153,7 +153,7 @@ class AttemptState:
     ignored: int = field(default=0, compare=False)
 
     @property
-    def ended(self) -> bool:
+    def dbt_ended(self) -> bool:
         """Whether the log says that the process came to its end by itself."""
         if self.finished is not None:
             return True

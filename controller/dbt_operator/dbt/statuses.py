@@ -32,23 +32,23 @@ _ORDER = (
     "no-op", "success", "pass", "reused", "warn", "skip", "skipped",
     "partial success", "runtime error", "fail", "error",
 )  # fmt: skip
-_SEVERITY = {word: rank for rank, word in enumerate(_ORDER)}
+_SEVERITY = {normal: rank for rank, normal in enumerate(_ORDER)}
 _UNKNOWN = len(_ORDER)
 
 
-def word(text: str) -> str:
+def normal(text: str) -> str:
     """A status as it is compared."""
     return text.strip().lower()
 
 
 def known(text: str) -> bool:
     """Whether this is a final status of dbt's."""
-    return word(text) in _SEVERITY
+    return normal(text) in _SEVERITY
 
 
 def undecided(text: str) -> bool:
     """Whether this word says nothing about how the node ended."""
-    return word(text) in _UNDECIDED
+    return normal(text) in _UNDECIDED
 
 
 def did_nothing(message: str) -> bool:
@@ -58,18 +58,18 @@ def did_nothing(message: str) -> bool:
 
 def failing(text: str) -> bool:
     """Whether this word is one of dbt's for a failure."""
-    return word(text) in _FAILED
+    return normal(text) in _FAILED
 
 
 def worst(*candidates: str) -> str:
     """The worst of the words that say something; an unknown word is worse than any known one; "" when none does."""
-    votes = [word(candidate) for candidate in candidates if not undecided(candidate)]
+    votes = [normal(candidate) for candidate in candidates if not undecided(candidate)]
     return max(votes, key=lambda vote: _SEVERITY.get(vote, _UNKNOWN), default="")
 
 
 def verdict(status: str, *, resource_type: str = "") -> tuple[NodePhase, NodeReason]:
     """Phase and reason of a node that ended with this status."""
-    status = word(status)
+    status = normal(status)
     if status in _SUCCEEDED:
         return NodePhase.SUCCEEDED, _SUCCEEDED[status]
     if status in _SKIPPED:

@@ -41,7 +41,7 @@ class TestCounts(msgspec.Struct, frozen=True, kw_only=True):
     failing: tuple[FailingTest, ...] = ()
 
 
-class SaidOfTest(NamedTuple):
+class TestReport(NamedTuple):
     """A test, what is to be said of it, and which attempt says so, from 0."""
 
     node: NodeState
@@ -49,7 +49,7 @@ class SaidOfTest(NamedTuple):
     attempt: int
 
 
-def counts_of(tests: Iterable[SaidOfTest]) -> TestCounts:
+def counts_of(tests: Iterable[TestReport]) -> TestCounts:
     """How many tests ended in which way, with the first of those that failed."""
     numbers = dict.fromkeys(("total", "passed", "warned", "failed", "errored", "skipped"), 0)
     failing: list[FailingTest] = []
@@ -68,7 +68,7 @@ def counts_of(tests: Iterable[SaidOfTest]) -> TestCounts:
     return TestCounts(**numbers, failing=tuple(failing[:FAILING_LIMIT]))
 
 
-def _failing(test: SaidOfTest) -> FailingTest:
+def _failing(test: TestReport) -> FailingTest:
     return FailingTest(
         unique_id=test.node.unique_id,
         name=test.node.name,
@@ -79,7 +79,7 @@ def _failing(test: SaidOfTest) -> FailingTest:
     )
 
 
-def told_by_tests(tests: Sequence[SaidOfTest], *, good: Verdict) -> Verdict:
+def verdict_by_tests(tests: Sequence[TestReport], *, good: Verdict) -> Verdict:
     """About a node that dbt does not execute itself, before `with_tests`: nothing but its tests tells of it."""
     verdicts = [test.verdict for test in tests]
     phases = {verdict.phase for verdict in verdicts}
@@ -91,7 +91,7 @@ def told_by_tests(tests: Sequence[SaidOfTest], *, good: Verdict) -> Verdict:
     return msgspec.structs.replace(stopped, message=f"None of its tests ran. {stopped.message}".rstrip())
 
 
-def with_tests(verdict: Verdict, tests: Sequence[SaidOfTest], counts: TestCounts) -> Verdict:
+def with_tests(verdict: Verdict, tests: Sequence[TestReport], counts: TestCounts) -> Verdict:
     """A built node whose test failed is not fit for use, although its relation is there."""
     if verdict.phase is not NodePhase.SUCCEEDED:
         return verdict

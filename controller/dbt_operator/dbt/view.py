@@ -13,12 +13,12 @@ from dbt_operator.api.status import Counts, NodeCounts
 from dbt_operator.dbt.blame import Blame
 from dbt_operator.dbt.changes import affected
 from dbt_operator.dbt.graph import GraphNode
-from dbt_operator.dbt.history import History, Word, history_of
+from dbt_operator.dbt.history import History, Report, history_of
 from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.node_types import TEST_TYPES, Shown, node_type
 from dbt_operator.dbt.own_view import Verdict, held_back, own_verdict
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
-from dbt_operator.dbt.tests_view import FailingTest, SaidOfTest, TestCounts, counts_of, told_by_tests, with_tests
+from dbt_operator.dbt.tests_view import FailingTest, TestCounts, TestReport, counts_of, verdict_by_tests, with_tests
 from dbt_operator.dbt.values import shorten
 
 __all__ = [
@@ -78,7 +78,7 @@ def views_of(*, state: AttemptState | History, unique_ids: Iterable[str]) -> Map
 
 
 def _known(history: History, unique_id: str) -> bool:
-    return history.word(unique_id) is not None or (history.graph is not None and history.graph.has_object(unique_id))
+    return history.report(unique_id) is not None or (history.graph is not None and history.graph.has_object(unique_id))
 
 
 def node_counts(*, views: Mapping[str, NodeView]) -> NodeCounts:
@@ -130,16 +130,16 @@ class _Reader:
 
     def view(self, unique_id: str) -> NodeView:
         """The view of one node. Raises KeyError for a node that nobody mentioned."""
-        word = self._history.word(unique_id)
-        own = word.node if word is not None else self._announced(unique_id)
+        report = self._history.report(unique_id)
+        own = report.node if report is not None else self._announced(unique_id)
         tests = [] if own.resource_type in TEST_TYPES else self._tests(unique_id)
         counts = counts_of(tests)
-        shown = self._shown(own, word, tested=bool(tests))
+        shown = self._shown(own, report, tested=bool(tests))
         if unique_id in self._history.pending:
             # What an attempt left of it before is not what it is now; its attempts are listed on the object.
             own, verdict = _fresh(own), Verdict(phase=NodePhase.PENDING)
         else:
-            verdict = with_tests(self._own(own, word, tests), tests, counts)
+            verdict = with_tests(self._own(own, report, tests), tests, counts)
         return NodeView(
             unique_id=unique_id,
             name=own.name,
@@ -160,7 +160,7 @@ class _Reader:
             materialized=own.materialized,
             package=own.package,
             path=own.path,
-            executed=word is not None,
+            executed=report is not None,
             shown=shown,
         )
 
@@ -169,13 +169,17 @@ class _Reader:
             raise KeyError(unique_id)
         return announced(self._history.graph.nodes[unique_id], None)
 
-    def _verdict(self, word: Word) -> Verdict:
-        if word.node.phase is NodePhase.PENDING and word.state.closed is not None and word.state.closed.ending in _CUT:
-            culprit = self._blame_of_run.of(word.node.unique_id)
+    def _verdict(self, report: Report) -> Verdict:
+        if (
+            report.node.phase is NodePhase.PENDING
+            and report.state.closed is not None
+            and report.state.closed.ending in _CUT
+        ):
+            culprit = self._blame_of_run.of(report.node.unique_id)
             if culprit is not None:
                 return held_back(culprit)
-        blame = self._blames.setdefault(word.attempt, Blame(word.state))
-        return own_verdict(state=word.state, node=word.node, blame=blame)
+        blame = self._blames.setdefault(report.attempt, Blame(report.state))
+        return own_verdict(state=report.state, node=report.node, blame=blame)
 
     @cached_property
     def _blame_of_run(self) -> Blame:
@@ -183,33 +187,35 @@ class _Reader:
 
         Such a dbt had no time to call them skipped, and those after it were not asked to execute them.
         """
-        words = {one: word.node for one in self._history.unique_ids() if (word := self._history.word(one)) is not None}
+        reports = {
+            one: report.node for one in self._history.unique_ids() if (report := self._history.report(one)) is not None
+        }
         nodes = {
             one: msgspec.structs.replace(node, phase=NodePhase.SKIPPED)
             if node.stopped or node.phase is NodePhase.PENDING
             else node
-            for one, node in words.items()
+            for one, node in reports.items()
         }
         failures = frozenset(one for one, node in nodes.items() if node.phase is NodePhase.FAILED)
         return Blame(AttemptState(graph=self._history.graph, nodes=nodes, failures=failures))
 
-    def _own(self, own: NodeState, word: Word | None, tests: Sequence[SaidOfTest]) -> Verdict:
+    def _own(self, own: NodeState, report: Report | None, tests: Sequence[TestReport]) -> Verdict:
         """What is to be said of the node, before what its tests change."""
-        if word is None:
+        if report is None:
             ephemeral = own.materialized == "ephemeral"
-            return told_by_tests(tests, good=_INLINED if ephemeral else _GOOD) if tests else self._unsaid(own)
-        if not word.node.phase.terminal and self._history.inlined(own.unique_id):
+            return verdict_by_tests(tests, good=_INLINED if ephemeral else _GOOD) if tests else self._unreported(own)
+        if not report.node.phase.terminal and self._history.inlined(own.unique_id):
             return _INLINED
-        return self._verdict(word)
+        return self._verdict(report)
 
-    def _unsaid(self, node: NodeState) -> Verdict:
+    def _unreported(self, node: NodeState) -> Verdict:
         """About a node of which no attempt has said anything."""
         if node.unique_id in self._history.pending:
             return Verdict(phase=NodePhase.PENDING)
         state = self._history.attempts[0]
         return own_verdict(state=state, node=node, blame=Blame(state))
 
-    def _tests(self, unique_id: str) -> list[SaidOfTest]:
+    def _tests(self, unique_id: str) -> list[TestReport]:
         """The tests listed on the node."""
         graph = self._history.graph
         unique_ids = [test.unique_id for test in graph.tests_of(unique_id)] if graph is not None else []
@@ -217,22 +223,22 @@ class _Reader:
         unique_ids += [one for one in dict.fromkeys(attached) if graph is None or one not in graph.nodes]
         return [self._test(one) for one in unique_ids]
 
-    def _test(self, unique_id: str) -> SaidOfTest:
-        word = self._history.word(unique_id)
-        if word is not None and unique_id not in self._history.pending:
-            return SaidOfTest(word.node, self._verdict(word), word.attempt)
+    def _test(self, unique_id: str) -> TestReport:
+        report = self._history.report(unique_id)
+        if report is not None and unique_id not in self._history.pending:
+            return TestReport(report.node, self._verdict(report), report.attempt)
         graph = self._history.graph
         node = graph.nodes[unique_id] if graph is not None and unique_id in graph.nodes else None
-        unsaid = announced(node or GraphNode(unique_id=unique_id), None)
-        return SaidOfTest(unsaid, self._unsaid(unsaid), 0)
+        unreported = announced(node or GraphNode(unique_id=unique_id), None)
+        return TestReport(unreported, self._unreported(unreported), 0)
 
-    def _shown(self, own: NodeState, word: Word | None, *, tested: bool) -> bool:
+    def _shown(self, own: NodeState, report: Report | None, *, tested: bool) -> bool:
         """Whether the node has a DbtModel."""
         match node_type(own.resource_type).shown:
             case Shown.SELECTED:
-                return word is not None or tested
+                return report is not None or tested
             case Shown.REPORTED:
-                return (word is not None and word.node.phase.terminal) or tested
+                return (report is not None and report.node.phase.terminal) or tested
             case Shown.UNLISTED:
                 graph = self._history.graph
                 return graph is not None and own.unique_id in graph.nodes and not graph.listed_elsewhere(own.unique_id)

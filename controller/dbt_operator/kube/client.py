@@ -24,8 +24,8 @@ from tenacity import (
 )
 
 from dbt_operator.api import names
-from dbt_operator.kube.errors import ApiError, NameConflictError
-from dbt_operator.kube.events import EventType, event_manifest
+from dbt_operator.kube.api_error import ApiError, NameConflictError
+from dbt_operator.kube.event_manifest import EventType, event_manifest
 from dbt_operator.kube.resources import EVENTS, PODS, Object, Resource, label_selector, owner_uids
 from dbt_operator.kube.session import Request, Session
 

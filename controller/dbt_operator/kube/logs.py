@@ -24,9 +24,9 @@ from enum import StrEnum
 import structlog
 
 from dbt_operator.dbt.lines import LineSplitter
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.containers import ContainerPhase, ContainerState, container_state
-from dbt_operator.kube.errors import ApiError
 from dbt_operator.kube.resources import PODS
 from dbt_operator.kube.stamps import Deduplicator, split_stamp
 from dbt_operator.metrics import LOG_LINES, LOG_RECONNECTS
@@ -280,12 +280,12 @@ class LogReader:
 class _Troubles:
     """Tells when a log cannot be read for long, and when it can be again."""
 
-    def __init__(self, tell: Callable[[str | None], None] | None, patience: Patience) -> None:
-        self._tell = tell or (lambda _: None)
+    def __init__(self, report: Callable[[str | None], None] | None, patience: Patience) -> None:
+        self._report = report or (lambda _: None)
         self._patience = patience
         self._opened = False
         self._since: float | None = None  # when the first read began of those that have failed in a row
-        self._told = False
+        self._reported = False
 
     def opened(self) -> None:
         """A stream that may last is there: that it breaks, or falls silent, is no failure to read the log."""
@@ -299,15 +299,15 @@ class _Troubles:
             self._over()
             return
         self._since = began if self._since is None else self._since
-        if not self._told and time.monotonic() - self._since >= self._patience.give_up:
-            self._told = True
-            self._tell(str(error))
+        if not self._reported and time.monotonic() - self._since >= self._patience.give_up:
+            self._reported = True
+            self._report(str(error))
 
     def _over(self) -> None:
         self._since = None
-        if self._told:
-            self._told = False
-            self._tell(None)
+        if self._reported:
+            self._reported = False
+            self._report(None)
 
 
 class _Pace:

@@ -27,8 +27,8 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from dbt_operator import __version__
+from dbt_operator.kube.api_error import NETWORK, ApiError, from_response
 from dbt_operator.kube.clock import ServerClock
-from dbt_operator.kube.errors import NETWORK, ApiError, from_response
 
 # aiohttp holds up to twice this much of a stream before it stops reading from the socket. The 2 MiB that kubernetes.aio
 # asks for (for watches that are read by lines) would be 4 MiB per followed log behind a slow sink.

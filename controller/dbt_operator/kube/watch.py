@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
+from dbt_operator.kube.api_error import NETWORK, ApiError, from_status
 from dbt_operator.kube.client import Client
-from dbt_operator.kube.errors import NETWORK, ApiError, from_status
 from dbt_operator.kube.resources import Object, Resource
 
 _log = structlog.get_logger(__name__)

@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
+from dbt_operator.kube.api_error import NETWORK, ApiError, NameConflictError
 from dbt_operator.kube.client import Client
-from dbt_operator.kube.errors import NETWORK, ApiError, NameConflictError
 from dbt_operator.kube.queue import Creation, Key, Seen, StatusQueue, Work
 from dbt_operator.kube.resources import Resource
 from dbt_operator.metrics import EVENT_LAG, STATUS_PATCHES

@@ -32,7 +32,7 @@ def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked:
     """Where the attempt stands at `now`. `asked`: it is to be stopped, and this is then how it ends."""
     if attempt.sealed is not None:
         return _ended(attempt, outcome=attempt.sealed.outcome, state=attempt.sealed.state)
-    if attempt.pod is not None and attempt.pod.over:
+    if attempt.pod is not None and attempt.pod.ended:
         return _pod_over(attempt, attempt.pod, asked=asked)
     if attempt.pod is not None and attempt.pod.running:
         return _running(attempt, asked=asked)  # also when its Job is gone: the process still lives
@@ -58,7 +58,7 @@ def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
 
 def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     refusal = attempt.refusal
-    if attempt.log.state.events and not attempt.log.ended:
+    if attempt.log.state.events and not attempt.log.read:
         return _draining(attempt)
     if attempt.existed:  # what was refused before is history
         return _lost(attempt, message="its Job was deleted", asked=asked)
@@ -95,7 +95,7 @@ def _without_pod(
     # A queue that takes its place back suspends the Job and would later let it begin from the start: what is left is
     # taken up by another attempt instead, and this Job must not come back.
     over = job.failed is not None or job.complete or job.deleting or job.suspended or attempt.release is not None
-    if over and (attempt.log.ended or not attempt.log.state.events):
+    if over and (attempt.log.read or not attempt.log.state.events):
         return _lost(attempt, message=_how_lost(job), asked=asked)
     if over or attempt.log.state.events:
         # There was a pod and it is gone: its last words may still be on their way to us, and the Job's own word too.
@@ -150,9 +150,9 @@ def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asse
             reason=RunReason.CONTAINER_START_FAILED,
             message=f"The container of pod {pod.name} could not be started: {pod.terminated.message}",
         )
-    if not attempt.log.ended:
+    if not attempt.log.read:
         return _draining(attempt)
-    if (attempt.log.gone or pod.deleting) and attempt.log.state.finished is None:
+    if (attempt.log.incomplete or pod.deleting) and attempt.log.state.finished is None:
         # That the process ended by itself is seen, and dbt's last words are among what was lost with the pod. The
         # log of one that is being taken away may have been taken away while it was read, and look whole.
         return _lost(attempt, message="it was deleted before its log was read", asked=asked)
@@ -202,10 +202,10 @@ def _progress(state: AttemptState) -> str:
 def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
     """The pod is gone, and perhaps nobody has looked while its status said why: then the watch knows."""
     seen = attempt.pod or attempt.last_pod
-    told = _pod_end(seen) if seen is not None else None
-    if told is None or told.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
-        told = PodEnd(kind="Lost", message=message)
-    return _concluded(attempt, pod_end=told, asked=asked)
+    end = _pod_end(seen) if seen is not None else None
+    if end is None or end.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
+        end = PodEnd(kind="Lost", message=message)
+    return _concluded(attempt, pod_end=end, asked=asked)
 
 
 def _draining(attempt: Attempt) -> Assessment:
@@ -327,8 +327,8 @@ def _may_be_pulled_yet(reason: str, detail: str) -> bool:
 
 def _restarts(pod: str, sidecar: Restarting) -> str:
     times = f"was started {sidecar.restarts + 1} times and ended at last with exit code {sidecar.last.exit_code}"
-    said = f": {sidecar.last.message}" if sidecar.last.message else ""
-    return f"The sidecar {sidecar.name} of pod {pod} {times}{said}"
+    detail = f": {sidecar.last.message}" if sidecar.last.message else ""
+    return f"The sidecar {sidecar.name} of pod {pod} {times}{detail}"
 
 
 # Checked in this order: what the cluster did to the pod explains an exit code, not the other way round.

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.history import History, Words
+from dbt_operator.dbt.history import History, Reports
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
@@ -29,8 +29,8 @@ class LogFacts:
     """What has been read of an attempt's log."""
 
     state: AttemptState = EMPTY
-    ended: bool = False  # everything there is to read has been read
-    gone: bool = False  # … or its pod was gone before that: what was not read yet is lost
+    read: bool = False  # everything there is to read has been read
+    incomplete: bool = False  # … or its pod was gone before that: what was not read yet is lost
     unreadable: str | None = None  # why reading was given up
     stalled: str | None = None  # why it cannot be read at present, of a container that may go on
     position: datetime | None = None  # the kubelet's time of the last line that was read
@@ -165,8 +165,8 @@ class Attempt:
     def released(self) -> bool:
         """Whether a pod of it was released, by whatever tells: only such a pod ever has a process."""
         seen = any(pod is not None and not pod.held for pod in (self.pod, self.last_pod))
-        heard = self.log.ended or bool(self.log.state.events)
-        return self.release is not None or seen or heard or self.started is not None
+        read = self.log.read or bool(self.log.state.events)
+        return self.release is not None or seen or read or self.started is not None
 
     @property
     def to_release(self) -> bool:
@@ -230,7 +230,7 @@ class Assessment:
             return True
         if attempt.pod is not None:
             # One that a kubelet has may start until it is deleted, and nobody may see it start.
-            return not attempt.pod.running and (attempt.pod.over or attempt.pod.node is None)
+            return not attempt.pod.running and (attempt.pod.ended or attempt.pod.node is None)
         return (last is not None and last.terminated is not None) or attempt.log.state.finished is not None
 
     @property
@@ -241,7 +241,7 @@ class Assessment:
         A pod that was released may start all the same until it is deleted.
         """
         pod = self.attempt.pod
-        return pod is not None and not pod.over and self.attempt.released
+        return pod is not None and not pod.ended and self.attempt.released
 
     @property
     def must_stop(self) -> bool:
@@ -252,7 +252,7 @@ class Assessment:
         Job that was created anew beside a pod of the first one has a pod of its own, which is never released.
         """
         job, pod = self.attempt.job, self.attempt.pod
-        pod_ends = pod is not None and pod.over and not pod.others
+        pod_ends = pod is not None and pod.ended and not pod.others
         about_to_end = job is not None and pod is not None and pod_ends and pod.job in (None, job.uid)
         return (
             (self.stage is Stage.ENDED or self.reason is RunReason.STOPPING)
@@ -262,11 +262,13 @@ class Assessment:
         )
 
 
-def history_of_run(assessments: Iterable[Assessment], *, since: int = 0, known: Words | None = None) -> History:
+def history_of_run(assessments: Iterable[Assessment], *, since: int = 0, known: Reports | None = None) -> History:
     """What the attempts of a run have said.
 
     since: the first one of the present episode, from 0. known: the index of a moment before, which spares the work.
     """
     assessments = tuple(assessments)
     parts = frozenset(index for index, each in enumerate(assessments) if not each.attempt.whole)
-    return History(attempts=tuple(each.state for each in assessments), parts=parts, since=since, known=known or Words())
+    return History(
+        attempts=tuple(each.state for each in assessments), parts=parts, since=since, known=known or Reports()
+    )

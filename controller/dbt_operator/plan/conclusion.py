@@ -1,6 +1,6 @@
 """How a run ended, over all its attempts.
 
-One attempt speaks for itself; several are concluded from the word that stands last for each node.
+The outcome of a single attempt is that of the run. Several are concluded from the last report of each node.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from dataclasses import replace
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.errors import THE_CONNECTION, cause_of
-from dbt_operator.plan import run_text as wording
+from dbt_operator.dbt.error_texts import THE_CONNECTION, cause_of
+from dbt_operator.plan import run_text
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.outcome import Outcome, conclude_history
@@ -25,7 +25,7 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
     outcome = _concluded(situation)
     if not withheld:
         return outcome
-    return replace(outcome, message=f"{outcome.message} {wording.withheld(situation.pod_database)}")
+    return replace(outcome, message=f"{outcome.message} {run_text.withheld(situation.pod_database)}")
 
 
 def _concluded(situation: Situation) -> Outcome:
@@ -60,8 +60,8 @@ def _unfinished(situation: Situation) -> Outcome | None:
         if outcome is not None and outcome.reason not in LOST | STOPPED:
             unexplained = outcome.phase is RunPhase.FAILED and _all_succeeded(each) and not _cut_off_at_the_end(each)
             if unexplained or (outcome.reason not in BY_NODES and _left_something(each, ledger, later=later)):
-                said = wording.said_at_the_end(each.attempt.name, outcome.message, situation)
-                return replace(outcome, message=said)
+                message = run_text.at_the_end(each.attempt.name, outcome.message, situation)
+                return replace(outcome, message=message)
         later.append(each)
     return None
 
@@ -84,8 +84,8 @@ def _after_restarts(lost: Assessment, situation: Situation) -> Outcome:
     allowed = situation.rules.max_restarts
     if not allowed:
         return outcome
-    times = f"{wording.losses(situation)}, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
-    return replace(outcome, message=f"{wording.stopped(times, situation)} The last one: {outcome.message}")
+    times = f"{run_text.losses(situation)}, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
+    return replace(outcome, message=f"{run_text.stopped(times, situation)} The last one: {outcome.message}")
 
 
 def _left_something(assessment: Assessment, ledger: Ledger | None, *, later: Sequence[Assessment]) -> bool:

@@ -76,7 +76,7 @@ class PodFacts:
     others: tuple[str, ...] = ()  # containers beside dbt's, no init containers, that have not ended
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether no process of this pod can be alive any more."""
         return self.phase in ("Succeeded", "Failed") or self.terminated is not None
 
@@ -142,7 +142,7 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         pod_message=status.get("message"),
         disruption=disruption.get("message", "") if disruption.get("status") == "True" else None,
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
-        waiting=_with_its_cause(_first_telling(waiting), events),
+        waiting=_with_its_cause(_first_known_reason(waiting), events),
         running="running" in state,
         started=_optional_time((state.get("running") or ended or {}).get("startedAt")),
         terminated=_terminated(ended) if ended else None,
@@ -188,11 +188,12 @@ def _memory_limit(pod: Mapping[str, Any]) -> str | None:
     return limit
 
 
-def _first_telling(waiting: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+def _first_known_reason(waiting: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """The waiting state that tells most: `PodInitializing` only says that another container is in the way."""
-    told = [(w.get("reason") or "", w.get("message") or "") for w in waiting]
+    reasons = [(w.get("reason") or "", w.get("message") or "") for w in waiting]
     return next(
-        (w for w in told if w[0] not in ("", "PodInitializing", "ContainerCreating")), told[0] if told else None
+        (w for w in reasons if w[0] not in ("", "PodInitializing", "ContainerCreating")),
+        reasons[0] if reasons else None,
     )
 
 

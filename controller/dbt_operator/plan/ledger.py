@@ -14,7 +14,7 @@ from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.blame import Skips
-from dbt_operator.dbt.errors import cause_of
+from dbt_operator.dbt.error_texts import cause_of
 from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.node_types import TEST_TYPES
@@ -177,7 +177,7 @@ _UNDONE = frozenset({Standing.OPEN, Standing.UNREPORTED, Standing.FAILED, Standi
 def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
     """The nodes that are done although something that they read is not, or was built after them: to be executed again.
 
-    It happens where the word about a node was lost with a part of a log, and that about a node below it was not.
+    It happens where the report of a node was lost with a part of a log, and that of a node below it was not.
     """
     newest: dict[str, int] = {}  # the last attempt that has begun something above a node, or all: something is not done
     found: set[str] = set()
@@ -188,8 +188,8 @@ def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Sta
             above = max(above, newest[source], every if standings[source] in _UNDONE else history.begun(source))
         newest[one] = above
         if above > 0 and standings[one] is Standing.DONE:
-            word = history.word(one)
-            if word is not None and word.attempt < above:
+            report = history.report(one)
+            if report is not None and report.attempt < above:
                 found.add(one)
     return frozenset(found)
 
@@ -213,19 +213,19 @@ def _standing(
     released: Sequence[int],
     skips: Skips,
 ) -> Standing:
-    word = history.word(unique_id)
-    if word is None:
+    report = history.report(unique_id)
+    if report is None:
         return Standing.OPEN
-    match word.node.phase:
+    match report.node.phase:
         case NodePhase.SUCCEEDED:
             # What was built into a database that is gone with its pod is not there for any attempt after it.
-            undoing = released if word.state.pod_database else silent
-            later = (assessments[index] for index in undoing if index > word.attempt)
+            undoing = released if report.state.pod_database else silent
+            later = (assessments[index] for index in undoing if index > report.attempt)
             return Standing.OPEN if any(each.attempt.covers(unique_id) for each in later) else Standing.DONE
-        case NodePhase.FAILED if not word.node.stopped:
+        case NodePhase.FAILED if not report.node.stopped:
             # Where the pod was lost before the runner could say what the failure was, the rules for retries have
             # nothing to go by: the node is taken up again like those that were running.
-            unclear = word.node.unexplained and was_lost(assessments[word.attempt])
+            unclear = report.node.unexplained and was_lost(assessments[report.attempt])
             return Standing.OPEN if unclear else Standing.FAILED
         case NodePhase.FAILED:
             return Standing.BLOCKED if skips.causes(unique_id) else Standing.OPEN
@@ -235,18 +235,18 @@ def _standing(
             return Standing.DONE
         case NodePhase.RUNNING:
             return Standing.OPEN
-        case _ if not assessments[word.attempt].attempt.covers(unique_id):
+        case _ if not assessments[report.attempt].attempt.covers(unique_id):
             return Standing.BLOCKED  # a test: that attempt has built what it tests, and was not asked for the test
         case _:
-            return Standing.UNREPORTED if _completed(word.state) else Standing.OPEN
+            return Standing.UNREPORTED if _completed(report.state) else Standing.OPEN
 
 
 def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: History) -> Mapping[str, frozenset[str]]:
     """What dbt skipped nodes for, of what has not been executed again with success by a later attempt."""
 
     def repaired(cause: str, *, since: int) -> bool:
-        word = history.word(cause)
-        return standings.get(cause) is Standing.DONE and word is not None and word.attempt > since
+        report = history.report(cause)
+        return standings.get(cause) is Standing.DONE and report is not None and report.attempt > since
 
     found: dict[str, frozenset[str]] = {}
     for unique_id in (one for one, standing in standings.items() if standing is Standing.BLOCKED):
@@ -289,14 +289,14 @@ def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment])
     # Attempts before the first failure do not count as retries.
     since = own.index(failed[0]) if failed else 0
     without = [each for each in episode[since:] if _ended_without(each, unique_id)]
-    word = history.word(unique_id)
-    assert word is not None  # noqa: S101 - a node that failed was mentioned
+    report = history.report(unique_id)
+    assert report is not None  # noqa: S101 - a node that failed was mentioned
     times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in without]
     return Failure(
-        kind=failure_kind(word.node),
+        kind=failure_kind(report.node),
         count=len(failed) + len(without),
         at=max((moment for moment in times if moment is not None), default=None),
-        cause=cause_of(word.node.message),
+        cause=cause_of(report.node.message),
     )
 
 

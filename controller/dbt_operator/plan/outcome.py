@@ -1,6 +1,6 @@
 """How a run ended: a table from the facts of its last attempt to one phase and one reason.
 
-Success needs proof: dbt's own word that the command succeeded, and no node that failed. When two facts disagree the
+Success needs proof: dbt's own report that the command succeeded, and no node that failed. When two facts disagree the
 worse one is believed, and the message says that they do.
 """
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import OF_ERRORS, about
 from dbt_operator.api.reasons import NodeReason, RunReason
-from dbt_operator.dbt.errors import failed_hook, kind_of
+from dbt_operator.dbt.error_texts import failed_hook, kind_of
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.history import History, history_of
 from dbt_operator.dbt.node_types import TEST_TYPES, node_type
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import NodeView, node_counts, node_views, test_counts
-from dbt_operator.plan import outcome_text as wording
+from dbt_operator.plan import outcome_text
 
 _CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
 _SIGNALLED = 128  # by the shell's convention, exit codes from here on are signals
@@ -49,7 +49,7 @@ def ending_of(*, state: AttemptState, pod: PodEnd | None) -> Ending:
         return Ending.CANCELLED if _cancelled(state) else Ending.COMPLETED
     if state.cancel_requested:
         return Ending.CANCELLED
-    if state.ended or _plain_exit(state, pod):
+    if state.dbt_ended or _plain_exit(state, pod):
         return Ending.COMPLETED
     return Ending.LOST
 
@@ -71,12 +71,14 @@ def conclude(*, state: AttemptState, pod: PodEnd | None) -> Outcome:
 
 
 def conclude_history(history: History) -> Outcome:
-    """What a run is whose attempts have all come to an end, from the word that stands for each of its nodes."""
+    """What a run is whose attempts have all come to an end, from what was reported last of each node."""
     facts = _Facts.of(history)
     if facts.failed:
-        return _failed(_reason_of_failure(facts), wording.failures(facts.nodes, facts.tests, facts.hooks, facts.views))
+        return _failed(
+            _reason_of_failure(facts), outcome_text.failures(facts.nodes, facts.tests, facts.hooks, facts.views)
+        )
     if facts.unproven:
-        return _failed(RunReason.NODES_FAILED, wording.unproven(facts.unproven))
+        return _failed(RunReason.NODES_FAILED, outcome_text.unproven(facts.unproven))
     return _when_succeeded(facts)
 
 
@@ -87,7 +89,7 @@ class _Facts:
     hooks: Sequence[NodeView]
     unproven: Sequence[NodeView]  # neither failed nor successful
     warned: bool
-    views: wording.Views
+    views: outcome_text.Views
 
     @classmethod
     def of(cls, state: AttemptState | History) -> "_Facts":
@@ -109,7 +111,7 @@ class _Facts:
                 and node_type(view.resource_type).needed
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
-            views=wording.Views(
+            views=outcome_text.Views(
                 nodes=node_counts(views={} if only_tests else nodes),
                 tests=test_counts(views=views),
                 lost=sum(
@@ -127,8 +129,8 @@ class _Facts:
 
 def _built(history: History, view: NodeView) -> bool:
     """Whether dbt called the node itself successful: then only tests of it failed, and they are counted themselves."""
-    word = history.word(view.unique_id)
-    return word is None or word.node.phase is NodePhase.SUCCEEDED
+    report = history.report(view.unique_id)
+    return report is None or report.node.phase is NodePhase.SUCCEEDED
 
 
 def _cancelled(state: AttemptState) -> bool:
@@ -148,11 +150,11 @@ def _when_cancelled(state: AttemptState, facts: _Facts) -> Outcome | None:
 
 
 def _when_nothing_selected(state: AttemptState, facts: _Facts) -> Outcome | None:
-    unmatched = state.ended and bool(state.unmatched) and not state.executing and state.error is None
+    unmatched = state.dbt_ended and bool(state.unmatched) and not state.executing and state.error is None
     nothing = state.nothing_selected or unmatched
     if not nothing or facts.failed or any(node.phase is not NodePhase.PENDING for node in state.nodes.values()):
         return None
-    return _failed(RunReason.NOTHING_SELECTED, wording.nothing_selected(state))
+    return _failed(RunReason.NOTHING_SELECTED, outcome_text.nothing_selected(state))
 
 
 def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
@@ -163,16 +165,16 @@ def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
         reason = RunReason.HOOK_FAILED
     if not state.error.message and facts.hooks:  # an error of dbt's own while it skips what the hook stopped
         return _when_failed(state, facts)
-    message = wording.fatal(state.error, reason, complaints=state.complaints)
+    message = outcome_text.fatal(state.error, reason, complaints=state.complaints)
     if facts.hooks and reason is RunReason.DBT_ERROR:
-        reason, message = RunReason.HOOK_FAILED, f"{wording.failures((), (), facts.hooks, facts.views)} {message}"
+        reason, message = RunReason.HOOK_FAILED, f"{outcome_text.failures((), (), facts.hooks, facts.views)} {message}"
     elif facts.views.progress:
         message = f"{message} {facts.views.progress}."
     return _failed(reason, message)
 
 
 def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcome | None:
-    ended = state.ended or _plain_exit(state, pod)
+    ended = state.dbt_ended or _plain_exit(state, pod)
     if ended and (pod is None or pod.kind in _CLEAN_ENDS):
         return None
     reason = _pod_reason(state, pod)
@@ -184,7 +186,7 @@ def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcom
         tail += ", and dbt had come to its end"
     what = about(reason).sentence or f"The pod ended with {reason.value}"
     if reason is RunReason.OOM_KILLED:
-        what = wording.out_of_memory(
+        what = outcome_text.out_of_memory(
             limit=pod.memory_limit if pod is not None else None, peak_bytes=state.peak_memory_bytes
         )
     if pod is None:
@@ -218,7 +220,7 @@ def _plain_exit(state: AttemptState, pod: PodEnd | None) -> bool:
 def _when_failed(state: AttemptState, facts: _Facts) -> Outcome | None:
     if not facts.failed:
         return None
-    message = wording.failures(facts.nodes, facts.tests, facts.hooks, facts.views)
+    message = outcome_text.failures(facts.nodes, facts.tests, facts.hooks, facts.views)
     doubt = _contradiction_of_failure(state, facts)
     return _failed(_reason_of_failure(facts), f"{message} {doubt}" if doubt else message)
 
@@ -245,10 +247,10 @@ def _when_in_doubt(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Ou
     """No node is known to have failed: is there anything else that speaks against success?"""
     doubt = next(_doubts(state, pod), None)
     if doubt is not None:
-        complaint = f" Its first error: {wording.flattened(state.complaints[0])}." if state.complaints else ""
+        complaint = f" Its first error: {outcome_text.flattened(state.complaints[0])}." if state.complaints else ""
         return _failed(_doubtful_reason(state), doubt + complaint)
     if facts.unproven:
-        return _failed(RunReason.NODES_FAILED, wording.unproven(facts.unproven))
+        return _failed(RunReason.NODES_FAILED, outcome_text.unproven(facts.unproven))
     if not _proven(state, pod):
         return _failed(RunReason.POD_LOST, "The log ends without a word of dbt about its success.")
     return None
@@ -283,13 +285,13 @@ def _proven(state: AttemptState, pod: PodEnd | None) -> bool:
         # Either what dbt was asked for is known, so that a node without a result is missed, or all that it did.
         finished = state.finished
         return finished is not None and finished.success and (state.graph is not None or finished.complete)
-    said = state.command_success is True or state.stats is not None or state.done
-    return said or (_plain_exit(state, pod) and pod is not None and pod.exit_code == 0)
+    claimed = state.command_success is True or state.stats is not None or state.done
+    return claimed or (_plain_exit(state, pod) and pod is not None and pod.exit_code == 0)
 
 
 def _when_succeeded(facts: _Facts) -> Outcome:
     reason = RunReason.SUCCEEDED_WITH_WARNINGS if facts.warned else RunReason.ALL_SUCCEEDED
-    return Outcome(phase=RunPhase.SUCCEEDED, reason=reason, message=wording.success(facts.views))
+    return Outcome(phase=RunPhase.SUCCEEDED, reason=reason, message=outcome_text.success(facts.views))
 
 
 def _failed(reason: RunReason, message: str) -> Outcome:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import Counts, NodeCounts
-from dbt_operator.dbt.errors import not_granted, points_back
+from dbt_operator.dbt.error_texts import not_granted, points_back
 from dbt_operator.dbt.state import AttemptState, RunError
 from dbt_operator.dbt.values import headline, shorten
 from dbt_operator.dbt.view import NodeView
@@ -20,11 +20,11 @@ def fatal(error: RunError, reason: RunReason, *, complaints: Sequence[str] = ())
     what, check = about(reason).sentence, about(reason).check
     if not_granted(error.message):
         check = "check the rights of the user in spec.profile"
-    said = [flattened(error.message)] if error.message.strip() else []
+    texts = [flattened(error.message)] if error.message.strip() else []
     if complaints and points_back(error.message):
         more = len(complaints) - 1
-        said.append(flattened(complaints[0]) + (f" (and {_plural(more, 'more error')})" if more else ""))
-    return _sentence(f"{what}: {': '.join(said) or 'it gave no text'}" + (f"; {check}" if check else ""))
+        texts.append(flattened(complaints[0]) + (f" (and {_plural(more, 'more error')})" if more else ""))
+    return _sentence(f"{what}: {': '.join(texts) or 'it gave no text'}" + (f"; {check}" if check else ""))
 
 
 # What dbt prints around the texts of a YAML parser: the lines of the file, and rulers.
@@ -121,7 +121,7 @@ def success(views: Views) -> str:
     reused = f"; {nodes.reused} of the nodes {_were(nodes.reused)} reused, and not built" if nodes.reused else ""
     if not warned:
         return f"{' and '.join(what)} succeeded{reused}."
-    whose = [_plural(count, word) for count, word in ((nodes.warned, "node"), (tests.warned, "test")) if count]
+    whose = [_plural(count, noun) for count, noun in ((nodes.warned, "node"), (tests.warned, "test")) if count]
     return f"{' and '.join(what)} ended without failure; {' and '.join(whose)} warned{reused}."
 
 
@@ -142,8 +142,8 @@ def unproven(views: Sequence[NodeView]) -> str:
     return f"dbt ended, but {_plural(len(views), 'node')} did not run to success: {names}."
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _were(count: int) -> str:

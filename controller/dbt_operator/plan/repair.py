@@ -36,7 +36,7 @@ class Next:
     resumed: frozenset[str] = frozenset()  # what an attempt to come will execute of what is open or was blocked
 
     @property
-    def over(self) -> bool:
+    def nothing_more(self) -> bool:
         """Whether nothing is to come any more, once the live attempts have ended."""
         return not self.decisions and self.due is None
 
@@ -79,7 +79,7 @@ def _wished(situation: Situation) -> Next:
     if situation.rules.fail_fast and not _new_failures(situation.ledger) <= wanted.keys():
         return Next()  # a failure that stays: the user wants nothing more to be executed after it
     upcoming = _repair(situation, situation.ledger, wanted)
-    return _without_a_database(situation) if situation.pod_database and not upcoming.over else upcoming
+    return _without_a_database(situation) if situation.pod_database and not upcoming.nothing_more else upcoming
 
 
 def _without_a_database(situation: Situation) -> Next:
@@ -92,7 +92,7 @@ def _without_a_database(situation: Situation) -> Next:
     rested = last.outcome is not None and last.outcome.reason in RESTING
     begun_nothing = last.attempt.whole and all(node.phase not in BEGUN for node in last.state.nodes.values())
     again = _again_from_the_start(situation) if rested or begun_nothing else Next()
-    return replace(again, withheld=again.over)
+    return replace(again, withheld=again.nothing_more)
 
 
 def _again_from_the_start(situation: Situation) -> Next:

@@ -38,18 +38,18 @@ def episode_of(assessments: Sequence[Assessment]) -> Episode:
     return Episode(since=0)
 
 
-def answer(situation: Situation, *, requests: Sequence[Request], over: bool) -> Answer:
-    """Answer the requests. `over`: without them the run ends now, or has ended."""
+def answer(situation: Situation, *, requests: Sequence[Request], run_ends: bool) -> Answer:
+    """Answer the requests. `run_ends`: without them the run ends now, or has ended."""
     asked = _unanswered(situation, requests)
-    if asked and over and situation.lingering:
+    if asked and run_ends and situation.lingering:
         return Answer(due=max(situation.lingering.values()))
     if situation.pod_database:
-        return _from_the_start(situation, asked) if over else NO_ANSWER
+        return _from_the_start(situation, asked) if run_ends else NO_ANSWER
     everything = [request for request in asked if request.unique_id is None]
     if everything:
         # It includes what is asked for single nodes. A live run does by itself what it can: it is waited for.
-        return _all(situation, asked) if over else NO_ANSWER
-    return _nodes(situation, asked, over=over) if asked else NO_ANSWER
+        return _all(situation, asked) if run_ends else NO_ANSWER
+    return _nodes(situation, asked, run_ends=run_ends) if asked else NO_ANSWER
 
 
 def _unanswered(situation: Situation, requests: Sequence[Request]) -> tuple[Request, ...]:
@@ -90,11 +90,11 @@ def _undone(ledger: Ledger | None, unique_id: str | None) -> bool:
     return any(ledger.standings.get(one, Standing.DONE) is not Standing.DONE for one in nodes)
 
 
-def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> Answer:
+def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) -> Answer:
     ledger = situation.ledger
     if ledger is None:
-        return Answer(handled=asked if over else ())
-    wanted = {request: _cover(ledger, request.unique_id or "", over=over) for request in asked}
+        return Answer(handled=asked if run_ends else ())
+    wanted = {request: _cover(ledger, request.unique_id or "", run_ends=run_ends) for request in asked}
     # What is under way, or done, needs no retry. What waits for something else may still come by itself.
     unneeded = tuple(request for request, nodes in wanted.items() if nodes is not None and not nodes)
     due = {request: nodes for request, nodes in wanted.items() if nodes}
@@ -107,13 +107,13 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, over: bool) -> A
         key=roots[0] if len(roots) == 1 else SEVERAL,
         nodes=frozenset[str]().union(*due.values()),
     )
-    return Answer((replace(made, requests=tuple(due), roots=roots if over else None),), (*unneeded, *due))
+    return Answer((replace(made, requests=tuple(due), roots=roots if run_ends else None),), (*unneeded, *due))
 
 
 _LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNREPORTED})
 
 
-def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | None:
+def _cover(ledger: Ledger, unique_id: str, *, run_ends: bool) -> frozenset[str] | None:
     """What to execute for the node. Empty: nothing has to be done. None: ask again later, it is not known yet."""
     if unique_id not in ledger.graph.nodes:
         return frozenset()
@@ -133,6 +133,6 @@ def _cover(ledger: Ledger, unique_id: str, *, over: bool) -> frozenset[str] | No
     if any(ledger.standings.get(one) is Standing.BUSY for one in nodes):
         return frozenset() if not failing else None
     satisfied = all(ledger.satisfied(one, within=nodes) for one in nodes)
-    if satisfied and (failing or over) and nodes.isdisjoint(ledger.related(ledger.at_work)):
+    if satisfied and (failing or run_ends) and nodes.isdisjoint(ledger.related(ledger.at_work)):
         return nodes
-    return frozenset() if over else None
+    return frozenset() if run_ends else None

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.history import History, Word, Words, pod_database
-from dbt_operator.plan import run_text as wording
+from dbt_operator.dbt.history import History, Report, Reports, pod_database
+from dbt_operator.plan import run_text
 from dbt_operator.plan.assess import assess
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, Stage, history_of_run
 from dbt_operator.plan.conclusion import conclude_run
@@ -55,7 +55,7 @@ class Observation:
     invalid_reason: RunReason = RunReason.INVALID_SPEC
     ended: Outcome | None = None  # status says that the run has ended, and nothing was decided since
     ended_at: datetime | None = None
-    words: Words = field(default_factory=Words, compare=False, repr=False)  # of the plan before
+    reports: Reports = field(default_factory=Reports, compare=False, repr=False)  # of the plan before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ _PERIODS = {
     Stage.DRAINING: timedelta(seconds=5),
     Stage.ENDED: timedelta(seconds=2),
 }
-_IDLE = timedelta(seconds=30)
+_NOTHING_RUNS = timedelta(seconds=30)
 
 _PHASES = {
     Stage.ABSENT: RunPhase.PENDING,
@@ -141,15 +141,15 @@ def plan_run(observation: Observation) -> Plan:
         return _seal(observation, assessments, unsealed)
     situation = _situation(observation, assessments)
     upcoming = next_attempts(situation) if observation.ended is None else Next()
-    over = upcoming.over and not situation.live
+    run_ends = upcoming.nothing_more and not situation.live
     forbidden = asked is not None or _held_back(observation) != ""
-    reply = NO_ANSWER if forbidden else answer(situation, requests=observation.requests, over=over)
+    reply = NO_ANSWER if forbidden else answer(situation, requests=observation.requests, run_ends=run_ends)
     if observation.ended is not None and not reply.decisions:
         return _ended(observation, assessments=assessments, outcome=observation.ended, reply=reply)
     if asked is not None:
         return _stopping(observation, situation, asked=asked, upcoming=upcoming)
     decisions = reply.decisions or upcoming.decisions
-    if over and not reply.decisions:
+    if run_ends and not reply.decisions:
         outcome = conclude_run(situation, withheld=upcoming.withheld)
         return _ended(observation, assessments=assessments, outcome=outcome, reply=reply)
     shown = _shown(situation, upcoming, decisions)
@@ -174,7 +174,7 @@ def _situation(observation: Observation, assessments: tuple[Assessment, ...]) ->
     episode = episode_of(assessments)
     grace = observation.rules.retry.grace
     lingering = lingering_of(assessments, now=observation.now, grace=grace)
-    history = history_of_run(assessments, since=episode.since, known=observation.words)
+    history = history_of_run(assessments, since=episode.since, known=observation.reports)
     needed = _needs_ledger(assessments)
     return Situation(
         run=observation.run,
@@ -202,7 +202,7 @@ def _seal(observation: Observation, assessments: tuple[Assessment, ...], unseale
         start=False,
         seal=unsealed,
         assessments=assessments,
-        history=history_of_run(assessments, since=episode_of(assessments).since, known=observation.words),
+        history=history_of_run(assessments, since=episode_of(assessments).since, known=observation.reports),
         phase=RunPhase.RUNNING,
         reason=RunReason.FINISHING,
         message="An attempt has ended; what it did is being stored.",
@@ -287,15 +287,15 @@ def _stopping(observation: Observation, situation: Situation, *, asked: _Asked, 
     ends, reason = asked.run, asked.attempts.reason
     rests = ends.reason is RunReason.SUSPENDED
     stopped = any(each.outcome is not None and each.outcome.reason is reason for each in situation.recent)
-    if upcoming.over and not (stopped and not rests):
+    if upcoming.nothing_more and not (stopped and not rests):
         outcome = conclude_run(situation, withheld=upcoming.withheld)
         return _ended(observation, assessments=situation.assessments, outcome=outcome)
     if rests:
-        message = wording.suspended(situation.history)
+        message = run_text.suspended(situation.history)
         shown = _Shown(RunPhase.SUSPENDED, RunReason.SUSPENDED, message)
         return _live(observation, situation, upcoming, shown=shown)
     if situation.assessments or observation.invalid is None:  # where nothing was begun there is nothing to tell of it
-        ends = replace(ends, message=wording.stopped(ends.message, situation))
+        ends = replace(ends, message=run_text.stopped(ends.message, situation))
     return _ended(observation, assessments=situation.assessments, outcome=ends)
 
 
@@ -338,8 +338,8 @@ def _shown(situation: Situation, upcoming: Next, decisions: tuple[Decision, ...]
     if situation.live:
         return _repairing(situation.live)
     if decisions:
-        return _Shown(RunPhase.RETRYING, _REPAIRS[decisions[0].kind], wording.about_to(decisions))
-    return _Shown(RunPhase.RETRYING, RunReason.BACKING_OFF, wording.waiting(upcoming, situation))
+        return _Shown(RunPhase.RETRYING, _REPAIRS[decisions[0].kind], run_text.about_to(decisions))
+    return _Shown(RunPhase.RETRYING, RunReason.BACKING_OFF, run_text.waiting(upcoming, situation))
 
 
 _REPAIRS = {
@@ -355,7 +355,7 @@ def _repairing(live: Sequence[Assessment]) -> _Shown:
     first = min(live, key=lambda each: order.index(each.stage))
     if first.stage in (Stage.QUEUED, Stage.STARTING):
         return _Shown(RunPhase.RETRYING, first.reason, first.message)
-    return _Shown(RunPhase.RETRYING, _REPAIRS[first.attempt.kind], wording.repairing(live))
+    return _Shown(RunPhase.RETRYING, _REPAIRS[first.attempt.kind], run_text.repairing(live))
 
 
 def _pending(situation: Situation, upcoming: Next) -> frozenset[str]:
@@ -372,17 +372,17 @@ def _pending(situation: Situation, upcoming: Next) -> frozenset[str]:
         for unique_id, standing in ledger.standings.items()
         if standing is Standing.OPEN
         or unique_id in upcoming.resumed
-        or (standing is Standing.BUSY and _unsaid(history.word(unique_id), situation))
+        or (standing is Standing.BUSY and _no_result_yet(history.report(unique_id), situation))
     )
 
 
-def _unsaid(word: Word | None, situation: Situation) -> bool:
-    if word is None or word.node.phase in (NodePhase.PENDING, NodePhase.SKIPPED):
+def _no_result_yet(report: Report | None, situation: Situation) -> bool:
+    if report is None or report.node.phase in (NodePhase.PENDING, NodePhase.SKIPPED):
         return True
-    if situation.assessments[word.attempt].live:
+    if situation.assessments[report.attempt].live:
         return False
-    gone = word.node.phase is NodePhase.SUCCEEDED and word.state.pod_database != ""
-    return gone or word.node.phase is NodePhase.RUNNING or word.node.stopped
+    gone = report.node.phase is NodePhase.SUCCEEDED and report.state.pod_database != ""
+    return gone or report.node.phase is NodePhase.RUNNING or report.node.stopped
 
 
 def _to_stop(assessments: tuple[Assessment, ...]) -> tuple[str, ...]:
@@ -409,7 +409,7 @@ def _ended(
     return Plan(
         start=not observation.started,
         assessments=assessments,
-        history=history_of_run(assessments, since=episode_of(assessments).since, known=observation.words),
+        history=history_of_run(assessments, since=episode_of(assessments).since, known=observation.reports),
         phase=outcome.phase,
         reason=outcome.reason,
         message=outcome.message,
@@ -429,7 +429,7 @@ def _ended(
 
 
 def _wake_at(observation: Observation, live: Sequence[Assessment], *, due: datetime | None) -> datetime:
-    periods = [observation.now + _PERIODS[each.stage] for each in live] or [observation.now + _IDLE]
+    periods = [observation.now + _PERIODS[each.stage] for each in live] or [observation.now + _NOTHING_RUNS]
     deadlines = [each.deadline for each in live]
     moments = (*periods, *deadlines, due, _active_until(observation))
     return min(moment for moment in moments if moment is not None and moment > observation.now)

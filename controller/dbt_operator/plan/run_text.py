@@ -26,7 +26,7 @@ def stopped(message: str, situation: Situation) -> str:
     return f"{message} {progress}." if progress else f"{message} dbt had not executed any node."
 
 
-def said_at_the_end(name: str, message: str, situation: Situation) -> str:
+def at_the_end(name: str, message: str, situation: Situation) -> str:
     """What one of several attempts said, as the reason why the run ended: its counts are those of its own part."""
     progress = _progress(situation)
     return message if progress in message else f"{name}: {message} In the run as a whole {progress}."

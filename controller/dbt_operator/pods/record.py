@@ -73,7 +73,7 @@ class _End(Value, frozen=True, kw_only=True):
 
 def attempt_record(*, run: RunRef, decision: Decision, release: Release | None = None) -> dict[str, Any]:
     """The record of a decision, with the list of nodes that its pod mounts."""
-    said = _Decision(
+    decided = _Decision(
         kind=decision.kind,
         job=decision.name,
         nodes=None if decision.nodes is None else len(decision.nodes),
@@ -84,7 +84,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_KIND] = decision.kind.value.lower()
-    manifest["metadata"]["annotations"] = {_DECISION: _json(said.to_dict())}
+    manifest["metadata"]["annotations"] = {_DECISION: _json(decided.to_dict())}
     if release is not None:
         manifest["metadata"]["annotations"] |= _released(release)
     if decision.nodes is not None:
@@ -142,10 +142,10 @@ def parse_record(record: Mapping[str, Any]) -> Recorded:
     name = record["metadata"]["name"]
     try:
         sealed = _sealed(record)
-        said = _read(record, _DECISION, _Decision)
-        if not said.kind.known and sealed is None:
+        decided = _read(record, _DECISION, _Decision)
+        if not decided.kind.known and sealed is None:
             raise _NewerError
-        return Recorded(decision=_decision(record, said), release=_release(record), sealed=sealed)
+        return Recorded(decision=_decision(record, decided), release=_release(record), sealed=sealed)
     except _NewerError:
         text = (
             f"ConfigMap {name} was written by a later version of the operator, and this one cannot read it:"
@@ -168,22 +168,22 @@ def _read(record: Mapping[str, Any], annotation: str, kind: type[_Part]) -> _Par
     return msgspec.convert(msgspec.json.decode(_annotations(record)[annotation]), type=kind)
 
 
-def _decision(record: Mapping[str, Any], said: _Decision) -> Decision:
-    kind = said.kind
+def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
+    kind = decided.kind
     if not kind.known:
         kind = (
-            AttemptKind.PRODUCER if said.nodes is None else AttemptKind.RESUME
+            AttemptKind.PRODUCER if decided.nodes is None else AttemptKind.RESUME
         )  # it has ended: what it was for is past
-    nodes = None if said.nodes is None else _read_nodes((record.get("binaryData") or {})[NODES_FILE])
+    nodes = None if decided.nodes is None else _read_nodes((record.get("binaryData") or {})[NODES_FILE])
     return Decision(
         # By its name, which nobody can change.
         index=int(record["metadata"]["name"].rpartition("-")[2]),
         kind=kind,
-        name=said.job,
+        name=decided.job,
         nodes=None if nodes is None else frozenset(node.unique_id for node in nodes),
-        requests=tuple(Request(token=one.token, unique_id=one.unique_id) for one in said.requests),
-        roots=said.roots,
-        microbatch_end=said.microbatch_end,
+        requests=tuple(Request(token=one.token, unique_id=one.unique_id) for one in decided.requests),
+        roots=decided.roots,
+        microbatch_end=decided.microbatch_end,
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))
             for node in nodes or ()

@@ -15,7 +15,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import Object
 from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUN_DURATION
@@ -38,7 +38,7 @@ class Announcer:
     """Tells of one run. Events are posted in the background: that one fails never matters."""
 
     def __init__(self, *, backend: Backend) -> None:
-        self.told: tuple[RunPhase, RunReason] | None = None  # the last transition
+        self.shown: tuple[RunPhase, RunReason] | None = None  # the last transition
         self._backend = backend
         self._run: Object | None = None
         self._failed_nodes = 0
@@ -49,15 +49,15 @@ class Announcer:
     def look(self, run: Object) -> None:
         """The run as it was seen last. What its status says already was announced by whoever stored it."""
         if self._run is None:
-            self.told = _told(run)
+            self.shown = _shown_of(run)
         self._run = run
 
     def moved(self, plan: Plan, *, now: datetime) -> None:
         """Post an Event and log a line at each transition."""
-        told = (plan.phase, plan.reason)
-        if self.told == told:
+        shown = (plan.phase, plan.reason)
+        if self.shown == shown:
             return
-        before, self.told = self.told, told
+        before, self.shown = self.shown, shown
         bad = plan.phase is RunPhase.FAILED or about(plan.reason).obstacle
         _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
         if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
@@ -147,7 +147,7 @@ def _end_of(plan: Plan) -> str:
     return f"{_ENDED[plan.phase]}{took}{why}."
 
 
-def _told(run: Object) -> tuple[RunPhase, RunReason] | None:
+def _shown_of(run: Object) -> tuple[RunPhase, RunReason] | None:
     status = run.get("status") or {}
     try:
         return RunPhase(status["phase"]), RunReason(status["reason"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.kube.errors import ApiError, NameConflictError
+from dbt_operator.kube.api_error import ApiError, NameConflictError
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Recorded, Refusal, Release, Request
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.reconcile.announce import Announcer
@@ -95,7 +95,7 @@ class Attempts:
             if follower is not None and record.sealed is not None:
                 await follower.stop()
                 del self._followers[job]
-            if follower is None and record.sealed is None and pod is not None and (pod.has_started or pod.over):
+            if follower is None and record.sealed is None and pod is not None and (pod.has_started or pod.ended):
                 self._followers[job] = self._begin(pod)
 
     def _begin(self, pod: PodFacts) -> Follower:

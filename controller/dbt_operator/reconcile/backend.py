@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.kube.events import EventType
+from dbt_operator.kube.event_manifest import EventType
 from dbt_operator.kube.logs import Ended, Sink
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.attempt import Decision, Recorded, Refusal, Release, Sealed
@@ -30,7 +30,7 @@ class UnreadableRecordError(Exception):
 class StoredRecord(NamedTuple):
     """A record as it is stored, in one version of it."""
 
-    said: Recorded
+    content: Recorded
     version: str
 
 

@@ -55,7 +55,9 @@ class Follower:
         if end is None:
             return facts
         unreadable = end.message if end.reason is EndReason.UNREADABLE else None
-        return replace(facts, ended=True, stalled=None, gone=end.reason is EndReason.POD_GONE, unreadable=unreadable)
+        return replace(
+            facts, read=True, stalled=None, incomplete=end.reason is EndReason.POD_GONE, unreadable=unreadable
+        )
 
     async def _run(self) -> None:
         try:

@@ -13,7 +13,7 @@ from dbt_operator.dbt.artifacts import Artifact
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.run_results import NodeOutcome, codes_in, run_results
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.kube.errors import ApiError, NameConflictError
+from dbt_operator.kube.api_error import ApiError, NameConflictError
 from dbt_operator.kube.resources import Object
 from dbt_operator.pods.files import (
     MANIFEST_FILE,
@@ -147,9 +147,9 @@ class Keeper:
 def _outcomes(history: History, views: Mapping[str, NodeView]) -> list[NodeOutcome]:
     found = []
     for unique_id, view in views.items():
-        word = history.word(unique_id)
-        if word is not None and view.executed:
-            found.append(NodeOutcome(node=word.node, phase=view.phase, reason=view.reason, message=view.message))
+        report = history.report(unique_id)
+        if report is not None and view.executed:
+            found.append(NodeOutcome(node=report.node, phase=view.phase, reason=view.reason, message=view.message))
     return found
 
 

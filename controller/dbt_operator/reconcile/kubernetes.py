@@ -9,7 +9,7 @@ from dbt_operator.api import names
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
-from dbt_operator.kube.events import EventType
+from dbt_operator.kube.event_manifest import EventType
 from dbt_operator.kube.logs import Ended, Sink, follow
 from dbt_operator.kube.resources import (
     CONFIG_MAPS,
@@ -135,7 +135,7 @@ class KubernetesBackend:
 
     async def _pod_facts(self, pod: Object) -> PodFacts:
         facts = pod_facts(pod)
-        if facts.has_started or facts.over or facts.held:
+        if facts.has_started or facts.ended or facts.held:
             return facts
         return pod_facts(pod, events=await self._events_about(pod))
 

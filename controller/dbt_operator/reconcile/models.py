@@ -126,7 +126,7 @@ class Models:
             return
         stored = self._stored.pop(view.unique_id, None)
         self.views[view.unique_id] = view
-        if view.phase is NodePhase.FAILED and not _told(view, before=before, stored=stored):
+        if view.phase is NodePhase.FAILED and not _announced(view, before=before, stored=stored):
             self.failed(view)
         name = self._name(view)
         if name is None or (view.phase is NodePhase.PENDING and before is None and stored is None):
@@ -142,13 +142,13 @@ class Models:
             remembered=self._attempts.get(view.unique_id, ()),
             handled_retry=self._handled.get(view.unique_id),
         )
-        word = self._shown.word(view.unique_id)
+        report = self._shown.report(view.unique_id)
         self.backend.statuses.show_model(
             name,
             shown.to_dict(),
             terminal=view.phase.terminal,
             lazy=lazy,  # ten tests that pass one after another need not be ten writes
-            event_time=None if lazy or word is None else word.state.last_ts,
+            event_time=None if lazy or report is None else report.state.last_ts,
         )
 
     def _name(self, view: NodeView) -> str | None:
@@ -162,7 +162,7 @@ class Models:
         return name
 
 
-def _told(view: NodeView, *, before: NodeView | None, stored: status.DbtModelStatus | None) -> bool:
+def _announced(view: NodeView, *, before: NodeView | None, stored: status.DbtModelStatus | None) -> bool:
     """Whether this failure was shown already, by us or by the controller that has stored this status."""
     if before is not None:
         return before.phase is NodePhase.FAILED

@@ -79,8 +79,8 @@ def unannounced_model_spec(*, run: RunRef, view: NodeView) -> status.DbtModelSpe
 
 def all_stored(models: Sequence[Mapping[str, Any]]) -> bool:
     """Whether these are all DbtModels of a run. A controller may have died while it created them."""
-    said = [(model["metadata"].get("annotations") or {}).get(names.ANNOTATION_NODES) for model in models]
-    asked_for = [number for number in said if number is not None]
+    numbers = [(model["metadata"].get("annotations") or {}).get(names.ANNOTATION_NODES) for model in models]
+    asked_for = [number for number in numbers if number is not None]
     return bool(asked_for) and all(number == str(len(asked_for)) for number in asked_for)
 
 
@@ -154,8 +154,8 @@ def tells_why(view: NodeView, *, history: History) -> bool:
     """
     if view.phase is not NodePhase.FAILED or view.message:
         return True
-    word = history.word(view.unique_id)
-    return word is not None and word.state.closed is not None
+    report = history.report(view.unique_id)
+    return report is not None and report.state.closed is not None
 
 
 def model_status(

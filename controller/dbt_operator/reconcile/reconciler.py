@@ -17,8 +17,8 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.api.values import format_time
-from dbt_operator.dbt.history import Words
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.dbt.history import Reports
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.attempt import Refusal, Request
 from dbt_operator.plan.facts import PodFacts
@@ -77,7 +77,7 @@ class Reconciler:
             wake=wake,
         )
         self._looked_at = datetime.min.replace(tzinfo=UTC)  # when the last look at the cluster began
-        self._words = Words()  # which attempt said what of each node, at the last plan
+        self._reports = Reports()  # which attempt said what of each node, at the last plan
         self._remembers = False  # whether what a controller before this one has left was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._shown: DbtRunStatus | None = None  # as last written
@@ -139,7 +139,7 @@ class Reconciler:
 
     def _planned(self) -> Plan:
         plan = plan_run(self._observation())
-        self._words = plan.history.words
+        self._reports = plan.history.reports
         return plan
 
     def _observation(self) -> Observation:
@@ -158,7 +158,7 @@ class Reconciler:
             invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
             ended=cluster.record.ended,
             ended_at=cluster.record.completion_time,
-            words=self._words,
+            reports=self._reports,
         )
 
     def _requests(self) -> tuple[Request, ...]:
@@ -275,15 +275,15 @@ class Reconciler:
             self._models.show(history=plan.history, attempts=[each.attempt for each in plan.assessments])
         if self._obstacle is not None and not terminal:
             plan = replace(plan, reason=self._obstacle.reason, message=self._obstacle.message)
-        told, next_at = (plan.phase, plan.reason), self._status_written + _STATUS_INTERVAL
-        if self._announcer.told == told and self._backend.now() < next_at:
+        shown, next_at = (plan.phase, plan.reason), self._status_written + _STATUS_INTERVAL
+        if self._announcer.shown == shown and self._backend.now() < next_at:
             return [next_at]
         if not live and not terminal:
             return []  # what is known is of a moment in the past
         if terminal:
             await self._keep_results(plan)
             await self._keeper.drop_inputs()
-        if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.told != told):
+        if terminal or (plan.phase is RunPhase.SUSPENDED and self._announcer.shown != shown):
             # Whoever waits for the run's end, or for its rest, reads the nodes next.
             await self._statuses.flush()
         self._write_status(plan)

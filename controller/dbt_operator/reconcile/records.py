@@ -6,7 +6,7 @@ read last, so that of two controllers only one writes, and no pod is released of
 
 from dataclasses import dataclass, field, replace
 
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.plan.attempt import Assessment, Decision, Recorded, Release, Sealed
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.reconcile.backend import Backend, StoredRecord
@@ -44,7 +44,7 @@ class Records:
 
     @property
     def _unsealed(self) -> set[int]:
-        return {index for index, record in self._known.items() if record.said.sealed is None}
+        return {index for index, record in self._known.items() if record.content.sealed is None}
 
     async def _read_again(self, indexes: set[int]) -> None:
         for index in sorted(indexes):
@@ -56,14 +56,14 @@ class Records:
         return record is not None and self._take(record)
 
     def _take(self, record: StoredRecord) -> bool:
-        index = record.said.decision.index
+        index = record.content.decision.index
         self._in_doubt.discard(index)
         self._known[index] = record
         return True
 
     def all(self) -> list[Recorded]:
         """What is recorded, in the order of the decisions."""
-        return [self._known[index].said for index in sorted(self._known)]
+        return [self._known[index].content for index in sorted(self._known)]
 
     async def record(self, decision: Decision) -> bool:
         """Store a decision; False when another controller has decided something else meanwhile, or is about to.
@@ -71,7 +71,7 @@ class Records:
         Raises: NameConflictError where the name is taken by somebody else's object.
         """
         known = self._known.get(decision.index)  # where somebody has deleted a record of ours
-        release = known.said.release if known is not None else None
+        release = known.content.release if known is not None else None
         record = await self.backend.create_record(decision, release=release)
         # One that another controller has recorded may have ended since: its end must not be stored a second time.
         return record is not None and self._take(record)
@@ -86,7 +86,7 @@ class Records:
             if error.conflict:
                 await self._read(index)  # another controller has released a pod, or has seen the attempt end
             elif error.not_found:
-                await self.record(known.said.decision)
+                await self.record(known.content.decision)
             else:
                 raise
             return False
@@ -118,4 +118,4 @@ class Records:
             await self.record(decision)
             return True
         # It is stored in a poorer form.
-        return self._take(record._replace(said=replace(record.said, sealed=sealed)))
+        return self._take(record._replace(content=replace(record.content, sealed=sealed)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.plan.attempt import Refusal
 
 # The first that holds. A few errors are more than one of these: too large for a ConfigMap is invalid as well.

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.writer import Problem
 from dbt_operator.plan.facts import LABEL_JOB_NAME, PodFacts, pod_facts
 from dbt_operator.reconcile.announce import Announcer

@@ -13,7 +13,7 @@ from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.values import format_duration, format_time
-from dbt_operator.dbt.errors import cause_of
+from dbt_operator.dbt.error_texts import cause_of
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts

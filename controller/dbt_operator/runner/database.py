@@ -66,7 +66,7 @@ def files_of(
     return frozenset(found.union(DatabaseFile(path=path, kept=mounts.keep(path)) for path in real))
 
 
-def told(files: Iterable[DatabaseFile]) -> DatabaseFile | None:
+def worst(files: Iterable[DatabaseFile]) -> DatabaseFile | None:
     """The one to speak of: one that is lost with the pod, if there is any."""
     return min(files, key=lambda file: (file.kept, file.path), default=None)
 

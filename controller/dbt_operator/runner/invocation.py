@@ -14,14 +14,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import database, environment, errors, graph, microbatch, selection
+from dbt_operator.runner import database, environment, error_kinds, graph, microbatch, selection
 from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
-from dbt_operator.runner.events import Callback, Translator
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
+from dbt_operator.runner.translator import Callback, Translator
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Outcome:
 
 def failed(*, kind: str, message: str) -> Outcome:
     """The end of a run that an exception ended."""
-    return Outcome(exit_code=2, cancelled=kind == errors.INTERRUPTED, kind=kind, message=message)
+    return Outcome(exit_code=2, cancelled=kind == error_kinds.INTERRUPTED, kind=kind, message=message)
 
 
-INTERRUPTED = failed(kind=errors.INTERRUPTED, message="dbt was interrupted")
+INTERRUPTED = failed(kind=error_kinds.INTERRUPTED, message="dbt was interrupted")
 
 
 class Invocations:
@@ -77,7 +77,7 @@ class Invocations:
         if command.name in GRAPH_COMMANDS and command.known:
             return self._run_nodes(dbt.cli, command)
         if self._options.nodes:
-            return failed(kind=errors.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
+            return failed(kind=error_kinds.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
         return self._execute(command, manifest=None)
 
     def _run_nodes(self, cli: Any, command: Command) -> Outcome:
@@ -98,19 +98,19 @@ class Invocations:
         if self._options.nodes:
             try:
                 nodes = selection.read_nodes(file=self._options.nodes)
-                command = self._tell_exact_graph(cli, command, manifest, wanted=frozenset(nodes))
+                command = self._report_exact_graph(cli, command, manifest, wanted=frozenset(nodes))
                 self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
             except selection.SelectionError as error:
-                return failed(kind=errors.SELECTOR, message=str(error))
+                return failed(kind=error_kinds.SELECTOR, message=str(error))
             except database.DatabaseGoneError as error:
-                return failed(kind=errors.OTHER, message=str(error))
+                return failed(kind=error_kinds.OTHER, message=str(error))
             return self._execute(command, manifest=manifest)
-        unknown = self._tell_graph(cli, command, manifest)
+        unknown = self._report_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
         outcome = self._execute(command, manifest=manifest)
         if unknown and outcome.exit_code == 0:
             message = f"dbt calls the command successful, but the nodes that it was asked for are not known: {unknown}"
-            return replace(outcome, exit_code=2, kind=errors.OTHER, message=message)
+            return replace(outcome, exit_code=2, kind=error_kinds.OTHER, message=message)
         return outcome
 
     def _print_files(self, manifest: Any, *, target: Path) -> None:
@@ -150,7 +150,7 @@ class Invocations:
         results = results_of(result.result)
         if nodes and result.success and results is None:
             # As with --help: dbt has printed something, and executed nothing.
-            return failed(kind=errors.USAGE, message="dbt ended without having executed the command")
+            return failed(kind=error_kinds.USAGE, message="dbt ended without having executed the command")
         self.phase = "execute"
         return Outcome(exit_code=0 if result.success else 1, results=results)
 
@@ -158,7 +158,7 @@ class Invocations:
         # dbt may end with another exception than the interrupt that broke off what it was doing.
         if isinstance(error, KeyboardInterrupt) or self._cancellation.requested:
             return INTERRUPTED
-        return failed(kind=errors.kind_of(error=error, phase=self.phase), message=errors.message_of(error))
+        return failed(kind=error_kinds.kind_of(error=error, phase=self.phase), message=error_kinds.message_of(error))
 
     def _invoke(self, line: list[str], *, manifest: Any = None) -> Any:
         result: Any = None
@@ -174,23 +174,23 @@ class Invocations:
             self._output.invocation_id = self.invocation_id
         return result
 
-    def _tell_graph(self, cli: Any, command: Command, manifest: Any) -> str:
+    def _report_graph(self, cli: Any, command: Command, manifest: Any) -> str:
         """Print SelectedNodes; returns why not. The command has its chance all the same: it tells errors better."""
         try:
             self._learn(manifest)
             listed = self._list(cli, command, manifest)
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
             if not listed.success:
-                return errors.message_of(listed.exception) if listed.exception else "dbt cannot list them"
+                return error_kinds.message_of(listed.exception) if listed.exception else "dbt cannot list them"
             chosen = self._runnable(command, listed)
-            self._tell_database(self._files_of(manifest, chosen))
-            self._tell_selected(command, chosen)
+            self._report_database(self._files_of(manifest, chosen))
+            self._report_selected(command, chosen)
         except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
             return repr(error)
         return ""
 
-    def _tell_exact_graph(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
+    def _report_exact_graph(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
         """Print SelectedNodes of the wanted nodes; returns the command that executes exactly these.
 
         Raises: selection.SelectionError when there is none; database.DatabaseGoneError when what they read is gone.
@@ -208,7 +208,7 @@ class Invocations:
         chosen = self._runnable(exact, listed)
         selection.check_selected(wanted=wanted, selected=chosen)
         self._check_database(manifest, chosen)
-        self._tell_selected(exact, chosen)
+        self._report_selected(exact, chosen)
         return exact
 
     def _keep_periods(self, manifest: Any, left: dict[str, microbatch.Left]) -> None:
@@ -217,13 +217,13 @@ class Invocations:
             return
         end = microbatch.moment(self._options.microbatch_end) if self._options.microbatch_end else self._began
 
-        def tell(data: Line) -> None:
+        def report(data: Line) -> None:
             # By these something is decided, and there is nothing in them but times: no secret that looks like a part of
             # one may change them.
             self._output.event("Microbatch", data, masked=False)
 
-        tell({"end": end.isoformat()})
-        microbatch.keep_periods(end=end, left=left, tell=tell)
+        report({"end": end.isoformat()})
+        microbatch.keep_periods(end=end, left=left, report=report)
 
     def _learn(self, manifest: Any) -> None:
         self._translator.known = graph.known_nodes(manifest=manifest)
@@ -236,12 +236,12 @@ class Invocations:
             database.check_there(self._files_of(manifest, read))
         except database.DatabaseGoneError as error:
             # It is on no volume that this pod shares with the one before it, whatever its mounts look like.
-            self._tell_database([database.DatabaseFile(path=error.path, kept=False)])
+            self._report_database([database.DatabaseFile(path=error.path, kept=False)])
             raise
-        self._tell_database(self._files_of(manifest, chosen))
+        self._report_database(self._files_of(manifest, chosen))
 
-    def _tell_database(self, files: Iterable[database.DatabaseFile]) -> None:
-        file = database.told(files)
+    def _report_database(self, files: Iterable[database.DatabaseFile]) -> None:
+        file = database.worst(files)
         if file is not None:
             self._output.event("DatabaseFile", {"file": file.path, "kept": file.kept})
 
@@ -274,7 +274,7 @@ class Invocations:
         executed = GRAPH_COMMANDS[command.name]
         return graph.runnable(known=self._translator.known, selected=selected, executed=executed)
 
-    def _tell_selected(self, command: Command, chosen: frozenset[str]) -> None:
+    def _report_selected(self, command: Command, chosen: frozenset[str]) -> None:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
             self._output.event("SelectedNodes", {**part, "command": command.name})

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from dbt_operator import __version__
-from dbt_operator.runner import compiled, environment, errors, graph, interpreter, results
+from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
-from dbt_operator.runner.events import Callback, Translator, converter
 from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
 from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.signals import Cancellation, leave
+from dbt_operator.runner.translator import Callback, Translator, converter
 
 FORMAT = 1
 _FLUSH_SECONDS = 10.0
@@ -60,7 +60,7 @@ class Session:
         self._output = Output(fd=self._capture.redirect(), masker=self._masker, translate=self._translator.lines)
         self._callback = Callback(put=self._output.message, warn=self._warn, queries=queries)
         self._artifacts = Artifacts(output=self._output, masker=self._masker)
-        self._memory = MemoryWatch(tell=self._tell_memory)
+        self._memory = MemoryWatch(report=self._report_memory)
         self._invocations = Invocations(
             options=options,
             output=self._output,
@@ -80,7 +80,7 @@ class Session:
             outcome = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - the last line is printed whatever happens
             # A mistake of ours, or an image too strange: the record has to be written all the same.
-            outcome = failed(kind=errors.OTHER, message=f"{type(error).__name__}: {error}")
+            outcome = failed(kind=error_kinds.OTHER, message=f"{type(error).__name__}: {error}")
         return self._finish(outcome)
 
     def _start(self) -> None:
@@ -109,15 +109,15 @@ class Session:
         options = self._options
         unusable = self._unusable_dbt()
         if unusable:
-            return failed(kind=errors.NOT_FOUND, message=unusable)
+            return failed(kind=error_kinds.NOT_FOUND, message=unusable)
         if not options.dbt_args:
-            return failed(kind=errors.USAGE, message="no dbt command was given")
+            return failed(kind=error_kinds.USAGE, message="no dbt command was given")
         if options.project_dir:
             try:
                 # dbt looks for profiles.yml, .env files and relative paths of databases from where it was started.
                 os.chdir(options.project_dir)
             except OSError as error:
-                return failed(kind=errors.PROJECT, message=f"the project directory cannot be used: {error}")
+                return failed(kind=error_kinds.PROJECT, message=f"the project directory cannot be used: {error}")
         for problem in environment.prepare(
             environ=os.environ,
             project_dir=Path.cwd(),
@@ -157,17 +157,17 @@ class Session:
         self._capture.stop(timeout=1.0)
         # What dbt has said last is a result yet.
         self._output.drain(timeout=_FLUSH_SECONDS)
-        known, told = self._translator.known, self._translator.results
+        known, reported = self._translator.known, self._translator.results
         found = outcome.results
         if found is None:
             ephemeral = {unique_id for unique_id, node in known.items() if node["materialized"] == "ephemeral"}
-            found = [result for result in told.values() if result["unique_id"] not in ephemeral]
+            found = [result for result in reported.values() if result["unique_id"] not in ephemeral]
         if self._invocations.manifest is not None:
             hooks = graph.hooks_by_kind(manifest=self._invocations.manifest)
-            found = results.with_hooks(results=found, told=told, hooks=hooks)
+            found = results.with_hooks(results=found, reported=reported, hooks=hooks)
         self._keep_compiled(found)
         self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
-        for late in results.late_results(results=found, told=told, known=known, masker=self._masker):
+        for late in results.late_results(results=found, reported=reported, known=known, masker=self._masker):
             self._output.event("NodeResult", late)
         entries = results.digest_entries(results=found, masker=self._masker)
         for part in graph.parts(items=entries, key="results"):
@@ -186,7 +186,7 @@ class Session:
             self._warn(f"the compiled code is not kept: {error!r}")
 
     def _record(self, outcome: Outcome, entries: list[Line]) -> Line:
-        message = self._masker.cut(outcome.message, limit=errors.MESSAGE_LENGTH)
+        message = self._masker.cut(outcome.message, limit=error_kinds.MESSAGE_LENGTH)
         return {
             "exit_code": outcome.exit_code,
             "success": outcome.exit_code == 0,
@@ -208,7 +208,7 @@ class Session:
         outcome = self._finish(INTERRUPTED)
         os._exit(outcome.exit_code)
 
-    def _tell_memory(self, peak: int) -> None:
+    def _report_memory(self, peak: int) -> None:
         self._output.event("MemoryPeak", {"peak_memory_bytes": peak})
 
     def _convert(self, message: object) -> Line:

@@ -14,9 +14,9 @@ SECONDS = 0.5
 class MemoryWatch:
     """Looks at the peak twice a second and tells it whenever it has grown by STEP bytes since it was last told."""
 
-    def __init__(self, *, tell: Callable[[int], None]) -> None:
-        self._tell = tell
-        self._told = 0
+    def __init__(self, *, report: Callable[[int], None]) -> None:
+        self._report = report
+        self._reported = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="runner-memory", daemon=True)
 
@@ -31,7 +31,7 @@ class MemoryWatch:
     def _run(self) -> None:
         while not self._stopping.is_set():
             peak = peak_memory_bytes()
-            if peak >= self._told + STEP:
-                self._told = peak
-                self._tell(peak)
+            if peak >= self._reported + STEP:
+                self._reported = peak
+                self._report(peak)
             self._stopping.wait(SECONDS)

@@ -35,7 +35,7 @@ def has_microbatch_models(*, manifest: Any) -> bool:
     return any(getattr(config, "incremental_strategy", None) == "microbatch" for config in configs)
 
 
-def keep_periods(*, end: datetime, left: Mapping[str, Left], tell: Callable[[Line], None]) -> None:
+def keep_periods(*, end: datetime, left: Mapping[str, Left], report: Callable[[Line], None]) -> None:
     """Let models of which nothing is said execute the batches up to `end`, and the others what is left of them.
 
     `tell` is called, from dbt's threads, with what each model begins to execute, and with what is left where a part of
@@ -64,7 +64,7 @@ def keep_periods(*, end: datetime, left: Mapping[str, Left], tell: Callable[[Lin
         else:
             builder = self.get_microbatch_builder(model)
             batches = dict(enumerate(one for period in found.periods for one in builder.build_batches(*period)))
-        tell({"unique_id": model.unique_id, "window": _told(batches.values())})
+        report({"unique_id": model.unique_id, "window": _periods(batches.values())})
         return batches
 
     def incremental(self: Any, model: Any) -> Any:
@@ -76,9 +76,9 @@ def keep_periods(*, end: datetime, left: Mapping[str, Left], tell: Callable[[Lin
         result = execute(self, model, manifest)
         batches = getattr(result, "batch_results", None)
         if batches is not None and batches.failed:
-            found, failed = left.get(model.unique_id), _told(batches.failed)
+            found, failed = left.get(model.unique_id), _periods(batches.failed)
             if (batches.successful or (found is not None and found.incremental)) and len(failed) <= _MOST_PERIODS:
-                tell({"unique_id": model.unique_id, "left": failed})
+                report({"unique_id": model.unique_id, "left": failed})
         return result
 
     runner.get_microbatch_builder = get_microbatch_builder
@@ -87,7 +87,7 @@ def keep_periods(*, end: datetime, left: Mapping[str, Left], tell: Callable[[Lin
     runner.execute = executed
 
 
-def _told(batches: Iterable[Period]) -> list[list[str]]:
+def _periods(batches: Iterable[Period]) -> list[list[str]]:
     """The batches as periods; batches that follow one another are one."""
     periods: list[list[datetime]] = []
     for start, end in sorted(batches):

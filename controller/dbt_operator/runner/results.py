@@ -9,9 +9,9 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from dbt_operator.runner.events import node_result
 from dbt_operator.runner.masking import Masker
 from dbt_operator.runner.output import Line, plain
+from dbt_operator.runner.translator import node_result
 
 MESSAGE_LENGTH = 200
 
@@ -42,25 +42,25 @@ def _plain_result(result: Any) -> Line:
     }
 
 
-def with_hooks(*, results: Iterable[Line], told: Collection[str], hooks: Mapping[str, Sequence[str]]) -> list[Line]:
+def with_hooks(*, results: Iterable[Line], reported: Collection[str], hooks: Mapping[str, Sequence[str]]) -> list[Line]:
     """The results, with the names of the hooks that failed: dbt 1.8 gives their results no unique_id.
 
     dbt stops at the first hook that fails, so that this one is the first without a result.
-    told: the nodes that events have told the results of.
+    reported: the nodes whose results were in events.
     hooks: the unique_ids of the hooks of each kind, such as on-run-start, in the order of their execution.
     """
     named = []
     for result in results:
         if not result["unique_id"]:
             kind = str(result["message"] or "").partition(" failed")[0]
-            left = (one for one in hooks.get(kind, ()) if one not in told)
+            left = (one for one in hooks.get(kind, ()) if one not in reported)
             result = {**result, "unique_id": next(left, "")}
         named.append(result)
     return named
 
 
 def late_results(
-    *, results: Iterable[Line], told: dict[str, Line], known: dict[str, Line], masker: Masker
+    *, results: Iterable[Line], reported: dict[str, Line], known: dict[str, Line], masker: Masker
 ) -> list[Line]:
     """NodeResults of nodes that ended without an event: dbt handed their results over at the end only."""
     return [
@@ -72,7 +72,7 @@ def late_results(
         )
         for result in results
         # What fail-fast skipped is told by the digest: such a node has not ended, it never began.
-        if result["unique_id"] not in told and result["status"] != "skipped"
+        if result["unique_id"] not in reported and result["status"] != "skipped"
     ]
 
 

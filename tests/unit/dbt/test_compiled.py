@@ -9,7 +9,7 @@ import pytest
 from dbt_operator.api.status import DbtModelSpec, DbtModelStatus
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.compiled import Code, merged, packed, read
-from dbt_operator.dbt.errors import cause_of
+from dbt_operator.dbt.error_texts import cause_of
 from dbt_operator.dbt.view import node_views
 from dbt_operator.reconcile.memory import restored_nodes
 from tests.unit.dbt.logs import RunnerLog, data_test, model

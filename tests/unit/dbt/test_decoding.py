@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbt_operator.dbt import bodies
-from dbt_operator.dbt.events import Event, decode
+from dbt_operator.dbt.decoding import Event, decode
 from dbt_operator.dbt.fold import EMPTY, fold
 from dbt_operator.dbt.lines import LINE_LIMIT
 from tests.unit.dbt.logs import RECORDED, core_line, node_info, recorded

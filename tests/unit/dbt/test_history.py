@@ -1,7 +1,7 @@
 """Which attempt speaks for a node."""
 
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt.history import History, Word, history_of
+from dbt_operator.dbt.history import History, Report, history_of
 from dbt_operator.dbt.state import Ending
 from dbt_operator.dbt.view import node_view
 from tests.unit.dbt.logs import RunnerLog, closed, data_test, model
@@ -10,20 +10,20 @@ A, B, C, TEST = "model.shop.a", "model.shop.b", "model.shop.c", "test.shop.t"
 NODES = (model("a"), model("b", "a"), data_test("t", "a"))
 
 
-def told(*logs: RunnerLog) -> History:
+def history_of_logs(*logs: RunnerLog) -> History:
     """All of these attempts but the last one have ended."""
     states = [log.closed for log in logs[:-1]] + [log.state for log in logs[-1:]]
     return History(attempts=tuple(states))
 
 
-def word(history: History, unique_id: str) -> Word:
-    found = history.word(unique_id)
+def report(history: History, unique_id: str) -> Report:
+    found = history.report(unique_id)
     assert found is not None
     return found
 
 
 def phases(history: History) -> dict[str, NodePhase]:
-    return {one.split(".")[-1]: word(history, one).node.phase for one in history.unique_ids()}
+    return {one.split(".")[-1]: report(history, one).node.phase for one in history.unique_ids()}
 
 
 def first() -> RunnerLog:
@@ -36,75 +36,77 @@ def retry(*nodes: dict[str, object]) -> RunnerLog:
 
 
 def test_one_attempt_speaks_for_all_of_its_nodes() -> None:
-    history = told(first())
+    history = history_of_logs(first())
     assert phases(history) == {"a": NodePhase.FAILED, "b": NodePhase.SKIPPED, "t": NodePhase.SKIPPED}
     assert history_of(history) is history
-    assert history_of(history.attempts[0]).word(A) == history.word(A)
+    assert history_of(history.attempts[0]).report(A) == history.report(A)
 
 
 def test_a_node_that_nobody_mentioned_has_no_word() -> None:
-    assert told(first()).word(C) is None
-    assert told(first(), retry()).word(C) is None
+    assert history_of_logs(first()).report(C) is None
+    assert history_of_logs(first(), retry()).report(C) is None
 
 
 def test_a_later_attempt_speaks_for_a_node_once_it_has_begun_with_it() -> None:
-    assert word(told(first(), retry()), A).attempt == 0
-    assert word(told(first(), retry().start(A)), A) == word(told(first(), retry().start(A)), A)
-    begun = word(told(first(), retry().start(A)), A)
+    assert report(history_of_logs(first(), retry()), A).attempt == 0
+    assert report(history_of_logs(first(), retry().start(A)), A) == report(
+        history_of_logs(first(), retry().start(A)), A
+    )
+    begun = report(history_of_logs(first(), retry().start(A)), A)
     assert (begun.attempt, begun.node.phase, begun.node.message) == (1, NodePhase.RUNNING, "")
 
 
 def test_a_later_attempt_says_nothing_of_nodes_that_it_does_not_have() -> None:
-    history = told(first(), retry().run(A))
+    history = history_of_logs(first(), retry().run(A))
     assert phases(history) == {"a": NodePhase.SUCCEEDED, "b": NodePhase.SKIPPED, "t": NodePhase.PENDING}
 
 
 def test_a_skip_by_a_later_attempt_stands() -> None:
     lost = RunnerLog().select(*NODES).run(A).start(B)
     resumed = retry(model("c"), model("b", "c")).run(C, "error").end(B, "skipped")
-    assert word(told(lost, resumed), B).node.phase is NodePhase.SKIPPED
+    assert report(history_of_logs(lost, resumed), B).node.phase is NodePhase.SKIPPED
 
 
 def test_the_graph_is_that_of_the_first_attempt_that_came_so_far() -> None:
-    graph = told(RunnerLog(), first(), retry()).graph
+    graph = history_of_logs(RunnerLog(), first(), retry()).graph
     assert graph is not None
     assert list(graph.nodes) == [A, B, TEST]
-    assert told(RunnerLog()).graph is None
+    assert history_of_logs(RunnerLog()).graph is None
 
 
 def test_a_test_is_about_the_last_build_of_its_node() -> None:
     passed = RunnerLog().select(*NODES).run(A).run(TEST, "pass").start(B)
     again = retry(model("a"), data_test("t", "a"))
-    assert word(told(passed, again), TEST).node.phase is NodePhase.SUCCEEDED
+    assert report(history_of_logs(passed, again), TEST).node.phase is NodePhase.SUCCEEDED
     again.start(A)
-    assert word(told(passed, again), TEST).node.phase is NodePhase.PENDING
+    assert report(history_of_logs(passed, again), TEST).node.phase is NodePhase.PENDING
     again.end(A)
-    assert word(told(passed, again), TEST).node.phase is NodePhase.PENDING
+    assert report(history_of_logs(passed, again), TEST).node.phase is NodePhase.PENDING
     again.run(TEST, "fail")
-    assert word(told(passed, again), TEST).node.phase is NodePhase.FAILED
+    assert report(history_of_logs(passed, again), TEST).node.phase is NodePhase.FAILED
 
 
 def test_a_node_that_is_skipped_is_not_built_again_and_its_test_still_speaks() -> None:
     passed = RunnerLog().select(*NODES).run(A).run(TEST, "pass").start(B)
     skipped = retry(model("c"), model("a", "c")).run(C, "error").end(A, "skipped")
-    assert word(told(passed, skipped), TEST).node.phase is NodePhase.SUCCEEDED
+    assert report(history_of_logs(passed, skipped), TEST).node.phase is NodePhase.SUCCEEDED
 
 
 def test_a_test_that_runs_again_by_itself_keeps_what_it_found_until_it_has_ended() -> None:
     failed = RunnerLog().select(*NODES).run(A).run(TEST, "fail").end(B, "skipped").finish(1)
     again = retry(data_test("t", "a")).start(TEST)
-    assert word(told(failed, again), TEST).node.phase is NodePhase.FAILED
-    assert word(told(failed, again.end(TEST, "pass")), TEST).node.phase is NodePhase.SUCCEEDED
+    assert report(history_of_logs(failed, again), TEST).node.phase is NodePhase.FAILED
+    assert report(history_of_logs(failed, again.end(TEST, "pass")), TEST).node.phase is NodePhase.SUCCEEDED
 
 
 def test_a_test_that_is_stopped_while_it_runs_again_keeps_what_it_found() -> None:
     before = RunnerLog().select(*NODES).run(A).run(TEST, "pass").finish(0)
     again = retry(data_test("t", "a")).start(TEST).add("LogCancelLine", {"conn_name": TEST}).end(TEST, "error")
-    stood = word(told(before, again), TEST)
+    stood = report(history_of_logs(before, again), TEST)
     assert (stood.attempt, stood.node.status) == (0, "pass")
     built = retry(model("a"), data_test("t", "a")).run(A).start(TEST)
     stopped = built.add("LogCancelLine", {"conn_name": TEST}).end(TEST, "error")
-    assert word(told(before, stopped), TEST).node.stopped
+    assert report(history_of_logs(before, stopped), TEST).node.stopped
 
 
 def test_what_is_to_be_executed_yet_is_pending_whatever_it_was() -> None:
@@ -123,6 +125,6 @@ def test_what_is_to_be_executed_yet_is_pending_whatever_it_was() -> None:
 def test_a_node_with_a_green_retry_and_a_test_that_has_not_run_again_is_not_failed() -> None:
     failed = RunnerLog().select(*NODES).run(A).run(TEST, "fail").end(B, "skipped").finish(1)
     again = retry(model("a"), data_test("t", "a")).run(A)
-    view = node_view(state=told(failed, again), unique_id=A)
+    view = node_view(state=history_of_logs(failed, again), unique_id=A)
     assert view.tests is not None
     assert (view.phase, view.tests.total, view.tests.failed) == (NodePhase.SUCCEEDED, 1, 0)

@@ -11,7 +11,7 @@ import kopf
 import pytest
 import structlog
 
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.kopf_watch import KopfWatch, Restarts, Subscription
 from dbt_operator.kube.resources import DBT_RUNS, JOBS, PODS
 from dbt_operator.kube.session import Request

@@ -64,9 +64,9 @@ def attempt(**facts: Any) -> Attempt:
     return Attempt(name=PRODUCER.name, decision=PRODUCER, **facts)
 
 
-def log(*lines: bytes, ended: bool = False, unreadable: str | None = None) -> LogFacts:
+def log(*lines: bytes, read: bool = False, unreadable: str | None = None) -> LogFacts:
     """What was read of a log."""
-    return LogFacts(state=state(*lines), ended=ended, unreadable=unreadable)
+    return LogFacts(state=state(*lines), read=read, unreadable=unreadable)
 
 
 def state(*lines: bytes) -> AttemptState:
@@ -102,4 +102,4 @@ def seal(assessment: Assessment, *, now: datetime) -> Sealed:
     )
 
 
-GREEN = log(*GREEN_LOG, ended=True)
+GREEN = log(*GREEN_LOG, read=True)

@@ -200,7 +200,7 @@ class Dbt:
             name=self.decision.name,
             job=self.job,
             pod=self.pod,
-            log=LogFacts() if self.sealed is not None else LogFacts(state=state, ended=self.read),
+            log=LogFacts() if self.sealed is not None else LogFacts(state=state, read=self.read),
             created=self.created,
             decision=self.decision,
             sealed=self.sealed,

@@ -35,7 +35,7 @@ def test_a_created_attempt_whose_job_is_gone_is_lost_and_not_created_again() -> 
 
 def test_a_job_that_was_refused_and_then_existed_is_lost_when_it_is_gone() -> None:
     refusal = Refusal(RunReason.QUOTA_EXCEEDED, "exceeded quota")
-    found = assessed(attempt(refusal=refusal, log=log(*lines.GREEN_LOG[:5], ended=True)))
+    found = assessed(attempt(refusal=refusal, log=log(*lines.GREEN_LOG[:5], read=True)))
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
     assert found.state.events
 
@@ -214,7 +214,7 @@ def test_a_green_log_and_a_clean_exit_are_a_success() -> None:
 
 
 def test_a_red_log_is_a_failure_that_names_the_node() -> None:
-    found = assessed(attempt(job=JOB, pod=ended(exit_code=1), log=log(*lines.RED_LOG, ended=True)))
+    found = assessed(attempt(job=JOB, pod=ended(exit_code=1), log=log(*lines.RED_LOG, read=True)))
     assert found.reason is RunReason.NODES_FAILED
     assert "raw" in found.message
 
@@ -233,7 +233,7 @@ LOSSES: dict[str, tuple[PodFacts | None, RunReason]] = {
 def test_a_lost_pod_is_named_as_what_it_was_and_its_open_nodes_are_lost(loss: str) -> None:
     pod, reason = LOSSES[loss]
     job = replace(JOB, failed="BackoffLimitExceeded")
-    found = assessed(attempt(job=job, pod=pod, log=log(*lines.EXECUTING, ended=True)))
+    found = assessed(attempt(job=job, pod=pod, log=log(*lines.EXECUTING, read=True)))
     assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
     assert found.state.closed is not None
     assert all(node.phase is not NodePhase.SUCCEEDED for node in found.state.nodes.values())
@@ -243,7 +243,7 @@ def test_a_lost_pod_is_named_as_what_it_was_and_its_open_nodes_are_lost(loss: st
 def test_a_pod_that_was_gone_before_anybody_looked_is_named_as_what_the_watch_showed(loss: str) -> None:
     pod, reason = LOSSES[loss]
     job = replace(JOB, failed="BackoffLimitExceeded")
-    found = assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, ended=True)))
+    found = assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, read=True)))
     assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
 
 
@@ -262,8 +262,8 @@ ABANDONED = replace(RUNNING, phase="Failed", disruption="the node is gone")  # b
 )
 def test_last_words_that_were_lost_with_their_pod_are_not_missed(pod: PodFacts, reason: RunReason) -> None:
     """A pod that is deleted by force ends by itself, with its exit code to see, and its log goes at once."""
-    read = log(*lines.EXECUTING, ended=True)
-    assert assessed(attempt(job=JOB, pod=pod, log=replace(read, gone=True))).reason is reason
+    read = log(*lines.EXECUTING, read=True)
+    assert assessed(attempt(job=JOB, pod=pod, log=replace(read, incomplete=True))).reason is reason
     assert assessed(attempt(job=JOB, pod=replace(pod, deleting=True), log=read)).reason is reason
     assert assessed(attempt(job=JOB, pod=ended(exit_code=2), log=read)).reason is RunReason.RUNNER_FAILED
 
@@ -292,7 +292,7 @@ def test_a_pod_that_waits_for_somebody_elses_gate_says_so() -> None:
 def test_an_attempt_is_lost_with_its_pod_whatever_else_its_job_has_started() -> None:
     """The Job was deleted and created anew, or has started its program twice: that pod is never released."""
     release = Release(pod=POD.uid, at=NOW)
-    found = assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING, ended=True)))
+    found = assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING, read=True)))
     assert (found.stage, found.reason, found.must_stop) == (Stage.ENDED, RunReason.POD_LOST, True)
     assert assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING))).stage is Stage.DRAINING
 
@@ -313,7 +313,7 @@ def test_without_a_release_there_was_no_process() -> None:
 
 
 def test_a_pod_that_was_given_up_with_its_node_may_live_on() -> None:
-    found = assessed(attempt(job=JOB, pod=ABANDONED, log=log(*lines.EXECUTING, ended=True)))
+    found = assessed(attempt(job=JOB, pod=ABANDONED, log=log(*lines.EXECUTING, read=True)))
     assert (found.stage, found.gone) == (Stage.ENDED, False)
 
 
@@ -322,23 +322,23 @@ def test_a_pod_that_was_given_up_with_its_node_may_live_on() -> None:
 )
 def test_a_process_is_known_to_be_gone_where_the_watch_has_shown_its_end(pod: PodFacts | None, *, gone: bool) -> None:
     job = replace(JOB, failed="BackoffLimitExceeded")
-    assert assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, ended=True))).gone is gone
+    assert assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, read=True))).gone is gone
 
 
 def test_a_pod_that_vanished_is_not_judged_before_its_job_says_so() -> None:
     # The Job controller may still be creating another pod, or the pod's last lines may be on their way.
-    found = assessed(attempt(job=JOB, log=log(*lines.EXECUTING, ended=True)))
+    found = assessed(attempt(job=JOB, log=log(*lines.EXECUTING, read=True)))
     assert found.stage is Stage.DRAINING
 
 
 def test_dbt_cancelled_by_a_deleted_pod_is_a_lost_pod_for_the_run() -> None:
-    found = assessed(attempt(job=JOB, pod=ended(exit_code=2, deleting=True), log=log(*lines.CANCELLED_LOG, ended=True)))
+    found = assessed(attempt(job=JOB, pod=ended(exit_code=2, deleting=True), log=log(*lines.CANCELLED_LOG, read=True)))
     assert found.outcome is not None
     assert (found.outcome.phase, found.outcome.reason) == (RunPhase.FAILED, RunReason.POD_LOST)
 
 
 def test_a_log_that_cannot_be_read_is_no_success() -> None:
-    unread = log(*lines.EXECUTING, ended=True, unreadable="500 Internal Server Error")
+    unread = log(*lines.EXECUTING, read=True, unreadable="500 Internal Server Error")
     found = assessed(attempt(job=JOB, pod=ended(), log=unread))
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.LOG_UNREADABLE)
     assert "500" in found.message
@@ -353,5 +353,5 @@ def test_a_pod_whose_job_was_deleted_is_followed_to_its_end() -> None:
     assert found.stage is Stage.RUNNING
     found = assessed(attempt(created=True, log=log(*lines.EXECUTING)))
     assert found.stage is Stage.DRAINING
-    found = assessed(attempt(created=True, log=log(*lines.EXECUTING, ended=True)))
+    found = assessed(attempt(created=True, log=log(*lines.EXECUTING, read=True)))
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)

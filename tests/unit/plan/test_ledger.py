@@ -73,8 +73,8 @@ def test_what_was_to_be_executed_again_is_open_where_nobody_heard_whether_it_was
     assert standings(before, with_a_process) == {"a": Standing.OPEN, "b": Standing.OPEN, "c": Standing.DONE}
     done = {"a": Standing.DONE, "b": Standing.DONE, "c": Standing.DONE}
     assert standings(before, silent) == done  # it never had one
-    told = replace(with_a_process, state=close(state=again.finish(2, cancelled=True).state, ending=Ending.LOST))
-    assert standings(before, told) == done  # dbt came to say what it had begun
+    reported = replace(with_a_process, state=close(state=again.finish(2, cancelled=True).state, ending=Ending.LOST))
+    assert standings(before, reported) == done  # dbt came to say what it had begun
     later = ended(again.end(A).end(B).finish(), nodes=frozenset({A, B}))
     assert standings(before, with_a_process, later) == done
 

@@ -148,10 +148,10 @@ def test_a_test_is_not_run_while_a_node_that_it_reads_is_built_again() -> None:
     first = run.later(seconds=10)
     assert len(first) == 1, "one retry builds b, the other one would run the test that reads it"
     run[first[0]].builds()
-    for words in run.next():
-        run[words].builds()
-    for words in run.next():
-        run[words].builds()
+    for label in run.next():
+        run[label].builds()
+    for label in run.next():
+        run[label].builds()
     assert run.next() == []
     assert run.phase() is RunPhase.SUCCEEDED
 

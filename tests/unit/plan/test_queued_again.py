@@ -19,14 +19,14 @@ def test_a_job_that_was_never_admitted_waits_in_its_queue() -> None:
 
 
 def test_a_job_that_is_suspended_after_it_began_must_not_come_back() -> None:
-    log = given.log(*lines.EXECUTING, ended=True)
+    log = given.log(*lines.EXECUTING, read=True)
     found = assess(given.attempt(job=SUSPENDED, log=log, created=True), now=given.NOW, start_deadline=given.DEADLINE)
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.JOB_SUSPENDED)
     assert found.must_stop
 
 
 def test_dbt_that_was_stopped_because_its_job_was_suspended_is_not_lost() -> None:
-    pod, log = given.ended(exit_code=2, deleting=True), given.log(*lines.CANCELLED_LOG, ended=True)
+    pod, log = given.ended(exit_code=2, deleting=True), given.log(*lines.CANCELLED_LOG, read=True)
     found = assess(given.attempt(job=SUSPENDED, pod=pod, log=log), now=given.NOW, start_deadline=given.DEADLINE)
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.JOB_SUSPENDED)
 

@@ -89,8 +89,8 @@ def test_a_node_that_is_running_when_its_retry_is_lost_is_taken_up_again() -> No
     assert len(decided) == 1
     assert "orders" in decided[0]
     run[decided[0]].builds()
-    for words in run.next():
-        run[words].builds()
+    for label in run.next():
+        run[label].builds()
     run.next()
     assert run.phase() is RunPhase.SUCCEEDED
 
@@ -369,8 +369,8 @@ def test_a_process_that_ends_without_its_record_while_a_node_runs_is_not_started
     run = Story(model("orders"), model("other"))
     run["Producer"].starts().reports(orders="running").is_killed(exit_code=3)
     for _ in range(20):
-        for words in run.later(seconds=600):
-            run[words].starts().reports(orders="running").is_killed(exit_code=3)
+        for label in run.later(seconds=600):
+            run[label].starts().reports(orders="running").is_killed(exit_code=3)
     assert run.phase() is RunPhase.FAILED
     assert len(run.attempts) < 10
 
@@ -379,8 +379,8 @@ def test_a_dbt_that_never_says_how_a_node_ended_is_not_started_for_ever() -> Non
     run = Story(model("orders"), model("other"))
     run["Producer"].starts().reports(orders="running", other="success").ends()
     for _ in range(20):
-        for words in run.later(seconds=600):
-            run[words].starts().reports(orders="running").ends()
+        for label in run.later(seconds=600):
+            run[label].starts().reports(orders="running").ends()
     assert run.phase() is RunPhase.FAILED
     assert len(run.attempts) < 10
 
@@ -389,8 +389,8 @@ def test_a_dbt_that_leaves_a_node_out_is_not_asked_for_it_for_ever() -> None:
     run = Story(model("orders"), model("other"))
     run["Producer"].starts().reports(other="success").ends()
     for _ in range(20):
-        for words in run.later(seconds=600):
-            run[words].starts().ends()
+        for label in run.later(seconds=600):
+            run[label].starts().ends()
     assert run.phase() is RunPhase.FAILED
     assert len(run.attempts) < 10
 

@@ -149,8 +149,8 @@ def test_a_failed_node_and_the_failed_test_of_it_are_never_retried_side_by_side(
     assert len(first) == 1
     run[first[0]].builds()
     second = run.next()
-    for words in second:
-        run[words].builds()
+    for label in second:
+        run[label].builds()
     run.next()
     assert run.phase() is RunPhase.SUCCEEDED
 

@@ -150,7 +150,7 @@ def test_cancelling_a_running_run_stops_it_and_waits_for_dbt_to_end() -> None:
     # The Job is gone at once, the pod when dbt has cancelled its queries.
     plan = planned(created=True, pod=RUNNING, log=log(*lines.EXECUTING), cancel=True)
     assert (plan.phase, plan.stop) == (RunPhase.RUNNING, ())
-    plan = planned(created=True, log=log(*lines.CANCELLED_LOG, ended=True), cancel=True)
+    plan = planned(created=True, log=log(*lines.CANCELLED_LOG, read=True), cancel=True)
     assert (plan.phase, plan.reason) == (RunPhase.CANCELLED, RunReason.CANCELLED)
 
 
@@ -166,7 +166,7 @@ def test_a_run_that_takes_too_long_is_stopped_and_has_failed() -> None:
     assert (plan.reason, plan.wake_at) == (RunReason.EXECUTING, NOW + timedelta(seconds=60))
     plan = planned(**executing, **limit, now=NOW + timedelta(seconds=60))
     assert (plan.reason, plan.stop) == (RunReason.STOPPING, (JOB.name,))
-    gone: dict[str, Any] = {"created": True, "began": NOW, "log": log(*lines.CANCELLED_LOG, ended=True)}
+    gone: dict[str, Any] = {"created": True, "began": NOW, "log": log(*lines.CANCELLED_LOG, read=True)}
     plan = planned(**gone, **limit, now=NOW + timedelta(seconds=70))
     assert (plan.phase, plan.reason) == (RunPhase.FAILED, RunReason.DEADLINE_EXCEEDED)
 

@@ -75,10 +75,10 @@ def test_a_run_that_is_continued_before_dbt_has_stopped_goes_on_as_well() -> Non
 
 def test_suspending_is_no_try_of_the_nodes_and_no_restart() -> None:
     run = Story(model("orders"), limit=0, max_restarts=0)
-    for words in ("Producer", "Resume orders", "Resume orders", "Resume orders"):
-        run[words].starts().reports(orders="running")
+    for label in ("Producer", "Resume orders", "Resume orders", "Resume orders"):
+        run[label].starts().reports(orders="running")
         run.change(suspend=True)
-        run[words].stops()
+        run[label].stops()
         run.next()
         assert run.change(suspend=False) == ["Resume orders"]
 
@@ -117,8 +117,8 @@ def test_a_node_that_was_stopped_in_its_retry_is_taken_up_again() -> None:
     decided = run.change(suspend=False)
     assert len(decided) == 1
     run[decided[0]].builds()
-    for words in run.next():
-        run[words].builds()
+    for label in run.next():
+        run[label].builds()
     run.next()
     assert run.phase() is RunPhase.SUCCEEDED
 

@@ -70,8 +70,8 @@ def test_an_ephemeral_model_that_was_skipped_is_good_once_what_uses_it_is_built(
     run["Producer"].builds(orders="error: deadlock", clean="skipped", t="skipped", report="skipped")
     assert (run.shows("clean"), run.node("clean").blocked_by) == (NodePhase.SKIPPED, "model.shop.orders")
     while (decided := run.later(seconds=10)) != []:
-        for words in decided:
-            run[words].builds()
+        for label in decided:
+            run[label].builds()
     assert (run.phase(), run.node("clean").reason) == (RunPhase.SUCCEEDED, NodeReason.INLINED)
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import unquote
 
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.clock import ServerClock
-from dbt_operator.kube.errors import ApiError
 from dbt_operator.kube.session import Request, Session
 
 

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Any, cast
 
 from dbt_operator.api.names import GATE
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.client import Client, RetryPolicy
-from dbt_operator.kube.errors import ApiError
 from dbt_operator.kube.session import Request, Session
 from tests.unit.reconcile.api_server import ApiServer, Target
 from tests.unit.reconcile.operator import Operator, run, until

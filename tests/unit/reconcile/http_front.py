@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, JOBS, PODS, Resource
 from dbt_operator.kube.session import Request
 from tests.unit.reconcile.api_server import ApiServer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dbt_operator.api.values import format_time
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.queue import Entry
 from dbt_operator.kube.session import Request
 from tests.unit.reconcile.api_server import ApiServer, Target

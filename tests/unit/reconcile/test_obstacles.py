@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from dbt_operator.api.names import digest
-from dbt_operator.kube.errors import NETWORK, ApiError
+from dbt_operator.kube.api_error import NETWORK, ApiError
 from tests.unit.plan import lines
 from tests.unit.plan.lines import SEED
 from tests.unit.reconcile.cluster import DENIED, FORBIDDEN, FULL, RUN, WEBHOOK_FAILS, Given, Refuse, nothing

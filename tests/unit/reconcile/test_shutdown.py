@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.session import Request
 from tests.unit.reconcile.api_server import ApiServer, Target
 from tests.unit.reconcile.http_front import http_front

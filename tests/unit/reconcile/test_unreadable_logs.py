@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from dbt_operator.api.names import digest
-from dbt_operator.kube.errors import ApiError
+from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.logs import Patience, follow
 from dbt_operator.reconcile import kubernetes
 from tests.unit.plan import lines

@@ -3,20 +3,20 @@
 from enum import StrEnum
 
 
-class Word(StrEnum):
-    """A word of a list that grows. After a rollback one may be read that a later version has added.
+class OpenEnum(StrEnum):
+    """A value_ of a list that grows. After a rollback one may be read that a later version has added.
 
-    Such a word is equal to none of the list and keeps its text. Where a status is written it is left out, as a CRD of
+    Such a value_ is equal to none of the list and keeps its text. Where a status is written it is left out, as a CRD of
     this version would refuse the whole status for it.
     """
 
     @classmethod
-    def _missing_(cls, value: object) -> "Word | None":
+    def _missing_(cls, value: object) -> "OpenEnum | None":
         if not isinstance(value, str):
             return None
-        word = str.__new__(cls, value)
-        word._name_, word._value_ = "UNKNOWN", value
-        return word
+        value_ = str.__new__(cls, value)
+        value_._name_, value_._value_ = "UNKNOWN", value
+        return value_
 
     @property
     def known(self) -> bool:

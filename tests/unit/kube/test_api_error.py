@@ -2,7 +2,7 @@
 
 import pytest
 
-from dbt_operator.kube.errors import NETWORK, ApiError, from_response
+from dbt_operator.kube.api_error import NETWORK, ApiError, from_response
 
 MEANINGS = (
     "not_found",

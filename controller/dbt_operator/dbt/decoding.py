@@ -59,11 +59,11 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "SkippingDetails": parsing.skipped,
     "NodeFinished": parsing.finished,
     "MarkSkippedChildren": parsing.marked,
-    "RunResultError": parsing.said_of_node("msg", parsing.END_OF_RUN),
-    "RunResultWarningMessage": parsing.said_of_node("msg", parsing.END_OF_RUN),
-    "GenericExceptionOnRun": parsing.said_of_node("exc", parsing.ON_THE_WAY),
-    "CatchableExceptionOnRun": parsing.said_of_node("exc", parsing.ON_THE_WAY),
-    "InternalErrorOnRun": parsing.said_of_node("exc", parsing.ON_THE_WAY),
+    "RunResultError": parsing.message_of_node("msg", parsing.END_OF_RUN),
+    "RunResultWarningMessage": parsing.message_of_node("msg", parsing.END_OF_RUN),
+    "GenericExceptionOnRun": parsing.message_of_node("exc", parsing.ON_THE_WAY),
+    "CatchableExceptionOnRun": parsing.message_of_node("exc", parsing.ON_THE_WAY),
+    "InternalErrorOnRun": parsing.message_of_node("exc", parsing.ON_THE_WAY),
 }
 
 
@@ -96,7 +96,7 @@ def decode(line: bytes) -> Event | None:
         ts=values.moment(info.get("ts")),
         seq=_seq(document.get("seq")),
         invocation_id=values.identifier(info.get("invocation_id")),
-        body=_body(name, values.mapping(document.get("data")), level=level, said=values.text(info.get("msg"))),
+        body=_body(name, values.mapping(document.get("data")), level=level, text=values.text(info.get("msg"))),
     )
 
 
@@ -123,7 +123,7 @@ def _seq(value: object) -> int | None:
     return values.integer(value) if isinstance(value, int) else None
 
 
-def _body(name: str, data: Mapping[str, object], *, level: str, said: str) -> Body | None:
+def _body(name: str, data: Mapping[str, object], *, level: str, text: str) -> Body | None:
     parse = _PARSERS.get(name)
     if parse is not None:
         return parse(data)
@@ -133,4 +133,4 @@ def _body(name: str, data: Mapping[str, object], *, level: str, said: str) -> Bo
         return parsing.generic(data, level=level)
     if name == "LogHookEndLine" or (_RESULT_NAME.match(name) and name != "LogBatchResult"):
         return parsing.ended(data, level=level)
-    return parsing.complaint(data, said=said) if level == "error" else None
+    return parsing.complaint(data, text=text) if level == "error" else None

@@ -177,13 +177,13 @@ def test_reader_that_goes_away_does_not_disturb_the_build(project: Project) -> N
 WRAPPER = """
 import sys
 sys.path.insert(0, {archive!r})
-from dbt_operator.runner import events, main
-take = events.Callback._take
+from dbt_operator.runner import main, translator
+take = translator.Callback._take
 def breaking(self, message):
     if message.info.name == "LogModelResult":
         raise {error}("provoked")
     take(self, message)
-events.Callback._take = breaking
+translator.Callback._take = breaking
 main.main()
 """
 

@@ -53,7 +53,7 @@ PASSED = frozenset(
 # Needed to say something of our own, not passed on.
 USED = frozenset(("NodeFinished", "CommandCompleted"))
 # What user code says through dbt: shown like any other output of it.
-SPOKEN = frozenset(("JinjaLogInfo", "PrintEvent", "ShowNode", "CompiledNode"))
+FORWARDED_TEXTS = frozenset(("JinjaLogInfo", "PrintEvent", "ShowNode", "CompiledNode"))
 # Errors that repeat what another event says, or have nothing to say.
 _NOISE = frozenset(("RunResultFailure", "RunResultErrorNoMessage", "RunResultWarning", "RunResultWarningMessage"))
 # Every invocation says these again; a run of ours is several invocations.
@@ -132,7 +132,10 @@ class Callback:
         elif name == "SQLQueryStatus":
             self._queries.succeeded(message.data.node_info.unique_id)
         if self._listening and (
-            name in PASSED or name in USED or name in SPOKEN or (info.level in self._all_levels and name not in _NOISE)
+            name in PASSED
+            or name in USED
+            or name in FORWARDED_TEXTS
+            or (info.level in self._all_levels and name not in _NOISE)
         ):
             self._put(message)
 
@@ -163,9 +166,9 @@ class Translator:
         self._queries = queries
         self._remarks = 0
         self._once: set[str] = set()
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
         self._batched: set[str] = set()
-        self._errors_told: set[str] = set()
+        self._errors_reported: set[str] = set()
 
     def lines(self, message: Any) -> Iterator[Line]:
         """The lines for a message: none, itself, or itself and a result."""
@@ -175,7 +178,7 @@ class Translator:
         # The user's own, of any size, and no business of whoever follows a run.
         node.pop("meta", None)
         name = info["name"]
-        if name in SPOKEN:
+        if name in FORWARDED_TEXTS:
             text = data.get("msg") or data.get("preview") or data.get("compiled") or info["msg"]
             self._speak("stdout", plain(str(text)))
         elif name == "NodeFinished":
@@ -190,7 +193,7 @@ class Translator:
         name = info["name"]
         if name in _ONCE and not self._first(name):
             return
-        if name == "RunResultError" and node.get("unique_id") in self._errors_told:
+        if name == "RunResultError" and node.get("unique_id") in self._errors_reported:
             return
         skipping = (data.pop("run_result", None) or {}) if name == "MarkSkippedChildren" else {}
         yield _envelope(line)
@@ -218,9 +221,9 @@ class Translator:
         if info["name"] == "MainStackTrace" and "KeyboardInterrupt" in text:
             return
         # A run of ours is several invocations, each of which repeats some warnings.
-        if text in self._said:
+        if text in self._printed:
             return
-        self._said.add(text)
+        self._printed.add(text)
         self._remarks += 1
         if self._remarks > MOST_REMARKS:
             self.dropped += 1
@@ -249,7 +252,7 @@ class Translator:
             lines = excerpt(query=query, message=plain(str(result.get("message") or "")), masker=self._masker)
             data.update({"excerpt": lines} if lines else {})
         if data["message"]:
-            self._errors_told.add(data["unique_id"])
+            self._errors_reported.add(data["unique_id"])
         return data
 
 

@@ -66,17 +66,17 @@ _KINDS: tuple[tuple[str, str], ...] = (
 _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 
 
-def kind_of(message: str, *, told: str = "") -> str:
-    """The kind of an error that ended an invocation. `told`: what the runner says, from the class of the exception.
+def kind_of(message: str, *, reported: str = "") -> str:
+    """The kind of an error that ended an invocation. `reported`: what the runner says, from the class of the exception.
 
     One of nothing_selected, usage, selector, profile, project, parse, dependencies, connection, database, interrupted,
     other; or one of the runner's own that is not known here.
     """
     head = message[:4096]
-    if told in ("connection", "database") or _DATABASE_ERROR.match(head):
-        return next((kind for kind, pattern in _OF_WAREHOUSE if pattern.search(head)), told or "database")
-    if told not in ("", "other"):
-        return told
+    if reported in ("connection", "database") or _DATABASE_ERROR.match(head):
+        return next((kind for kind, pattern in _OF_WAREHOUSE if pattern.search(head)), reported or "database")
+    if reported not in ("", "other"):
+        return reported
     patterns = (*_PATTERNS, *_OF_WAREHOUSE)
     return next((kind for kind, pattern in patterns if pattern.search(head)), "other")
 
