@@ -1,6 +1,6 @@
 """An attempt: what is decided, what is observed and stored of it, and where that lets it stand."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -102,10 +102,8 @@ class Sealed:
     @classmethod
     def of(cls, assessment: "Assessment", *, now: datetime) -> "Sealed":
         """What is stored of an attempt that has ended."""
-        if assessment.outcome is None:
-            raise ValueError(f"{assessment.attempt.name} has not ended")
         return cls(
-            outcome=assessment.outcome,
+            outcome=assessment.end,
             state=assessment.state,
             ended_at=now,
             gone=assessment.gone,
@@ -207,6 +205,17 @@ class Assessment:
     def live(self) -> bool:
         """Whether it has not ended."""
         return self.stage is not Stage.ENDED
+
+    @property
+    def end(self) -> Outcome:
+        """How it ended. Raises: ValueError while it lives."""
+        if self.outcome is None:
+            raise ValueError(f"{self.attempt.name} has not ended")
+        return self.outcome
+
+    def ended_as(self, reasons: Collection[RunReason]) -> bool:
+        """Whether it has ended, and for one of these reasons."""
+        return self.outcome is not None and self.outcome.reason in reasons
 
     @property
     def ended_at(self) -> datetime | None:

@@ -4,7 +4,7 @@ A pure function of what the attempts have said. The planner asks it what may be 
 how an earlier attempt bears on a later one.
 """
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -88,6 +88,11 @@ class Ledger:
         """
         needs = (need for need in self.graph.order.needs(unique_id) if self.standings.get(need) is not Standing.DONE)
         return all(need in within for need in (*needs, *self.causes.get(unique_id, ())))
+
+    def undone(self) -> Iterator[str]:
+        """The nodes that are not done although they wait for no other one."""
+        left = (unique_id for unique_id, standing in self.standings.items() if standing is not Standing.DONE)
+        return (unique_id for unique_id in left if self.satisfied(unique_id))
 
     def build(self, unique_ids: Sequence[str]) -> frozenset[str]:
         """The nodes, their unit tests, and those of their tests that can run after them: what one retry executes.
