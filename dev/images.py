@@ -42,6 +42,7 @@ class Image:
 
 IMAGES = (
     Image(name="dbt-operator", context=".", dockerfile="Dockerfile"),
+    Image(name="tools", context="images/tools", dockerfile="images/tools/Dockerfile"),
     Image(name="jaffle-shop", context="examples/jaffle-shop", dockerfile="examples/jaffle-shop/Dockerfile"),
     Image(
         name="test-projects",

@@ -32,9 +32,14 @@ def install() -> None:
 
     Raises: subprocess.CalledProcessError; Helm's own words are on standard error.
     """
-    (image,) = images.build_images(["dbt-operator"])
+    image, tools = images.build_images(["dbt-operator", "tools"])
     repository, _, tag = image.rpartition(":")
-    values = (f"image.repository={repository}", f"image.tag={tag}", "image.pullPolicy=IfNotPresent")
+    values = (
+        f"image.repository={repository}",
+        f"image.tag={tag}",
+        "image.pullPolicy=IfNotPresent",
+        f"toolsImage={tools}",
+    )
     settings = [argument for value in values for argument in ("--set", value)]
     # CRDs that a test or a person has applied before are taken over; of a release of their own nothing is lost.
     options = ("--create-namespace", "--take-ownership", "--wait", "--timeout", "120s")

@@ -19,6 +19,10 @@
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 
+{{- define "dbt-operator.toolsImage" -}}
+{{- .Values.toolsImage | default (printf "%s-tools:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion)) -}}
+{{- end -}}
+
 {{- define "dbt-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "dbt-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -24,6 +24,8 @@ ANNOTATION_RETRY = f"{GROUP}/retry"
 ANNOTATION_NODES = f"{GROUP}/nodes-of-run"  # on each DbtModel: how many of them the graph of its run asks for
 # A scheduling gate of each pod: no scheduler may have it before the operator has removed the gate.
 GATE = f"{GROUP}/one-pod-for-an-attempt"
+RESERVED_PREFIX = "dbt-operator-"
+"""How the names of the operator's own volumes and init containers in a pod begin, and no name of a user's."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "dbt-operator"
 

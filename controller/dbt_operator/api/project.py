@@ -1,10 +1,37 @@
 """`spec.project`: where the dbt project comes from."""
 
-from typing import Annotated
+import re
+from collections.abc import Mapping
+from typing import Annotated, Self
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from dbt_operator.api.strict import StrictModel
+from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel
+
+_UNITS: Mapping[str, int] = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def _inside(value: str) -> str:
+    if ".." in value.split("/"):
+        raise ValueError("it cannot lead out of the project's source by ..")
+    return value
+
+
+Folder = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/]"), AfterValidator(_inside)]
+Size = Annotated[str, StringConstraints(max_length=16, pattern=r"^[1-9][0-9]*(Ki|Mi|Gi)$")]
+_Ref = StringConstraints(min_length=1, max_length=1024, pattern=r"^[^-\s:^~?*\[\\][^\s:^~?*\[\\]*$")
+
+
+def size_in_bytes(size: str) -> int:
+    """A size such as 512Mi in bytes."""
+    return int(size[:-2]) * _UNITS[size[-2:]]
+
+
+class ConfigMapKey(StrictModel):
+    """A key of a ConfigMap in the namespace of the run."""
+
+    name: Name
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "ca.crt"
 
 
 class ImageProject(StrictModel):
@@ -13,7 +40,60 @@ class ImageProject(StrictModel):
     path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern="^/")]
 
 
-class Project(StrictModel):
-    """Where the dbt project comes from."""
+class GitRef(StrictModel):
+    """What to check out of a git repository."""
 
-    image: ImageProject
+    branch: Annotated[str, _Ref] | None = None
+    tag: Annotated[str, _Ref] | None = None
+    commit: Annotated[str, StringConstraints(max_length=64, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(each is not None for each in (self.branch, self.tag, self.commit)) != 1:
+            raise ValueError("exactly one of branch, tag and commit is required")
+        return self
+
+
+_GIT_URL = r"^(https?://|ssh://|[A-Za-z0-9_][-.\w]*@[-.\w]+:)[^\s]+$"
+
+
+class GitProject(StrictModel):
+    """A dbt project in a git repository."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=_GIT_URL)]
+    ref: GitRef | None = None
+    path: Folder | None = None
+    depth: Annotated[int, Field(ge=1, le=INT32)] = 1
+    submodules: bool = False
+    secret_ref: LocalObject | None = None
+    ca_config_map_ref: ConfigMapKey | None = None
+    size_limit: Size = "512Mi"
+    timeout_seconds: Annotated[int, Field(ge=1, le=INT32)] = 120
+
+    @property
+    def ssh(self) -> bool:
+        """Whether it is reached by ssh."""
+        return not self.url.startswith("http")
+
+    @model_validator(mode="after")
+    def _credentials(self) -> Self:
+        if not self.ssh and "@" in re.split("[/?#]", self.url.partition("://")[2], maxsplit=1)[0]:
+            raise ValueError("url has a user or a password in it: name a Secret in secretRef instead")
+        if self.ssh and self.secret_ref is None:
+            raise ValueError("secretRef is required: ssh needs the keys ssh-privatekey and known_hosts of a Secret")
+        if self.url.startswith("http://") and self.secret_ref is not None:
+            raise ValueError("url begins with http://, and everybody could read what is in secretRef: take https://")
+        return self
+
+
+class Project(StrictModel):
+    """Where the dbt project comes from: exactly one source."""
+
+    image: ImageProject | None = None
+    git: GitProject | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(each is not None for each in (self.image, self.git)) != 1:
+            raise ValueError("exactly one of image and git is required")
+        return self

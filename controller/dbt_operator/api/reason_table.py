@@ -36,6 +36,7 @@ class About:
     kind: Kind = Kind.FINAL
     obstacle: bool = False  # of a live run: something is in its way, of which an Event tells
     needs_a_person: bool = False  # of a live run: it waits for a person, not for the cluster
+    step: bool = False  # a step before dbt may say that it failed for this reason
     error_kind: str = ""
     sentence: str = ""
     check: str = ""
@@ -375,6 +376,23 @@ RUN_REASONS = {
         kind=Kind.LOST,
         meaning="The pod did not start before the start deadline, for no reason that the cluster tells.",
         advice="`kubectl describe pod`; look at the node.",
+    ),
+    RunReason.PROJECT_FETCH_FAILED: About(
+        phases=(Phase.FAILED,),
+        kind=Kind.FINAL,
+        step=True,
+        meaning="The project could not be fetched from where `spec.project` says.",
+        advice="Correct what the message names, and ask for a retry, or create a new run where it is a field.",
+    ),
+    RunReason.SOURCE_UNAVAILABLE: About(
+        phases=(Phase.FAILED,),
+        kind=Kind.LOST,
+        step=True,
+        meaning=(
+            "A server from which something is fetched before dbt begins, such as the project, could not be reached or "
+            "did not answer in time, more often than `producer.maxRestarts` allows."
+        ),
+        advice="Check the name in the message and the network; ask for a retry when the server is back.",
     ),
     RunReason.OOM_KILLED: About(
         phases=(Phase.FAILED,),

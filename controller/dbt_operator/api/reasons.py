@@ -76,6 +76,8 @@ class RunReason(OpenEnum):
     VOLUME_MOUNT_FAILED = "VolumeMountFailed"
     UNSCHEDULABLE = "Unschedulable"
     START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
+    PROJECT_FETCH_FAILED = "ProjectFetchFailed"
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
     # the pod was lost
     OOM_KILLED = "OOMKilled"
     EVICTED = "Evicted"

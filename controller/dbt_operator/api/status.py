@@ -85,6 +85,14 @@ class DbtInfo(Value, frozen=True, kw_only=True):
     pod_database: Annotated[str, Meta(max_length=4096)] | None = None
 
 
+class RunProject(Value, frozen=True, kw_only=True):
+    """What the project of the run is, where it was fetched. `revision` follows from the others."""
+
+    revision: Column
+    commit: ShortText | None = None
+    digest: Annotated[str, Meta(max_length=71)] | None = None
+
+
 class RunAttempt(Value, frozen=True, kw_only=True):
     """A Job of a run."""
 
@@ -125,6 +133,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     nodes: NodeCounts | None = None
     tests: Counts | None = None
     failures: Annotated[tuple[RunFailure, ...], Meta(max_length=20)] = ()
+    project: RunProject | None = None
     dbt: DbtInfo | None = None
     peak_memory_bytes: int | None = None
     retries: int | None = None  # attempts after the first

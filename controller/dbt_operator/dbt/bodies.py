@@ -1,5 +1,6 @@
 """The contents of the events that matter, one type for each thing that dbt or the runner can say."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -197,6 +198,12 @@ class DatabaseFile(Body, frozen=True, kw_only=True):
 
     file: str
     kept: bool
+
+
+class Found(Body, frozen=True, kw_only=True):
+    """What the steps before dbt have found out, by its name: see `dbt.found`."""
+
+    found: Mapping[str, str]
 
 
 class MemoryPeak(Body, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "Hooks": run_parsing.hooks,
     "Microbatch": run_parsing.microbatch,
     "DatabaseFile": run_parsing.database_file,
+    "Found": run_parsing.found,
     "MemoryPeak": run_parsing.memory_peak,
     "Artifact": run_parsing.artifact_part,
     "ArtifactOmitted": run_parsing.artifact_omitted,

@@ -292,6 +292,9 @@ class Folding:
         if not body.kept:
             self._fill("pod_database", body.file)
 
+    def found(self, event: Event, body: bodies.Found) -> None:  # noqa: ARG002 - handlers look the same
+        self._set("found", {**body.found, **self._get("found")})
+
     def memory_peak(self, event: Event, body: bodies.MemoryPeak) -> None:  # noqa: ARG002 - handlers look the same
         self._raise("peak_memory_bytes", body.peak_memory_bytes)
 
@@ -348,6 +351,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.Hooks: Folding.hooks,
     bodies.Microbatch: Folding.microbatch,
     bodies.DatabaseFile: Folding.database_file,
+    bodies.Found: Folding.found,
     bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

@@ -135,6 +135,12 @@ def database_file(data: Mapping[str, object]) -> bodies.Body | None:
     return bodies.DatabaseFile(file=file, kept=kept) if file and isinstance(kept, bool) else None
 
 
+def found(data: Mapping[str, object]) -> bodies.Body | None:
+    pairs = {values.identifier(name): values.identifier(value) for name, value in data.items()}
+    known = {name: value for name, value in pairs.items() if name and value}
+    return bodies.Found(found=known) if known else None
+
+
 def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:
     peak = values.count(data.get("peak_memory_bytes"))
     return None if peak is None else bodies.MemoryPeak(peak_memory_bytes=peak)

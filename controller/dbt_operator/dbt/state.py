@@ -145,6 +145,7 @@ class AttemptState:
     microbatch: Microbatch = field(default_factory=Microbatch)
     end_hooks: int | None = None  # on-run-end hooks of the project and its packages
     pod_database: str = ""  # the file that nodes are built into, or ":memory:", where it is gone with the pod
+    found: Mapping[str, str] = field(default_factory=dict)  # what the steps before dbt have found out, see `dbt.found`
     peak_memory_bytes: int | None = None  # the most memory that the process has had in use so far
     closed: Closed | None = None
     last_ts: datetime | None = None

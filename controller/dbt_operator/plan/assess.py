@@ -18,14 +18,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from dbt_operator.api.names import RESERVED_PREFIX
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import node_counts, node_views
 from dbt_operator.plan.attempt import Assessment, Attempt, Refusal, Stage
-from dbt_operator.plan.facts import JobFacts, PodFacts, Restarting
-from dbt_operator.plan.outcome import Outcome, PodEnd, conclude, ending_of
+from dbt_operator.plan.facts import InitFailure, JobFacts, PodFacts, Restarting
+from dbt_operator.plan.outcome import KILLED, Outcome, PodEnd, conclude, ending_of
 
 
 def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked: Outcome | None = None) -> Assessment:
@@ -138,12 +139,7 @@ _HOPELESS_REFUSAL = re.compile(r"violates PodSecurity| per (?:Container|Pod) is 
 
 def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
     if pod.init_failure is not None and pod.terminated is None:
-        return _failed(
-            attempt,
-            reason=RunReason.CONTAINER_START_FAILED,
-            message=f"An init container of pod {pod.name} failed with exit code {pod.init_failure.exit_code}:"
-            f" {pod.init_failure.message or pod.init_failure.reason}",
-        )
+        return _init_failed(attempt, pod, pod.init_failure, asked=asked)
     if pod.terminated is not None and pod.terminated.reason in ("StartError", "ContainerCannotRun"):
         return _failed(
             attempt,
@@ -157,6 +153,24 @@ def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asse
         # log of one that is being taken away may have been taken away while it was read, and look whole.
         return _lost(attempt, message="it was deleted before its log was read", asked=asked)
     return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
+
+
+def _init_failed(attempt: Attempt, pod: PodFacts, failure: InitFailure, *, asked: Outcome | None) -> Assessment:
+    """The end of a pod in which dbt was not started. The project's own errors are told from those of the cluster."""
+    ended, own = failure.ended, failure.name.startswith(RESERVED_PREFIX)
+    if failure.said is not None:
+        return _failed(attempt, reason=failure.said.reason, message=failure.said.message)
+    if own and ended.reason == RunReason.OOM_KILLED:
+        end = PodEnd(kind=RunReason.OOM_KILLED, exit_code=ended.exit_code, memory_limit=pod.memory_limit)
+        return _concluded(attempt, pod_end=end, asked=asked)
+    if pod.deleting or _pod_end(pod).kind == RunReason.EVICTED or (own and ended.exit_code in KILLED):
+        return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
+    return _failed(
+        attempt,
+        reason=RunReason.CONTAINER_START_FAILED,
+        message=f"The init container {failure.name} of pod {pod.name} failed with exit code {ended.exit_code}:"
+        f" {ended.message or ended.reason}",
+    )
 
 
 def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> Assessment:

@@ -1,7 +1,7 @@
 """An attempt: what is decided, what is observed and stored of it, and where that lets it stand."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -75,6 +75,7 @@ class Decision:
     # have begun already.
     microbatch_end: str | None = None
     left: tuple[Left, ...] = ()
+    found: Mapping[str, str] = field(default_factory=dict)  # what its steps have to keep to, see `dbt.found`
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@
 creation has next to none.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dbt_operator.api.names import GATE
+from dbt_operator.api.names import GATE, RESERVED_PREFIX
+from dbt_operator.api.reason_table import about
+from dbt_operator.api.reasons import RunReason
 
 CONTAINER = "dbt"
 LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
@@ -40,6 +43,23 @@ class Terminated:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFailure:
+    """Why a step before dbt has failed: a reason of a run, and a sentence."""
+
+    reason: RunReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailure:
+    """An init container that failed. `said`: why, in its own words, where it is a step of the operator's."""
+
+    name: str
+    ended: Terminated
+    said: StepFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Restarting:
     """A sidecar (an init container with restartPolicy Always) that was started anew, and how it ended last."""
 
@@ -67,7 +87,7 @@ class PodFacts:
     started: datetime | None
     terminated: Terminated | None
     ended_at: datetime | None
-    init_failure: Terminated | None  # of an init container that is no sidecar
+    init_failure: InitFailure | None  # of an init container that is no sidecar
     mount_failure: str | None  # the kubelet's message of a volume that cannot be mounted, from the pod's events
     sidecar: Restarting | None = None  # the first one that exits again and again
     memory_limit: str | None = None  # of the dbt container, as its spec has it
@@ -125,11 +145,7 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
     state = own.get("state") or {}
     waiting = [c["state"]["waiting"] for c in (*inits, own) if (c.get("state") or {}).get("waiting")]
     ended = state.get("terminated")
-    failed_inits = [
-        c["state"]["terminated"]
-        for c in inits
-        if (c.get("state") or {}).get("terminated") and c.get("name") not in sidecars
-    ]
+    failed_inits = (_init_failure(c) for c in inits if c.get("name") not in sidecars)
     mounts = [e.get("message") or "" for e in events if e.get("reason") in ("FailedMount", "FailedAttachVolume")]
     return PodFacts(
         name=metadata["name"],
@@ -147,7 +163,7 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         started=_optional_time((state.get("running") or ended or {}).get("startedAt")),
         terminated=_terminated(ended) if ended else None,
         ended_at=_optional_time((ended or {}).get("finishedAt")),
-        init_failure=next((_terminated(t) for t in failed_inits if t.get("exitCode")), None),
+        init_failure=next(filter(None, failed_inits), None),
         mount_failure=mounts[-1] if mounts else None,
         sidecar=next(filter(None, (_restarting(c) for c in inits if c.get("name") in sidecars)), None),
         memory_limit=_memory_limit(pod),
@@ -155,6 +171,24 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         gates=tuple(gate["name"] for gate in _spec(pod, "schedulingGates")),
         others=_others(status),
     )
+
+
+def _init_failure(container: Mapping[str, Any]) -> InitFailure | None:
+    ended, name = (container.get("state") or {}).get("terminated") or {}, container.get("name") or ""
+    if not ended.get("exitCode"):
+        return None
+    # No container of the user's has a name like that: what stands in its message was written by our own program.
+    said = _step_failure(ended.get("message") or "") if name.startswith(RESERVED_PREFIX) else None
+    return InitFailure(name, _terminated(ended), said)
+
+
+def _step_failure(message: str) -> StepFailure | None:
+    try:
+        said = json.loads(message)
+        reason, text = RunReason(said["reason"]), str(said["message"])
+    except (ValueError, TypeError, KeyError):
+        return None  # it was killed before it could say anything, or could not start
+    return StepFailure(reason, text) if about(reason).step else None
 
 
 def _others(status: Mapping[str, Any]) -> tuple[str, ...]:

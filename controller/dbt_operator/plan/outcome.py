@@ -20,7 +20,7 @@ from dbt_operator.plan import outcome_text
 
 _CLEAN_ENDS = frozenset({"", "Completed", "Error"})  # the container's own reasons for a process that exited by itself
 _SIGNALLED = 128  # by the shell's convention, exit codes from here on are signals
-_KILLED = frozenset({137, 143})  # SIGKILL and SIGTERM come from outside; others may be the image's own fault
+KILLED = frozenset({137, 143})  # SIGKILL and SIGTERM come from outside; others may be the image's own fault
 _DBT_EXIT_CODES = frozenset({0, 1, 2})
 
 
@@ -200,7 +200,7 @@ def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
     if pod.kind in _CLEAN_ENDS:
         # The process exited by itself and left no record; a signal (128 and more) is a kill.
         signalled = pod.exit_code is not None and pod.exit_code >= _SIGNALLED and state.source is not None
-        if signalled or pod.exit_code in _KILLED:
+        if signalled or pod.exit_code in KILLED:
             return RunReason.POD_LOST
         return RunReason.LOG_UNREADABLE if state.cut else RunReason.RUNNER_FAILED
     reason = RunReason(pod.kind)

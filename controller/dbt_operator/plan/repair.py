@@ -14,6 +14,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, RESTING
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
+from dbt_operator.dbt.found import found_by
 from dbt_operator.dbt.history import BEGUN
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.ledger import Failure, Ledger, Standing, rebuilt
@@ -121,7 +122,17 @@ def producer(situation: Situation, *, number: int) -> Decision:
     """The decision for an attempt that runs the whole command."""
     name = names.producer_job_name(situation.run, number=number)
     end = end_of(situation.assessments)
-    return Decision(index=situation.last_index + 1, kind=AttemptKind.PRODUCER, name=name, microbatch_end=end)
+    return Decision(
+        index=situation.last_index + 1,
+        kind=AttemptKind.PRODUCER,
+        name=name,
+        microbatch_end=end,
+        found=_found(situation),
+    )
+
+
+def _found(situation: Situation) -> Mapping[str, str]:
+    return found_by(each.state for each in situation.assessments)
 
 
 # retries
@@ -326,6 +337,7 @@ def decision(
         nodes=nodes,
         microbatch_end=end_of(situation.assessments),
         left=left_of(situation.assessments, nodes),
+        found=_found(situation),
     )
 
 

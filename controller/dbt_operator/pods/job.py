@@ -9,6 +9,7 @@ from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import template as pod_template
 from dbt_operator.pods.dbt_arguments import dbt_arguments
+from dbt_operator.pods.images import Images
 from dbt_operator.pods.inputs import inputs_part
 from dbt_operator.pods.lifetimes import lifetimes_part
 from dbt_operator.pods.part import RESTRICTED, Part
@@ -33,7 +34,7 @@ def grace_seconds(spec: DbtRunSpec) -> int:
     return asked if isinstance(asked, int) else _GRACE_SECONDS
 
 
-def attempt_job(*, run: RunRef, spec: DbtRunSpec, decision: Decision) -> dict[str, Any]:
+def attempt_job(*, run: RunRef, spec: DbtRunSpec, decision: Decision, images: Images) -> dict[str, Any]:
     """The Job of an attempt: one pod, one dbt process, the nodes that were decided on.
 
     Raises: InvalidPodTemplate where the user's template sets what the operator owns, InvalidSpec where a value does
@@ -58,7 +59,7 @@ def attempt_job(*, run: RunRef, spec: DbtRunSpec, decision: Decision) -> dict[st
             # One Job is one attempt: whether there is another is the planner's decision, not the Job controller's.
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "template": _pod_template(run=run, spec=spec, decision=decision, labels=labels),
+            "template": _pod_template(run=run, spec=spec, decision=decision, labels=labels, images=images),
         },
     }
 
@@ -69,12 +70,14 @@ def _attempt_label(decision: Decision) -> str:
     return "-".join(decision.name.rsplit("-", parts)[1:])
 
 
-def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: Mapping[str, str]) -> dict[str, Any]:
+def _pod_template(
+    *, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: Mapping[str, str], images: Images
+) -> dict[str, Any]:
     """The pod: the operator's defaults, the user's template over them, and what the operator owns over both."""
     users: Mapping[str, Any] = spec.pod_template
     pod_template.check(users)
     template = pod_template.merge(base=_defaults(users), over=users)
-    project = project_files(spec)
+    project = project_files(spec, found=decision.found, tools_image=images.tools)
     own = Part.joined(
         (
             runner_part(run),
@@ -85,20 +88,24 @@ def _pod_template(*, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: 
     )
     # Of the user's template the runner is told which values are secret, and which mounts outlive the pod.
     part = Part.joined((own, secrets_part(template["spec"]), lifetimes_part(template["spec"])))
-    dbt = _container(run=run, spec=spec, decision=decision, part=part, project=project.path)
+    dbt = _container(run=run, spec=spec, decision=decision, part=part, start=project.start)
     owned = {"metadata": {"labels": dict(labels)}, "spec": _pod(spec, part=part, dbt=dbt)}
     merged = pod_template.merge(base=template, over=owned)
-    steps = _in_order(template["spec"].get("initContainers"), own=part.init_containers)
+    # A pod needs what the largest of these needs, or dbt: with the resources of dbt they cost nothing, and a quota that
+    # wants each container to have some is content.
+    resources = named(template["spec"].get("containers"), pod_template.CONTAINER).get("resources")
+    own_steps = [step | ({"resources": resources} if resources else {}) for step in part.init_containers]
+    steps = _in_order(template["spec"].get("initContainers"), own=own_steps)
     return merged | {"spec": merged["spec"] | ({"initContainers": steps} if steps else {})}
 
 
-def _container(*, run: RunRef, spec: DbtRunSpec, decision: Decision, part: Part, project: str) -> dict[str, Any]:
+def _container(*, run: RunRef, spec: DbtRunSpec, decision: Decision, part: Part, start: str) -> dict[str, Any]:
     """What the operator owns of the container of dbt."""
     container = {
         "name": pod_template.CONTAINER,
         "image": spec.image,
         "imagePullPolicy": spec.image_pull_policy,
-        "workingDir": project,
+        "workingDir": start,
         "command": ["python3", RUNNER],
         "args": [
             *("--attempt", _attempt_label(decision), "--run-uid", run.uid),

@@ -47,6 +47,7 @@ class _Decision(Value, frozen=True, kw_only=True):
     requests: tuple[_Request, ...] = ()
     roots: tuple[str, ...] | None = None
     microbatch_end: str | None = None
+    found: dict[str, str] | None = None
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,6 +81,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         requests=tuple(_Request(token=one.token, unique_id=one.unique_id) for one in decision.requests),
         roots=decision.roots,
         microbatch_end=decision.microbatch_end,
+        found=dict(sorted(decision.found.items())) or None,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -184,6 +186,7 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         requests=tuple(Request(token=one.token, unique_id=one.unique_id) for one in decided.requests),
         roots=decided.roots,
         microbatch_end=decided.microbatch_end,
+        found=decided.found or {},
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))
             for node in nodes or ()

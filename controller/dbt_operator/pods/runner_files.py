@@ -15,6 +15,7 @@ _FILE = "runner.pyz"
 _VOLUME = "dbt-operator-runner"
 
 RUNNER = f"{_DIRECTORY}/{_FILE}"
+RUNNER_MOUNT = read_only(volume=_VOLUME, path=_DIRECTORY)
 
 
 def runner_config_map(run: RunRef) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def runner_part(run: RunRef) -> Part:
     """What makes the runner a file of the pod."""
     return Part(
         volumes=({"name": _VOLUME, "configMap": {"name": runner_name(run)}},),
-        mounts=(read_only(volume=_VOLUME, path=_DIRECTORY),),
+        mounts=(RUNNER_MOUNT,),
     )
 
 

@@ -50,7 +50,6 @@ _OWNED_CONTAINER_FIELDS = {
     "startupProbe": "nothing connects to the pod",
 }
 _RESERVED_MOUNT = "/dbt-operator"
-_RESERVED_PREFIX = "dbt-operator-"
 
 
 class InvalidPodTemplate(Exception):  # noqa: N818 - called as the run's reason is
@@ -98,10 +97,10 @@ def check(template: Mapping[str, Any]) -> None:
             raise InvalidPodTemplate(f"spec.podTemplate.spec.{field} may not be set: {why}.")
     for field in ("volumes", "initContainers"):
         for item in _items(pod, field, path="spec.podTemplate.spec"):
-            if str(item.get("name", "")).startswith(_RESERVED_PREFIX):
+            if str(item.get("name", "")).startswith(names.RESERVED_PREFIX):
                 raise InvalidPodTemplate(
                     f"spec.podTemplate.spec.{field} has the name {item['name']!r}: choose one that does not begin with"
-                    f" {_RESERVED_PREFIX!r}."
+                    f" {names.RESERVED_PREFIX!r}."
                 )
     for container in _items(pod, "containers", path="spec.podTemplate.spec"):
         _check_container(container)

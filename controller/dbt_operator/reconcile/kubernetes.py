@@ -26,6 +26,7 @@ from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Decision, Refusal, Release, Sealed
 from dbt_operator.plan.facts import CONTAINER, LABEL_JOB_NAME, JobFacts, PodFacts, job_facts, pod_facts
 from dbt_operator.pods.files import File, file_config_map
+from dbt_operator.pods.images import Images
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from dbt_operator.pods.run import RunRef
@@ -44,13 +45,14 @@ class KubernetesBackend:
     run: RunRef
     client: Client
     statuses: Statuses
+    images: Images
     _seen_runners: set[str] = field(default_factory=set)  # of all Jobs so far: an older version may have made some
 
     @classmethod
-    def of(cls, key: RunKey, *, client: Client, writer: StatusWriter) -> Self:
+    def of(cls, key: RunKey, *, client: Client, writer: StatusWriter, images: Images) -> Self:
         """That of a run which was not read yet."""
         run = RunRef(namespace=key.namespace, name=key.name, uid=key.uid, labels={})
-        return cls(run=run, client=client, statuses=Statuses(run, writer))
+        return cls(run=run, client=client, statuses=Statuses(run, writer), images=images)
 
     def now(self) -> datetime:
         """The time as the API server has it."""
@@ -153,7 +155,7 @@ class KubernetesBackend:
         """
         job: Mapping[str, Any] = {}
         try:
-            job = attempt_job(run=self.run, spec=spec, decision=decision)
+            job = attempt_job(run=self.run, spec=spec, decision=decision, images=self.images)
             await self._create_or_adopt(CONFIG_MAPS, runner_config_map(self.run))
             # Strictly: a field of the user's that Kubernetes does not know would vanish, and with it a limit or a
             # selector.

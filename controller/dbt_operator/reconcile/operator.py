@@ -15,6 +15,7 @@ from dbt_operator import __version__
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.login import connection_info
 from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.pods.images import Images
 from dbt_operator.reconcile.endpoints import endpoints
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
 from dbt_operator.reconcile.manager import Manager
@@ -65,9 +66,10 @@ def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Man
     start_deadline = timedelta(seconds=settings.start_deadline_seconds)
 
     retention = _retention(client=client, settings=settings)
+    images = Images(tools=settings.tools_image)
 
     def make_loop(key: RunKey) -> RunLoop:
-        backend = KubernetesBackend.of(key, client=client, writer=writer)
+        backend = KubernetesBackend.of(key, client=client, writer=writer, images=images)
         return RunLoop(backend=backend, start_deadline=start_deadline, retention=retention)
 
     def forget(key: RunKey) -> None:

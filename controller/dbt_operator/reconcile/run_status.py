@@ -14,6 +14,7 @@ from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.values import format_duration, format_time
 from dbt_operator.dbt.error_texts import cause_of
+from dbt_operator.dbt.found import COMMIT, DIGEST, found_by
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts
@@ -34,6 +35,7 @@ class RunRecord:
     completion_time: datetime | None
     attempts: Mapping[str, status.RunAttempt]  # those whose Job was created, by its name
     handled_retry: str | None
+    project: status.RunProject | None
     dbt: status.DbtInfo | None
     artifacts: status.RunArtifacts | None
     ended: Outcome | None
@@ -48,6 +50,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
         completion_time=before.completion_time,
         attempts={attempt.name: attempt for attempt in before.attempts},
         handled_retry=before.handled_retry,
+        project=before.project,
         dbt=before.dbt,
         artifacts=before.artifacts,
         ended=_ended_as(before),
@@ -97,6 +100,7 @@ def run_status(
         nodes=node_counts(views=views),
         tests=test_counts(views=views),
         failures=_failures(views.values(), history=plan.history),
+        project=_project(found_by(states)) or record.project,
         dbt=dbt_info(states),
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
         retries=max(len(plan.assessments) - 1, 0),
@@ -136,6 +140,18 @@ def dbt_info(states: Sequence[AttemptState]) -> status.DbtInfo:
         invocation_id=next((each.invocation_id for each in states if each.invocation_id), None),
         on_run_end_hooks=next((each.end_hooks for each in states if each.end_hooks is not None), None),
         pod_database=pod_database(states) or None,
+    )
+
+
+_SHORT = 7  # characters of a commit, as git shortens it
+
+
+def _project(found: Mapping[str, str]) -> status.RunProject | None:
+    commit, digest = found.get(COMMIT), found.get(DIGEST)
+    if commit is None and digest is None:
+        return None
+    return status.RunProject(
+        revision=(commit or (digest or "").removeprefix("sha256:"))[:_SHORT], commit=commit, digest=digest
     )
 
 

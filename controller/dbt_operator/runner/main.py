@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dbt_operator import __version__
-from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results
+from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
@@ -32,6 +32,7 @@ _CANCELLED_SECONDS = 1.0
 
 def main() -> NoReturn:
     """The program: never returns."""
+    steps.run_if_asked(sys.argv[1:])
     began = time.monotonic()
     cancellation = Cancellation()
     cancellation.install()
@@ -107,6 +108,9 @@ class Session:
 
     def _drive(self) -> Outcome:
         options = self._options
+        if options.found:
+            # By these something is decided, and no step writes a secret there.
+            self._output.event("Found", steps.found_in(options.found), masked=False)
         unusable = self._unusable_dbt()
         if unusable:
             return failed(kind=error_kinds.NOT_FOUND, message=unusable)

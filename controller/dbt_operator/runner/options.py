@@ -28,6 +28,7 @@ class Options:
     secret_files: tuple[str, ...] = ()
     kept_paths: tuple[str, ...] = ()  # of mounted volumes that outlive the pod
     lost_paths: tuple[str, ...] = ()  # … and of those that do not
+    found: tuple[str, ...] = ()  # files that steps before this one have left
     dbt_args: tuple[str, ...] = field(default=())
 
 
@@ -48,6 +49,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
     parser.add_argument("--kept-path", action="append", default=[], metavar="PATH", dest="kept_paths")
     parser.add_argument("--lost-path", action="append", default=[], metavar="PATH", dest="lost_paths")
+    parser.add_argument("--found", action="append", default=[], metavar="FILE")
     ours = parser.parse_args(argv[:split])
     return Options(
         attempt=ours.attempt,
@@ -63,5 +65,6 @@ def parse_options(*, argv: list[str]) -> Options:
         secret_files=tuple(ours.secret_files),
         kept_paths=tuple(ours.kept_paths),
         lost_paths=tuple(ours.lost_paths),
+        found=tuple(ours.found),
         dbt_args=tuple(argv[split + 1 :]),
     )

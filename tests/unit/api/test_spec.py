@@ -54,7 +54,7 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ),
         ({"retry": {"backoff": {"max": "24h1s"}}}, "spec.retry.backoff.max: it can be 24h at most."),
         ({"select": ["a", ""]}, "spec.select[1] is wrong: string should have at least 1 character, not ''."),
-        ({"project": {"git": {}}}, "spec.project.image is required. Wrong as well: spec.project.git."),
+        ({"project": {"git": {}}}, "spec.project.git.url is required."),
         ({"select": ["a", "-h"]}, "spec.select[1]: '-h' begins like an option of dbt, which it cannot."),
         ({"exclude": ["--empty"]}, "spec.exclude[0]: '--empty' begins like an option of dbt, which it cannot."),
         (

@@ -52,5 +52,5 @@ def test_digest_follows_content_name_and_mode(tmp_path: Path) -> None:
 
 
 def test_unknown_image_names_the_known_ones() -> None:
-    with pytest.raises(ClusterError, match="dbt-operator, jaffle-shop"):
+    with pytest.raises(ClusterError, match="dbt-operator, tools, jaffle-shop"):
         images.reference("nothing")

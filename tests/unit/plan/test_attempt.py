@@ -9,7 +9,7 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.assess import assess
 from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Release, Stage
-from dbt_operator.plan.facts import PodFacts, Restarting, Terminated
+from dbt_operator.plan.facts import InitFailure, PodFacts, Restarting, Terminated
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.plan import lines
 from tests.unit.plan.given import DEADLINE, GREEN, HELD, JOB, NOW, POD, RUNNING, attempt, ended, log
@@ -191,7 +191,12 @@ def test_a_program_that_the_image_lacks_is_named() -> None:
 
 
 def test_a_failed_init_container_is_named() -> None:
-    pod = replace(POD, phase="Failed", waiting=None, init_failure=Terminated(exit_code=3, reason="Error", message=""))
+    pod = replace(
+        POD,
+        phase="Failed",
+        waiting=None,
+        init_failure=InitFailure("step", Terminated(exit_code=3, reason="Error", message="")),
+    )
     found = assessed(attempt(job=JOB, pod=pod))
     assert (found.stage, found.reason) == (Stage.ENDED, RunReason.CONTAINER_START_FAILED)
 

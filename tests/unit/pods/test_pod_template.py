@@ -8,11 +8,13 @@ from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec, parse_run_spec
 from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.images import Images
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words, merge
 
 RUN = RunRef(namespace="data", name="nightly", uid="11111111-2222-3333-4444-555555555555", labels={})
+IMAGES = Images(tools="registry.example/tools:1")
 PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
 
 
@@ -26,7 +28,9 @@ def spec(**fields: Any) -> DbtRunSpec:
 
 
 def pod_of(**fields: Any) -> dict[str, Any]:
-    template: dict[str, Any] = attempt_job(run=RUN, spec=spec(**fields), decision=PRODUCER)["spec"]["template"]
+    template: dict[str, Any] = attempt_job(run=RUN, spec=spec(**fields), decision=PRODUCER, images=IMAGES)["spec"][
+        "template"
+    ]
     return template
 
 
@@ -124,7 +128,7 @@ def test_paths_within_the_job_are_told_as_the_user_has_written_them() -> None:
     scratch = {"name": "scratch", "emptyDir": {"sizeLimitt": "1Gi"}}
     container = {"name": "dbt", "volumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readonly": True}]}
     template = {"spec": {"volumes": [scratch], "containers": [container], "tolerations": [{"kei": "x"}]}}
-    job = attempt_job(run=RUN, spec=spec(podTemplate=template), decision=PRODUCER)
+    job = attempt_job(run=RUN, spec=spec(podTemplate=template), decision=PRODUCER, images=IMAGES)
     pod = job["spec"]["template"]["spec"]
     volume = next(index for index, one in enumerate(pod["volumes"]) if one["name"] == "scratch")
     mount = next(index for index, one in enumerate(pod["containers"][0]["volumeMounts"]) if one["name"] == "scratch")

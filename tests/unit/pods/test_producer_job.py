@@ -13,7 +13,7 @@ from dbt_operator.pods.dbt_arguments import dbt_arguments
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.runner_files import runner_config_map
-from tests.unit.pods.test_pod_template import PRODUCER, RUN, pod_of, spec
+from tests.unit.pods.test_pod_template import IMAGES, PRODUCER, RUN, pod_of, spec
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 RETRY = Decision(
@@ -53,7 +53,7 @@ def test_a_selector_is_passed_by_name() -> None:
 
 
 def test_a_job_is_one_attempt_owned_by_its_run() -> None:
-    job = attempt_job(run=RUN, spec=spec(), decision=PRODUCER)
+    job = attempt_job(run=RUN, spec=spec(), decision=PRODUCER, images=IMAGES)
     assert job["metadata"]["name"] == "nightly-producer-1"
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["podReplacementPolicy"] == "Failed"
@@ -65,7 +65,7 @@ def test_a_job_is_one_attempt_owned_by_its_run() -> None:
 
 def test_a_queue_name_on_the_run_reaches_the_job() -> None:
     queued = RunRef(namespace="data", name="nightly", uid=RUN.uid, labels={QUEUE: "team"})
-    assert attempt_job(run=queued, spec=spec(), decision=PRODUCER)["metadata"]["labels"][QUEUE] == "team"
+    assert attempt_job(run=queued, spec=spec(), decision=PRODUCER, images=IMAGES)["metadata"]["labels"][QUEUE] == "team"
 
 
 def test_names_of_variables_from_secrets_are_given_to_the_runner_to_mask() -> None:
@@ -220,15 +220,15 @@ def test_a_job_mounts_the_runner_that_its_arguments_are_for(changed: str, monkey
     monkeypatch.setattr(f"dbt_operator.pods.runner_files.{changed}", other[changed])
     after = runner_config_map(RUN)
     assert before["metadata"]["name"] != after["metadata"]["name"]
-    pod = attempt_job(run=RUN, spec=spec(), decision=PRODUCER)["spec"]["template"]["spec"]
+    pod = attempt_job(run=RUN, spec=spec(), decision=PRODUCER, images=IMAGES)["spec"]["template"]["spec"]
     mounted = [volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == "dbt-operator-runner"]
     assert mounted == [after["metadata"]["name"]]
 
 
 def test_a_retry_has_the_producers_arguments_but_for_the_selection() -> None:
     fields: dict[str, Any] = {"select": ["a"], "vars": {"day": "monday"}, "threads": 3, "profile": {"inProject": True}}
-    producer = attempt_job(run=RUN, spec=spec(**fields), decision=PRODUCER)
-    retry = attempt_job(run=RUN, spec=spec(**fields), decision=RETRY)
+    producer = attempt_job(run=RUN, spec=spec(**fields), decision=PRODUCER, images=IMAGES)
+    retry = attempt_job(run=RUN, spec=spec(**fields), decision=RETRY, images=IMAGES)
     ours, theirs = (job["spec"]["template"]["spec"]["containers"][0]["args"] for job in (retry, producer))
     dbts, producers = ours[ours.index("--") + 1 :], theirs[theirs.index("--") + 1 :]
     assert producers == ["build", "--select=a", *dbts[1:]]
@@ -237,7 +237,7 @@ def test_a_retry_has_the_producers_arguments_but_for_the_selection() -> None:
 
 
 def test_a_retry_mounts_its_nodes_and_the_parse_cache_that_may_be_missing() -> None:
-    pod = attempt_job(run=RUN, spec=spec(), decision=RETRY)["spec"]["template"]["spec"]
+    pod = attempt_job(run=RUN, spec=spec(), decision=RETRY, images=IMAGES)["spec"]["template"]["spec"]
     maps = {volume["configMap"]["name"]: volume["configMap"] for volume in pod["volumes"] if "configMap" in volume}
     assert [item["key"] for item in maps["nightly-attempt-3"]["items"]] == ["nodes.json.gz"]
     assert maps["nightly-parse-cache"]["optional"] is True
@@ -248,7 +248,7 @@ def test_a_retry_mounts_its_nodes_and_the_parse_cache_that_may_be_missing() -> N
 
 
 def test_the_labels_of_a_job_name_its_attempt() -> None:
-    labels = attempt_job(run=RUN, spec=spec(), decision=RETRY)["metadata"]["labels"]
+    labels = attempt_job(run=RUN, spec=spec(), decision=RETRY, images=IMAGES)["metadata"]["labels"]
     assert labels["dbt-operator.io/attempt"] == "retry-1a2b3c4d-2"
     assert labels["dbt-operator.io/attempt-index"] == "3"
 
@@ -263,7 +263,9 @@ def test_the_runner_is_told_the_grace_period_of_the_pod(pod: dict[str, Any], sec
 
 def test_a_later_attempt_is_told_until_when_microbatch_models_are_executed() -> None:
     first, later = (
-        attempt_job(run=RUN, spec=spec(), decision=one)["spec"]["template"]["spec"]["containers"][0]["args"]
+        attempt_job(run=RUN, spec=spec(), decision=one, images=IMAGES)["spec"]["template"]["spec"]["containers"][0][
+            "args"
+        ]
         for one in (PRODUCER, replace(RETRY, microbatch_end="2026-11-19T23:59:59+00:00"))
     )
     assert not [argument for argument in first if argument.startswith("--microbatch-end")]

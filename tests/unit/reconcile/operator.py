@@ -13,6 +13,7 @@ from typing import Any
 import kopf
 
 from dbt_operator.kube.writer import StatusWriter
+from dbt_operator.pods.images import Images
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
 from dbt_operator.reconcile.manager import Manager
 from dbt_operator.reconcile.retention import HistoryLimit, Retention
@@ -57,7 +58,7 @@ class Operator:
 
         def make_loop(key: RunKey) -> RunLoop:
             loop = RunLoop(
-                backend=KubernetesBackend.of(key, client=client, writer=self.writer),
+                backend=KubernetesBackend.of(key, client=client, writer=self.writer, images=Images(tools="tools:1")),
                 start_deadline=timedelta(minutes=5),
                 retention=retention,
             )

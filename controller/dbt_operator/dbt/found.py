@@ -1,0 +1,24 @@
+"""What the steps before dbt find out for their attempt, and every later attempt of the run takes from it.
+
+It comes as an event of the runner, is a part of the attempt's state, and so is sealed with it. The decision for a later
+attempt has it, and the steps of that attempt keep to it: the project is the same although its branch has moved.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from dbt_operator.dbt.state import AttemptState
+
+COMMIT = "project.commit"  # that the project was fetched at
+DIGEST = "project.digest"  # of the archive that the project came in: sha256:…
+
+
+def found_by(states: Iterable[AttemptState]) -> Mapping[str, str]:
+    """What these attempts have found out, each of it by the first one that said so.
+
+    An attempt whose pod was lost before dbt began has said nothing, and has executed nothing either: the next one may
+    find something else.
+    """
+    found: dict[str, str] = {}
+    for state in states:
+        found = {**state.found, **found}
+    return found

@@ -1,0 +1,75 @@
+"""The step `fetch`: brings the project of a run into the pod, as `spec.project` says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from dbt_operator.runner import fetch_git
+from dbt_operator.runner.limits import Limits
+from dbt_operator.runner.steps import StepError
+
+PROJECT_FILE = "dbt_project.yml"
+
+
+def run(argv: list[str]) -> dict[str, str]:
+    """Fetch the project. Raises: StepError."""
+    options = _options(argv)
+    # dbt may run as another user than this program.
+    os.umask(0o022)
+    tree = Path(options.into)
+    limits = Limits(
+        tree=tree, size=options.size_limit, seconds=options.seconds, field=f"spec.project.{fetch_git.FIELD}"
+    )
+    found = fetch_git.fetch(
+        fetch_git.Source(
+            url=options.git,
+            branch=options.branch,
+            tag=options.tag,
+            commit=options.commit,
+            as_before=options.as_before,
+            depth=options.depth,
+            submodules=options.submodules,
+            secret=Path(options.secret) if options.secret else None,
+            secret_name=options.secret_name,
+            ca=options.ca,
+        ),
+        tree=tree,
+        limits=limits,
+    )
+    check_path(tree=tree, path=options.path, field=limits.field, what=found["project.commit"][:7])
+    return found
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="runner.pyz fetch", allow_abbrev=False)
+    parser.add_argument("--into", required=True, metavar="FOLDER", help="where the files go; it does not exist")
+    parser.add_argument("--path", default="", metavar="FOLDER", help="in it, of the project")
+    parser.add_argument("--size-limit", type=int, required=True, metavar="BYTES")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--git", required=True, metavar="URL")
+    parser.add_argument("--branch", default="")
+    parser.add_argument("--tag", default="")
+    parser.add_argument("--commit", default="")
+    parser.add_argument("--as-before", default="", metavar="COMMIT", help="that an earlier attempt has fetched")
+    parser.add_argument("--depth", type=int, default=1)
+    parser.add_argument("--submodules", action="store_true")
+    parser.add_argument("--secret", default="", metavar="FOLDER")
+    parser.add_argument("--secret-name", default="")
+    parser.add_argument("--ca", default="", metavar="FILE")
+    return parser.parse_args(argv)
+
+
+def check_path(*, tree: Path, path: str, field: str, what: str) -> None:
+    """Check that the project is there, and that its path does not lead out of what was fetched. Raises: StepError."""
+    project = (tree / path).resolve()
+    if project != tree.resolve() and tree.resolve() not in project.parents:
+        raise StepError(f"{field}.path ({path}) leads out of what was fetched by a link: name a folder inside of it.")
+    if not project.is_dir():
+        raise StepError(f"There is no folder {path} in {what}: correct {field}.path.")
+    if not (project / PROJECT_FILE).is_file():
+        others = sorted(str(file.parent.relative_to(tree)) for file in tree.glob(f"*/{PROJECT_FILE}"))
+        hint = f" (there is one in {', '.join(others[:5])})" if others else ""
+        where = f"the folder {path} of {what}" if path else f"the top folder of {what}"
+        raise StepError(f"There is no {PROJECT_FILE} in {where}{hint}: correct {field}.path.")
