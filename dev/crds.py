@@ -64,13 +64,13 @@ def rules(spec: Schema) -> Iterator[dict[str, str]]:
     fields: Mapping[str, Schema] = spec["properties"]
     if unknown := CHANGES.keys() - fields.keys():
         raise ValueError(f"dev/crds.py: CHANGES has fields that the CRD does not have: {', '.join(sorted(unknown))}")
-    changed = (_changed(name, fields[name], required=name in spec["required"]) for name in CHANGES)
+    changed = (_changed(name, fields[name], required=name in spec.get("required", ())) for name in CHANGES)
     yield _rule(".spec", " || ".join((_NOT_STARTED, "self.spec == oldSelf.spec", *changed)), _message_of_all())
     for name, field in fields.items():
         when = CHANGES.get(name, When.NEVER)
         if when is not When.ALWAYS:
             allowed = [_NOT_STARTED, *([_HAS_ENDED] if when is When.ENDED else []), *_without_types(field)]
-            same = _same(name, field, required=name in spec["required"])
+            same = _same(name, field, required=name in spec.get("required", ()))
             yield _rule(f".spec.{name}", " || ".join((*allowed, same)), _MESSAGES[when])
 
 

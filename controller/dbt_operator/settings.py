@@ -1,11 +1,10 @@
 """The operator's settings, read once from environment variables. The chart sets them from its values."""
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-_INT32 = 2**31 - 1
 
 PREFIX = "DBT_OPERATOR_"
 
@@ -22,12 +21,8 @@ class Settings(BaseSettings):
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """The namespaces whose DbtRuns are executed, separated by commas; empty: all of the cluster."""
 
-    start_deadline_seconds: Annotated[int, Field(ge=1)] = 300
-    """How long a run's pod may take to start (scheduling, pulling the image, mounting) before the run fails. The time
-    that a run waits for a quota or a queueing system does not count."""
-
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=_INT32)] | None = None
-    """How long a run is kept after its end where its spec does not say so; None: for ever."""
+    defaults: Annotated[dict[str, Any], NoDecode] = Field(default_factory=dict)
+    """What the spec of a run is given where it and its namespace are silent: fields of a spec, as JSON."""
 
     history_limit_label: str = ""
     """The label by whose values ended runs are counted in a namespace; empty: no run is deleted for their number."""
@@ -62,6 +57,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         return value
+
+    @field_validator("defaults", mode="before")
+    @classmethod
+    def _json(cls, value: object) -> object:
+        return json.loads(value or "{}") if isinstance(value, str) else value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod

@@ -179,8 +179,8 @@ def test_users_with_view_or_edit_get_the_new_kinds(helm: Helm) -> None:
 def test_the_settings_of_the_chart_arrive_in_the_operator(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
     values = (
         "watchNamespaces={a,b}",
-        "settings.startDeadlineSeconds=1000000",
-        "settings.ttlSecondsAfterFinished=1000000",
+        "defaults.ttlSecondsAfterFinished=1000000",
+        "defaults.image=$(DBT_OPERATOR_LOG_LEVEL)/dbt",
         "settings.historyLimit.label=example.com/schedule",
         "settings.historyLimit.succeeded=0",
         "settings.historyLimit.failed=5",
@@ -191,11 +191,10 @@ def test_the_settings_of_the_chart_arrive_in_the_operator(helm: Helm, monkeypatc
     (deployment,) = of_kind(helm.render(*values), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     for variable in container["env"]:
-        monkeypatch.setenv(variable["name"], variable["value"])
+        monkeypatch.setenv(variable["name"], variable["value"].replace("$$", "$"))  # as Kubernetes does
     assert load_settings() == Settings(
         watch_namespaces=("a", "b"),
-        start_deadline_seconds=1_000_000,
-        ttl_seconds_after_finished=1_000_000,
+        defaults={"ttlSecondsAfterFinished": 1_000_000, "image": "$(DBT_OPERATOR_LOG_LEVEL)/dbt"},
         history_limit_label="example.com/schedule",
         history_limit_succeeded=0,
         history_limit_failed=5,
@@ -268,9 +267,8 @@ def test_metrics_objects_are_there_on_request_only(helm: Helm) -> None:
     "value",
     [
         "replicas=2",
-        "settings.startDeadlineSeconds=soon",
-        "settings.startDeadlineSeconds=0",
-        "settings.ttlSecondsAfterFinished=-1",
+        "defaults=none",
+        "defaults.ttlSecondsAfterFinished=-1",
         "settings.historyLimit.label=a schedule",
         "settings.historyLimit.failed=-1",
         "settings.historyLimit.cancelled=1",

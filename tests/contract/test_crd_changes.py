@@ -29,8 +29,8 @@ FULL_SPEC: dict[str, Any] = RUN_SPEC | {
     "ttlSecondsAfterFinished": 60,
 }
 CLOSED: dict[str, tuple[Any, ...]] = {
-    "project": ({"image": {"path": "/other"}},),
-    "profile": ({"secretRef": {"name": "other"}}, {"secretRef": {"key": "p.yml"}}, {"target": "dev"}),
+    "project": ({"image": {"path": "/other"}}, None),
+    "profile": ({"secretRef": {"name": "other"}}, {"secretRef": {"key": "p.yml"}}, {"target": "dev"}, None),
     "imagePullSecrets": ([], None),
     "serviceAccountName": ("bob", None),
     "select": (["a", "b"], [], None),
@@ -59,7 +59,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "retry": ({"limit": 3}, {"backoff": {"duration": "11s"}}, {"reasons": ["Error", "TestsFailed"]}, None),
     "activeDeadlineSeconds": (61, None),
 }
-LATE: dict[str, tuple[Any, ...]] = {"image": ("registry/dbt:2",), "imagePullPolicy": ("Never", None)}
+LATE: dict[str, tuple[Any, ...]] = {"image": ("registry/dbt:2", None), "imagePullPolicy": ("Never", None)}
 OPEN: dict[str, tuple[Any, ...]] = {
     "suspend": (True, False),
     "cancel": (True, False),
@@ -157,7 +157,7 @@ def upgraded(api: Api) -> Iterator[tuple[Kind, dict[str, Any]]]:
     schema = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     del schema["x-kubernetes-validations"]
     fields = schema["properties"]["spec"]["properties"]
-    del fields["retry"], fields["suspend"], fields["producer"]["default"]
+    del fields["retry"], fields["suspend"]
     kind = install(api, old)
     yield kind, crd
     remove(kind)

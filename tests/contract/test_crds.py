@@ -24,6 +24,7 @@ from dbt_operator.api.status import (
     NodeCounts,
     RunArtifacts,
     RunAttempt,
+    RunDefaults,
     RunFailure,
     Severity,
 )
@@ -61,6 +62,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {},
         {"profile": {"inProject": True, "profile": "shop", "target": "prod"}},
         {"profile": {"inProject": False, "secretRef": {"name": "dwh", "key": "p.yml"}}},
+        {"profile": {"target": "prod"}},
         {"select": ["staging+", "tag:nightly"], "exclude": ["orders"]},
         {"selector": "nightly", "select": [], "exclude": []},
         {"vars": {"day": "2026-11-20", "n": 1, "x": None, "list": [1, {"a": None}]}},
@@ -93,13 +95,8 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
     ("change", "words"),
     [
         (
-            {"profile": {}},
-            "spec.profile: Invalid value: .*: exactly one of inProject \\(true\\) and secretRef is required",
-        ),
-        ({"profile": {"inProject": False}}, "exactly one of inProject \\(true\\) and secretRef is required"),
-        (
             {"profile": {"inProject": True, "secretRef": {"name": "a"}}},
-            "exactly one of inProject \\(true\\) and secretRef",
+            "spec.profile: Invalid value: .*: only one of inProject \\(true\\) and secretRef can be given",
         ),
         ({"selector": "x", "select": ["a"]}, "spec.selector: .*: selector cannot be combined with select or exclude"),
         ({"selector": "x", "exclude": ["a"]}, "selector cannot be combined with select or exclude"),
@@ -159,40 +156,11 @@ def test_a_bad_run_is_refused_with_words_that_name_the_field(runs: Kind, change:
     assert re.search(words, runs.refused(RUN_SPEC | change))
 
 
-@pytest.mark.parametrize("missing", ["image", "project", "profile"])
-def test_what_is_required_of_a_run_is_named(runs: Kind, missing: str) -> None:
-    answer = runs.refused({key: value for key, value in RUN_SPEC.items() if key != missing})
-    assert f"spec.{missing}: Required value" in answer
-
-
-RETRY_DEFAULTS: dict[str, Any] = {
-    "limit": 1,
-    "reasons": ["Error"],
-    "backoff": {"duration": "10s", "factor": 2, "max": "5m"},
-    "downstream": "Together",
-    "parallelism": 5,
-    "together": 20,
-    "concurrencyPolicy": "Auto",
-}
-
-
-@pytest.mark.parametrize(
-    ("given", "stored"),
-    [
-        ({}, {"retry": RETRY_DEFAULTS, "producer": {"maxRestarts": 3}, "suspend": False}),
-        ({"retry": {}, "producer": {}}, {"retry": RETRY_DEFAULTS, "producer": {"maxRestarts": 3}}),
-        ({"retry": {"limit": 0}}, {"retry": RETRY_DEFAULTS | {"limit": 0}}),
-        ({"retry": {"reasons": []}}, {"retry": RETRY_DEFAULTS | {"reasons": []}}),
-        (
-            {"retry": {"backoff": {"max": "1h"}}},
-            {"retry": RETRY_DEFAULTS | {"backoff": {"duration": "10s", "factor": 2, "max": "1h"}}},
-        ),
-        ({"producer": {"startDeadlineSeconds": 5}}, {"producer": {"maxRestarts": 3, "startDeadlineSeconds": 5}}),
-    ],
-)
-def test_what_is_not_given_has_its_default(runs: Kind, given: dict[str, Any], stored: dict[str, Any]) -> None:
-    made = runs.made(RUN_SPEC | given)["spec"]
-    assert {name: made[name] for name in stored} == stored
+def test_what_defaults_may_give_is_neither_required_nor_filled_in(runs: Kind) -> None:
+    own = {"command": "build", "fullRefresh": False, "suspend": False, "cancel": False}
+    assert runs.made({})["spec"] == own
+    given = {"retry": {"backoff": {}}, "producer": {}, "profile": {"secretRef": {"name": "dwh"}}}
+    assert runs.made(given)["spec"] == own | given
 
 
 def test_the_largest_objects_can_be_stored_and_updated(runs: Kind, models: Kind, namespace: str) -> None:
@@ -244,6 +212,7 @@ def run_status() -> DbtRunStatus:
         conditions=run_conditions(phase=phase, reason=reason, now=START, generation=1, previous=()),
         observed_generation=1,
         start_time=START,
+        defaults=RunDefaults(operator={"image": "a", "vars": {}}, namespace={"retry": {"limit": 0}}, problem="none"),
         completion_time=START + timedelta(seconds=92),
         duration="1m28s",
         nodes=NodeCounts(total=40, pending=20, running=3, succeeded=15, skipped=1, failed=1),

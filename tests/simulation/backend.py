@@ -54,6 +54,9 @@ class SimulatedBackend:
         """Read the DbtRun."""
         return await self._call("read run", lambda: self._cluster.find(DBT_RUNS.kind, RUN))
 
+    async def find_defaults(self) -> Object | None:
+        """The namespace gives none."""
+
     async def delete_run(self, *, version: str) -> None:
         """Delete it, if it is still this version."""
 

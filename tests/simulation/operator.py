@@ -89,8 +89,7 @@ class Operator:
     def _make_loop(self, key: RunKey) -> RunLoop:
         del key
         backend = SimulatedBackend(operator=self, cluster=self.cluster, checks=self._checks)
-        deadline = self.cluster.scenario.start_deadline
-        return _Loop(self, backend=backend, start_deadline=deadline, retention=self._retention)
+        return _Loop(self, backend=backend, defaults={}, retention=self._retention)
 
     @property
     def at_rest(self) -> bool:

@@ -1,5 +1,7 @@
 """Settings come from the environment, as the chart sets it, and a wrong one is named."""
 
+import re
+
 import pytest
 
 from dbt_operator.settings import InvalidSettings, load_settings
@@ -20,11 +22,17 @@ def test_an_empty_variable_of_the_chart_means_all(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("START_DEADLINE_SECONDS", "soon"), ("LOG_LEVEL", "loud"), ("LOG_FORMAT", "xml")]
+    ("name", "value"),
+    [
+        ("PROBE_PORT", "soon"),
+        ("DEFAULTS", "{image: a"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+    ],
 )
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"DBT_OPERATOR_{name}", value)
     with pytest.raises(
-        InvalidSettings, match=rf"^The environment variable DBT_OPERATOR_{name} is wrong: .*'{value}'\.$"
+        InvalidSettings, match=rf"^The environment variable DBT_OPERATOR_{name} is wrong: .*{re.escape(repr(value))}\.$"
     ):
         load_settings()

@@ -28,6 +28,8 @@ RESERVED_PREFIX = "dbt-operator-"
 """How the names of the operator's own volumes and init containers in a pod begin, and no name of a user's."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "dbt-operator"
+# The ConfigMap of a namespace, and its key, with what the specs of runs are given where they are silent.
+DEFAULTS, DEFAULTS_KEY = "dbt-operator-defaults", "defaults.yaml"
 
 # Kubernetes' own limits: a label value has at most 63 characters, an object name (DNS subdomain) 253. A Job's name
 # ends up in the pod's label and host name, so it keeps to 63 too, less the suffix Kubernetes adds to pods ("-xxxxx").

@@ -6,7 +6,7 @@ silently: the user asked for something.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -34,7 +34,7 @@ class InvalidSpec(Exception):  # noqa: N818 - called as the run's reason is
 class Producer(StrictModel):
     """Of the attempt that runs the whole command, and of those that take up its work."""
 
-    start_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
+    start_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] = 300
     max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
 
 
@@ -145,22 +145,42 @@ class DbtRunSpec(StrictModel):
         return self
 
 
-def parse_run_spec(raw: Mapping[str, Any]) -> DbtRunSpec:
-    """The spec of a DbtRun from the object's `spec`.
+OF_EACH_RUN = frozenset({"command", "select", "exclude", "selector", "fullRefresh", "suspend", "cancel"})
+"""Fields that each run says itself: what it executes, and wishes about it. All others may have defaults."""
 
+Path = tuple[int | str, ...]
+"""Where a value is in a spec: the names of fields, and places in lists."""
+
+
+def in_the_run(path: Path) -> str:
+    """What a field of a run's own spec is called."""
+    return f"spec{dotted(path)}"
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it, such as .retry.reasons[1]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+
+
+def parse_run_spec(raw: Mapping[str, Any], *, called: Callable[[Path], str] = in_the_run) -> DbtRunSpec:
+    """The spec of a DbtRun from the object's `spec`, with its defaults.
+
+    called: what to call a field, for whoever has written it.
     Raises: InvalidSpec with one sentence that names the field.
     """
     try:
-        return DbtRunSpec.model_validate(raw)
+        return DbtRunSpec.model_validate(raw, by_name=False)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=True)
-        others = ", ".join(_path(problem) for problem in problems[1:6])
-        raise InvalidSpec(_sentence(problems[0]) + (f" Wrong as well: {others}." if others else "")) from error
+        others = ", ".join(called(problem["loc"]) for problem in problems[1:6])
+        sentence = _sentence(problems[0], field=called(problems[0]["loc"]))
+        raise InvalidSpec(sentence + (f" Wrong as well: {others}." if others else "")) from error
 
 
-def _sentence(problem: ErrorDetails) -> str:
-    field = _path(problem)
+def _sentence(problem: ErrorDetails, *, field: str) -> str:
     match problem["type"]:
+        case "missing" if len(problem["loc"]) == 1:
+            return f"{field} is required, as no defaults give it."
         case "missing":
             return f"{field} is required."
         case "extra_forbidden":
@@ -170,7 +190,3 @@ def _sentence(problem: ErrorDetails) -> str:
         case _:
             what = problem["msg"][:1].lower() + problem["msg"][1:]
             return f"{field} is wrong: {what}, not {shown(problem['input'])}."
-
-
-def _path(problem: ErrorDetails) -> str:
-    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])

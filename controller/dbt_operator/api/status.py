@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -116,6 +116,17 @@ class RunArtifacts(Value, frozen=True, kw_only=True):
     manifest: bool = False
 
 
+class RunDefaults(Value, frozen=True, kw_only=True):
+    """What the run is given where its spec is silent, as it was when the run started.
+
+    `problem`: why it could not be read; then the run is given nothing, and fails.
+    """
+
+    operator: dict[str, Any] | None = None
+    namespace: dict[str, Any] | None = None
+    problem: RunMessage | None = None
+
+
 class DbtRunStatus(Value, frozen=True, kw_only=True):
     """The status of a DbtRun. `progress` follows from other fields and is filled in here."""
 
@@ -127,6 +138,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     conditions: Annotated[tuple[Condition, ...], Meta(max_length=20)] = ()
     observed_generation: int | None = None
     start_time: datetime | None = None
+    defaults: RunDefaults | None = None
     completion_time: datetime | None = None
     duration: Column | None = None
     progress: Column | None = None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dbt_operator.api import names
+from dbt_operator.pods.template_lists import mappings
 
 CONTAINER = "dbt"
 
@@ -63,11 +64,15 @@ def merge(*, base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[key] = merge(base=old, over=value)
-        elif key in _LIST_KEYS and isinstance(old, Sequence) and isinstance(value, Sequence):
+        elif key in _LIST_KEYS and old is not None and _of_mappings(old) and _of_mappings(value):
             merged[key] = _merge_list(base=old, over=value, key=_LIST_KEYS[key])
         else:
             merged[key] = value
     return merged
+
+
+def _of_mappings(value: Any) -> bool:
+    return isinstance(value, list) and len(mappings(value)) == len(value)
 
 
 def _merge_list(*, base: Sequence[Any], over: Sequence[Any], key: str) -> list[Any]:

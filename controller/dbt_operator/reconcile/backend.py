@@ -65,6 +65,9 @@ class Backend(Protocol):
     async def find_run(self) -> Object | None:
         """The DbtRun; None when it is gone or going: what belongs to it goes with it."""
 
+    async def find_defaults(self) -> Object | None:
+        """The ConfigMap with the defaults that the namespace gives its runs, if there is one."""
+
     async def delete_run(self, *, version: str) -> None:
         """Delete the run, with all that belongs to it, if this is still its resource version."""
 

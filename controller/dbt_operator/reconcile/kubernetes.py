@@ -68,6 +68,10 @@ class KubernetesBackend:
         self.run = replace(self.run, labels=run["metadata"].get("labels") or {})
         return run
 
+    async def find_defaults(self) -> Object | None:
+        """Read the ConfigMap."""
+        return await self._find(CONFIG_MAPS, names.DEFAULTS)
+
     async def delete_run(self, *, version: str) -> None:
         """Delete the DbtRun; the garbage collector deletes what it owns."""
         run = self.run

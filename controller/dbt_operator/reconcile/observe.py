@@ -1,17 +1,18 @@
 """One look at the cluster: what it shows of a run, as facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbt_operator.api import names
-from dbt_operator.api.spec import DbtRunSpec, Downstream, InvalidSpec, parse_run_spec
+from dbt_operator.api.spec import DbtRunSpec, Downstream, InvalidSpec, Producer
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.repair import RetryRules
 from dbt_operator.plan.run import Rules
 from dbt_operator.pods.job import grace_seconds
 from dbt_operator.pods.run import RunRef
+from dbt_operator.reconcile.defaults import Fields, spec_of, taken
 from dbt_operator.reconcile.run_status import RunRecord, run_record
 
 
@@ -37,16 +38,13 @@ class Cluster:
         """The token of the retry of the whole run that a person asks for."""
         return names.retry_token(self.run["metadata"])
 
-    def rules(self, *, start_deadline: timedelta, ttl: timedelta | None) -> Rules:
-        """What the spec asks for, with the administrator's start deadline where it is silent.
-
-        ttl: how long the run is to be kept after its end.
-        """
+    def rules(self, *, ttl: timedelta | None) -> Rules:
+        """What the spec asks for. ttl: how long the run is to be kept after its end."""
         spec = self.spec
         if spec is None:  # whatever else is wrong with it, it is not to be kept for ever
-            return Rules(start_deadline=start_deadline, ttl=ttl)
+            return Rules(start_deadline=timedelta(seconds=Producer().start_deadline_seconds), ttl=ttl)
         return Rules(
-            start_deadline=_seconds(spec.producer.start_deadline_seconds) or start_deadline,
+            start_deadline=timedelta(seconds=spec.producer.start_deadline_seconds),
             active_deadline=_seconds(spec.active_deadline_seconds),
             ttl=ttl,
             cancel=spec.cancel,
@@ -88,14 +86,17 @@ def run_ref(run: Object) -> RunRef:
     )
 
 
-def unlisted(run: Object) -> Cluster:
-    """The DbtRun alone, before its children are looked at."""
-    spec, invalid = _parse(run)
-    return Cluster(run=run, record=run_record(run), spec=spec, invalid=invalid, jobs={}, pods={})
+def unlisted(run: Object, *, operator: Fields, config_map: Object | None) -> Cluster:
+    """The DbtRun alone, before its children are looked at.
 
-
-def _parse(run: Object) -> tuple[DbtRunSpec | None, str | None]:
+    operator, config_map: the defaults of the operator, and the ConfigMap with those of the namespace, for a run that
+        takes its defaults now. One that has started keeps what it has taken.
+    """
+    record, spec, invalid = run_record(run), None, None
+    if record.start_time is None:
+        record = replace(record, defaults=taken(operator, config_map))
     try:
-        return parse_run_spec(run["spec"]), None
+        spec = spec_of(run["spec"], defaults=record.defaults)
     except InvalidSpec as error:
-        return None, str(error)
+        invalid = str(error)
+    return Cluster(run=run, record=record, spec=spec, invalid=invalid, jobs={}, pods={})

@@ -6,7 +6,6 @@ everything is stored, then the rest.
 
 import asyncio
 import signal
-from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -19,7 +18,7 @@ from dbt_operator.pods.images import Images
 from dbt_operator.reconcile.endpoints import endpoints
 from dbt_operator.reconcile.kubernetes import KubernetesBackend
 from dbt_operator.reconcile.manager import Manager
-from dbt_operator.reconcile.retention import HistoryLimit, Retention
+from dbt_operator.reconcile.retention import HistoryLimit, Retention, ttl_of
 from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.watches import Watches
@@ -63,14 +62,12 @@ async def _work(*, writer: StatusWriter, manager: Manager, watches: Watches) -> 
 
 
 def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Manager:
-    start_deadline = timedelta(seconds=settings.start_deadline_seconds)
-
     retention = _retention(client=client, settings=settings)
     images = Images(tools=settings.tools_image)
 
     def make_loop(key: RunKey) -> RunLoop:
         backend = KubernetesBackend.of(key, client=client, writer=writer, images=images)
-        return RunLoop(backend=backend, start_deadline=start_deadline, retention=retention)
+        return RunLoop(backend=backend, defaults=settings.defaults, retention=retention)
 
     def forget(key: RunKey) -> None:
         writer.forget(run=key.uid)
@@ -87,7 +84,6 @@ def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Man
 
 
 def _retention(*, client: Client, settings: Settings) -> Retention:
-    ttl = settings.ttl_seconds_after_finished
     limit = HistoryLimit(
         label=settings.history_limit_label,
         succeeded=settings.history_limit_succeeded,
@@ -95,7 +91,7 @@ def _retention(*, client: Client, settings: Settings) -> Retention:
     )
     return Retention(
         now=lambda: client.now().timestamp(),
-        default_ttl=None if ttl is None else timedelta(seconds=ttl),
+        default_ttl=ttl_of(settings.defaults),
         limit=limit,
     )
 

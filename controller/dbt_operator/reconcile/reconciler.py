@@ -26,6 +26,7 @@ from dbt_operator.plan.run import Observation, Plan, plan_run
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.attempts import Attempts
 from dbt_operator.reconcile.backend import Backend
+from dbt_operator.reconcile.defaults import Fields
 from dbt_operator.reconcile.keep import Keeper
 from dbt_operator.reconcile.models import Models
 from dbt_operator.reconcile.observe import run_ref, unlisted
@@ -55,15 +56,15 @@ class Reconciler:
         run: Object,
         backend: Backend,
         announcer: Announcer,
-        start_deadline: timedelta,
+        defaults: Fields,
         retention: Retention,
         gone_pods: dict[str, PodFacts],
         changed: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
-        self._cluster, self._run = unlisted(run), run_ref(run)
+        self._cluster, self._run = unlisted(run, operator=defaults, config_map=None), run_ref(run)
         self._backend, self._statuses, self._announcer = backend, backend.statuses, announcer
-        self._start_deadline, self._retention = start_deadline, retention
+        self._defaults, self._retention = defaults, retention
         self._changed, self._wake = changed, wake
         backend.statuses.run_is(run)
         self._models = Models(run=self._run, backend=backend, failed=announcer.node_failed)
@@ -91,7 +92,8 @@ class Reconciler:
     async def look(self, run: Object) -> None:
         """Look at what there is of the run."""
         self._stored = run.get("status") or {}
-        known, looked_at = unlisted(run), self._backend.now()
+        config_map = None if "startTime" in self._stored else await self._backend.find_defaults()
+        known, looked_at = unlisted(run, operator=self._defaults, config_map=config_map), self._backend.now()
         await self._attempts.read_records(ended=known.record.ended is not None)
         seen = await self._backend.look()
         self._cluster = self._attempts.look(replace(known, jobs=seen.jobs, pods=seen.pods))
@@ -152,7 +154,7 @@ class Reconciler:
             looked_at=self._looked_at,
             attempts=self._attempts.all(cluster, memory=self._models.memory),
             started=cluster.record.start_time is not None,
-            rules=cluster.rules(start_deadline=self._start_deadline, ttl=ttl),
+            rules=cluster.rules(ttl=ttl),
             requests=requests,
             invalid=cluster.invalid or conflict,
             invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
@@ -216,13 +218,19 @@ class Reconciler:
         return None
 
     async def _mark_started(self) -> None:
-        """Close the spec against changes, before anything is made from it.
+        """Close the spec against changes, and keep its defaults, before anything is made from it.
 
         The resource version makes the server refuse when somebody has changed the run since we have read it. Either
         way the next turn reads the run again, and goes on with the spec that is closed.
         """
-        version = self._cluster.run["metadata"]["resourceVersion"]
-        started = {"startTime": format_time(self._backend.now()), "observedGeneration": self._cluster.generation}
+        cluster = self._cluster
+        version = cluster.run["metadata"]["resourceVersion"]
+        defaults = cluster.record.defaults
+        started = {
+            "startTime": format_time(self._backend.now()),
+            "observedGeneration": cluster.generation,
+            "defaults": defaults and defaults.to_dict(),
+        }
         self._wake()
         self._stored = None
         try:

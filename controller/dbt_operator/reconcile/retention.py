@@ -15,6 +15,8 @@ from typing import Any
 from dbt_operator.api import names
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.status import DbtRunStatus
+from dbt_operator.api.strict import INT32
+from dbt_operator.reconcile.defaults import TTL
 from dbt_operator.reconcile.run_key import RunKey, key_of
 
 # After a run should have been deleted, until that is seen to: the clock may have been set back.
@@ -56,8 +58,9 @@ _Ended = tuple[datetime, RunKey]
 class Retention:
     """Knows of each ended run when it may be deleted.
 
-    `default_ttl`: the time to live of runs that do not say one. `now`: seconds since the epoch, by the API server's
-    clock. `due` is called with a run that may be deleted, and again later while it is still there.
+    `default_ttl`: the time to live of runs that do not say one, nor have one from their namespace. `now`: seconds
+    since the epoch, by the API server's clock. `due` is called with a run that may be deleted, and again
+    later while it is still there.
     """
 
     now: Callable[[], float]
@@ -107,8 +110,9 @@ class Retention:
         return self._own_ttl(run)
 
     def _own_ttl(self, run: Mapping[str, Any]) -> timedelta | None:
-        seconds = run["spec"].get("ttlSecondsAfterFinished")
-        return self.default_ttl if seconds is None else timedelta(seconds=seconds)
+        taken = ((run.get("status") or {}).get("defaults") or {}).get("namespace") or {}
+        given = (ttl_of(run["spec"]), ttl_of(taken), self.default_ttl)
+        return next((ttl for ttl in given if ttl is not None), None)
 
     def stop(self) -> None:
         """Nothing is to be deleted any more."""
@@ -192,6 +196,12 @@ class Retention:
                 self._look_at(key)
         self._rest_until = now + _PAUSE if deleted == _AT_ONCE else 0.0
         self._set_timer()
+
+
+def ttl_of(fields: Mapping[str, Any]) -> timedelta | None:
+    """The time to live that these fields of a spec give. Of a run that failed for its defaults they may be anything."""
+    seconds = fields.get(TTL)
+    return timedelta(seconds=seconds) if isinstance(seconds, int) and 0 <= seconds <= INT32 else None
 
 
 def rests(run: Mapping[str, Any], status: DbtRunStatus) -> bool:

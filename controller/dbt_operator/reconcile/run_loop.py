@@ -7,7 +7,7 @@ batch of log lines costs no request besides the statuses it changes.
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from dbt_operator.kube.writer import Problem
 from dbt_operator.plan.facts import LABEL_JOB_NAME, PodFacts, pod_facts
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.backend import Backend, UnreadableRecordError
+from dbt_operator.reconcile.defaults import Fields
 from dbt_operator.reconcile.reconciler import Reconciler
 from dbt_operator.reconcile.retention import Retention
 
@@ -27,10 +28,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_REFUSED = 0.5, 5.0, 30.0
 
 
 class RunLoop:
-    """Takes the turns of one DbtRun, and gathers what wakes it."""
+    """Takes the turns of one DbtRun, and gathers what wakes it. `defaults`: of the operator, for its spec."""
 
-    def __init__(self, *, backend: Backend, start_deadline: timedelta, retention: Retention) -> None:
-        self._backend, self._start_deadline, self._retention = backend, start_deadline, retention
+    def __init__(self, *, backend: Backend, defaults: Fields, retention: Retention) -> None:
+        self._backend, self._defaults, self._retention = backend, defaults, retention
         self._changed = asyncio.Event()  # anything: take a turn
         self._stale = True  # the cluster's facts may have changed: read them again
         self._look_again = datetime.min.replace(tzinfo=UTC)
@@ -126,7 +127,7 @@ class RunLoop:
                 run=run,
                 backend=self._backend,
                 announcer=self._announcer,
-                start_deadline=self._start_deadline,
+                defaults=self._defaults,
                 retention=self._retention,
                 gone_pods=self._gone_pods,
                 changed=self._changed.set,

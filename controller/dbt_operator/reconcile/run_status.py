@@ -31,6 +31,7 @@ class RunRecord:
     """What the run's status said before: what has to be carried on."""
 
     start_time: datetime | None
+    defaults: status.RunDefaults | None
     conditions: tuple[Condition, ...]
     completion_time: datetime | None
     attempts: Mapping[str, status.RunAttempt]  # those whose Job was created, by its name
@@ -46,6 +47,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
     before = status.DbtRunStatus.parse(run.get("status") or {}) or status.DbtRunStatus()
     return RunRecord(
         start_time=before.start_time,
+        defaults=before.defaults,
         conditions=before.conditions,
         completion_time=before.completion_time,
         attempts={attempt.name: attempt for attempt in before.attempts},
@@ -95,6 +97,7 @@ def run_status(
         ),
         observed_generation=generation,
         start_time=record.start_time,
+        defaults=record.defaults,
         completion_time=(record.completion_time or now) if terminal else None,
         duration=format_duration(plan.worked(now=now).total_seconds()) if terminal else None,
         nodes=node_counts(views=views),

@@ -44,6 +44,7 @@ class Operator:
 
     server: ApiServer
     namespaces: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
     default_ttl: timedelta | None = None
     history_limit: HistoryLimit = field(default_factory=HistoryLimit)
     front: HttpFront | None = None  # while it is at work
@@ -59,7 +60,7 @@ class Operator:
         def make_loop(key: RunKey) -> RunLoop:
             loop = RunLoop(
                 backend=KubernetesBackend.of(key, client=client, writer=self.writer, images=Images(tools="tools:1")),
-                start_deadline=timedelta(minutes=5),
+                defaults=self.defaults,
                 retention=retention,
             )
             self.made.append((key, weakref.ref(loop)))

@@ -69,7 +69,13 @@ async def test_a_run_that_says_no_time_to_live_has_that_of_the_administrator() -
     operator.server.put("dbtruns", ended("new", ago=1))
     operator.server.put("dbtruns", ended("longer", ago=3, ttlSecondsAfterFinished=4 * 3600))
     operator.server.put("dbtruns", ended("shorter", ago=1, ttlSecondsAfterFinished=0))
-    assert await settled(operator, gone=3) == ["longer", "new"]
+    namespaces = ended("of-its-namespace", ago=3)
+    namespaces["status"]["defaults"] = {"namespace": {"ttlSecondsAfterFinished": 4 * 3600}}
+    operator.server.put("dbtruns", namespaces)
+    nonsense = ended("of-nonsense", ago=1)
+    nonsense["status"]["defaults"] = {"namespace": {"ttlSecondsAfterFinished": "soon"}}
+    operator.server.put("dbtruns", nonsense)
+    assert await settled(operator, gone=3) == ["longer", "new", "of-its-namespace", "of-nonsense"]
 
 
 async def test_by_default_runs_are_kept_for_ever() -> None:
