@@ -1,0 +1,25 @@
+"""Defaults of a namespace: what a short run is made of, and what it says where they are wrong."""
+
+import yaml
+
+from tests.e2e.conftest import Cluster, example
+
+
+def test_a_run_of_five_lines_works_in_a_namespace_with_defaults(cluster: Cluster) -> None:
+    defaults, run = example("defaults.yaml")
+    assert len(yaml.safe_dump(run, default_flow_style=None).splitlines()) <= 5
+    cluster.apply(defaults)
+    cluster.apply(run)
+    status = cluster.wait_for_end("jaffle-shop-marts")
+    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+    assert status["defaults"] == {"namespace": yaml.safe_load(defaults["data"]["defaults.yaml"])}
+
+
+def test_a_mistake_in_defaults_fails_the_run_with_its_place(cluster: Cluster) -> None:
+    defaults, run = example("defaults.yaml")
+    cluster.apply(defaults | {"data": {"defaults.yaml": "image: shop:1\ntreads: 8"}})
+    cluster.apply(run)
+    status = cluster.wait_for_end("jaffle-shop-marts")
+    assert (status["phase"], status["reason"]) == ("Failed", "InvalidSpec")
+    named = "treads in the ConfigMap dbt-operator-defaults (defaults.yaml)"
+    assert named in status["message"], status["message"]
