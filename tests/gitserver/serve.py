@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
         }
-        done = subprocess.run(["git", "http-backend"], env=env, input=body, capture_output=True, check=False)  # noqa: S607
+        done = subprocess.run(["git", "http-backend"], env=env, input=body, capture_output=True, check=False)
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.decode().split(": ", 1) for line in head.splitlines() if b": " in line)
         self.send_response(int(headers.pop("Status", "200").split()[0]))
@@ -96,14 +96,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the standard library's
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
         if os.environ.get("GIT_SERVER_LOG"):
             super().log_message(format, *args)
 
 
-def make_server(root: Path, *, port: int = 0, host: str = "127.0.0.1", tls: tuple[str, str] | None = None):  # noqa: ANN201
-    """A server of the repositories in this folder, which begins to answer by its serve_forever()."""
-    handler = type("Handler", (_Handler,), {"root": root, "asked": []})
+def make_server(
+    root: Path,
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    tls: tuple[str, str] | None = None,
+    asked: list[tuple[str, str]] | None = None,
+) -> ThreadingHTTPServer:
+    """A server of the repositories in this folder, which begins to answer by its serve_forever().
+
+    asked: where it notes which paths it is asked for, with the credentials that come with them.
+    """
+    handler = type("Handler", (_Handler,), {"root": root, "asked": [] if asked is None else asked})
     server = ThreadingHTTPServer((host, port), handler)
     server.daemon_threads = True
     if tls is not None:

@@ -158,8 +158,8 @@ def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asse
 def _init_failed(attempt: Attempt, pod: PodFacts, failure: InitFailure, *, asked: Outcome | None) -> Assessment:
     """The end of a pod in which dbt was not started. The project's own errors are told from those of the cluster."""
     ended, own = failure.ended, failure.name.startswith(RESERVED_PREFIX)
-    if failure.said is not None:
-        return _failed(attempt, reason=failure.said.reason, message=failure.said.message)
+    if failure.step is not None:
+        return _failed(attempt, reason=failure.step.reason, message=failure.step.message)
     if own and ended.reason == RunReason.OOM_KILLED:
         end = PodEnd(kind=RunReason.OOM_KILLED, exit_code=ended.exit_code, memory_limit=pod.memory_limit)
         return _concluded(attempt, pod_end=end, asked=asked)

@@ -52,11 +52,11 @@ class StepFailure:
 
 @dataclass(frozen=True, slots=True)
 class InitFailure:
-    """An init container that failed. `said`: why, in its own words, where it is a step of the operator's."""
+    """An init container that failed. `step`: why, where it is one of the operator's steps."""
 
     name: str
     ended: Terminated
-    said: StepFailure | None = None
+    step: StepFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +178,14 @@ def _init_failure(container: Mapping[str, Any]) -> InitFailure | None:
     if not ended.get("exitCode"):
         return None
     # No container of the user's has a name like that: what stands in its message was written by our own program.
-    said = _step_failure(ended.get("message") or "") if name.startswith(RESERVED_PREFIX) else None
-    return InitFailure(name, _terminated(ended), said)
+    step = _step_failure(ended.get("message") or "") if name.startswith(RESERVED_PREFIX) else None
+    return InitFailure(name, _terminated(ended), step)
 
 
 def _step_failure(message: str) -> StepFailure | None:
     try:
-        said = json.loads(message)
-        reason, text = RunReason(said["reason"]), str(said["message"])
+        written = json.loads(message)
+        reason, text = RunReason(written["reason"]), str(written["message"])
     except (ValueError, TypeError, KeyError):
         return None  # it was killed before it could say anything, or could not start
     return StepFailure(reason, text) if about(reason).step else None

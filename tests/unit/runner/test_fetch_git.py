@@ -1,4 +1,4 @@
-"""The step `fetch` with real git servers: what it brings, what it keeps to, and one sentence for whatever goes wrong."""
+"""The step `fetch` with a real git server: what it brings, what it keeps to, and a sentence for whatever goes wrong."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbt_operator.pods.archive import build_archive
-from tests.gitserver.serve import PASSWORD, make_server
+from tests.gitserver.serve import make_server
 from tests.unit.runner.git import Fetched, Repository, fetch, git
 
 
@@ -46,14 +46,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "git" / "files").mkdir(parents=True)
     archive = tmp_path / "runner.pyz"
     archive.write_bytes(build_archive())
-    web = make_server(tmp_path / "git")
+    asked: list[tuple[str, str]] = []
+    web = make_server(tmp_path / "git", asked=asked)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
     thread.start()
     yield Server(
         folder=tmp_path,
         archive=archive,
         url=f"http://127.0.0.1:{web.server_address[1]}",
-        asked=web.RequestHandlerClass.asked,
+        asked=asked,
     )
     web.shutdown()
     web.server_close()

@@ -1,0 +1,1 @@
+select id, 'first' as edition from {{ ref('customers') }}
