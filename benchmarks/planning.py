@@ -17,14 +17,14 @@ from typing import Any
 import msgspec
 
 from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.spec import RetryReason
+from dbt_operator.api.spec import Retry, RetryReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import Reports
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
+from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import conclude
-from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
-from dbt_operator.plan.situation import RetryRules
+from dbt_operator.plan.run import plan_run
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WIDTH = 100
@@ -65,7 +65,7 @@ def _plan(ended: list[Attempt], live: AttemptState, attempts: int, reports: Repo
     name = f"r-producer-{attempts}"
     decision = Decision(index=attempts, kind=AttemptKind.PRODUCER, name=name)
     running = Attempt(name=name, decision=decision, log=LogFacts(state=live), created=True, began=NOW)
-    retry = RetryRules(limit=10, reasons=frozenset(RetryReason), parallelism=5)
+    retry = Retry(limit=10, reasons=tuple(RetryReason))
     rules = Rules(start_deadline=timedelta(minutes=5), retry=retry)
     attempted = (*ended, running)
     return plan_run(Observation(run="r", now=NOW, attempts=attempted, started=True, rules=rules, reports=reports))

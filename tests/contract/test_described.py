@@ -16,7 +16,7 @@ from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import Client
 from dbt_operator.plan.attempt import Assessment, Attempt, Stage
-from dbt_operator.plan.run import Plan
+from dbt_operator.plan.observation import Plan
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.objects import Tried, model_status
 from dbt_operator.reconcile.observe import run_ref

@@ -3,14 +3,15 @@
 from collections import Counter
 
 from dbt_operator.api.phases import AttemptKind, NodePhase
-from dbt_operator.api.spec import ConcurrencyPolicy
+from dbt_operator.api.spec import ConcurrencyPolicy, Downstream
 from dbt_operator.api.status import DbtModelStatus, DbtRunStatus
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import node_views, views_of
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.run import Observation, Plan, plan_run
+from dbt_operator.plan.observation import Observation, Plan
+from dbt_operator.plan.run import plan_run
 from dbt_operator.reconcile.objects import tells_why
 from tests.simulation.cluster import Cluster
 from tests.simulation.decisions import DecisionChecks
@@ -80,7 +81,7 @@ class Checks:
                 broken("one process for a database file", f"{process.job} works while {other.job} does")
 
     def _exclusive(self) -> bool:
-        policy = self._scenario.retry.concurrency
+        policy = self._scenario.rules.retry.concurrency_policy
         return policy is ConcurrencyPolicy.FORBID or (
             policy is ConcurrencyPolicy.AUTO and self._project.adapter == "duckdb"
         )
@@ -143,7 +144,7 @@ class Checks:
             broken("sealed before decided", "something is decided while an ended attempt is not sealed")
         live = sum(each.live and each.attempt.kind is not AttemptKind.PRODUCER for each in plan.assessments)
         new = sum(decision.kind is not AttemptKind.PRODUCER for decision in plan.record)
-        if new and live + new > self._scenario.retry.parallelism:
+        if new and live + new > self._scenario.rules.retry.parallelism:
             broken("parallelism", f"{live} attempts live and {new} are added")
 
     def _forward(self, operator: str, observation: Observation, plan: Plan) -> None:
@@ -228,12 +229,13 @@ class Checks:
     @property
     def attempts_allowed(self) -> int:
         """More attempts than this cannot be needed: each uses up something that is finite."""
-        rules, nodes = self._scenario.retry, len(self._project.executables)
-        retries = nodes * (rules.limit + 1)
-        blocked = retries * (nodes if rules.per_node else 1) + 1
-        lost = (rules.max_restarts + 1) * (rules.parallelism + 1)
-        episode = retries + blocked + lost + rules.limit + 1
-        rested = self.suspensions * (rules.parallelism + 1) + self._cluster.taken_back
+        rules, nodes = self._scenario.rules, len(self._project.executables)
+        retry = rules.retry
+        retries = nodes * (retry.limit + 1)
+        blocked = retries * (nodes if retry.downstream is Downstream.PER_NODE else 1) + 1
+        lost = (rules.max_restarts + 1) * (retry.parallelism + 1)
+        episode = retries + blocked + lost + retry.limit + 1
+        rested = self.suspensions * (retry.parallelism + 1) + self._cluster.taken_back
         return (1 + self.requests) * episode + rested + self.requests
 
     def shown(self, status: DbtRunStatus, plan: Plan) -> None:

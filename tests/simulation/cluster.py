@@ -47,6 +47,7 @@ class Cluster:
 
     def __init__(self, *, world: World, scenario: Scenario, warehouse: Warehouse) -> None:
         self.world, self.scenario, self.warehouse = world, scenario, warehouse
+        self._grace_ms = int(scenario.rules.grace.total_seconds() * 1000)
         self._gone = world.chance("pods that are gone")
         self._chance = world.chance("cluster")
         self._processes = world.chance("processes")
@@ -268,7 +269,7 @@ class Cluster:
         if stuck:
             pod.waiting = ("ImagePullBackOff", "503 Service Unavailable")
         # Long starts come close to the start deadline, from both sides.
-        deadline = int(self.scenario.start_deadline.total_seconds() * 1000)
+        deadline = int(self.scenario.rules.start_deadline.total_seconds() * 1000)
         late = (deadline - 300, deadline, deadline + 200, deadline + 2000, 10 * deadline)
         delay = self._chance.choice(late) if stuck else self._chance.choice((300, 1200, 1200, 4000))
         pod.start = partial(self.world.later, delay, partial(self._start, pod))
@@ -358,7 +359,7 @@ class Cluster:
         if pod.process is None or pod.terminated is not None:
             self.world.later(self._chance.choice((5, 400)), partial(self._remove_pod, pod))
         elif not pod.unreachable:
-            self._stop_process(pod, within=self.scenario.grace_ms)
+            self._stop_process(pod, within=self._grace_ms)
 
     def _stop_process(self, pod: Pod, *, within: int) -> None:
         process = pod.process
@@ -423,7 +424,7 @@ class Cluster:
         if away:
             self.delete_pod(pod)
         else:
-            self._stop_process(pod, within=min(self.scenario.grace_ms, 5000))
+            self._stop_process(pod, within=min(self._grace_ms, 5000))
 
     def _drain(self) -> None:
         for pod in list(self.pods.values()):
@@ -439,7 +440,7 @@ class Cluster:
     def _force(self, pod: Pod) -> None:
         """The object goes at once; the process goes when the kubelet has noticed, within the grace period."""
         self._remove_pod(pod)
-        process, grace = pod.process, self.scenario.grace_ms
+        process, grace = pod.process, self._grace_ms
         if process is not None:
             told = self._chance.choice((10, grace // 2, grace))
             self.world.later(told, process.terminate)

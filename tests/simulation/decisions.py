@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.run import Observation, Plan
+from dbt_operator.plan.observation import Observation, Plan
 from tests.simulation.oracle import KINDS, Known, Oracle
 from tests.simulation.project import TESTS, Project
 from tests.simulation.scenario import Scenario
@@ -45,7 +45,7 @@ class DecisionChecks:
     def _restarts(self, decision: Decision) -> None:
         """Lost pods are made up for as often as the rules say, unless a person asks for more."""
         lost = self._oracle.losses
-        if lost > self._scenario.retry.max_restarts and not decision.requests:
+        if lost > self._scenario.rules.max_restarts and not decision.requests:
             broken("restarts by the rules", f"{decision.name} is decided on after {lost} losses")
 
     def _alone(self, plan: Plan, decision: Decision, one: str) -> None:
@@ -85,7 +85,7 @@ class DecisionChecks:
         """Where nothing may be retried, nothing was lost and nobody asked, one attempt is all."""
         reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.attempts.values()}
         asked = any(attempt.decision.requests for attempt in self._oracle.attempts.values()) or decision.requests
-        if self._scenario.retry.limit or asked or decision.index == 1 or reasons & (LOST | STOPPED):
+        if self._scenario.rules.retry.limit or asked or decision.index == 1 or reasons & (LOST | STOPPED):
             return
         broken("one attempt", f"{decision.name} is decided on although nothing may be retried and nothing was lost")
 
@@ -112,7 +112,7 @@ class DecisionChecks:
 
     def _retried(self, observation: Observation, decision: Decision, known: Known) -> None:
         """A retry has a node that failed, not too often, in a way that is retried, and its backoff is over."""
-        rules, excuses = self._scenario.retry, []
+        rules, excuses = self._scenario.rules.retry, []
         for one in sorted(decision.nodes or ()):
             failed_in = [index for index, endings in known.endings.items() if endings.get(one) in (*BAD, "bad")]
             count = sum(index >= self._oracle.since for index in failed_in)
@@ -124,7 +124,7 @@ class DecisionChecks:
             if count > rules.limit or KINDS[failed.ending] not in rules.reasons:
                 excuses.append(f"{one} failed {count} times, {failed.ending} at last")
                 continue
-            earliest = self._world.moment(failed.ended or 0) + rules.wait(count)
+            earliest = self._world.moment(failed.ended or 0) + rules.backoff.pause(count)
             if self._scenario.skews != (0,) or observation.now >= earliest:
                 return
             excuses.append(f"{one} has to wait until {earliest}")

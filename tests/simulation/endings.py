@@ -8,7 +8,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.dbt.view import NodeView, node_views
-from dbt_operator.plan.run import Plan
+from dbt_operator.plan.observation import Plan
 from tests.simulation.oracle import KINDS, EndedAttempt, Oracle
 from tests.simulation.project import Project
 from tests.simulation.scenario import Scenario
@@ -113,7 +113,7 @@ class EndingChecks:
     def _explained(self, status: DbtRunStatus, wished: set[str]) -> bool:
         """Whether the run may have ended without success for another reason than its nodes."""
         stopped = wished & {"cancel", "suspend", "invalid", "foreign record"}
-        asked = stopped or self._scenario.active_deadline is not None
+        asked = stopped or self._scenario.rules.active_deadline is not None
         reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.recent}
         # Killed between dbt's last word and its exit: of two facts that disagree the worse one is believed.
         killed = "its process ended with exit code" in (status.message or "")
@@ -124,7 +124,7 @@ class EndingChecks:
 
     def _reachable(self) -> bool:
         """Whether the rules allow another attempt to reach the warehouse."""
-        rules, recent = self._scenario.retry, self._oracle.recent
+        rules, recent = self._scenario.rules.retry, self._oracle.recent
         failures = sum(attempt.sealed.outcome.reason is RunReason.CONNECTION_FAILED for attempt in recent)
         return RetryReason.CONNECTION_FAILED in rules.reasons and failures <= rules.limit
 
@@ -145,8 +145,8 @@ class EndingChecks:
 
     def _nothing_left(self, endings: dict[str, str], status: DbtRunStatus) -> None:
         """A run does not give up while its rules allow another attempt."""
-        rules, recent = self._scenario.retry, self._oracle.recent
-        if self._oracle.losses > rules.max_restarts or self._project.fail_fast or self._oracle.rooted:
+        rules, recent = self._scenario.rules.retry, self._oracle.recent
+        if self._oracle.losses > self._scenario.rules.max_restarts or self._project.fail_fast or self._oracle.rooted:
             return
         for one, ending in endings.items():
             if any(endings[need] not in GOOD for need in self._project.needs[one]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from dbt_operator.api import names
@@ -133,35 +134,29 @@ class Record:
 
 def run_manifest(scenario: Scenario) -> Object:
     """The DbtRun of a scenario."""
-    retry = scenario.retry
+    rules = scenario.rules
+    retry, backoff = rules.retry.model_dump(mode="json", by_alias=True), rules.retry.backoff
+    retry["backoff"] |= {"duration": _duration(backoff.duration), "max": _duration(backoff.max)}
     spec: Object = {
         "command": scenario.project.command.value,
         "image": "shop:1",
         "project": {"image": {"path": "/dbt"}},
         "profile": {"inProject": True},
-        "podTemplate": {"spec": {"terminationGracePeriodSeconds": scenario.grace_ms // 1000}},
+        "podTemplate": {"spec": {"terminationGracePeriodSeconds": int(rules.grace.total_seconds())}},
         "producer": {
-            "maxRestarts": retry.max_restarts,
-            "startDeadlineSeconds": int(scenario.start_deadline.total_seconds()),
+            "maxRestarts": rules.max_restarts,
+            "startDeadlineSeconds": int(rules.start_deadline.total_seconds()),
         },
-        "retry": {
-            "limit": retry.limit,
-            "reasons": sorted(retry.reasons),
-            "backoff": {
-                "duration": f"{int(retry.first_wait.total_seconds())}s",
-                "factor": retry.factor,
-                "max": f"{int(retry.longest_wait.total_seconds())}s",
-            },
-            "downstream": "PerNode" if retry.per_node else "Together",
-            "parallelism": retry.parallelism,
-            "together": retry.together,
-            "concurrencyPolicy": retry.concurrency.value,
-        },
-        "failFast": retry.fail_fast,
+        "retry": retry,
+        "failFast": rules.fail_fast,
     }
-    if scenario.active_deadline is not None:
-        spec["activeDeadlineSeconds"] = int(scenario.active_deadline.total_seconds())
-    if scenario.ttl is not None:
-        spec["ttlSecondsAfterFinished"] = int(scenario.ttl.total_seconds())
+    if rules.active_deadline is not None:
+        spec["activeDeadlineSeconds"] = int(rules.active_deadline.total_seconds())
+    if rules.ttl is not None:
+        spec["ttlSecondsAfterFinished"] = int(rules.ttl.total_seconds())
     metadata = {"name": RUN, "namespace": NAMESPACE, "uid": RUN_UID, "generation": 1, "annotations": {}}
     return {"apiVersion": names.API_VERSION, "kind": "DbtRun", "metadata": metadata, "spec": spec, "status": {}}
+
+
+def _duration(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.0f}s"

@@ -10,7 +10,8 @@ from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import Object
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.run import Observation, Plan, plan_run
+from dbt_operator.plan.observation import Observation, Plan
+from dbt_operator.plan.run import plan_run
 from dbt_operator.reconcile.manager import Manager
 from dbt_operator.reconcile.retention import Retention
 from dbt_operator.reconcile.run_key import RunKey

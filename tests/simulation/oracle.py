@@ -7,7 +7,7 @@ from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.attempt import Decision, Sealed
-from dbt_operator.plan.run import Plan
+from dbt_operator.plan.observation import Plan
 from tests.simulation.cluster import Cluster
 from tests.simulation.process import Process
 from tests.simulation.project import TESTS, Project

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 
-from dbt_operator.api.spec import ConcurrencyPolicy, RetryReason
-from dbt_operator.plan.repair import RetryRules
+from dbt_operator.api.spec import Backoff, ConcurrencyPolicy, Downstream, Retry, RetryReason
+from dbt_operator.plan.observation import Rules
 from tests.simulation.mix import DRAWN, Mix
 from tests.simulation.project import Project, draw_project
 from tests.simulation.world import World
@@ -32,11 +32,7 @@ class Scenario:
     """All that is drawn before the story begins. Times are in milliseconds from the beginning."""
 
     project: Project
-    retry: RetryRules
-    start_deadline: timedelta
-    active_deadline: timedelta | None
-    ttl: timedelta | None
-    grace_ms: int
+    rules: Rules
     calm: int  # from then on nothing goes wrong any more, and nobody asks for anything
     wishes: tuple[tuple[int, str], ...]  # what people do, and when
     down: tuple[tuple[int, int], ...]  # when the warehouse cannot be reached
@@ -56,14 +52,10 @@ def draw_scenario(world: World) -> Scenario:
     (mix,) = chance.choices(tuple(DRAWN), tuple(DRAWN.values()))
     project = draw_project(world.chance("project"), mix)
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
-    grace_ms = chance.choice((5, 30, 60)) * 1000
+    grace = timedelta(seconds=chance.choice((5, 30, 60)))
     return Scenario(
         project=project,
-        retry=_draw_rules(chance, mix, project, grace_ms),
-        start_deadline=timedelta(seconds=chance.choice((20, 60, 300))),
-        active_deadline=timedelta(seconds=chance.choice((15, 60, 600))) if chance.random() < 0.12 else None,
-        ttl=timedelta(seconds=chance.choice((0, 30))) if chance.random() < 0.1 else None,
-        grace_ms=grace_ms,
+        rules=_draw_rules(chance, mix, project, grace),
         calm=calm,
         wishes=_draw_wishes(chance, project, calm),
         down=_draw_down(chance, calm),
@@ -78,22 +70,30 @@ def draw_scenario(world: World) -> Scenario:
     )
 
 
-def _draw_rules(chance: Random, mix: Mix, project: Project, grace_ms: int) -> RetryRules:
-    reasons = frozenset(one for one in RetryReason if chance.random() < mix.retried)
-    return RetryRules(
+def _draw_rules(chance: Random, mix: Mix, project: Project, grace: timedelta) -> Rules:
+    retry = Retry(
+        reasons=tuple(one for one in RetryReason if chance.random() < mix.retried),
         limit=chance.choice(mix.limits),
-        reasons=reasons,
-        first_wait=timedelta(seconds=chance.choice(mix.first_waits)),
-        factor=chance.choice((1.0, 2.0, 10.0)),
-        longest_wait=timedelta(seconds=chance.choice((0, 10, 60))),
-        per_node=chance.random() < 0.3,
+        backoff=_draw_backoff(chance, mix),
+        downstream=Downstream.PER_NODE if chance.random() < 0.3 else Downstream.TOGETHER,
         parallelism=chance.choice(mix.parallelism),
         together=chance.choice((1, 2, 20)),
-        concurrency=chance.choice((*ConcurrencyPolicy, ConcurrencyPolicy.AUTO)),
+        concurrency_policy=chance.choice((*ConcurrencyPolicy, ConcurrencyPolicy.AUTO)),
+    )
+    return Rules(
+        retry=retry,
         max_restarts=chance.choice((0, 1, 3, 3, 10)),
         fail_fast=project.fail_fast and not project.by_flag,
-        grace=timedelta(milliseconds=grace_ms),
+        grace=grace,
+        start_deadline=timedelta(seconds=chance.choice((20, 60, 300))),
+        active_deadline=timedelta(seconds=chance.choice((15, 60, 600))) if chance.random() < 0.12 else None,
+        ttl=timedelta(seconds=chance.choice((0, 30))) if chance.random() < 0.1 else None,
     )
+
+
+def _draw_backoff(chance: Random, mix: Mix) -> Backoff:
+    first, factor, longest = chance.choice(mix.first_waits), chance.choice((1.0, 2.0, 10.0)), chance.choice((0, 10, 60))
+    return Backoff.model_validate({"duration": f"{first}s", "factor": factor, "max": f"{longest}s"})
 
 
 def _draw_down(chance: Random, calm: int) -> tuple[tuple[int, int], ...]:

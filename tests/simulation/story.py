@@ -6,7 +6,7 @@ import random
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from unittest.mock import patch
 
@@ -132,17 +132,16 @@ class Story:
             say(f"  {node.unique_id} <- {' '.join(node.parents)} [{node.materialized}] {node.results}{tests}")
         say(f"  {project.adapter}, {project.threads} threads, fail-fast {project.fail_fast}, fatal {project.fatal!r}")
         say(f"  hooks: start {project.start_hook}, {project.end_hooks} at the end {project.end_hook}")
-        rules = {one.name: getattr(scenario.retry, one.name) for one in fields(scenario.retry)}
-        say(f"  {rules | {'reasons': sorted(scenario.retry.reasons)}}")
-        say(f"  deadlines: start {scenario.start_deadline}, active {scenario.active_deadline}; ttl {scenario.ttl}")
+        say(f"  {scenario.rules}")
         say(f"  calm at {scenario.calm}, warehouse down {scenario.down}, wishes {scenario.wishes}")
 
     def _limit(self) -> int:
         """By when the run has to have ended, in milliseconds: all that it may wait for, one after the other."""
-        scenario, rules = self.scenario, self.scenario.retry
-        start = int(scenario.start_deadline.total_seconds() * 1000)
-        wait = int(rules.longest_wait.total_seconds() * 1000)
-        once = wait + scenario.grace_ms + start + 30_000 + 15_000 * len(scenario.project.nodes)
+        scenario, rules = self.scenario, self.scenario.rules
+        start = int(rules.start_deadline.total_seconds() * 1000)
+        wait = int(rules.retry.backoff.max.total_seconds() * 1000)
+        grace = int(rules.grace.total_seconds() * 1000)
+        once = wait + grace + start + 30_000 + 15_000 * len(scenario.project.nodes)
         skewed = 60_000 if scenario.skews != (0,) else 0
         return scenario.calm + 120_000 + (once + skewed) * self.checks.attempts_allowed
 

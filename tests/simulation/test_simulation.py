@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from dbt_operator.api.phases import AttemptKind, NodePhase
+from dbt_operator.api.spec import Retry
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Release
 from dbt_operator.plan.facts import job_facts, pod_facts
-from dbt_operator.plan.repair import RetryRules
-from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
+from dbt_operator.plan.observation import Observation, Plan, Rules
+from dbt_operator.plan.run import plan_run
 from tests.simulation import lines
 from tests.simulation.many import play
 from tests.simulation.objects import Job, Pod
@@ -70,7 +71,7 @@ _PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="r-producer-1")
 
 
 def _planned(*attempts: Attempt) -> Plan:
-    rules = Rules(start_deadline=timedelta(minutes=5), retry=RetryRules(first_wait=timedelta()))
+    rules = Rules(start_deadline=timedelta(minutes=5), retry=Retry.model_validate({"backoff": {"duration": "0s"}}))
     return plan_run(Observation(run="r", now=BEGINNING, attempts=attempts, started=True, rules=rules))
 
 

@@ -90,6 +90,11 @@ class Backoff(StrictModel):
     factor: Annotated[float, Field(ge=1, le=10)] = 2.0
     max: Duration = timedelta(minutes=5)
 
+    def pause(self, count: int) -> timedelta:
+        """The pause before the retry number `count`, from 1; none before a retry that is not one of the limit, 0."""
+        grown = self.duration.total_seconds() * min(self.factor ** (count - 1), 1e9) if count else 0.0
+        return timedelta(seconds=min(grown, self.max.total_seconds()))
+
 
 class Retry(StrictModel):
     """What is done about nodes that fail."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from dbt_operator.api.phases import AttemptKind
@@ -282,3 +282,14 @@ def history_of_run(assessments: Iterable[Assessment], *, since: int = 0, known: 
     return History(
         attempts=tuple(each.state for each in assessments), parts=parts, since=since, known=known or Reports()
     )
+
+
+def time_at_work(attempts: Iterable[Attempt], *, now: datetime) -> timedelta:
+    """How long a container of at least one of these attempts was at work until now."""
+    begun = ((one.started, one.sealed) for one in attempts)
+    spans = ((start, sealed.ended_at if sealed is not None else now) for start, sealed in begun if start is not None)
+    total, counted = timedelta(), datetime.min.replace(tzinfo=UTC)
+    for start, end in sorted(spans):
+        total += max(timedelta(), end - max(start, counted))
+        counted = max(counted, end)
+    return total

@@ -15,7 +15,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.blame import Skips
 from dbt_operator.dbt.error_texts import cause_of
-from dbt_operator.dbt.graph import Graph, is_test
+from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
@@ -24,9 +24,8 @@ from dbt_operator.plan.attempt import Assessment
 
 def was_lost(assessment: Assessment) -> bool:
     """Whether the attempt ended, or never began, with its pod. One whose dbt had come to its own end lost nothing."""
-    outcome, finished = assessment.outcome, assessment.state.finished
-    came_to_its_end = finished is not None and not finished.cancelled
-    return outcome is not None and outcome.reason in LOST and not came_to_its_end
+    finished = assessment.state.finished
+    return assessment.ended_as(LOST) and (finished is None or finished.cancelled)
 
 
 class Standing(StrEnum):
@@ -61,8 +60,7 @@ class Ledger:
     at_work: frozenset[str]  # those of the BUSY ones that are executed, or will be
     lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
     stale: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
-    not_reached: frozenset[str]  # nodes that an attempt was to execute, and whose dbt ended by itself without them
-    connection_failures: Mapping[str, int]  # … and how many attempts did so as they had no connection to the warehouse
+    missed: Mapping[str, tuple[RunReason, ...]]  # why attempts of the episode ended that had the node, without it
 
     def all(self, standing: Standing) -> list[str]:
         """The nodes that stand so, in the order of the graph."""
@@ -93,33 +91,6 @@ class Ledger:
         """The nodes that are not done although they wait for no other one."""
         left = (unique_id for unique_id, standing in self.standings.items() if standing is not Standing.DONE)
         return (unique_id for unique_id in left if self.satisfied(unique_id))
-
-    def build(self, unique_ids: Sequence[str]) -> frozenset[str]:
-        """The nodes, their unit tests, and those of their tests that can run after them: what one retry executes.
-
-        Tests that passed run again as well: what they had found is about the build before. So do nodes below that are
-        stale: what they were built from has changed since.
-        """
-        built = {one for one in unique_ids if one in self.standings}
-        if self.stale:
-            below = self.stale & self.graph.descendants(*unique_ids)
-            built |= self.ready(built | below)
-        tests = [test for one in built for test in self.graph.tests_about(one)]
-        cover = built | {test for test in tests if test.startswith("unit_test.")}
-        for test in tests:
-            if test in self.standings and self.satisfied(test, within=cover):
-                cover.add(test)
-        return frozenset(one for one in cover if one in self.standings)
-
-    def built_upon(self, unique_ids: Iterable[str]) -> bool:
-        """Whether something else that was built from these nodes is done, or at work.
-
-        To build them again would leave that behind: on some warehouses the views among it are dropped with the table.
-        What an attempt has not come to yet, and will skip when it does, is neither.
-        """
-        below = (one for one in self.graph.descendants(*unique_ids) if not is_test(one))
-        relations = (one for one in below if not self.graph.nodes[one].ephemeral)
-        return any(self.standings.get(one) is Standing.DONE or one in self.at_work for one in relations)
 
     def related(self, nodes: Collection[str]) -> frozenset[str]:
         """The nodes, all that they read and all that reads them, directly or through what was built from it.
@@ -161,7 +132,6 @@ def ledger_of(
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
     waiting = [one for one, each in standings.items() if each is Standing.OPEN or each is Standing.BLOCKED]
-    not_reached, connection_failures = _not_reached(episode, unique_ids=waiting)
     return Ledger(
         graph=graph,
         standings=standings,
@@ -170,8 +140,7 @@ def ledger_of(
         at_work=none.union(*(nodes - _skipped(assessments[index], graph) for index, nodes in alive.items())),
         lingering=not left <= ahead,
         stale=stale,
-        not_reached=not_reached,
-        connection_failures=connection_failures,
+        missed=_missed(episode, unique_ids=waiting),
     )
 
 
@@ -204,9 +173,8 @@ def _ended_silently(assessment: Assessment) -> bool:
 
     What it was to execute again then is no longer known to be as an earlier attempt has left it.
     """
-    outcome, attempt = assessment.outcome, assessment.attempt
-    cut_off = outcome is not None and outcome.reason in LOST | STOPPED and assessment.state.finished is None
-    return cut_off and attempt.released
+    cut_off = assessment.ended_as(LOST | STOPPED) and assessment.state.finished is None
+    return cut_off and assessment.attempt.released
 
 
 def _standing(
@@ -316,17 +284,10 @@ def failure_kind(node: NodeState) -> RetryReason:
     return RetryReason.ERROR
 
 
-def _not_reached(
-    episode: Sequence[Assessment], *, unique_ids: Sequence[str]
-) -> tuple[frozenset[str], Mapping[str, int]]:
-    ended = [each for each in episode if each.outcome is not None]
-    cut_off = [each for each in ended if each.reason is RunReason.CONNECTION_FAILED]
-    others = [each for each in ended if each.reason is not RunReason.CONNECTION_FAILED]
-    counts = {one: sum(_ended_without(each, one) for each in cut_off) for one in unique_ids} if cut_off else {}
-    return (
-        frozenset(one for one in unique_ids if any(_ended_without(each, one) for each in others)),
-        {one: count for one, count in counts.items() if count},
-    )
+def _missed(episode: Sequence[Assessment], *, unique_ids: Sequence[str]) -> Mapping[str, tuple[RunReason, ...]]:
+    ended = [each for each in episode if not each.live]
+    found = {one: tuple(each.end.reason for each in ended if _ended_without(each, one)) for one in unique_ids}
+    return {one: reasons for one, reasons in found.items() if reasons}
 
 
 def _ended_without(assessment: Assessment, unique_id: str) -> bool:
@@ -334,32 +295,7 @@ def _ended_without(assessment: Assessment, unique_id: str) -> bool:
 
     Another attempt would do the same, again and again.
     """
-    outcome = assessment.outcome
-    if outcome is None or was_lost(assessment) or outcome.reason in STOPPED:
+    if assessment.live or was_lost(assessment) or assessment.ended_as(STOPPED):
         return False
     node = assessment.state.nodes.get(unique_id)
     return assessment.attempt.covers(unique_id) and (node is None or not node.phase.terminal)
-
-
-def rebuilt(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
-    """What to execute so that a failed node is tried again, and the node by which that is called.
-
-    A test that found rows would find them again: the nodes that it tests are built again before it. One that did not
-    come to a result (an error) is only run again; so is one whose nodes others were built from, which happens where a
-    test reads what is below the node that it is listed on.
-    """
-    node = ledger.graph.nodes[unique_id]
-    if not node.test:
-        return unique_id, ledger.build([unique_id])
-    failure = ledger.failures.get(unique_id)
-    again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryReason.TESTS_FAILED)
-    tested = [one for one in _rebuildable(ledger.graph, unique_id) if one in ledger.standings] if again else []
-    if not tested or ledger.built_upon(tested):
-        return unique_id, frozenset({unique_id})
-    return tested[0], ledger.build(tested) | {unique_id}
-
-
-def _rebuildable(graph: Graph, test: str) -> tuple[str, ...]:
-    """The nodes whose new build may change what the test finds. An ephemeral model is built with what reads it."""
-    tested = graph.tested_nodes(test)
-    return graph.subjects(test) if any(one in graph.nodes and graph.nodes[one].ephemeral for one in tested) else tested

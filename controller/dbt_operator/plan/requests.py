@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from dbt_operator.api.phases import AttemptKind
-from dbt_operator.plan.attempt import Assessment, Decision, Request
-from dbt_operator.plan.ledger import Ledger, Standing, rebuilt
-from dbt_operator.plan.repair import SEVERAL, decision, producer, room
-from dbt_operator.plan.situation import Episode, Situation
+from dbt_operator.plan.attempt import Decision, Request
+from dbt_operator.plan.cover import build_of, retry_of
+from dbt_operator.plan.decisions import SEVERAL, new_producer, new_resume, new_retry
+from dbt_operator.plan.ledger import Ledger, Standing
+from dbt_operator.plan.situation import Situation
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +23,7 @@ class Answer:
 NO_ANSWER = Answer()
 
 
-def episode_of(assessments: Sequence[Assessment]) -> Episode:
-    """The present episode: the last one that a person began, else the run from its start."""
-    also: set[str] = set()  # asked for since then
-    for index in range(len(assessments) - 1, -1, -1):
-        made = assessments[index].attempt.decision
-        if made is None or not made.requests:
-            continue
-        if made.roots is not None:
-            return Episode(since=index, roots=frozenset(made.roots).union(also))
-        if made.nodes is None or any(request.unique_id is None for request in made.requests):
-            return Episode(since=index)
-        also.update(request.unique_id or "" for request in made.requests)
-    return Episode(since=0)
-
-
-def answer(situation: Situation, *, requests: Sequence[Request], run_ends: bool) -> Answer:
+def answer(situation: Situation, requests: Sequence[Request], *, run_ends: bool) -> Answer:
     """Answer the requests. `run_ends`: without them the run ends now, or has ended."""
     asked = _unanswered(situation, requests)
     if asked and run_ends and situation.lingering:
@@ -64,12 +49,11 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
         return _from_the_start(situation, asked)
     left = {one for one, standing in ledger.standings.items() if standing is not Standing.DONE}
     for unique_id in ledger.failures:
-        left |= rebuilt(ledger, unique_id)[1]
+        left |= retry_of(ledger, unique_id)[1]
     nodes = ledger.ready(left)
     if not nodes:
         return Answer(handled=asked)
-    made = decision(situation, kind=AttemptKind.RESUME, key="", nodes=nodes)
-    return Answer((replace(made, requests=asked),), asked)
+    return Answer((replace(new_resume(situation, nodes=nodes), requests=asked),), asked)
 
 
 def _from_the_start(situation: Situation, asked: tuple[Request, ...]) -> Answer:
@@ -77,8 +61,7 @@ def _from_the_start(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     due = tuple(request for request in asked if _undone(situation.ledger, request.unique_id))
     if not due:
         return Answer(handled=asked)
-    number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
-    return Answer((replace(producer(situation, number=number), requests=due),), asked)
+    return Answer((replace(new_producer(situation), requests=due),), asked)
 
 
 def _undone(ledger: Ledger | None, unique_id: str | None) -> bool:
@@ -98,15 +81,11 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) 
     # What is under way, or done, needs no retry. What waits for something else may still come by itself.
     unneeded = tuple(request for request, nodes in wanted.items() if nodes is not None and not nodes)
     due = {request: nodes for request, nodes in wanted.items() if nodes}
-    if not due or room(situation) < 1:
+    if not due or situation.room < 1:
         return Answer(handled=unneeded)
     roots = tuple(sorted({request.unique_id or "" for request in due}))
-    made = decision(
-        situation,
-        kind=AttemptKind.RETRY,
-        key=roots[0] if len(roots) == 1 else SEVERAL,
-        nodes=frozenset[str]().union(*due.values()),
-    )
+    key = roots[0] if len(roots) == 1 else SEVERAL
+    made = new_retry(situation, key=key, nodes=frozenset[str]().union(*due.values()))
     return Answer((replace(made, requests=tuple(due), roots=roots if run_ends else None),), (*unneeded, *due))
 
 
@@ -121,9 +100,9 @@ def _cover(ledger: Ledger, unique_id: str, *, run_ends: bool) -> frozenset[str] 
     tests = [test.unique_id for test in ledger.graph.tests_of(unique_id)]
     failing = [one for one in (unique_id, *tests) if one in ledger.failures]
     if failing:
-        nodes = frozenset[str]().union(*(rebuilt(ledger, one)[1] for one in failing))
+        nodes = frozenset[str]().union(*(retry_of(ledger, one)[1] for one in failing))
     elif standing in _LEFT:
-        nodes = ledger.build([unique_id])
+        nodes = build_of(ledger, [unique_id])
     elif standing is None:  # it is not executed by itself, and here for its tests
         nodes = frozenset(one for one in tests if ledger.standings.get(one) in _LEFT)
     else:

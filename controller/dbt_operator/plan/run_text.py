@@ -6,7 +6,7 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import executed_counts, node_views
 from dbt_operator.plan.attempt import Assessment, Decision
-from dbt_operator.plan.repair import Next
+from dbt_operator.plan.next_attempts import Upcoming
 from dbt_operator.plan.situation import Situation
 
 _NAMED = 3
@@ -51,7 +51,7 @@ def _progress(situation: Situation) -> str:
     return f"{counts.good} of {counts.total} {what}s had succeeded{failed}"
 
 
-def waiting(upcoming: Next, situation: Situation) -> str:
+def waiting(upcoming: Upcoming, situation: Situation) -> str:
     """About a run that waits for the clock."""
     when = f" at {upcoming.due:%H:%M:%S} UTC" if upcoming.due is not None else ""
     ledger = situation.ledger

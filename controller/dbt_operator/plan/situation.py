@@ -1,13 +1,15 @@
-"""What the decisions about further attempts are made from: the rules, and where the run stands."""
+"""Where a run stands: what all decisions about further attempts are made from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dbt_operator.api.spec import ConcurrencyPolicy, RetryReason
-from dbt_operator.dbt.history import History
-from dbt_operator.plan.attempt import Assessment
-from dbt_operator.plan.ledger import Ledger, was_lost
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.spec import ConcurrencyPolicy
+from dbt_operator.dbt.history import History, pod_database
+from dbt_operator.plan.attempt import Assessment, history_of_run
+from dbt_operator.plan.ledger import Ledger, ledger_of, was_lost
+from dbt_operator.plan.observation import Observation, Rules
 
 # One process at a time may have the database file of these open. "": which one it is was lost with a log.
 _SINGLE_PROCESS = frozenset({"duckdb", "sqlite", ""})
@@ -15,31 +17,6 @@ _SINGLE_PROCESS = frozenset({"duckdb", "sqlite", ""})
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 # How soon to look again at what has ended for us and is not gone yet; watches tell it sooner.
 _LOOK = timedelta(seconds=5)
-
-
-@dataclass(frozen=True, slots=True)
-class RetryRules:
-    """`spec.retry` and what else decides about another attempt."""
-
-    limit: int = 1
-    reasons: frozenset[RetryReason] = frozenset({RetryReason.ERROR})
-    first_wait: timedelta = timedelta(seconds=10)
-    factor: float = 2.0
-    longest_wait: timedelta = timedelta(minutes=5)
-    per_node: bool = False
-    parallelism: int = 5
-    together: int = 20
-    concurrency: ConcurrencyPolicy = ConcurrencyPolicy.AUTO
-    max_restarts: int = 3
-    fail_fast: bool = False
-    # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
-    grace: timedelta = timedelta(seconds=60)
-
-    def wait(self, count: int) -> timedelta:
-        """The pause before the retry number `count`, from 1."""
-        seconds = self.longest_wait.total_seconds()
-        grown = self.first_wait.total_seconds() * min(self.factor ** (count - 1), 1e9)
-        return timedelta(seconds=min(grown, seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +37,10 @@ class Situation:
     history: History
     ledger: Ledger | None
     episode: Episode
-    rules: RetryRules
+    rules: Rules
     adapter: str
     pod_database: str = ""  # see `dbt.history.pod_database`
-    lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `lingering_of`
+    lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `_lingering`
 
     @property
     def last_index(self) -> int:
@@ -104,7 +81,7 @@ class Situation:
             started = each.attempt.started
             if noted is None or started is None or started >= noted:
                 count, noted = count + 1, each.ended_at
-        return max(count, -(-len(lost) // (self.rules.parallelism + 1)))
+        return max(count, -(-len(lost) // (self.rules.retry.parallelism + 1)))
 
     @property
     def restarts_used_up(self) -> bool:
@@ -114,13 +91,59 @@ class Situation:
     @property
     def exclusive(self) -> bool:
         """Whether only one attempt may be live at a time."""
-        policy = self.rules.concurrency
+        policy = self.rules.retry.concurrency_policy
         return policy is ConcurrencyPolicy.FORBID or (
             policy is ConcurrencyPolicy.AUTO and self.adapter in _SINGLE_PROCESS
         )
 
+    @property
+    def room(self) -> int:
+        """How many more attempts may be live, besides the one that runs the whole command."""
+        live = self.live
+        if self.exclusive:
+            return 0 if live or self.lingering else 1
+        return self.rules.retry.parallelism - sum(each.attempt.kind is not AttemptKind.PRODUCER for each in live)
 
-def lingering_of(assessments: Sequence[Assessment], *, now: datetime, grace: timedelta) -> Mapping[int, datetime]:
+
+def situation_of(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:
+    """Where the run stands, given where its attempts stand."""
+    episode = _episode(assessments)
+    lingering = _lingering(assessments, now=observation.now, grace=observation.rules.grace)
+    history = history_of_run(assessments, since=episode.since, known=observation.reports)
+    # A first attempt at work that has not failed anywhere needs no look at its nodes.
+    needed = len(assessments) > 1 or any(not each.live or each.state.failures for each in assessments)
+    return Situation(
+        run=observation.run,
+        now=observation.now,
+        assessments=assessments,
+        history=history,
+        ledger=ledger_of(assessments=assessments, history=history, since=episode.since, lingering=lingering)
+        if needed
+        else None,
+        lingering=lingering,
+        episode=episode,
+        rules=observation.rules,
+        adapter=next((each.state.adapter for each in assessments if each.state.adapter), ""),
+        pod_database=pod_database(history.attempts),
+    )
+
+
+def _episode(assessments: Sequence[Assessment]) -> Episode:
+    """The present episode: the last one that a person began, else the run from its start."""
+    also: set[str] = set()  # asked for since then
+    for index in range(len(assessments) - 1, -1, -1):
+        made = assessments[index].attempt.decision
+        if made is None or not made.requests:
+            continue
+        if made.roots is not None:
+            return Episode(since=index, roots=frozenset(made.roots).union(also))
+        if made.nodes is None or any(request.unique_id is None for request in made.requests):
+            return Episode(since=index)
+        also.update(request.unique_id or "" for request in made.requests)
+    return Episode(since=0)
+
+
+def _lingering(assessments: Sequence[Assessment], *, now: datetime, grace: timedelta) -> Mapping[int, datetime]:
     """The attempts, from 0, that have ended for us and whose process may be alive; until when that is to be assumed.
 
     What the cluster still shows is waited for, however long it takes. A process whose pod was taken away by force has

@@ -20,7 +20,7 @@ from dbt_operator.kube.resources import Object
 from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Decision, Refusal, Request
-from dbt_operator.plan.run import Plan
+from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.run_text import about_to
 from dbt_operator.reconcile.backend import Backend
 

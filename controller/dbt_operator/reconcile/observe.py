@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbt_operator.api import names
-from dbt_operator.api.spec import DbtRunSpec, Downstream, InvalidSpec, Producer
+from dbt_operator.api.spec import DbtRunSpec, InvalidSpec, Producer
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.facts import JobFacts, PodFacts
-from dbt_operator.plan.repair import RetryRules
-from dbt_operator.plan.run import Rules
+from dbt_operator.plan.observation import Rules
 from dbt_operator.pods.job import grace_seconds
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.defaults import Fields, spec_of, taken
@@ -49,26 +48,11 @@ class Cluster:
             ttl=ttl,
             cancel=spec.cancel,
             suspend=spec.suspend,
-            retry=_retry_rules(spec),
+            retry=spec.retry,
+            max_restarts=spec.producer.max_restarts,
+            fail_fast=bool(spec.fail_fast),
+            grace=timedelta(seconds=grace_seconds(spec)),
         )
-
-
-def _retry_rules(spec: DbtRunSpec) -> RetryRules:
-    retry = spec.retry
-    return RetryRules(
-        limit=retry.limit,
-        reasons=frozenset(retry.reasons),
-        first_wait=retry.backoff.duration,
-        factor=retry.backoff.factor,
-        longest_wait=retry.backoff.max,
-        per_node=retry.downstream is Downstream.PER_NODE,
-        parallelism=retry.parallelism,
-        together=retry.together,
-        concurrency=retry.concurrency_policy,
-        max_restarts=spec.producer.max_restarts,
-        fail_fast=bool(spec.fail_fast),
-        grace=timedelta(seconds=grace_seconds(spec)),
-    )
 
 
 def _seconds(number: int | None) -> timedelta | None:

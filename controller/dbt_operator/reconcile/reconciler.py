@@ -22,7 +22,8 @@ from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.attempt import Refusal, Request
 from dbt_operator.plan.facts import PodFacts
-from dbt_operator.plan.run import Observation, Plan, plan_run
+from dbt_operator.plan.observation import Observation, Plan
+from dbt_operator.plan.run import plan_run
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.attempts import Attempts
 from dbt_operator.reconcile.backend import Backend

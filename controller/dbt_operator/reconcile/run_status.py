@@ -19,8 +19,8 @@ from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts
 from dbt_operator.plan.attempt import Assessment, Refusal, Stage
+from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.run import Plan
 
 _MOST_ATTEMPTS = 50  # that the CRD allows
 _MOST_FAILURES = 20  # likewise

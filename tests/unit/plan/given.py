@@ -11,7 +11,8 @@ from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Sealed
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
-from dbt_operator.plan.run import Observation, plan_run
+from dbt_operator.plan.observation import Observation
+from dbt_operator.plan.run import plan_run
 from tests.unit.plan.lines import GREEN_LOG
 
 NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)

@@ -8,25 +8,24 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import Retry
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Request, Sealed
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
+from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.repair import RetryRules
-from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
+from dbt_operator.plan.run import plan_run
 from tests.unit.plan.given import DEADLINE, JOB, NOW, POD, settled
 from tests.unit.plan.lines import Log, failing
-
-_RETRY_RULES = {one.name for one in fields(RetryRules)}
 
 
 class Story:
@@ -52,7 +51,7 @@ class Story:
         }
         self.ids = {node["name"]: node["unique_id"] for node in nodes}
         self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
-        retry = RetryRules(**{key: rules.pop(key) for key in _RETRY_RULES & rules.keys()})
+        retry = Retry.model_validate({key: rules.pop(key) for key in Retry.model_fields.keys() & rules.keys()})
         self.rules = Rules(start_deadline=DEADLINE, retry=retry, **rules)
         self.now = NOW
         self.attempts: list[Dbt] = []

@@ -1,7 +1,6 @@
 """How a run of several attempts ends."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
@@ -138,7 +137,7 @@ def test_a_suspension_before_makes_no_difference_to_that(end_hooks: int, phase: 
 
 
 def test_of_two_attempts_that_ended_in_the_same_moment_the_newer_one_ended_last() -> None:
-    run = Story(model("orders"), model("report", "orders"), max_restarts=0, first_wait=timedelta())
+    run = Story(model("orders"), model("report", "orders"), max_restarts=0, backoff={"duration": "0s"})
     run["Producer"].builds(orders="error: deadlock", report="skipped")
     run.next()
     run["Retry orders"].builds()

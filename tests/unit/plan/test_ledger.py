@@ -11,7 +11,8 @@ from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Release, Stage, history_of_run
-from dbt_operator.plan.ledger import Ledger, Standing, ledger_of, rebuilt
+from dbt_operator.plan.cover import build_of, retry_of
+from dbt_operator.plan.ledger import Ledger, Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model, unit_test
 
@@ -158,14 +159,14 @@ def test_the_part_that_one_attempt_can_execute_is_closed_under_what_it_needs() -
 def test_a_retry_takes_the_unit_tests_and_only_those_tests_that_can_run() -> None:
     nodes = (model("a"), model("b"), unit_test("u", "a"), data_test("t", "a"), data_test("both", "a", "b"))
     log = RunnerLog().select(*nodes).end(A, "error").end(B, "error").finish(1)
-    assert ledger(ended(log)).build([A]) == {A, "unit_test.shop.a.u", TEST}
-    assert ledger(ended(log)).build([A, B]) == {A, B, "unit_test.shop.a.u", TEST, "test.shop.both"}
+    assert build_of(ledger(ended(log)), [A]) == {A, "unit_test.shop.a.u", TEST}
+    assert build_of(ledger(ended(log)), [A, B]) == {A, B, "unit_test.shop.a.u", TEST, "test.shop.both"}
 
 
 def test_a_failed_test_of_two_nodes_builds_both_again() -> None:
     log = RunnerLog().select(model("a"), model("b"), data_test("t", "a", "b"), data_test("own", "b"))
     log.end(A).end(B).end("test.shop.own", "pass").end(TEST, "fail").finish(1)
-    key, nodes = rebuilt(ledger(ended(log)), TEST)
+    key, nodes = retry_of(ledger(ended(log)), TEST)
     assert key in (A, B)
     assert nodes == {A, B, TEST, "test.shop.own"}
 

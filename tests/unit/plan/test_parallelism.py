@@ -102,7 +102,7 @@ def test_a_single_node_without_a_connection_has_a_job_of_its_own_name() -> None:
 def test_where_one_process_is_allowed_attempts_come_one_after_the_other(
     adapter: str, policy: ConcurrencyPolicy
 ) -> None:
-    run = Story(*models(2), model("report", "m0"), model("other"), adapter=adapter, concurrency=policy)
+    run = Story(*models(2), model("report", "m0"), model("other"), adapter=adapter, concurrency_policy=policy)
     run["Producer"].starts().reports(**failing(2), report="skipped", other="running")
     assert run.later(seconds=600) == []
     run["Producer"].reports(other="success").ends()
@@ -117,7 +117,7 @@ def test_where_one_process_is_allowed_attempts_come_one_after_the_other(
     ("adapter", "policy"), [("postgres", ConcurrencyPolicy.AUTO), ("duckdb", ConcurrencyPolicy.ALLOW)]
 )
 def test_elsewhere_they_run_beside_the_producer(adapter: str, policy: ConcurrencyPolicy) -> None:
-    run = Story(*models(2), model("other"), adapter=adapter, concurrency=policy)
+    run = Story(*models(2), model("other"), adapter=adapter, concurrency_policy=policy)
     run["Producer"].starts().reports(**failing(2), other="running")
     assert run.later(seconds=10) == ["Retry m0", "Retry m1"]
 

@@ -120,7 +120,7 @@ def test_a_retry_that_was_lost_before_it_began_is_made_again() -> None:
 
 
 def test_the_first_restart_comes_at_once_and_each_later_one_after_a_longer_pause() -> None:
-    run = Story(model("orders"), first_wait=timedelta(seconds=10), factor=2.0, max_restarts=5)
+    run = Story(model("orders"), max_restarts=5)
     for attempt, pause in (("Producer", 0), ("Resume orders", 10), ("Resume orders", 20), ("Resume orders", 40)):
         run[attempt].starts().reports(orders="running").is_evicted()
         if pause:

@@ -7,7 +7,7 @@ import pytest
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import RetryReason
+from dbt_operator.api.spec import Downstream, RetryReason
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Story
 
@@ -52,9 +52,7 @@ def test_a_run_is_successful_when_the_retry_is() -> None:
 def test_the_pause_grows_with_every_try_up_to_its_cap() -> None:
     rules: dict[str, Any] = {
         "limit": 4,
-        "first_wait": timedelta(seconds=10),
-        "factor": 3.0,
-        "longest_wait": timedelta(seconds=60),
+        "backoff": {"duration": "10s", "factor": 3.0, "max": "60s"},
     }
     run = Story(model("orders"), **rules)
     run["Producer"].builds(orders="error: deadlock")
@@ -214,7 +212,7 @@ def test_what_is_blocked_for_good_is_left_and_the_rest_goes_on() -> None:
 
 def test_per_node_each_blocked_node_gets_an_attempt_of_its_own_in_the_order_of_the_graph() -> None:
     nodes = [model("orders"), model("report", "orders"), data_test("positive", "report"), model("list", "orders")]
-    run = Story(*nodes, model("summary", "report"), per_node=True)
+    run = Story(*nodes, model("summary", "report"), downstream=Downstream.PER_NODE)
     skipped = dict.fromkeys(("report", "positive", "list", "summary"), "skipped")
     run["Producer"].builds(orders="error: deadlock", **skipped)
     run.later(seconds=10)
@@ -231,7 +229,7 @@ def test_per_node_each_blocked_node_gets_an_attempt_of_its_own_in_the_order_of_t
 
 def test_per_node_attempts_keep_to_the_parallelism() -> None:
     children = [model(f"report_{number}", "orders") for number in range(5)]
-    run = Story(model("orders"), *children, per_node=True, parallelism=2)
+    run = Story(model("orders"), *children, downstream=Downstream.PER_NODE, parallelism=2)
     run["Producer"].builds(orders="error: deadlock", **{child["name"]: "skipped" for child in children})
     run.later(seconds=10)
     run["Retry orders"].builds()

@@ -7,9 +7,9 @@ from typing import Any
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.attempt import Refusal, Release
+from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.repair import RetryRules
-from dbt_operator.plan.run import Observation, Plan, Rules, plan_run
+from dbt_operator.plan.run import plan_run
 from tests.unit.plan import lines
 from tests.unit.plan.given import DEADLINE, GREEN, HELD, JOB, NOW, POD, PRODUCER, RUNNING, attempt, ended, log, settled
 
@@ -18,14 +18,14 @@ SUCCESS = Outcome(phase=RunPhase.SUCCEEDED, reason=RunReason.ALL_SUCCEEDED, mess
 
 def observed(*, started: bool = True, **facts: Any) -> Observation:
     """A run whose producer is decided on: these are the facts of its attempt, and the rules."""
-    rules = {key: facts.pop(key) for key in ("active_deadline", "ttl", "cancel") if key in facts}
-    retry = RetryRules(max_restarts=facts.pop("max_restarts", 0))
+    rules = {key: facts.pop(key) for key in ("active_deadline", "ttl", "cancel", "max_restarts") if key in facts}
+    rules.setdefault("max_restarts", 0)
     known = {key: facts.pop(key) for key in ("invalid", "ended", "ended_at", "now") if key in facts}
     return Observation(
         run="nightly",
         attempts=(attempt(**facts),),
         started=started,
-        rules=Rules(start_deadline=DEADLINE, retry=retry, **rules),
+        rules=Rules(start_deadline=DEADLINE, **rules),
         **{"now": NOW, **known},
     )
 

@@ -84,7 +84,7 @@ def test_the_deadline_counts_the_time_at_work_over_all_attempts() -> None:
 
 
 def test_waiting_for_a_retry_does_not_count() -> None:
-    run = Story(model("orders"), active_deadline=MINUTE, first_wait=MINUTE)
+    run = Story(model("orders"), active_deadline=MINUTE, backoff={"duration": "60s"})
     run["Producer"].starts()
     run["Producer"].builds(orders="error: deadlock")
     assert run.later(seconds=60) == ["Retry orders"]

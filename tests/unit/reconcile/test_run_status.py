@@ -12,8 +12,8 @@ from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.dbt.view import node_views
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
+from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.plan.run import Plan
 from dbt_operator.reconcile.run_status import dbt_info, run_record, run_status
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan import given

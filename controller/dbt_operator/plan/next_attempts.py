@@ -1,0 +1,205 @@
+"""Which attempts a run needs next: retries of what failed, and attempts that go on with what is left.
+
+Every attempt that is asked for here uses up something that is finite: a retry one of the node's tries, a resume after
+a lost pod one of the restarts, a resume of what was blocked the success of what had blocked it. So a run comes to an
+end whatever happens to its attempts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.reason_table import LOST, RESTING
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import Downstream, RetryReason
+from dbt_operator.dbt.history import BEGUN
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.cover import build_of
+from dbt_operator.plan.decisions import new_producer, new_resume, new_retry
+from dbt_operator.plan.ledger import Ledger, Standing
+from dbt_operator.plan.retries import Wanted, all_in_one, batches, new_failures, wanted_retries
+from dbt_operator.plan.situation import Situation, after
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """What is to be attempted. Without decisions and without `due` nothing more is."""
+
+    decisions: tuple[Decision, ...] = ()
+    due: datetime | None = None  # when there is more to decide by the clock alone
+    waiting: tuple[str, ...] = ()  # the nodes whose retry is waited for
+    withheld: bool = False  # there would be more, but what it needs is gone with the database of a pod
+    resumed: frozenset[str] = frozenset()  # what an attempt to come will execute of what is open or was blocked
+
+    @property
+    def nothing_more(self) -> bool:
+        """Whether nothing more is to be attempted, once the live attempts have ended."""
+        return not self.decisions and self.due is None
+
+
+NOTHING = Upcoming()
+
+
+def next_attempts(situation: Situation) -> Upcoming:
+    """What the run needs next, given that none of its ended attempts is unsealed."""
+    upcoming = _needed(situation)
+    not_before = _after_losses(situation)
+    if upcoming.decisions and not_before > situation.now:
+        return replace(upcoming, decisions=(), due=not_before)
+    return upcoming
+
+
+def _after_losses(situation: Situation) -> datetime:
+    """When work may be taken up again after a pod was lost: at once the first time, then after a growing pause."""
+    if situation.losses <= 1:
+        return situation.now
+    pause = situation.rules.retry.backoff.pause(situation.losses - 1)
+    return after(situation.lost[-1].ended_at, pause, now=situation.now)
+
+
+def _needed(situation: Situation) -> Upcoming:
+    """What is to be attempted, whether or not a pause is still to pass."""
+    if not situation.assessments:
+        return Upcoming(decisions=(new_producer(situation),))
+    if situation.restarts_used_up:
+        return NOTHING
+    ledger = situation.ledger
+    if ledger is None:
+        return _from_the_start(situation)
+    retries = wanted_retries(situation, ledger)
+    if situation.rules.fail_fast and not new_failures(ledger) <= retries.keys():
+        return NOTHING  # a failure that stays: the user wants nothing more to be executed after it
+    upcoming = _repair(situation, ledger, list(retries.values()))
+    return _without_a_database(situation) if situation.pod_database and not upcoming.nothing_more else upcoming
+
+
+# the whole command again
+
+
+def _without_a_database(situation: Situation) -> Upcoming:
+    """What is to come where the database is gone with its pod, so that retries and resumes would find nothing.
+
+    The whole command can do without. It is run again where that executes nothing that had been done, and after a rest:
+    whoever asked for that wants the run to go on.
+    """
+    last = situation.assessments[-1]
+    begun_nothing = last.attempt.whole and all(node.phase not in BEGUN for node in last.state.nodes.values())
+    again = _from_the_start(situation) if last.ended_as(RESTING) or begun_nothing else NOTHING
+    return replace(again, withheld=again.nothing_more)
+
+
+def _from_the_start(situation: Situation) -> Upcoming:
+    """No attempt is known to have said what the run selects: only the whole command can."""
+    if situation.live:
+        return NOTHING
+    last, due = situation.last_whole, situation.now
+    if last is not None and last.ended_as({RunReason.CONNECTION_FAILED}):
+        rules = situation.rules.retry
+        count = sum(each.ended_as({RunReason.CONNECTION_FAILED}) for each in situation.recent)
+        allowed = RetryReason.CONNECTION_FAILED in rules.reasons and count <= rules.limit
+        due = after(last.ended_at, rules.backoff.pause(count), now=situation.now)
+    else:
+        allowed = last is None or last.ended_as(LOST | RESTING)
+    if not allowed:
+        return NOTHING
+    due = max(due, *situation.lingering.values(), situation.now)
+    return Upcoming(due=due) if due > situation.now else Upcoming(decisions=(new_producer(situation),))
+
+
+# retries, and what is left
+
+
+def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -> Upcoming:
+    left = _left(situation, ledger)
+    lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
+    taken = ledger.related(ledger.at_work)
+    free = [each for each in retries if _free(each.nodes, ledger, taken)]
+    decisions: list[Decision] = []
+    dues: list[datetime] = []
+    for batch in batches(free, ledger, together=all_in_one(retries, situation.rules.retry)):
+        if batch.due > situation.now:
+            dues.append(batch.due)
+        elif situation.room > len(decisions):
+            decisions.append(new_retry(situation, key=batch.key, nodes=batch.nodes, ahead=decisions))
+    if left and (lost_work or not (free or _live(situation, AttemptKind.RETRY))):
+        due = _left_due(situation)
+        if due > situation.now:
+            dues.append(due)
+        else:
+            # Skip nodes that a live attempt reads: we may have forgotten that they are done, with the end of a log.
+            decisions += _resumes(situation, ledger, left - taken, ahead=decisions, in_one=lost_work)
+    if ledger.lingering or (situation.exclusive and (retries or left)):
+        dues += situation.lingering.values()
+    return Upcoming(
+        decisions=tuple(decisions),
+        due=min(dues, default=None),
+        waiting=tuple(each.key for each in retries),
+        resumed=left,
+    )
+
+
+def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
+    """What one attempt could go on with now."""
+    candidates = [
+        one
+        for one, standing in ledger.standings.items()
+        if standing in (Standing.OPEN, Standing.BLOCKED) and _has_a_chance(situation, ledger, one)
+    ]
+    roots = situation.episode.roots
+    if roots is not None:
+        below = roots | ledger.graph.descendants(*roots)
+        candidates = [one for one in candidates if one in below]
+    return ledger.ready(candidates)
+
+
+def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
+    """Whether another attempt may do what those before it did not: come to the node at all."""
+    reasons, rules = ledger.missed.get(unique_id, ()), situation.rules.retry
+    if any(reason is not RunReason.CONNECTION_FAILED for reason in reasons):
+        return False
+    return not reasons or (RetryReason.CONNECTION_FAILED in rules.reasons and len(reasons) <= rules.limit)
+
+
+def _free(nodes: frozenset[str], ledger: Ledger, taken: frozenset[str]) -> bool:
+    """Whether the nodes can be executed: all that they need is done, and none of them is related to what is at work."""
+    if any(ledger.standings[one] is Standing.BUSY or not ledger.satisfied(one, within=nodes) for one in nodes):
+        return False
+    return taken.isdisjoint(nodes)
+
+
+def _live(situation: Situation, kind: AttemptKind) -> bool:
+    return any(each.attempt.kind is kind for each in situation.live)
+
+
+def _left_due(situation: Situation) -> datetime:
+    """When what is left may be executed: after a pause when the last attempt did not reach the warehouse."""
+    ended = [each for each in situation.recent if not each.live]
+    unreachable = {RunReason.CONNECTION_FAILED}
+    if not ended or not ended[-1].ended_as(unreachable):
+        return situation.now
+    pause = situation.rules.retry.backoff.pause(sum(each.ended_as(unreachable) for each in ended))
+    return after(situation.recent[-1].ended_at, pause, now=situation.now)
+
+
+def _resumes(
+    situation: Situation, ledger: Ledger, left: frozenset[str], *, ahead: Sequence[Decision], in_one: bool
+) -> list[Decision]:
+    """The attempts that go on with what is left: one, or where `downstream` is PerNode one for each node.
+
+    in_one: what an attempt was lost with is taken up by one attempt in any case.
+    """
+    per_node, room = situation.rules.retry.downstream is Downstream.PER_NODE, situation.room - len(ahead)
+    taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
+    left = ledger.ready(left - ledger.related(taken))
+    if not left or room < 1 or (not per_node and _live(situation, AttemptKind.RESUME)):
+        return []
+    if in_one or not per_node:
+        return [new_resume(situation, nodes=left, ahead=ahead)]
+    found: list[Decision] = []
+    for unique_id in (one for one in ledger.standings if one in left):
+        nodes = (build_of(ledger, [unique_id]) if not ledger.graph.nodes[unique_id].test else {unique_id}) & left
+        if len(found) < room and nodes.isdisjoint(taken) and all(ledger.satisfied(one, within=nodes) for one in nodes):
+            found.append(new_resume(situation, nodes=frozenset(nodes), ahead=[*ahead, *found]))
+            taken |= nodes
+    return found
