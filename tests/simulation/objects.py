@@ -135,8 +135,8 @@ class Record:
 def run_manifest(scenario: Scenario) -> Object:
     """The DbtRun of a scenario."""
     rules = scenario.rules
-    retry, backoff = rules.retry.model_dump(mode="json", by_alias=True), rules.retry.backoff
-    retry["backoff"] |= {"duration": _duration(backoff.duration), "max": _duration(backoff.max)}
+    retry, backoff = rules.retry.model_dump(mode="json", by_alias=True, exclude={"backoff"}), rules.retry.backoff
+    pauses = {"duration": _duration(backoff.duration), "factor": backoff.factor, "max": _duration(backoff.max)}
     spec: Object = {
         "command": scenario.project.command.value,
         "image": "shop:1",
@@ -147,7 +147,7 @@ def run_manifest(scenario: Scenario) -> Object:
             "maxRestarts": rules.max_restarts,
             "startDeadlineSeconds": int(rules.start_deadline.total_seconds()),
         },
-        "retry": retry,
+        "retry": retry | {"backoff": pauses},
         "failFast": rules.fail_fast,
     }
     if rules.active_deadline is not None:
