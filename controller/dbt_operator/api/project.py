@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
 from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel
 
@@ -19,6 +19,7 @@ def _inside(value: str) -> str:
 
 Folder = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/]"), AfterValidator(_inside)]
 Size = Annotated[str, StringConstraints(max_length=16, pattern=r"^[1-9][0-9]*(Ki|Mi|Gi)$")]
+Seconds = Annotated[int, Field(ge=1, le=INT32)]
 _Ref = StringConstraints(min_length=1, max_length=1024, pattern=r"^[^-\s:^~?*\[\\][^\s:^~?*\[\\]*$")
 
 
@@ -27,11 +28,21 @@ def size_in_bytes(size: str) -> int:
     return int(size[:-2]) * _UNITS[size[-2:]]
 
 
-class ConfigMapKey(StrictModel):
-    """A key of a ConfigMap in the namespace of the run."""
+_Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+
+
+class CaConfigMap(StrictModel):
+    """A key of a ConfigMap in the namespace of the run that holds certificates."""
 
     name: Name
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "ca.crt"
+    key: _Key = "ca.crt"
+
+
+class ObjectKey(StrictModel):
+    """A key of a ConfigMap or a Secret in the namespace of the run."""
+
+    name: Name
+    key: _Key
 
 
 class ImageProject(StrictModel):
@@ -66,9 +77,9 @@ class GitProject(StrictModel):
     depth: Annotated[int, Field(ge=1, le=INT32)] = 1
     submodules: bool = False
     secret_ref: LocalObject | None = None
-    ca_config_map_ref: ConfigMapKey | None = None
+    ca_config_map_ref: CaConfigMap | None = None
     size_limit: Size = "512Mi"
-    timeout_seconds: Annotated[int, Field(ge=1, le=INT32)] = 120
+    timeout_seconds: Seconds = 120
 
     @property
     def ssh(self) -> bool:
@@ -86,14 +97,51 @@ class GitProject(StrictModel):
         return self
 
 
+class ArchiveProject(StrictModel):
+    """A dbt project in an archive, .tgz or .zip."""
+
+    config_map_ref: ObjectKey | None = None
+    secret_ref: ObjectKey | None = None
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$")] | None = None
+    sha256: Annotated[str, StringConstraints(max_length=64, pattern=r"^[0-9a-f]{64}$")] | None = None
+    ca_config_map_ref: CaConfigMap | None = None
+    path: Folder | None = None
+    size_limit: Size = "512Mi"
+    timeout_seconds: Seconds = 120
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(each is not None for each in (self.config_map_ref, self.secret_ref, self.url)) != 1:
+            raise ValueError("exactly one of configMapRef, secretRef and url is required")
+        if (self.url is None) != (self.sha256 is None):
+            raise ValueError("url and sha256 belong together")
+        return self
+
+
+class VolumeProject(StrictModel):
+    """A dbt project on a volume. `source`: as in a pod; what may stand in it is decided by the API server."""
+
+    source: Annotated[dict[str, JsonValue], Field(min_length=1)]
+    path: Folder | None = None
+    read_only: bool = True
+
+    @model_validator(mode="after")
+    def _no_name(self) -> Self:
+        if "name" in self.source:
+            raise ValueError("source has a name: the operator gives the volume its name")
+        return self
+
+
 class Project(StrictModel):
     """Where the dbt project comes from: exactly one source."""
 
     image: ImageProject | None = None
     git: GitProject | None = None
+    archive: ArchiveProject | None = None
+    volume: VolumeProject | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(each is not None for each in (self.image, self.git)) != 1:
-            raise ValueError("exactly one of image and git is required")
+        if sum(each is not None for each in (self.image, self.git, self.archive, self.volume)) != 1:
+            raise ValueError("exactly one of image, git, archive and volume is required")
         return self

@@ -24,13 +24,14 @@ _EPHEMERAL = frozenset(
 )
 
 
+def outlives_the_pod(volume: Mapping[str, Any]) -> bool:
+    """Whether this volume of a pod is kept when the pod goes."""
+    return bool(volume.keys() - {"name"}) and _EPHEMERAL.isdisjoint(volume)
+
+
 def lifetimes_part(pod: Mapping[str, Any]) -> Part:
     """Arguments that tell the runner which mounts of the container of dbt outlive the pod, and which do not."""
-    kept = {
-        volume.get("name")
-        for volume in mappings(pod.get("volumes"))
-        if volume.keys() - {"name"} and _EPHEMERAL.isdisjoint(volume)
-    }
+    kept = {volume.get("name") for volume in mappings(pod.get("volumes")) if outlives_the_pod(volume)}
     mounts = mappings(named(pod.get("containers"), CONTAINER).get("volumeMounts"))
     places = [(str(mount.get("mountPath", "")), mount.get("name")) for mount in mounts]
     return Part(

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from dbt_operator.runner import fetch_git
+from dbt_operator.runner import fetch_archive, fetch_git
 from dbt_operator.runner.limits import Limits
 from dbt_operator.runner.steps import StepError
 
@@ -14,31 +14,20 @@ PROJECT_FILE = "dbt_project.yml"
 
 
 def run(argv: list[str]) -> dict[str, str]:
-    """Fetch the project. Raises: StepError."""
+    """Fetch the project; returns the commit, or the digest of the archive. Raises: StepError."""
     options = _options(argv)
     # dbt may run as another user than this program.
     os.umask(0o022)
     tree = Path(options.into)
-    limits = Limits(
-        tree=tree, size=options.size_limit, seconds=options.seconds, field=f"spec.project.{fetch_git.FIELD}"
-    )
-    found = fetch_git.fetch(
-        fetch_git.Source(
-            url=options.git,
-            branch=options.branch,
-            tag=options.tag,
-            commit=options.commit,
-            as_before=options.as_before,
-            depth=options.depth,
-            submodules=options.submodules,
-            secret=Path(options.secret) if options.secret else None,
-            secret_name=options.secret_name,
-            ca=options.ca,
-        ),
-        tree=tree,
-        limits=limits,
-    )
-    check_path(tree=tree, path=options.path, field=limits.field, what=found["project.commit"][:7])
+    field = fetch_git.FIELD if options.git else fetch_archive.FIELD
+    limits = Limits(tree=tree, size=options.size_limit, seconds=options.seconds, field=field)
+    if options.git:
+        git = _git(options)
+        found, what = fetch_git.fetch(git, tree=tree, limits=limits), f"{git.wanted[1]} of {git.url}"
+    else:
+        archive = _archive(options)
+        found, what = fetch_archive.fetch(archive, tree=tree, limits=limits), archive.name
+    check_path(tree=tree, path=options.path, field=field, what=what)
     return found
 
 
@@ -48,17 +37,50 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--path", default="", metavar="FOLDER", help="in it, of the project")
     parser.add_argument("--size-limit", type=int, required=True, metavar="BYTES")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--git", required=True, metavar="URL")
-    parser.add_argument("--branch", default="")
-    parser.add_argument("--tag", default="")
-    parser.add_argument("--commit", default="")
-    parser.add_argument("--as-before", default="", metavar="COMMIT", help="that an earlier attempt has fetched")
-    parser.add_argument("--depth", type=int, default=1)
-    parser.add_argument("--submodules", action="store_true")
-    parser.add_argument("--secret", default="", metavar="FOLDER")
-    parser.add_argument("--secret-name", default="")
+    parser.add_argument("--as-before", default="", help="what an earlier attempt has found")
     parser.add_argument("--ca", default="", metavar="FILE")
+    git = parser.add_argument_group("a git repository")
+    git.add_argument("--git", default="", metavar="URL")
+    git.add_argument("--branch", default="")
+    git.add_argument("--tag", default="")
+    git.add_argument("--commit", default="")
+    git.add_argument("--depth", type=int, default=1)
+    git.add_argument("--submodules", action="store_true")
+    git.add_argument("--secret", default="", metavar="FOLDER")
+    git.add_argument("--secret-name", default="")
+    archive = parser.add_argument_group("an archive")
+    archive.add_argument("--archive", default="", metavar="FILE")
+    archive.add_argument("--archive-name", default="", help="what messages call it")
+    archive.add_argument("--archive-url", default="", metavar="URL")
+    archive.add_argument("--sha256", default="")
     return parser.parse_args(argv)
+
+
+def _git(options: argparse.Namespace) -> fetch_git.Source:
+    return fetch_git.Source(
+        url=options.git,
+        branch=options.branch,
+        tag=options.tag,
+        commit=options.commit,
+        as_before=options.as_before,
+        depth=options.depth,
+        submodules=options.submodules,
+        secret=Path(options.secret) if options.secret else None,
+        secret_name=options.secret_name,
+        ca=options.ca,
+    )
+
+
+def _archive(options: argparse.Namespace) -> fetch_archive.Source:
+    return fetch_archive.Source(
+        # What follows a question mark may be a signature that lets everybody in who has it.
+        name=options.archive_name or options.archive_url.partition("?")[0],
+        file=Path(options.archive) if options.archive else None,
+        url=options.archive_url,
+        sha256=options.sha256,
+        ca=options.ca,
+        as_before=options.as_before,
+    )
 
 
 def check_path(*, tree: Path, path: str, field: str, what: str) -> None:

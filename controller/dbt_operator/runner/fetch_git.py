@@ -19,8 +19,7 @@ from dbt_operator.runner.limits import Limits, ProgramError, run_within
 from dbt_operator.runner.output import plain
 from dbt_operator.runner.steps import StepError
 
-FIELD = "git"
-_FIELD = f"spec.project.{FIELD}"
+FIELD = "spec.project.git"
 # Any name serves for most servers that know a user by a token; some want a certain one, which the Secret has then.
 _TOKEN_USER = "x-access-token"  # noqa: S105 - a name
 _SSH_KEY, _KNOWN_HOSTS = "ssh-privatekey", "known_hosts"
@@ -149,11 +148,11 @@ def _config(source: Source) -> Iterator[str]:
         user, password = secret / "username", secret / ("token" if _has(secret, "token") else "password")
         if not _has(secret, password.name):
             raise StepError(
-                f"The Secret {source.secret_name} of {_FIELD}.secretRef has neither of the keys token and password:"
+                f"The Secret {source.secret_name} of {FIELD}.secretRef has neither of the keys token and password:"
                 " https needs one of them."
             )
         if password.name == "password" and not _has(secret, "username"):
-            raise StepError(f"The Secret {source.secret_name} of {_FIELD}.secretRef has no key username: add it.")
+            raise StepError(f"The Secret {source.secret_name} of {FIELD}.secretRef has no key username: add it.")
         name = f"$(cat {shlex.quote(str(user))})" if _has(secret, "username") else _TOKEN_USER
         # printf is a part of the shell: what it is given is in no list of processes.
         helper = (
@@ -177,7 +176,7 @@ def _ssh_command(source: Source, *, scratch: Path) -> str:
     secret = source.secret
     for key in (_SSH_KEY, _KNOWN_HOSTS):
         if secret is None or not _has(secret, key):
-            where = f"The Secret {source.secret_name} of {_FIELD}.secretRef has no key {key}"
+            where = f"The Secret {source.secret_name} of {FIELD}.secretRef has no key {key}"
             raise StepError(f"{where}: ssh needs {_SSH_KEY}, and {_KNOWN_HOSTS} with the host keys of the server.")
     assert secret is not None  # noqa: S101 - for the type checker
     # ssh wants a key that nobody else may read, and a line end after it, which a Secret made by hand often lacks.
@@ -291,7 +290,7 @@ def explained(source: Source, said: str) -> StepError:
     """The failure of git as a sentence that names the field, and what to do."""
     words = {
         "url": source.url,
-        "field": _FIELD,
+        "field": FIELD,
         "secret": source.secret_name,
         "of_secret": f" in the Secret {source.secret_name}" if source.secret_name else "",
         "who": f"whoever the Secret {source.secret_name} is of" if source.secret_name else "nobody without a Secret",
@@ -300,7 +299,7 @@ def explained(source: Source, said: str) -> StepError:
     text = _telling(said)
     failure = next((each for each in _FAILURES if re.search(each.said, said, re.I)), None)
     if failure is None:
-        return StepError(f"git could not fetch {source.url}: {text}; check {_FIELD}.")
+        return StepError(f"git could not fetch {source.url}: {text}; check {FIELD}.")
     sentence = f"{failure.means.format(**words)}: {failure.do.format(**words)} ({text})."
     return StepError(sentence, passing=failure.passing)
 

@@ -35,17 +35,32 @@ class Limits:
 
     def check(self) -> None:
         """Raises: StepError where too much of either is used."""
+        self.check_time()
+        self.check_size(size_of(self.tree))
+
+    def check_time(self) -> None:
+        """Raises: StepError where no time is left."""
         if self.left <= 0:
             raise StepError(
                 f"Fetching the project took longer than {self.field}.timeoutSeconds ({self._seconds:.0f} s) allows:"
                 f" check whether the server of {self.field}.url answers.",
                 passing=True,
             )
-        if size_of(self.tree) > self.size:
+
+    def check_size(self, size: int) -> None:
+        """Raises: StepError where so many bytes are too many."""
+        if size > self.size:
             raise StepError(
-                f"The project is larger than {self.field}.sizeLimit ({self.size / 2**20:.0f} MiB) allows: raise it, or"
-                " keep large files elsewhere."
+                f"The project is larger than {self.field}.sizeLimit ({_in_words(self.size)}) allows: raise it, or keep"
+                " large files elsewhere."
             )
+
+
+def _in_words(size: int) -> str:
+    for unit, factor in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size} bytes"
 
 
 def size_of(folder: Path) -> int:
