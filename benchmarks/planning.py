@@ -21,7 +21,7 @@ from dbt_operator.api.spec import Retry, RetryReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import Reports
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
-from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed, Shown
 from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import conclude
 from dbt_operator.plan.run import plan_run
@@ -64,7 +64,7 @@ def turns(*, models: int, attempts: int, count: int) -> Iterator[float]:
 def _plan(ended: list[Attempt], live: AttemptState, attempts: int, reports: Reports) -> Plan:
     name = f"r-producer-{attempts}"
     decision = Decision(index=attempts, kind=AttemptKind.PRODUCER, name=name)
-    running = Attempt(name=name, decision=decision, log=LogFacts(state=live), created=True, began=NOW)
+    running = Attempt(decision=decision, shown=Shown(created=True, began=NOW), log=LogFacts(state=live))
     retry = Retry(limit=10, reasons=tuple(RetryReason))
     rules = Rules(start_deadline=timedelta(minutes=5), retry=retry)
     attempted = (*ended, running)
@@ -84,9 +84,7 @@ def _ended(nodes: list[dict[str, Any]], number: int) -> Attempt:
     decision = Decision(index=number, kind=AttemptKind.PRODUCER, name=name)
     outcome = conclude(state=state, pod=None)
     at = NOW - timedelta(hours=10 - number)
-    return Attempt(
-        name=name, decision=decision, sealed=Sealed(outcome=outcome, state=state, ended_at=at, gone=True, started=at)
-    )
+    return Attempt(decision=decision, sealed=Sealed(outcome=outcome, state=state, ended_at=at, gone=True, started=at))
 
 
 def _listed(nodes: list[dict[str, Any]]) -> AttemptState:

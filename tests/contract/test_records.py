@@ -41,7 +41,7 @@ LOST = Outcome(phase=RunPhase.FAILED, reason=RunReason.POD_LOST, message="The po
 def ended(decision: Decision, outcome: Outcome) -> Assessment:
     """The attempt of a decision at its end."""
     state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
-    attempt = Attempt(name=decision.name, decision=decision)
+    attempt = Attempt(decision=decision)
     return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
 
 

@@ -14,7 +14,7 @@ from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.api.spec import Retry
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
-from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Release
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Release, Shown
 from dbt_operator.plan.facts import job_facts, pod_facts
 from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.run import plan_run
@@ -76,7 +76,7 @@ def _planned(*attempts: Attempt) -> Plan:
 
 
 def test_an_attempt_whose_pod_was_released_is_not_created_again() -> None:
-    absent = Attempt(name=_PRODUCER.name, decision=_PRODUCER)
+    absent = Attempt(decision=_PRODUCER)
     assert _planned(absent).create == ("r-producer-1",)
     plan = _planned(replace(absent, release=Release(pod="pod", at=BEGINNING)))
     assert ([each.attempt.name for each in plan.seal], plan.create) == (["r-producer-1"], ())
@@ -99,10 +99,8 @@ def test_a_retry_waits_until_the_log_has_said_how_its_node_failed() -> None:
         job = Job(_PRODUCER.name, 1, _PRODUCER, created=0)
         pod = Pod("pod", job, created=0, waiting=None, started=0, phase="Running")
         producer = Attempt(
-            name=job.name,
-            job=job_facts(job.shown()),
-            pod=pod_facts(pod.shown()),
-            log=LogFacts(state=state),
             decision=_PRODUCER,
+            shown=Shown(job=job_facts(job.shown()), pod=pod_facts(pod.shown())),
+            log=LogFacts(state=state),
         )
         assert [decision.kind for decision in _planned(producer).record] == decided

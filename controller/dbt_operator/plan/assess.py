@@ -33,19 +33,19 @@ def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked:
     """Where the attempt stands at `now`. `asked`: it is to be stopped, and this is then how it ends."""
     if attempt.sealed is not None:
         return _ended(attempt, outcome=attempt.sealed.outcome, state=attempt.sealed.state)
-    if attempt.pod is not None and attempt.pod.ended:
-        return _pod_over(attempt, attempt.pod, asked=asked)
-    if attempt.pod is not None and attempt.pod.running:
+    if attempt.shown.pod is not None and attempt.shown.pod.ended:
+        return _pod_over(attempt, attempt.shown.pod, asked=asked)
+    if attempt.shown.pod is not None and attempt.shown.pod.running:
         return _running(attempt, asked=asked)  # also when its Job is gone: the process still lives
     if asked is not None and not attempt.log.state.events:
         return _ended(attempt, outcome=asked, state=close(state=attempt.log.state, ending=Ending.CANCELLED))
-    if attempt.job is None and attempt.pod is None:
+    if attempt.shown.job is None and attempt.shown.pod is None:
         return _without_job(attempt, asked=asked)
-    if attempt.job is None:
+    if attempt.shown.job is None:
         return _orphaned(attempt)
-    if attempt.pod is None:
-        return _without_pod(attempt, attempt.job, now=now, start_deadline=start_deadline, asked=asked)
-    return _waiting(attempt, attempt.pod, now=now, start_deadline=start_deadline)
+    if attempt.shown.pod is None:
+        return _without_pod(attempt, attempt.shown.job, now=now, start_deadline=start_deadline, asked=asked)
+    return _waiting(attempt, attempt.shown.pod, now=now, start_deadline=start_deadline)
 
 
 def _ended(attempt: Attempt, *, outcome: Outcome, state: AttemptState | None = None) -> Assessment:
@@ -58,7 +58,7 @@ def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
 
 
 def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
-    refusal = attempt.refusal
+    refusal = attempt.shown.refusal
     if attempt.log.state.events and not attempt.log.read:
         return _draining(attempt)
     if attempt.existed:  # what was refused before is history
@@ -199,7 +199,7 @@ def _taken_back(attempt: Attempt, outcome: Outcome, state: AttemptState) -> Outc
 
     That is a decision of others, as waiting in the queue is: the work goes on later, and uses up no restart.
     """
-    job = attempt.job
+    job = attempt.shown.job
     if job is None or not job.suspended or outcome.reason not in (RunReason.POD_LOST, RunReason.EVICTED):
         return None
     message = f"Job {job.name} was suspended while dbt was at work. {_progress(state)}"
@@ -215,7 +215,7 @@ def _progress(state: AttemptState) -> str:
 
 def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
     """The pod is gone, and perhaps nobody has looked while its status said why: then the watch knows."""
-    seen = attempt.pod or attempt.last_pod
+    seen = attempt.shown.pod or attempt.shown.last_pod
     end = _pod_end(seen) if seen is not None else None
     if end is None or end.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
         end = PodEnd(kind="Lost", message=message)
@@ -238,7 +238,7 @@ def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
         message = "dbt was told to stop and is cancelling its queries."
         return Assessment(attempt, Stage.RUNNING, RunReason.STOPPING, message, state=state)
     if attempt.log.stalled is not None:
-        pod = attempt.pod.name if attempt.pod is not None else attempt.name
+        pod = attempt.shown.pod.name if attempt.shown.pod is not None else attempt.name
         message = f"The log of pod {pod} cannot be read; dbt may be at work all the same: {attempt.log.stalled}"
         return Assessment(attempt, Stage.RUNNING, RunReason.LOG_UNREADABLE, message, state=state)
     if state.executing:
@@ -286,15 +286,15 @@ _MISSING_OBJECT = re.compile(r'(?:secret|configmap) "[^"]+" not found|references
 
 def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: timedelta) -> Assessment:
     live, failure, message = _obstacle(pod)
-    if pod.held and attempt.refusal is not None:
-        return _refused(attempt, attempt.refusal)
+    if pod.held and attempt.shown.refusal is not None:
+        return _refused(attempt, attempt.shown.refusal)
     if pod.held:
         return Assessment(attempt, Stage.STARTING, live, message)  # how long that takes is no fault of the cluster's
     if pod.waiting is not None and pod.waiting[0] in _HOPELESS_WAITING:
         return _failed(attempt, reason=failure, message=f"{message.rstrip('.')}.")
     released = attempt.release.at if attempt.release is not None else pod.created
     # To let it go may have been refused for long after it was recorded.
-    deadline = max(pod.created, released, attempt.let_go or pod.created) + start_deadline
+    deadline = max(pod.created, released, attempt.shown.let_go or pod.created) + start_deadline
     if now < deadline:
         return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
     return _failed(

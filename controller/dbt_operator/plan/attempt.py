@@ -122,33 +122,45 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """All that is known of one attempt."""
+class Shown:
+    """What the cluster shows of an attempt, or was seen to show."""
 
-    name: str  # of its Job
     job: JobFacts | None = None
     pod: PodFacts | None = None  # the one that was released; before that the newest
     last_pod: PodFacts | None = None  # what was seen of the pod at last, when it is gone
-    log: LogFacts = LogFacts()
     refusal: Refusal | None = None  # of its Job; of its pod's start, once that is there
     created: bool = False  # status.attempts says that its Job was created
     began: datetime | None = None  # when its container started, as status.attempts remembers it
-    decision: Decision | None = None
+    let_go: datetime | None = None  # when its pod was, after that was recorded; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """All that is known of one attempt: what is recorded, what the cluster shows, and what dbt reported."""
+
+    decision: Decision
     # As it was recorded before the cluster was looked at: a released pod that the cluster does not show is gone.
     release: Release | None = None
-    let_go: datetime | None = None  # when its pod was, after that was recorded; None: not known
     sealed: Sealed | None = None
+    shown: Shown = Shown()
+    log: LogFacts = LogFacts()
+
+    @property
+    def name(self) -> str:
+        """The name of its Job."""
+        return self.decision.name
 
     @property
     def kind(self) -> AttemptKind:
         """What it is for."""
-        return self.decision.kind if self.decision is not None else AttemptKind.PRODUCER
+        return self.decision.kind
 
     @property
     def started(self) -> datetime | None:
         """When its container started."""
-        seen = self.pod.started if self.pod is not None else None
-        return (self.sealed.started if self.sealed is not None else None) or seen or self.began
+        shown = self.shown
+        seen = shown.pod.started if shown.pod is not None else None
+        return (self.sealed.started if self.sealed is not None else None) or seen or shown.began
 
     @property
     def known(self) -> AttemptState:
@@ -158,19 +170,20 @@ class Attempt:
     @property
     def existed(self) -> bool:
         """Whether its Job is known to have been created, by whatever it has left."""
-        return self.created or self.job is not None or self.pod is not None or self.released
+        shown = self.shown
+        return shown.created or shown.job is not None or shown.pod is not None or self.released
 
     @property
     def released(self) -> bool:
         """Whether a pod of it was released, by whatever tells: only such a pod ever has a process."""
-        seen = any(pod is not None and not pod.held for pod in (self.pod, self.last_pod))
+        seen = any(pod is not None and not pod.held for pod in (self.shown.pod, self.shown.last_pod))
         read = self.log.read or bool(self.log.state.events)
         return self.release is not None or seen or read or self.started is not None
 
     @property
     def to_release(self) -> bool:
         """Whether its pod may be scheduled, and nobody has said so to Kubernetes yet."""
-        pod = self.pod
+        pod = self.shown.pod
         if pod is None or pod.deleting or not pod.held:
             return False
         return self.release is None or pod.uid == self.release.pod
@@ -178,12 +191,12 @@ class Attempt:
     @property
     def whole(self) -> bool:
         """Whether it is to execute all that the run selects."""
-        return self.decision is None or self.decision.nodes is None
+        return self.decision.nodes is None
 
     @property
     def nodes(self) -> frozenset[str] | None:
         """Those that it is to execute; None: all that the run selects."""
-        return self.decision.nodes if self.decision is not None else None
+        return self.decision.nodes
 
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that it is to execute."""
@@ -231,16 +244,16 @@ class Assessment:
         whose node it has not heard of for long. That the process is gone is known where the kubelet was seen to say
         so, where dbt has said its last word, and where no pod was released: none ever is of an attempt that has ended.
         """
-        attempt, last = self.attempt, self.attempt.last_pod
+        attempt, last = self.attempt, self.attempt.shown.last_pod
         if attempt.sealed is not None:
             # One that did not start in time may have started all the same, and have been taken away by force then.
             began = attempt.sealed.started is None and last is not None and last.running
             return attempt.sealed.gone and not began
         if not attempt.released:
             return True
-        if attempt.pod is not None:
+        if attempt.shown.pod is not None:
             # One that a kubelet has may start until it is deleted, and nobody may see it start.
-            return not attempt.pod.running and (attempt.pod.ended or attempt.pod.node is None)
+            return not attempt.shown.pod.running and (attempt.shown.pod.ended or attempt.shown.pod.node is None)
         return (last is not None and last.terminated is not None) or attempt.log.state.finished is not None
 
     @property
@@ -250,7 +263,7 @@ class Assessment:
         An attempt can end for us before it is gone: when it did not start in time, or was to stop before it had begun.
         A pod that was released may start all the same until it is deleted.
         """
-        pod = self.attempt.pod
+        pod = self.attempt.shown.pod
         return pod is not None and not pod.ended and self.attempt.released
 
     @property
@@ -261,7 +274,7 @@ class Assessment:
         a container beside dbt's (a service mesh puts one into every pod) may go on for ever, and its pod with it. A
         Job that was created anew beside a pod of the first one has a pod of its own, which is never released.
         """
-        job, pod = self.attempt.job, self.attempt.pod
+        job, pod = self.attempt.shown.job, self.attempt.shown.pod
         pod_ends = pod is not None and pod.ended and not pod.others
         about_to_end = job is not None and pod is not None and pod_ends and pod.job in (None, job.uid)
         return (

@@ -38,8 +38,7 @@ def answer(situation: Situation, requests: Sequence[Request], *, run_ends: bool)
 
 
 def _unanswered(situation: Situation, requests: Sequence[Request]) -> tuple[Request, ...]:
-    made = (each.attempt.decision for each in situation.assessments)
-    answered = {request for one in made if one is not None for request in one.requests}
+    answered = {request for each in situation.assessments for request in each.attempt.decision.requests}
     return tuple(request for request in requests if request not in answered)
 
 

@@ -194,7 +194,7 @@ def _live(turn: _Turn, phase: RunPhase, reason: RunReason, message: str) -> Plan
 
 def _refused(assessment: Assessment) -> bool:
     """Whether its Job was refused for a reason that may pass, so that creating it is worth another try."""
-    return assessment.stage is Stage.QUEUED and assessment.attempt.job is None
+    return assessment.stage is Stage.QUEUED and assessment.attempt.shown.job is None
 
 
 def _pending_nodes(turn: _Turn) -> frozenset[str]:
@@ -293,7 +293,7 @@ def _active_until(observation: Observation) -> datetime | None:
     limit = observation.rules.active_deadline
     if limit is None:
         return None
-    asked_for = (index for index, one in enumerate(observation.attempts) if one.decision and one.decision.requests)
+    asked_for = (index for index, one in enumerate(observation.attempts) if one.decision.requests)
     counted = observation.attempts[max(asked_for, default=0) :]
     left = limit - time_at_work(counted, now=observation.now)
     at_work = any(one.sealed is None for one in counted if one.started is not None)
@@ -323,7 +323,7 @@ def _stopped(turn: _Turn, stop: _Stop) -> Plan:
 
 
 def _to_stop(assessments: Sequence[Assessment]) -> tuple[str, ...]:
-    return tuple(each.attempt.job.name for each in assessments if each.must_stop and each.attempt.job is not None)
+    return tuple(each.attempt.name for each in assessments if each.must_stop)
 
 
 # Succeeded, Failed, Cancelled

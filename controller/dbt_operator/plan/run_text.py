@@ -90,8 +90,7 @@ def about_to(decisions: Sequence[Decision]) -> str:
 
 def repairing(live: Sequence[Assessment]) -> str:
     """About the attempts that are at work."""
-    made = (each.attempt.decision for each in live)
-    return _doing([(each.kind, each.nodes) for each in made if each is not None])
+    return _doing([(each.attempt.kind, each.attempt.nodes) for each in live])
 
 
 def _doing(attempts: Sequence[tuple[AttemptKind, frozenset[str] | None]]) -> str:

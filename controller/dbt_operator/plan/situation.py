@@ -45,7 +45,7 @@ class Situation:
     @property
     def last_index(self) -> int:
         """The index of the newest attempt; one in between may have been taken away by somebody."""
-        return max((each.attempt.decision.index for each in self.assessments if each.attempt.decision), default=0)
+        return max((each.attempt.decision.index for each in self.assessments), default=0)
 
     @property
     def live(self) -> list[Assessment]:
@@ -133,7 +133,7 @@ def _episode(assessments: Sequence[Assessment]) -> Episode:
     also: set[str] = set()  # asked for since then
     for index in range(len(assessments) - 1, -1, -1):
         made = assessments[index].attempt.decision
-        if made is None or not made.requests:
+        if not made.requests:
             continue
         if made.roots is not None:
             return Episode(since=index, roots=frozenset(made.roots).union(also))

@@ -8,7 +8,17 @@ import structlog
 
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.kube.api_error import ApiError, NameConflictError
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Recorded, Refusal, Release, Request
+from dbt_operator.plan.attempt import (
+    Assessment,
+    Attempt,
+    Decision,
+    LogFacts,
+    Recorded,
+    Refusal,
+    Release,
+    Request,
+    Shown,
+)
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.backend import Backend
@@ -114,23 +124,20 @@ class Attempts:
         return memory.completed(attempts, dbt=cluster.record.dbt)
 
     def _attempt(self, record: Recorded, *, cluster: Cluster) -> Attempt:
-        decision, sealed = record.decision, record.sealed
-        name = decision.name
+        sealed, name = record.sealed, record.decision.name
         follower, before = self._followers.get(name), cluster.record.attempts.get(name)
-        return Attempt(
-            name=name,
+        shown = Shown(
             job=cluster.jobs.get(name),
             pod=self._pods.get(name),
             last_pod=self.gone_pods.get(name),
-            log=follower.facts() if follower is not None and sealed is None else LogFacts(),
             refusal=(self._withheld if name in self._pods else self._refusals).get(name),
             created=before is not None or name in self._created,
             began=before.start_time if before is not None else None,
-            decision=decision,
-            release=self._released.get(name),
             let_go=self._let_go.get(name),
-            sealed=sealed,
         )
+        log = follower.facts() if follower is not None and sealed is None else LogFacts()
+        release = self._released.get(name)
+        return Attempt(decision=record.decision, release=release, sealed=sealed, shown=shown, log=log)
 
     def answered(self) -> set[Request]:
         """The retries that recorded decisions answer."""

@@ -219,7 +219,7 @@ _ENDED = {RunPhase.SUCCEEDED: AttemptPhase.SUCCEEDED, RunPhase.CANCELLED: Attemp
 
 def _attempt(assessment: Assessment, *, before: status.RunAttempt | None) -> status.RunAttempt:
     attempt, outcome = assessment.attempt, assessment.outcome
-    pod = attempt.pod
+    pod = attempt.shown.pod
     if outcome is None:
         state = _LIVE[assessment.stage]
     else:

@@ -1,6 +1,6 @@
 """Facts for the planner, as short as a test reads best."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +9,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Sealed
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, LogFacts, Sealed, Shown
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
 from dbt_operator.plan.observation import Observation
 from dbt_operator.plan.run import plan_run
@@ -62,7 +62,13 @@ def ended(*, exit_code: int = 0, reason: str = "", **facts: Any) -> PodFacts:
 
 def attempt(**facts: Any) -> Attempt:
     """The producer, whose decision is recorded."""
-    return Attempt(name=PRODUCER.name, decision=PRODUCER, **facts)
+    return known(PRODUCER, **facts)
+
+
+def known(decision: Decision, **facts: Any) -> Attempt:
+    """An attempt that was decided on; what the cluster shows of it is among the facts."""
+    shown = {one.name: facts.pop(one.name) for one in fields(Shown) if one.name in facts}
+    return Attempt(decision=decision, shown=Shown(**shown), **facts)
 
 
 def log(*lines: bytes, read: bool = False, unreadable: str | None = None) -> LogFacts:

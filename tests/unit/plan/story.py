@@ -19,7 +19,7 @@ from dbt_operator.api.spec import Retry
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.dbt.view import NodeView, node_views
-from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Request, Sealed
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Request, Sealed, Shown
 from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
 from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import Outcome
@@ -196,13 +196,10 @@ class Dbt:
         """What the planner knows of it."""
         state = fold_lines(state=EMPTY, lines=self.log.lines)
         return Attempt(
-            name=self.decision.name,
-            job=self.job,
-            pod=self.pod,
-            log=LogFacts() if self.sealed is not None else LogFacts(state=state, read=self.read),
-            created=self.created,
             decision=self.decision,
             sealed=self.sealed,
+            shown=Shown(job=self.job, pod=self.pod, created=self.created),
+            log=LogFacts() if self.sealed is not None else LogFacts(state=state, read=self.read),
         )
 
     @property

@@ -31,7 +31,7 @@ def ended(log: RunnerLog, *, nodes: frozenset[str] | None = None, ending: Ending
 def live(log: RunnerLog, *, nodes: frozenset[str] | None = None, state: AttemptState | None = None) -> Assessment:
     """An attempt at work."""
     kind = AttemptKind.PRODUCER if nodes is None else AttemptKind.RETRY
-    attempt = Attempt(name="x", decision=Decision(index=1, kind=kind, name="x", nodes=nodes))
+    attempt = Attempt(decision=Decision(index=1, kind=kind, name="x", nodes=nodes))
     return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "", state=state or log.state)
 
 

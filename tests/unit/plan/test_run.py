@@ -6,7 +6,7 @@ from typing import Any
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.plan.attempt import Refusal, Release
+from dbt_operator.plan.attempt import Refusal, Release, Shown
 from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import plan_run
@@ -66,7 +66,7 @@ def test_what_an_attempt_did_is_sealed_before_the_run_ends() -> None:
     after = settled(before)
     assert plan_run(after).phase is RunPhase.SUCCEEDED
     # From then on it does not matter what has become of the Job, its pod and its log.
-    forgotten = replace(after.attempts[0], job=None, pod=None, created=True)
+    forgotten = replace(after.attempts[0], shown=Shown(created=True))
     plan = plan_run(replace(after, attempts=(forgotten,)))
     assert (plan.phase, plan.reason) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
 

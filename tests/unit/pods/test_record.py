@@ -14,10 +14,11 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Left, Recorded, Release, Request, Sealed, Stage
+from dbt_operator.plan.attempt import Assessment, Decision, Left, Recorded, Release, Request, Sealed, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
 from tests.unit.plan import lines
+from tests.unit.plan.given import known
 from tests.unit.plan.lines import MODEL, SEED
 from tests.unit.pods.test_pod_template import RUN
 
@@ -56,7 +57,7 @@ def test_a_decision_is_read_as_it_was_made(decision: Decision) -> None:
 def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
     state = close(state=STATE, ending=Ending.COMPLETED)
     outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
-    attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
+    attempt = known(DECISION, began=NOW)
     assessment = Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
     sealed = Sealed.of(assessment, now=NOW)
     patch = sealing(sealed, version="7")
@@ -90,7 +91,7 @@ OUTCOME = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message=
 def sealed() -> dict[str, Any]:
     """A record of an attempt that has ended."""
     state = close(state=STATE, ending=Ending.COMPLETED)
-    attempt = Attempt(name=DECISION.name, decision=DECISION, began=NOW)
+    attempt = known(DECISION, began=NOW)
     assessment = Assessment(attempt, Stage.ENDED, OUTCOME.reason, OUTCOME.message, OUTCOME, state)
     return merged(recorded(), sealing(Sealed.of(assessment, now=NOW), version="7"))
 

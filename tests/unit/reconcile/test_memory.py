@@ -12,7 +12,7 @@ from dbt_operator.api.status import DbtInfo, DbtModelSpec, DbtModelStatus, Model
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import EMPTY, AttemptState, Closed, Ending, NodeState
 from dbt_operator.dbt.view import node_view
-from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed, Shown
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.reconcile.memory import Memory, filled, restored_nodes
 
@@ -198,9 +198,8 @@ def attempt(name: str, *nodes: str, known: dict[str, NodePhase] | None, sealed: 
     lost = Outcome(phase=RunPhase.FAILED, reason=RunReason.POD_LOST, message="")
     end = Sealed(outcome=lost, state=state, ended_at=datetime(2026, 11, 20, 3, tzinfo=UTC), gone=True)
     return Attempt(
-        name=name,
         decision=Decision(index=1, kind=kind, name=name, nodes=frozenset(nodes) or None),
-        created=True,
+        shown=Shown(created=True),
         log=LogFacts() if sealed else LogFacts(state=state),
         sealed=end if sealed else None,
     )
@@ -295,6 +294,6 @@ def test_nothing_is_added_to_what_was_stored_or_never_begun() -> None:
     producer = attempt("producer", known=BUILT | {TEST: BAD})
     memory = shown(passed=True, built_by="producer")
     sealed = attempt("retry", TEST, known={})
-    unborn = replace(attempt("retry", TEST, known=None, sealed=False), created=False)
+    unborn = replace(attempt("retry", TEST, known=None, sealed=False), shown=Shown())
     assert memory.completed([producer, sealed])[-1] == sealed
     assert memory.completed([producer, unborn])[-1] == unborn

@@ -10,7 +10,7 @@ from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.plan.attempt import Attempt, Decision, LogFacts
+from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Shown
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.models import Models
@@ -73,7 +73,7 @@ class Given:
     def remembered(self, state: AttemptState, *, job: str, whole: bool) -> Attempt:
         kind, nodes = AttemptKind.PRODUCER if whole else AttemptKind.RESUME, None if whole else frozenset({MODEL})
         decision = Decision(index=1, kind=kind, name=job, nodes=nodes)
-        attempt = Attempt(name=job, decision=decision, created=True, log=LogFacts(state=state))
+        attempt = Attempt(decision=decision, shown=Shown(created=True), log=LogFacts(state=state))
         return self.models.memory.completed([attempt])[0]
 
 

@@ -9,7 +9,7 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
+from dbt_operator.plan.attempt import Assessment, Decision, Sealed, Stage
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import attempt_record, sealing
 from dbt_operator.pods.run import RunRef
@@ -26,7 +26,7 @@ FAILED = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="
 def record() -> dict[str, Any]:
     """The record of a producer that has ended."""
     state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
-    attempt = Attempt(name=PRODUCER.name, decision=PRODUCER, began=given.NOW)
+    attempt = given.known(PRODUCER, began=given.NOW)
     assessment = Assessment(attempt, Stage.ENDED, FAILED.reason, FAILED.message, FAILED, state)
     patch = sealing(Sealed.of(assessment, now=given.NOW), version="0")
     return merged(attempt_record(run=RUN, decision=PRODUCER), patch)

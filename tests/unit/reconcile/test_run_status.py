@@ -11,7 +11,7 @@ from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Sealed, Stage
+from dbt_operator.plan.attempt import Assessment, Decision, Sealed, Stage
 from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.reconcile.run_status import dbt_info, run_record, run_status
@@ -26,10 +26,10 @@ def attempt(index: int, *, live: bool, created: bool = True, **facts: Any) -> As
     kind = AttemptKind.PRODUCER if index == 1 else AttemptKind.RETRY
     decision = Decision(index=index, kind=kind, name=f"nightly-{index}", nodes=None if index == 1 else frozenset("a"))
     if live:
-        known = Attempt(name=decision.name, decision=decision, created=created, **facts)
+        known = given.known(decision, created=created, **facts)
         return Assessment(known, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
     sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=given.NOW, gone=True)
-    known = Attempt(name=decision.name, decision=decision, created=True, sealed=sealed, **facts)
+    known = given.known(decision, created=True, sealed=sealed, **facts)
     return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
 
 
@@ -81,7 +81,8 @@ def at_work(index: int, *, since: timedelta, seconds: float) -> Assessment:
     """An attempt whose container was at work for so long, and began so long ago."""
     begun = given.NOW - since
     sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=begun + timedelta(seconds=seconds), gone=True, started=begun)
-    known = Attempt(name=f"nightly-{index}", created=True, sealed=sealed)
+    decision = Decision(index=index, kind=AttemptKind.PRODUCER, name=f"nightly-{index}")
+    known = given.known(decision, created=True, sealed=sealed)
     return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
 
 
