@@ -67,10 +67,10 @@ class _Pieces:
 class Collector:
     """Collects the files in the log of one attempt.
 
-    Lines may come in any order, repeatedly, or damaged; a file is handed out once, when it is whole and its checksum
-    is right, or when the runner says that it leaves it out. A piece that comes again with another content replaces the
-    one that is held: a damaged piece is healed by reading its line again. At most two files of the largest size are
-    held, and nothing of a complete one; what grew last stays when that is not enough.
+    Lines may come in any order, repeatedly, or damaged. A file is handed out once: when it is whole and its checksum is
+    right, or when the runner says that it leaves it out. A piece that comes again replaces the one that is held, so a
+    damaged piece is mended when its line is read again. At most two files of the largest size are held, and nothing of
+    a complete one. If that is not enough, the file that grew last stays.
     """
 
     def __init__(self) -> None:

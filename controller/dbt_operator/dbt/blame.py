@@ -1,4 +1,4 @@
-"""Which node stands behind a skipped one."""
+"""Which node was the cause for which dbt skipped another one."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -29,14 +29,14 @@ def start_hook(state: AttemptState) -> str | None:
 
 
 class Blame:
-    """Answers for one state, and remembers what it found on the way: skipped nodes share most of their ancestors."""
+    """Answers for one state. Keeps what it found on the way, as skipped nodes share most of their ancestors."""
 
     def __init__(self, state: AttemptState) -> None:
         self._state = state
         self._known: dict[str, _Found] = {}
 
     def of(self, unique_id: str) -> str | None:
-        """The node that is shown as the one because of which dbt skipped this one; None where that is not certain.
+        """The node that is shown as the cause for which dbt skipped this one; None where that is not certain.
 
         Of a failed test it is the node that the test is listed on, as that is not fit for use.
         """
@@ -77,7 +77,7 @@ class Blame:
         return self._known[unique_id]
 
     def _skipped(self, graph: Graph, unique_id: str) -> list[str]:
-        """The gates that were skipped themselves. An ephemeral model may be without dbt saying so."""
+        """The gates that were skipped themselves. dbt does not report that of an ephemeral model."""
         unreported = (NodePhase.PENDING, None)
         phases = {one: self._phase(one) for one in graph.order.gates(unique_id)}
         return [
@@ -139,12 +139,12 @@ class Skips:
         return report.attempt
 
     def causes(self, unique_id: str) -> frozenset[str]:
-        """The nodes and tests that had failed; none where dbt did not skip it, or it is not known for what."""
+        """The nodes and tests that had failed; none where dbt did not skip the node, or the cause is not known."""
         report = self._history.report(unique_id)
         if report is None:
             return frozenset()
         if report.node.stopped:
-            # dbt cancels queries by itself only to fail fast; otherwise somebody had told it to stop.
+            # By itself dbt cancels queries only to fail fast. Otherwise somebody told it to stop.
             by_itself = report.state.closed is not None and report.state.closed.ending is Ending.COMPLETED
             return _failed_first(report.state) if by_itself and not report.state.cancel_requested else frozenset()
         if report.node.phase is not NodePhase.SKIPPED:
@@ -161,7 +161,7 @@ class Skips:
         return found
 
     def _remembered(self, report: Report) -> frozenset[str]:
-        """What the DbtModel names, or those of its tests that failed, where the failure is another attempt's by now."""
+        """What the DbtModel names, or its failed tests, where the failure is of another attempt by now."""
         culprit, graph = report.node.blocked_by, self._history.graph
         if not culprit:
             return frozenset()

@@ -1,4 +1,4 @@
-"""The contents of the events that matter, one type for each thing that dbt or the runner can say."""
+"""The contents of the events that matter: one type for each."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from dbt_operator.dbt.graph import GraphNode
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event says."""
+    """The content of an event."""
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class NodeBody(Body, frozen=True, kw_only=True):
 
 
 class NodeMentioned(NodeBody, frozen=True):
-    """dbt has come to the node; it may still skip it."""
+    """dbt has reached the node; it may still skip it."""
 
 
 class NodeStarted(NodeBody, frozen=True):
@@ -54,7 +54,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeEnded(NodeBody, frozen=True, kw_only=True):
-    """dbt is done with the node: `status` is the worst of the words that the event holds for it."""
+    """dbt has ended the node: `status` is the worst status in the event."""
 
     status: str
     message: str = ""
@@ -85,7 +85,7 @@ class CancelRequested(Body, frozen=True):
 
 
 class Version(Body, frozen=True, kw_only=True):
-    """dbt's first word."""
+    """dbt's first event."""
 
     dbt_version: str
     runner: bool = False
@@ -185,7 +185,7 @@ class Hooks(Body, frozen=True, kw_only=True):
 
 
 class Microbatch(Body, frozen=True, kw_only=True):
-    """Until when microbatch models are executed; or of one of them what it begins to execute, or what is left of it."""
+    """Of all microbatch models the end of their time; or of one of them what it begins to execute, or what is left."""
 
     end: str = ""
     unique_id: str = ""
@@ -230,7 +230,7 @@ class ArtifactOmitted(Body, frozen=True, kw_only=True):
 
 
 class RunnerFinished(Body, frozen=True, kw_only=True):
-    """The runner's last word."""
+    """The runner's last event."""
 
     exit_code: int | None
     success: bool

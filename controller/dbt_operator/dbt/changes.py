@@ -10,10 +10,10 @@ from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
 
 
 def affected(*, before: AttemptState | History, after: AttemptState | History) -> frozenset[str]:
-    """The unique_ids of the nodes whose view may differ. May hold a few whose view is the same, never too few."""
+    """The unique_ids of the nodes whose view may differ: rather some too many than one too few."""
     old, new = history_of(before), history_of(after)
     found = _by_attempts(old, new)
-    # What becomes of a node that contains an ephemeral model tells of that as well.
+    # The view of an ephemeral model depends on the nodes that contain it.
     return found if new.graph is None else found.union(*(new.graph.order.gates(one) for one in found))
 
 
@@ -83,8 +83,8 @@ def _changed(before: AttemptState, after: AttemptState) -> list[str]:
     old, new = before.nodes, after.nodes
     if old is new:
         return []
-    # The fold keeps the order of the nodes and adds new ones at the end, so that one pass without look-ups finds the
-    # changes among thousands of nodes. States of other origins are compared key by key.
+    # The fold keeps the order of the nodes and adds new ones at the end. So one pass without look-ups finds the changes
+    # among thousands of nodes. Other states are compared key by key.
     if len(old) <= len(new) and all(map(eq, old, new)):
         return [*compress(new, map(is_not, old.values(), new.values())), *list(new)[len(old) :]]
     changed = [unique_id for unique_id, node in new.items() if old.get(unique_id) is not node]
@@ -102,7 +102,7 @@ def _touched_by(state: AttemptState, node: NodeState) -> set[str]:
 
 
 def _stops_others(before: AttemptState, after: AttemptState, unique_id: str) -> bool:
-    """Whether the node has come to a phase that explains why others were skipped."""
+    """Whether the node has reached a phase for which dbt skips others."""
     old, new = before.nodes.get(unique_id), after.nodes.get(unique_id)
     stopping = new is not None and new.phase in (NodePhase.FAILED, NodePhase.SKIPPED)
     return stopping and (old is None or new is None or old.phase is not new.phase)

@@ -8,7 +8,7 @@ import msgspec
 FILE = "compiled.json"
 # What is kept of a run, in bytes of gzip'd JSON: as much as the runner prints of an attempt.
 LIMIT = 256 * 1024
-_LARGEST = 32 * 1024 * 1024  # decompressed: a thousandfold of what is printed can be packed into a small file
+_LARGEST = 32 * 1024 * 1024  # decompressed: a small file can hold a thousand times its size
 
 
 class Code(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +33,7 @@ def read(content: bytes | None) -> tuple[Code, ...]:
 def merged(kept: Iterable[Code], came: Iterable[Code], *, attempt: int) -> tuple[Code, ...]:
     """All codes once those of this attempt have come: of each node the code of its newest attempt.
 
-    The nodes that failed come first, as what there is no room for is left out from the end; those of newer attempts
-    come before those of older ones.
+    Failed nodes come first, and newer attempts before older ones: what does not fit is left out from the end.
     """
     codes = [*(msgspec.structs.replace(one, attempt=attempt) for one in came), *kept]
     newest: dict[str, Code] = {}
@@ -51,7 +50,7 @@ def packed(codes: Iterable[Code], *, limit: int) -> bytes:
         return content
     fitting, room = [], limit - len(_packed([]))
     for one in codes:
-        # What all take together is less than what each of them takes.
+        # Compressed together they take less than each by itself.
         cost = len(_packed([one]))
         if cost <= room:
             fitting.append(one)

@@ -1,4 +1,4 @@
-"""What kind of error ended an invocation, from its text: dbt's exit code and class of exception do not tell."""
+"""What kind of error ended an invocation, by its text: neither dbt's exit code nor its class of exception says it."""
 
 import re
 
@@ -9,14 +9,14 @@ _LOST_CONNECTION = re.compile(
     r"Name or service not known|getaddrinfo|[Nn]o route to host|Network is unreachable|SSL connection has been closed",
     re.DOTALL,
 )
-# How warehouses say that a right is missing; also at the door, where the words are those of a lost connection, too.
+# How warehouses say that a right is missing. At the login the text is that of a lost connection as well.
 _NOT_GRANTED = re.compile(
     r"permission denied (?:for|to|on)\b|permission was denied|\w+ permission denied in|must be owner of|"
     r"[Ii]nsufficient privileges?|not authorized to|does not have (?:\S+ )?(?:permission|privilege)|"
     r"Access Denied: |PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS",
 )
 _DATABASE_ERROR = re.compile(r"^Database Error\b")
-# What the warehouse, or the way to it, says: adapters have one class of exceptions for most of it.
+# Adapters have one class of exceptions for most errors of the warehouse, and of the connection to it.
 _OF_WAREHOUSE = (("database", _NOT_GRANTED), ("connection", _LOST_CONNECTION))
 # The first that fits decides.
 _KINDS: tuple[tuple[str, str], ...] = (
@@ -86,7 +86,7 @@ def not_granted(message: str) -> bool:
     return _NOT_GRANTED.search(message[:4096]) is not None
 
 
-# dbt names a hook by its package, its moment and its number; errors while it is compiled have no result of their own.
+# dbt names a hook by its package, its kind and its number. An error while it is compiled has no result of its own.
 _HOOK = re.compile(r"\boperation ((\S+)-on-run-(?:start|end)-\d+)\b")
 _SOME_HOOK = re.compile(r"\bon-run-(?:start|end)(?: hooks?)? failed\b|while running on-run-(?:start|end)\b")
 
@@ -99,12 +99,12 @@ def failed_hook(message: str) -> str | None:
     return "" if _SOME_HOOK.search(message[:4096]) else None
 
 
-# Texts that only say that something else was said before.
+# Texts that only refer to an error that was printed before.
 _POINTS_BACK = re.compile(r"Semantic Manifest validation failed")
 
 
 def points_back(message: str) -> bool:
-    """Whether an error has no words of its own: what is wrong was said by events before it."""
+    """Whether an error only refers to others: the events before it say what is wrong."""
     return not message.strip() or _POINTS_BACK.search(message[:4096]) is not None
 
 
@@ -112,10 +112,10 @@ THE_CONNECTION = "the connection to the warehouse"
 
 
 def cause_of(message: str) -> str:
-    """What a node failed for, in words that are the same for all nodes that failed for that; "" where nothing tells.
+    """What a node failed for: the same text for all nodes that failed for the same cause; "" where it is not known.
 
-    dbt names the node in the first line of an error and its file in the last one; what is between comes from the
-    warehouse. For a connection that was lost there are too many words: it is one cause, whatever the driver says.
+    dbt names the node in the first line of an error and its file in the last one. The lines between are the
+    warehouse's. A lost connection is one cause, whatever text the driver has for it.
     """
     head = message.strip()[:4096]
     if _LOST_CONNECTION.search(head):

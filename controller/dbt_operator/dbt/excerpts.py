@@ -1,7 +1,7 @@
-"""The lines of a query around its error, which the runner tells beside what the database says of it.
+"""The lines of a query around its error, which the runner prints beside the message of the database.
 
-They are kept apart from the message: by what that says it is decided whether two nodes failed for the same cause, and
-the text of a query may say anything. Only what is shown has both.
+They are kept apart from the message. The message decides whether two nodes failed for the same cause, and the text of
+a query may hold anything. Only what is shown has both.
 """
 
 from dbt_operator.dbt.values import MESSAGE_LIMIT, shorten

@@ -1,8 +1,8 @@
 """Folding events into the state of an attempt. Pure, and safe to repeat.
 
-Lines arrive twice after a reconnect, out of order between dbt's threads, or not at all. So every fact has a rule for
-which of two sayings stands that does not depend on how often or how late they are read:
-a node's phase moves forward only, a gap is filled and not overwritten, the text with more authority wins.
+Lines arrive twice after a reconnect, out of order between dbt's threads, or not at all. So each fact has a rule for
+which of two reports wins, however often and however late they are read: a node's phase only moves forward, a gap is
+filled and never overwritten, the text with more authority wins.
 """
 
 from collections.abc import Iterable
@@ -40,8 +40,8 @@ def fold_lines(*, state: AttemptState, lines: Iterable[bytes]) -> AttemptState:
 def close(*, state: AttemptState, ending: Ending) -> AttemptState:
     """The state once the container has ended and its log was read to the end.
 
-    The runner's digest of all results speaks for the nodes whose own result line was lost. What is open after that is
-    left as dbt reported it; the view calls it lost or cancelled.
+    The runner's digest of all results fills in the nodes whose own result line was lost. The others stay as dbt
+    reported them; the view calls them lost or cancelled.
     """
     nodes = dict(state.nodes)
     for entries in state.digest_parts.values():

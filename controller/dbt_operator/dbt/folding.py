@@ -66,8 +66,8 @@ class Folding:
     def _accepts(self, event: Event) -> bool:
         """Whether the event is one of this attempt, and not something that a model's code printed.
 
-        The runner's file descriptors 1 and 2 are pipes that it reads itself, so that nothing but the runner can write
-        a line with a seq; a plain dbt has only its invocation_id to tell its lines from others.
+        File descriptors 1 and 2 of the runner are pipes that it reads itself, so only the runner can write a line with
+        a seq. The lines of a plain dbt are only known by its invocation_id.
         """
         source = self._get("source")
         if source == "runner":
@@ -94,7 +94,7 @@ class Folding:
             self._changes[name] = value
 
     def _raise(self, name: str, value: int) -> None:
-        # Of two numbers the larger one stands, so that it does not matter which of them is read first, or again.
+        # The larger number wins, whichever is read first, and however often.
         known = self._get(name)
         if known is None or value > known:
             self._changes[name] = value
@@ -121,8 +121,8 @@ class Folding:
         """The node, marked as cancelled where it failed after the process was told to stop.
 
         dbt names the queries that it cancels only after it has cancelled all of them, and by the node that used the
-        connection before; and it cancels once, so that what begins at that moment fails in some other way. Nobody can
-        tell such an error from a node's own. To call it cancelled is the safe mistake: the node is executed again.
+        connection before. It cancels once: a node that begins at that moment fails in another way. Such an error looks
+        like one of the node's own. To call it cancelled is the safe mistake: the node is executed again.
         """
         since = self._get("cancel_ts")
         late = since is not None and node.ended_ts is not None and node.ended_ts > since
@@ -261,7 +261,7 @@ class Folding:
         nodes = {
             node.unique_id: node_folding.announced(node, known.pop(node.unique_id, None))
             for node in graph.nodes.values()
-            # What is not executed by itself is known when dbt speaks of it.
+            # A node that is not executed by itself gets a state when dbt mentions it.
             if node.unique_id in known or node.executed
         }
         self._nodes = {**nodes, **known}

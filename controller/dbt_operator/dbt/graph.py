@@ -30,11 +30,11 @@ class Graph:
         return cls(nodes=merged, command=command)
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
-        """What the node is made of, of this run: what is neither selected nor an object is replaced by its parents."""
+        """What the node reads, of this run: what is neither selected nor has an object is replaced by its parents."""
         return tuple(nearest(unique_id, self._reads, self._of_the_run))
 
     def reads(self, unique_id: str) -> tuple[str, ...]:
-        """What the node depends on, as its SQL says it, of what is listed."""
+        """The listed nodes that its SQL refers to."""
         return self._reads.get(unique_id, ())
 
     def ancestors(self, *unique_ids: str) -> frozenset[str]:
@@ -73,14 +73,14 @@ class Graph:
         return tuple(here) or read
 
     def relations(self) -> tuple[str, ...]:
-        """The selected nodes that dbt builds something of, each after all that it reads.
+        """The selected nodes that dbt builds, each after all that it reads.
 
         Without tests and ephemeral models, and without what reads itself in a damaged graph.
         """
         return self._relations
 
     def sources(self, unique_id: str) -> tuple[str, ...]:
-        """The relations of the run that one of them is built from; what is between them is built into it, or stays."""
+        """The relations of the run that one is built from, also through ephemeral models and what is not selected."""
         return self._sources.get(unique_id, ())
 
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:

@@ -42,7 +42,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def executed(self) -> bool:
-        """Whether an attempt can be asked to execute the node by itself, and the run does."""
+        """Whether the run executes the node, and an attempt can be asked to execute it alone."""
         return self.selected and self.type.executed
 
     @property
@@ -61,7 +61,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
 
 def unit_tested(node: GraphNode, listed: Container[str]) -> tuple[str, ...]:
     """The model of a unit test, if that is listed."""
-    # unit_test.<package>.<model>.<name>: the id names the model; inputs that are mocked may be listed after it.
+    # unit_test.<package>.<model>.<name>: the id names the model. Mocked inputs may be listed after it.
     known = [unique_id for unique_id in node.depends_on if unique_id in listed]
     model = node.unique_id.split(".")[2:3]
     named = [unique_id for unique_id in known if unique_id.split(".")[2:3] == model]

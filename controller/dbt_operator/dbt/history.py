@@ -23,7 +23,7 @@ class _Latest(NamedTuple):
     mentioned: int
     reported: int  # that it was begun, ended or skipped
     begun: int
-    ended: int  # how it ended, which is not that its query was cancelled
+    ended: int  # how it ended; a cancelled query does not count
     failed: int
 
 
@@ -82,11 +82,10 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """The states of the attempts in their order. `pending`: nodes that are to be executed yet, whatever they were.
+    """The states of the attempts in their order. `pending`: nodes that will be executed, whatever was reported of them.
 
-    `parts`: those attempts, from 0, that were asked for certain nodes only. What they select is not what the run
-    selects, and may never stand for it: where the log of the first attempt was lost, the run would look finished
-    with a part of its nodes.
+    `parts`: those attempts, from 0, that were asked for certain nodes only. Their selection is never taken for that of
+    the run: if the log of the first attempt is lost, the run would look finished with a part of its nodes.
     `since`: the first attempt, from 0, after a person asked for a retry of a run that had ended.
     """
 
@@ -94,7 +93,7 @@ class History:
     pending: frozenset[str] = frozenset()
     parts: frozenset[int] = frozenset()
     since: int = 0
-    known: Reports = field(default_factory=Reports, compare=False, repr=False)  # of a moment before, to spare the work
+    known: Reports = field(default_factory=Reports, compare=False, repr=False)  # of a moment before, to spare work
 
     @cached_property
     def reports(self) -> Reports:
@@ -103,7 +102,7 @@ class History:
 
     @cached_property
     def graph(self) -> Graph | None:
-        """The graph of the run: what the first attempt at all of it that came so far has selected."""
+        """The graph of the run, as the first attempt at the whole command that listed it has reported it."""
         whole = (state.graph for index, state in enumerate(self.attempts) if index not in self.parts)
         return next((graph for graph in whole if graph is not None), None)
 
@@ -118,7 +117,7 @@ class History:
         if is_test(unique_id):
             return self._report_of_test(unique_id, latest)
         if latest.failed >= self.since and unique_id.startswith("operation."):
-            # Hooks belong to their attempt. None of a later one makes up for one that failed.
+            # A hook belongs to its attempt. A hook of a later attempt does not make up for one that failed.
             return self._report_by(latest.failed, unique_id)
         return self._report_by(latest.reported if latest.reported >= 0 else latest.mentioned, unique_id)
 
@@ -178,9 +177,9 @@ class History:
 
 
 def pod_database(states: Sequence[AttemptState]) -> str:
-    """The database that is gone with its pod, as the last of these attempts that tells has it; "" where it is not.
+    """The database that is gone with its pod, as the last attempt that listed its nodes reported it; "" if it is not.
 
-    The profile may be another one for a later attempt, as it comes from a Secret.
+    A later attempt may have another profile, as it comes from a Secret.
     """
     known_in = (each for each in reversed(states) if each.pod_database or each.graph is not None)
     return next((each.pod_database for each in known_in), "")

@@ -20,7 +20,7 @@ _NO_DETAIL = re.compile(r"^(?:OK|SUCCESS|ERROR|SKIP(?:PED)?|PARTIAL SUCCESS)(?: 
 
 
 def new_node(unique_id: str, *, graph: Graph | None = None) -> NodeState:
-    """A node of which nothing is known but its id, and what the graph says of it where that has it."""
+    """A node of which nothing is known but its id, and what the graph has of it."""
     listed = graph.nodes.get(unique_id) if graph is not None else None
     return _named(unique_id) if listed is None else announced(listed, None)
 
@@ -75,8 +75,8 @@ def started(node: NodeState, info: NodeInfo, ts: datetime | None) -> NodeState:
 def finished(node: NodeState, body: NodeFinished, ts: datetime | None) -> NodeState:
     """The node after dbt's debug event of that name.
 
-    Each batch of a microbatch model ends with one that looks like the model's. So it ends only nodes that dbt never
-    runs in batches, and of others it tells details only after the model's own result line.
+    Each batch of a microbatch model ends with an event that looks like the model's. So it ends only nodes that dbt
+    never runs in batches. For others it adds details, after the model's own result line.
     """
     if body.node.resource_type != "model" or (body.node.materialized or node.materialized) in _UNBATCHED:
         return ended(node, body, ts) if body.status else node
@@ -86,7 +86,7 @@ def finished(node: NodeState, body: NodeFinished, ts: datetime | None) -> NodeSt
 
 
 def ended(node: NodeState, body: NodeEnded, ts: datetime | None) -> NodeState:
-    """The node after dbt said how it ended. The first such word stands; later ones fill gaps."""
+    """The node after dbt reported how it ended. The first such report counts; later ones fill gaps."""
     if not node.phase.terminal:
         phase, _ = statuses.verdict(body.status, resource_type=node.resource_type)
         node = replace(node, phase=phase, status=statuses.normal(body.status), ended_ts=ts)
@@ -117,7 +117,7 @@ def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
 
 
 def with_message(node: NodeState, message: str, *, authority: int, ts: datetime | None) -> NodeState:
-    """The node with this text, when it has more authority than the one it has, or as much and is older."""
+    """The node with this text, if it has more authority than the present one, or the same and is older."""
     message = message.strip()
     if _NO_DETAIL.match(message):
         authority = FREE_TEXT
@@ -136,8 +136,7 @@ def cancelled(node: NodeState, ts: datetime | None) -> NodeState:
 
 
 def recorded(node: NodeState, entry: DigestEntry) -> NodeState:
-    """The node after the runner's digest. Where it calls a node failed that the log called successful, it is believed:
-    worse is safer than green."""
+    """The node after the runner's digest. If that calls a node failed which the log called successful, it wins."""
     overruled = node.phase is NodePhase.SUCCEEDED and (
         statuses.failing(entry.status) or not statuses.known(entry.status)
     )

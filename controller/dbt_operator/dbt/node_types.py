@@ -28,8 +28,8 @@ class NodeType(NamedTuple):
 
 _BUILT = NodeType(executed=True, needed=True, shown=Shown.SELECTED)
 _TEST = NodeType(executed=True, needed=True, shown=Shown.UNLISTED)
-# dbt calls these a no-op and has nothing to do for them. So it is with types that do not exist yet: what no attempt
-# can execute again must not keep a run from success.
+# dbt calls these a no-op. Types that do not exist yet are treated alike: a node that no attempt can execute again must
+# not keep a run from success.
 _NOTHING_TO_DO = NodeType(executed=False, needed=False, shown=Shown.FAILED)
 _TYPES = {
     "model": _BUILT,

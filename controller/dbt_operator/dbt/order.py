@@ -16,11 +16,11 @@ class Order:
         self._executables = tuple(one for one, node in nodes.items() if node.executed)
 
     def gates(self, unique_id: str) -> tuple[str, ...]:
-        """What has to succeed before dbt executes the node, of what it executes itself.
+        """The executed nodes that have to succeed before dbt executes this one.
 
         These are its parents; and where tests hold back, its own unit tests and every test all of whose nodes it
-        depends on. dbt makes these edges of the whole project before it leaves out what is not selected, so they also
-        lead through nodes that are not (`Linker.add_test_edges`, `get_subset_graph`).
+        depends on. dbt adds these edges to the graph of the whole project, and only then selects. So they also lead
+        through nodes that are not selected (`Linker.add_test_edges`, `get_subset_graph`).
         """
         return self._gates.get(unique_id, ())
 
@@ -70,10 +70,10 @@ class Order:
         if test.resource_type == "unit_test":
             return unit_tested(test, self._nodes)
         reads = self._reads[test.unique_id] if test.test else ()
-        # What is not listed is above nothing that is: no listed node depends on all that the test depends on.
+        # A node that is not listed has no listed node below it, so none depends on all that the test depends on.
         if not reads or len(reads) < len(frozenset(test.depends_on)):
             return ()
-        if len(reads) == 1:  # what is further down is held back by what is directly below
+        if len(reads) == 1:  # the nodes directly below hold back those further down
             return (child for child in self._read_by.get(reads[0], ()) if not self._nodes[child].test)
         return self._first_below_all(reads)
 
@@ -103,7 +103,7 @@ class Order:
         """What each node depends on, as a set of bits: thousands of such sets are cheap to join and to compare."""
         above: dict[str, int] = {}
         for start in self._nodes:
-            path = {} if start in above else {start: None}  # a damaged graph may hold a circle: it is not gone round
+            path = {} if start in above else {start: None}  # a damaged graph may hold a circle
             while path:
                 one = next(reversed(path))
                 missing = next((p for p in self._reads[one] if p not in above and p not in path), None)

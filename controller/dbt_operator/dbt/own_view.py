@@ -11,7 +11,7 @@ from dbt_operator.dbt.node_types import node_type
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, NODE_RESULT, RESULT
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 
-# Texts that come with a result. The others are complaints on the way to it, and a node may succeed in spite of them.
+# Texts that come with a result. Others come before it, and the node may still succeed.
 _OF_RESULT = frozenset({FREE_TEXT, DIGEST, RESULT, NODE_RESULT})
 
 
@@ -40,7 +40,7 @@ def own_verdict(*, state: AttemptState, node: NodeState, blame: Blame) -> Verdic
 def _succeeded(node: NodeState) -> Verdict:
     _, reason = statuses.verdict(node.status, resource_type=node.resource_type)
     if reason is NodeReason.SUCCESS and statuses.did_nothing(node.message):
-        # dbt before 1.10 has no words of their own for what was reused, and for what there is nothing to do for.
+        # dbt before 1.10 has no status of its own for a node that was reused, or that needed nothing.
         reason = NodeReason.REUSED if node_type(node.resource_type).executed else NodeReason.NO_OP
     if node.materialized == "ephemeral" and node.resource_type == "model":
         reason = NodeReason.INLINED
@@ -51,7 +51,7 @@ def _succeeded(node: NodeState) -> Verdict:
 def _failed(state: AttemptState, node: NodeState) -> Verdict:
     phase, reason = statuses.verdict(node.status, resource_type=node.resource_type)
     if node.stopped:
-        # The error is only how the cancelled query came back. Without a failure there is nothing to fail fast at.
+        # The error is that of the cancelled query. Without another failure it was not cancelled by fail-fast.
         if state.cancel_requested or all(state.nodes[one].cancelled for one in state.failures):
             return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message=_CANCELLED_RUNNING)
         return Verdict(phase=NodePhase.CANCELLED, reason=NodeReason.FAIL_FAST, message=_STOPPED)

@@ -6,7 +6,7 @@ from dbt_operator.api.commands import Command
 from dbt_operator.dbt import bodies, statuses, values
 from dbt_operator.dbt.graph import GraphNode
 
-# Which text about a node wins: the higher one; the result's own words win over what was said on the way to it.
+# Which text about a node wins: the higher one. The text of the result wins over texts before it.
 FREE_TEXT, DIGEST, ON_THE_WAY, END_OF_RUN, RESULT, NODE_RESULT = range(6)
 
 _RESOURCE_TYPES = (
@@ -191,7 +191,7 @@ def generic(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
 
 
 def complaint(data: Mapping[str, object], *, text: str) -> bodies.Body | None:
-    """An error that is told by an event of no other meaning here; what is about a node is told by its result, too."""
+    """An error in an event that is not read otherwise, and about no node: an error of a node is in its result, too."""
     return bodies.Complaint(message=text) if text.strip() and node_info(data) is None else None
 
 
@@ -229,7 +229,7 @@ def graph_part(data: Mapping[str, object]) -> bodies.Body | None:
     if part is None or parts is None or not 1 <= part <= parts:
         return None
     nodes = tuple(node for entry in values.sequence(data.get("nodes")) if (node := graph_node(entry)))
-    # A runner of the time when there was only `build` does not name it.
+    # A runner of an older version, which had only `build`, does not name the command.
     command = values.identifier(data.get("command"))
     known = Command(command) if command in set(Command) else Command.BUILD
     return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=known)

@@ -124,7 +124,7 @@ def microbatch(data: Mapping[str, object]) -> bodies.Body | None:
 
 
 def _periods(value: object) -> tuple[tuple[str, str], ...]:
-    """Periods of time; none where not all of them can be read, as a part of them would be less work than there is."""
+    """Periods of time; none unless all can be read, as with a part of them less would be executed than is left."""
     pairs = [values.texts(item) for item in values.sequence(value)]
     readable = all(len(pair) == 2 and None not in map(values.moment, pair) for pair in pairs)
     return tuple((pair[0], pair[1]) for pair in pairs) if readable else ()

@@ -18,8 +18,8 @@ from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import shorten
 
 _SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
-# The words that dbt's own reader of schema 6 knows; it refuses a file with any other one. One that does not know
-# "reused", before 1.12, never says it.
+# The statuses that dbt's own reader of schema 6 knows; it refuses a file with another one. dbt before 1.12, which does
+# not know "reused", never reports it.
 _STATUSES = frozenset(
     {"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error", "reused"}
 )
@@ -27,14 +27,14 @@ _FAILURES = frozenset({"error", "fail", "partial success", "runtime error"})
 _SYNONYMS = {"skip": "skipped"}
 _Result = dict[str, object]
 _UNKNOWN = "Its outcome is unknown."
-# Reasons of nodes without a word of dbt's about which it is not known, or not dbt's decision, that nothing was done.
+# Reasons of nodes of which dbt reported nothing: they may have been executed, or somebody stopped dbt before them.
 _UNDONE = frozenset({NodeReason.LOST, NodeReason.CANCELLED})
-# Reasons that explain an error of dbt's better than its own text, which only says how the cancelled query came back.
+# Reasons that say more than the text of dbt's error, which is only that of the cancelled query.
 _STOPPED = frozenset({NodeReason.CANCELLED, NodeReason.FAIL_FAST})
 
 
 class NodeOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A node in the end: what the attempt whose word stands said of it, and how the run shows it."""
+    """A node at the end of the run: its report that counts, and how the run shows it."""
 
     node: NodeState
     phase: NodePhase

@@ -1,4 +1,4 @@
-"""What one attempt has said so far: immutable values that the fold moves forward."""
+"""What one attempt has reported so far: immutable values that the fold moves forward."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     resource_type: str = ""
     phase: NodePhase = NodePhase.PENDING
-    status: str = ""  # dbt's word, "" while it has not ended
+    status: str = ""  # dbt's own, "" while it has not ended
     message: str = ""
     message_authority: int = -1
     message_ts: datetime | None = None
@@ -44,7 +44,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     num_failures: int | None = None
     attached_node: str = ""
     excerpt: str = ""  # the lines of its query around the one that its message names
-    blocked_by: str = ""  # what it was skipped for, where that is remembered and its failure is not
+    blocked_by: str = ""  # what it was skipped for, where the failure of that is not known
     relation: str = ""
     materialized: str = ""
     package: str = ""
@@ -55,20 +55,20 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cancelled(self) -> bool:
-        """Whether dbt cancelled the node's query. An idle connection keeps the name of the node that used it last and
-        is cancelled too: a node that had ended before was not."""
+        """Whether dbt cancelled the node's query. It also cancels an idle connection, which has the name of the node
+        that used it last: a node that had ended before was not cancelled."""
         if not self.cancel_seen:
             return False
         return self.ended_ts is None or self.cancelled_ts is None or self.cancelled_ts <= self.ended_ts
 
     @property
     def stopped(self) -> bool:
-        """Whether it failed, and that is only how its cancelled query came back."""
+        """Whether it failed only because dbt cancelled its query."""
         return self.cancelled and self.status == "error"
 
     @property
     def unexplained(self) -> bool:
-        """Whether it failed, and not yet said is how: dbt's own line has no text, the runner's comes after it."""
+        """Whether it failed and the text is missing: dbt's own line has none, the runner's line comes after it."""
         return self.phase is NodePhase.FAILED and self.status == "error" and not self.message
 
 
@@ -86,9 +86,9 @@ Periods = tuple[tuple[str, str], ...]
 class Microbatch(msgspec.Struct, frozen=True, kw_only=True):
     """What microbatch models execute, by their unique ids."""
 
-    end: str = ""  # of the time that dbt cuts into batches where nobody has told it otherwise
+    end: str = ""  # of the time that dbt divides into batches by default
     windows: Mapping[str, Periods] = {}  # what a model has begun to execute
-    left: Mapping[str, Periods] = {}  # … and failed to, where others of its batches have succeeded
+    left: Mapping[str, Periods] = {}  # what failed of it, where other batches have succeeded
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ class AttemptState:
     graph: Graph | None = None
     graph_parts: Mapping[int, tuple[GraphNode, ...]] = field(default_factory=dict)
     nodes: Mapping[str, NodeState] = field(default_factory=dict)
-    attached: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tests by node, as the test results tell
+    attached: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tests by node, from the results of tests
     failures: frozenset[str] = frozenset()  # nodes that ended badly themselves
     executing: bool = False
     cancel_requested: bool = False

@@ -1,6 +1,6 @@
-"""dbt's words for how a node ended, and what they mean here.
+"""The statuses with which dbt ends a node, and what they mean here.
 
-Success is a closed list: a word that is not in it, from a dbt that does not exist yet, is never shown as a success.
+Success is a closed list: a status of a later dbt that is not in it is never shown as a success.
 """
 
 import re
@@ -47,7 +47,7 @@ def known(text: str) -> bool:
 
 
 def undecided(text: str) -> bool:
-    """Whether this word says nothing about how the node ended."""
+    """Whether this status does not say how the node ended."""
     return normal(text) in _UNDECIDED
 
 
@@ -57,12 +57,12 @@ def did_nothing(message: str) -> bool:
 
 
 def failing(text: str) -> bool:
-    """Whether this word is one of dbt's for a failure."""
+    """Whether this status is a failure."""
     return normal(text) in _FAILED
 
 
 def worst(*candidates: str) -> str:
-    """The worst of the words that say something; an unknown word is worse than any known one; "" when none does."""
+    """The worst of the statuses that say something; an unknown one is worse than any known one; "" when none does."""
     votes = [normal(candidate) for candidate in candidates if not undecided(candidate)]
     return max(votes, key=lambda vote: _SEVERITY.get(vote, _UNKNOWN), default="")
 
@@ -77,6 +77,6 @@ def verdict(status: str, *, resource_type: str = "") -> tuple[NodePhase, NodeRea
     if resource_type in TEST_TYPES and status == "fail":
         return NodePhase.FAILED, NodeReason.TESTS_FAILED
     if resource_type == "source" and status == "error":
-        # dbt's word for "older than error_after"; when the check itself breaks it says "runtime error".
+        # "older than error_after". When the check itself breaks dbt says "runtime error".
         return NodePhase.FAILED, NodeReason.STALE
     return NodePhase.FAILED, _FAILED.get(status, NodeReason.ERROR)

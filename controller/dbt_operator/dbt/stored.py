@@ -1,8 +1,7 @@
 """The state of an attempt as it is stored once the log may be gone: gzip'd JSON.
 
 Nodes are stored by column, and a column of which every value is the default is left out: thousands of nodes then take
-a fraction of the room that rows would need. What only the fold reads is left out of a closed state, which is folded
-no further.
+a fraction of the room that rows would need. A closed state is stored without what only the fold reads.
 """
 
 import gzip
@@ -21,7 +20,7 @@ from dbt_operator.dbt.values import shorten
 
 # A version that cannot be read by those before it gets another number. A field that they may ignore needs none.
 _FORMAT = 1
-_LARGEST = 64 * 1024 * 1024  # decompressed: a thousandfold of what is stored can be packed into a small file
+_LARGEST = 64 * 1024 * 1024  # decompressed: a small file can hold a thousand times its size
 _HINTS = get_type_hints(AttemptState)
 _TABLES = frozenset({"nodes", "graph"})
 _DERIVED = frozenset({"failures"})  # the nodes whose phase says so
@@ -35,10 +34,9 @@ _Row = TypeVar("_Row", bound=msgspec.Struct)
 def encode(state: AttemptState, *, limit: int | None = None) -> bytes:
     """The state as gzip'd JSON; equal states in the same order give the same bytes.
 
-    Where that is more than `limit` bytes a poorer form is made, the first that fits of these, of which each lacks what
-    the one before it lacks too: messages of nodes cut to 200 bytes; messages cut to 40 bytes, and neither times nor
-    figures; no graph; only the first thousand of the nodes that did not succeed. The last one is returned whatever its
-    size. No form shows a node or an attempt as better than it was.
+    If that is more than `limit` bytes, more and more is left out, until it fits: messages are cut to 200 bytes; to 40
+    bytes, without times and figures; the graph is left out; then all but the first thousand of the nodes that did not
+    succeed. The last form is returned whatever its size. No form shows a node or an attempt as better than it was.
     """
     state = replace(state, graph_parts={}, digest_parts={}) if state.closed is not None else state
     data = _packed(state)
@@ -185,7 +183,7 @@ def _with_nodes(state: AttemptState, change: Callable[[NodeState], NodeState]) -
 def _without_graph(state: AttemptState) -> AttemptState:
     if state.graph is None:
         return state
-    # The graph tells which tests speak about a node. That has to stay, or the failure of a test would be nobody's.
+    # Which tests a node has is known from the graph. That has to stay: a failed test must count for its node.
     attached = dict(state.attached)
     for unique_id in state.graph.nodes:
         tests = tuple(test.unique_id for test in state.graph.tests_of(unique_id))

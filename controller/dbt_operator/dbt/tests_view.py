@@ -1,4 +1,4 @@
-"""What the tests of a node say of it: their counts, and how they change what is to be said of the node itself."""
+"""What the tests of a node mean for it: their counts, and how they change what is shown of the node."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ FAILING_LIMIT = 20
 
 
 class FailingTest(msgspec.Struct, frozen=True, kw_only=True):
-    """A test that failed, warned excluded. `attempt`: which one says so, from 0."""
+    """A test that failed, without those that warned. `attempt`: which one reported it, from 0."""
 
     unique_id: str
     name: str
@@ -42,7 +42,7 @@ class TestCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TestReport(NamedTuple):
-    """A test, what is to be said of it, and which attempt says so, from 0."""
+    """A test, what is shown of it, and which attempt reported that, from 0."""
 
     node: NodeState
     verdict: Verdict
@@ -80,7 +80,7 @@ def _failing(test: TestReport) -> FailingTest:
 
 
 def verdict_by_tests(tests: Sequence[TestReport], *, good: Verdict) -> Verdict:
-    """About a node that dbt does not execute itself, before `with_tests`: nothing but its tests tells of it."""
+    """What is shown of a node that dbt does not execute itself, before `with_tests`: only its tests report on it."""
     verdicts = [test.verdict for test in tests]
     phases = {verdict.phase for verdict in verdicts}
     if NodePhase.FAILED not in phases and not phases.isdisjoint({NodePhase.PENDING, NodePhase.RUNNING}):

@@ -1,4 +1,4 @@
-"""What users see of a node, derived from what dbt said of it, of its tests and of what it depends on."""
+"""What users see of a node: from the reports of it, of its tests, and of what it depends on."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     materialized: str = ""
     package: str = ""
     path: str = ""
-    executed: bool = True  # False: no attempt has said anything of it itself, and none is to
+    executed: bool = True  # False: no attempt reports on the node itself
     shown: bool = True  # whether it has a DbtModel of its own
 
 
@@ -122,7 +122,7 @@ def _listed(history: History) -> Iterable[str]:
 
 
 class _Reader:
-    """Reads the views of one history. What is to blame for skipped nodes is searched once for each attempt."""
+    """Makes the views of one history. Searches the causes of skipped nodes once for each attempt."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -136,7 +136,7 @@ class _Reader:
         counts = counts_of(tests)
         shown = self._shown(own, report, tested=bool(tests))
         if unique_id in self._history.pending:
-            # What an attempt left of it before is not what it is now; its attempts are listed on the object.
+            # What an attempt before reported of it no longer counts. Its attempts are listed on the object.
             own, verdict = _fresh(own), Verdict(phase=NodePhase.PENDING)
         else:
             verdict = with_tests(self._own(own, report, tests), tests, counts)
@@ -151,7 +151,7 @@ class _Reader:
             tests=None if own.resource_type in TEST_TYPES else counts,
             started_at=own.started_at,
             finished_at=own.finished_at,
-            # What dbt says of a node that it has reused is how long it took to find that out.
+            # For a node that it reused dbt reports the time that it took to find that out.
             execution_seconds=None if verdict.reason is NodeReason.REUSED else own.execution_seconds,
             rows_affected=own.rows_affected,
             bytes_processed=own.bytes_processed,
@@ -183,9 +183,9 @@ class _Reader:
 
     @cached_property
     def _blame_of_run(self) -> Blame:
-        """What keeps those from being executed that no dbt came to before it was stopped, or lost with its pod.
+        """The failures that hold back nodes which no attempt reached before it was stopped, or lost with its pod.
 
-        Such a dbt had no time to call them skipped, and those after it were not asked to execute them.
+        dbt had no time to report them as skipped, and later attempts were not asked to execute them.
         """
         reports = {
             one: report.node for one in self._history.unique_ids() if (report := self._history.report(one)) is not None
@@ -200,7 +200,7 @@ class _Reader:
         return Blame(AttemptState(graph=self._history.graph, nodes=nodes, failures=failures))
 
     def _own(self, own: NodeState, report: Report | None, tests: Sequence[TestReport]) -> Verdict:
-        """What is to be said of the node, before what its tests change."""
+        """What is shown of the node, before what its tests change."""
         if report is None:
             ephemeral = own.materialized == "ephemeral"
             return verdict_by_tests(tests, good=_INLINED if ephemeral else _GOOD) if tests else self._unreported(own)
@@ -209,7 +209,7 @@ class _Reader:
         return self._verdict(report)
 
     def _unreported(self, node: NodeState) -> Verdict:
-        """About a node of which no attempt has said anything."""
+        """What is shown of a node of which no attempt reported anything."""
         if node.unique_id in self._history.pending:
             return Verdict(phase=NodePhase.PENDING)
         state = self._history.attempts[0]
@@ -244,7 +244,7 @@ class _Reader:
                 return graph is not None and own.unique_id in graph.nodes and not graph.listed_elsewhere(own.unique_id)
             case Shown.NEVER:
                 return False
-            case _:  # once it has failed it keeps its DbtModel, whatever comes of it later
+            case _:  # once it has failed it keeps its DbtModel
                 return tested or any(own.unique_id in state.failures for state in self._history.attempts)
 
 

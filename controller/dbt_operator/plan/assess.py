@@ -9,8 +9,8 @@
 - Starting: the cluster is busy with it (scheduling, pulling, mounting). The start deadline runs.
 - Draining: its process has ended, the rest of its log is still being read. Statuses wait for that, as the log's last
   lines are what proves a success.
-- Ended: its outcome is known. Jobs and pods may be deleted by anybody at any time, so what is stored in the run's
-  status wins from then on over whatever the cluster shows.
+- Ended: its outcome is known. Once it is stored it wins over whatever the cluster shows: anybody may delete Jobs and
+  pods at any time.
 """
 
 import re
@@ -79,7 +79,7 @@ def _refused(attempt: Attempt, refusal: Refusal) -> Assessment:
 
 
 def _orphaned(attempt: Attempt) -> Assessment:
-    """The Job is gone, its pod is about to be: it may still start, so nothing else may run its nodes meanwhile."""
+    """The Job is gone and its pod will be. It may still start, so nothing else may execute its nodes until then."""
     return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, "Its Job was deleted; the pod is about to go.")
 
 
@@ -93,13 +93,13 @@ def _without_pod(
             RunReason.JOB_SUSPENDED,
             f"Job {job.name} is suspended: its queue has not admitted it.",
         )
-    # A queue that takes its place back suspends the Job and would later let it begin from the start: what is left is
-    # taken up by another attempt instead, and this Job must not come back.
+    # A queue that suspends a Job at work would later let it begin from the start. Another attempt takes up what is
+    # left instead, and this Job must not come back.
     over = job.failed is not None or job.complete or job.deleting or job.suspended or attempt.release is not None
     if over and (attempt.log.read or not attempt.log.state.events):
         return _lost(attempt, message=_how_lost(job), asked=asked)
     if over or attempt.log.state.events:
-        # There was a pod and it is gone: its last words may still be on their way to us, and the Job's own word too.
+        # There was a pod and it is gone. The rest of its log, and the condition of the Job, may still come.
         return _draining(attempt)
     if job.refusal is not None:
         return _pod_refused(attempt, job, refusal=job.refusal, now=now, start_deadline=start_deadline)
@@ -121,7 +121,7 @@ def _how_lost(job: JobFacts) -> str:
 def _pod_refused(
     attempt: Attempt, job: JobFacts, *, refusal: str, now: datetime, start_deadline: timedelta
 ) -> Assessment:
-    """The Job controller keeps trying, so only what can pass by itself is waited for."""
+    """The Job controller keeps trying. Only what can pass by itself is waited for."""
     if "exceeded quota" in refusal:
         return Assessment(attempt, Stage.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
     deadline = job.created + start_deadline
@@ -149,8 +149,8 @@ def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asse
     if not attempt.log.read:
         return _draining(attempt)
     if (attempt.log.incomplete or pod.deleting) and attempt.log.state.finished is None:
-        # That the process ended by itself is seen, and dbt's last words are among what was lost with the pod. The
-        # log of one that is being taken away may have been taken away while it was read, and look whole.
+        # The process ended by itself, but the end of its log was lost with the pod. The log of a pod that is being
+        # deleted may have been cut while it was read, and look complete.
         return _lost(attempt, message="it was deleted before its log was read", asked=asked)
     return _concluded(attempt, pod_end=_pod_end(pod), asked=asked)
 
@@ -177,7 +177,7 @@ def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> A
     log = attempt.log
     finished = log.state.finished
     if asked is not None and (finished is None or finished.cancelled):
-        # What dbt has brought to its own end before the wish reached it is judged by what it did.
+        # If dbt came to its own end before the wish reached it, what it did counts.
         state = close(state=log.state, ending=Ending.CANCELLED)
         return _ended(attempt, outcome=replace(asked, message=f"{asked.message} {_progress(state)}"), state=state)
     if log.unreadable is not None and finished is None:
@@ -186,7 +186,7 @@ def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> A
     state = close(state=log.state, ending=ending_of(state=log.state, pod=pod_end))
     outcome = conclude(state=state, pod=pod_end)
     if outcome.phase is RunPhase.CANCELLED:
-        # dbt was told to stop and did; nobody has asked that of the *run*, so for the run its pod was lost.
+        # dbt was told to stop and did. Nobody asked the run to stop, so for the run its pod was lost.
         reason = RunReason.EVICTED if pod_end.kind == RunReason.EVICTED else RunReason.POD_LOST
         detail = f" ({pod_end.message})" if pod_end.message else ""
         message = f"The pod was stopped while dbt was at work{detail}. {_progress(state)}"
@@ -195,9 +195,9 @@ def _concluded(attempt: Attempt, *, pod_end: PodEnd, asked: Outcome | None) -> A
 
 
 def _taken_back(attempt: Attempt, outcome: Outcome, state: AttemptState) -> Outcome | None:
-    """The end of an attempt whose Job was suspended when it had begun: a queue gives its place to somebody else.
+    """The end of an attempt whose Job was suspended while it was at work: a queue gives its place to another Job.
 
-    That is a decision of others, as waiting in the queue is: the work goes on later, and uses up no restart.
+    The work goes on later, and uses up no restart.
     """
     job = attempt.shown.job
     if job is None or not job.suspended or outcome.reason not in (RunReason.POD_LOST, RunReason.EVICTED):
@@ -214,7 +214,7 @@ def _progress(state: AttemptState) -> str:
 
 
 def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessment:
-    """The pod is gone, and perhaps nobody has looked while its status said why: then the watch knows."""
+    """The pod is gone. If no look at the cluster has seen why, the watch may have."""
     seen = attempt.shown.pod or attempt.shown.last_pod
     end = _pod_end(seen) if seen is not None else None
     if end is None or end.kind not in (RunReason.OOM_KILLED, RunReason.EVICTED):
@@ -246,7 +246,7 @@ def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
     return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)
 
 
-# How a pod that never got further ends at the deadline, by the reason its container waits with.
+# By the reason with which a container waits: the reason of the run while it may pass, and at the deadline.
 _IMAGE = (RunReason.PULLING_IMAGE, RunReason.IMAGE_PULL_FAILED)
 _CONFIG = (RunReason.CREATING_CONTAINER, RunReason.CONTAINER_CONFIG_ERROR)
 _WAITING: dict[str, tuple[RunReason, RunReason]] = {
@@ -263,15 +263,15 @@ _WAITING: dict[str, tuple[RunReason, RunReason]] = {
 }
 
 
-# An image of such a name will not be there for any pod: these are not waited for.
+# No pod will ever get an image of such a name, so the deadline is not waited for.
 _HOPELESS_WAITING = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-# A registry's no. On the node itself, as which an image without a registry's name is read, there is none to wait for.
+# The registry refuses. An image without the name of a registry is looked for on the node itself: nothing answers there.
 _REFUSED_IMAGE = re.compile(
     r"not ?found|(?:manifest|name) unknown|does not exist|denied|unauthorized|forbidden|no such host|"
     r"dial tcp (?:127\.\d+\.\d+\.\d+|\[::1\]):\d+: connect: connection refused",
     re.IGNORECASE,
 )
-# What keeps a registry from answering at all, or from answering now.
+# The registry does not answer, or not now.
 _NO_ANSWER = re.compile(
     r"timeout|timed out|deadline exceeded|connection (?:refused|reset)|unreachable|no route to host|\bEOF\b|"
     r"server misbehaving|temporary failure|try again|too ?many ?requests|rate limit|internal server error|"
@@ -280,7 +280,7 @@ _NO_ANSWER = re.compile(
 )
 
 
-# A Secret, a ConfigMap or a key of one that a volume refers to: another pod, maybe on another node, would miss it too.
+# A volume refers to a Secret, a ConfigMap or a key that is not there: it would be missing for another pod, too.
 _MISSING_OBJECT = re.compile(r'(?:secret|configmap) "[^"]+" not found|references non-existent (?:secret|config) key')
 
 
@@ -289,11 +289,11 @@ def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: 
     if pod.held and attempt.shown.refusal is not None:
         return _refused(attempt, attempt.shown.refusal)
     if pod.held:
-        return Assessment(attempt, Stage.STARTING, live, message)  # how long that takes is no fault of the cluster's
+        return Assessment(attempt, Stage.STARTING, live, message)  # it waits for us, so no deadline runs
     if pod.waiting is not None and pod.waiting[0] in _HOPELESS_WAITING:
         return _failed(attempt, reason=failure, message=f"{message.rstrip('.')}.")
     released = attempt.release.at if attempt.release is not None else pod.created
-    # To let it go may have been refused for long after it was recorded.
+    # After the release was recorded the API server may have refused it for long.
     deadline = max(pod.created, released, attempt.shown.let_go or pod.created) + start_deadline
     if now < deadline:
         return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
@@ -305,7 +305,7 @@ def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: 
 
 
 def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
-    """What keeps the pod from starting: the reason while it may pass, the reason when it did not, and a sentence."""
+    """What keeps the pod from starting: the reason while it may pass, the reason at the deadline, and a sentence."""
     if pod.unschedulable is not None:
         return RunReason.SCHEDULING, RunReason.UNSCHEDULABLE, f"Pod {pod.name} cannot be scheduled: {pod.unschedulable}"
     reason, detail = pod.waiting or ("", "")
@@ -335,7 +335,7 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
 
 
 def _may_be_pulled_yet(reason: str, detail: str) -> bool:
-    """Whether it is the registry that is in the way. One that answers has said no to each of the kubelet's tries."""
+    """Whether the registry does not answer. One that answers has refused each try of the kubelet."""
     return _REFUSED_IMAGE.search(detail) is None and _NO_ANSWER.search(f"{reason} {detail}") is not None
 
 

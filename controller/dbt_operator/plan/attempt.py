@@ -1,4 +1,4 @@
-"""An attempt: what is decided, what is observed and stored of it, and where that lets it stand."""
+"""An attempt: what is decided, recorded and observed of it, and where it stands."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,10 +29,10 @@ class LogFacts:
     """What has been read of an attempt's log."""
 
     state: AttemptState = EMPTY
-    read: bool = False  # everything there is to read has been read
-    incomplete: bool = False  # … or its pod was gone before that: what was not read yet is lost
+    read: bool = False  # up to its end
+    incomplete: bool = False  # the pod was gone before that: what was not read is lost
     unreadable: str | None = None  # why reading was given up
-    stalled: str | None = None  # why it cannot be read at present, of a container that may go on
+    stalled: str | None = None  # why it cannot be read at present; the container may go on
     position: datetime | None = None  # the kubelet's time of the last line that was read
 
 
@@ -63,16 +63,15 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """That there is to be an attempt. Once it is recorded it is never taken back, nor changed."""
+    """The decision for an attempt. Once it is recorded it is never taken back, nor changed."""
 
-    index: int  # among all attempts of the run, from 1: whoever records an index first has decided it
+    index: int  # of the attempt in the run, from 1: who records an index first has decided
     kind: AttemptKind
     name: str  # of its Job
     nodes: frozenset[str] | None = None  # to execute; None: all that the run selects
     requests: tuple[Request, ...] = ()  # that it answers; with them a new episode of the run begins
     roots: tuple[str, ...] | None = None  # the episode is limited to these nodes and what is below them
-    # Of microbatch models: until when they are executed, as in the run's first attempt, and what is left of those that
-    # have begun already.
+    # Of microbatch models: the end of their time, as in the run's first attempt, and what is left of those that began.
     microbatch_end: str | None = None
     left: tuple[Left, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)  # what its steps have to keep to, see `dbt.found`
@@ -82,8 +81,8 @@ class Decision:
 class Release:
     """Which pod of an attempt may be scheduled. Once it is recorded it is never changed: an attempt has one process.
 
-    Kubernetes promises less: a Job "may sometimes" start its program twice, and a Job that was deleted can be created
-    anew by a request that was under way. Whatever further pods come of that are never released.
+    Kubernetes promises less. A Job "may sometimes" start its program twice, and a request that was under way can create
+    a deleted Job anew. The further pods that come of that are never released.
     """
 
     pod: str  # its uid
@@ -92,7 +91,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """How an attempt ended, stored for good: from then on its Job, its pod and their log are not needed any more."""
+    """How an attempt ended, stored for good. From then on its Job, its pod and the log are not needed any more."""
 
     outcome: Outcome
     state: AttemptState
@@ -169,20 +168,20 @@ class Attempt:
 
     @property
     def existed(self) -> bool:
-        """Whether its Job is known to have been created, by whatever it has left."""
+        """Whether its Job was created, as far as anything shows it."""
         shown = self.shown
         return shown.created or shown.job is not None or shown.pod is not None or self.released
 
     @property
     def released(self) -> bool:
-        """Whether a pod of it was released, by whatever tells: only such a pod ever has a process."""
+        """Whether a pod of it was released, as far as anything shows it. Only such a pod ever has a process."""
         seen = any(pod is not None and not pod.held for pod in (self.shown.pod, self.shown.last_pod))
         read = self.log.read or bool(self.log.state.events)
         return self.release is not None or seen or read or self.started is not None
 
     @property
     def to_release(self) -> bool:
-        """Whether its pod may be scheduled, and nobody has said so to Kubernetes yet."""
+        """Whether its pod is still held, and may be scheduled."""
         pod = self.shown.pod
         if pod is None or pod.deleting or not pod.held:
             return False
@@ -240,39 +239,39 @@ class Assessment:
     def gone(self) -> bool:
         """Whether the process of an ended attempt is known to be gone.
 
-        A pod object can be taken away by force while its process lives on, and the control plane calls a pod Failed
-        whose node it has not heard of for long. That the process is gone is known where the kubelet was seen to say
-        so, where dbt has said its last word, and where no pod was released: none ever is of an attempt that has ended.
+        A pod object can be deleted by force while its process lives on. The control plane calls a pod Failed if it has
+        not heard of the node for long. So the process is known to be gone only if the kubelet reported its end, if dbt
+        printed its last event, or if no pod was released: after the end of an attempt none is.
         """
         attempt, last = self.attempt, self.attempt.shown.last_pod
         if attempt.sealed is not None:
-            # One that did not start in time may have started all the same, and have been taken away by force then.
+            # A pod that did not start in time may have started later, and have been deleted by force then.
             began = attempt.sealed.started is None and last is not None and last.running
             return attempt.sealed.gone and not began
         if not attempt.released:
             return True
         if attempt.shown.pod is not None:
-            # One that a kubelet has may start until it is deleted, and nobody may see it start.
+            # A pod that is on a node may start until it is deleted, and nobody may see that.
             return not attempt.shown.pod.running and (attempt.shown.pod.ended or attempt.shown.pod.node is None)
         return (last is not None and last.terminated is not None) or attempt.log.state.finished is not None
 
     @property
     def left_over(self) -> bool:
-        """Whether the cluster still shows something of an ended attempt that has, or may yet get, a process.
+        """Whether the cluster still shows a pod of an ended attempt that has a process, or may get one.
 
-        An attempt can end for us before it is gone: when it did not start in time, or was to stop before it had begun.
-        A pod that was released may start all the same until it is deleted.
+        An attempt can end before its process: when it did not start in time, or was stopped before it had begun. Until
+        it is deleted, a released pod may still start.
         """
         pod = self.attempt.shown.pod
         return pod is not None and not pod.ended and self.attempt.released
 
     @property
     def must_stop(self) -> bool:
-        """Whether its Job still lives although it has ended for us, or is to end.
+        """Whether its Job is to be deleted, as the attempt has ended or is to end.
 
-        One whose pod has ended will say so itself in a moment; to delete it would take the pod away, and its log. But
-        a container beside dbt's (a service mesh puts one into every pod) may go on for ever, and its pod with it. A
-        Job that was created anew beside a pod of the first one has a pod of its own, which is never released.
+        A Job whose pod has ended completes in a moment; deleting it would delete the pod and its log. But another
+        container of the pod (a service mesh adds one) may go on for ever. A Job that was created anew has a pod of its
+        own, which is never released.
         """
         job, pod = self.attempt.shown.job, self.attempt.shown.pod
         pod_ends = pod is not None and pod.ended and not pod.others
@@ -286,9 +285,9 @@ class Assessment:
 
 
 def history_of_run(assessments: Iterable[Assessment], *, since: int = 0, known: Reports | None = None) -> History:
-    """What the attempts of a run have said.
+    """What the attempts of a run have reported.
 
-    since: the first one of the present episode, from 0. known: the index of a moment before, which spares the work.
+    since: the first one of the present episode, from 0. known: the index of a moment before, which spares work.
     """
     assessments = tuple(assessments)
     parts = frozenset(index for index, each in enumerate(assessments) if not each.attempt.whole)

@@ -1,4 +1,4 @@
-"""What the cluster says of an attempt, as plain values.
+"""What the cluster shows of an attempt, as plain values.
 
 `job_facts` and `pod_facts` read raw objects, tolerating every field that is absent: an object read a moment after its
 creation has next to none.

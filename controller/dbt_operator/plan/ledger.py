@@ -1,7 +1,6 @@
 """What is done, what failed and what is left of a run, over all its attempts.
 
-A pure function of what the attempts have said. The planner asks it what may be executed next, and nothing else knows
-how an earlier attempt bears on a later one.
+A pure function of what the attempts reported. Only here it is known what an earlier attempt means for a later one.
 """
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -32,11 +31,11 @@ class Standing(StrEnum):
     """Where a node stands in the run."""
 
     DONE = "Done"  # dbt reported its success, and nothing has to be done for it
-    BUSY = "Busy"  # an attempt that lives, or may yet, has it and has not come to its end
+    BUSY = "Busy"  # an attempt that is alive, or may be, has it and has not reported its end
     FAILED = "Failed"  # dbt reported that it failed
     OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end, or in which way it failed
     BLOCKED = "Blocked"  # dbt skipped it because of failures that are known, or what it tests was built again since
-    UNREPORTED = "Unreported"  # dbt skipped it for another reason, or said nothing: another attempt would do the same
+    UNREPORTED = "Unreported"  # dbt skipped it for another reason, or reported nothing: it would do so again
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Failure:
     kind: RetryReason
     count: int
     at: datetime | None
-    cause: str  # that other nodes may have failed for as well; "" where nothing tells
+    cause: str  # the same text for all nodes that failed for the same cause; "" where it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,11 @@ class Ledger:
     graph: Graph
     standings: Mapping[str, Standing]
     failures: Mapping[str, Failure]  # of those that are FAILED
-    causes: Mapping[str, frozenset[str]]  # what dbt skipped a node for and has not succeeded in a later attempt
+    causes: Mapping[str, frozenset[str]]  # what dbt skipped a node for, until it succeeds in a later attempt
     at_work: frozenset[str]  # those of the BUSY ones that are executed, or will be
-    lingering: bool  # whether some are BUSY only because an attempt that has ended for us may still be alive
-    stale: frozenset[str]  # nodes that succeeded, although something that they read has not: they are BLOCKED
-    missed: Mapping[str, tuple[RunReason, ...]]  # why attempts of the episode ended that had the node, without it
+    lingering: bool  # whether some are BUSY only because an ended attempt may still have a process
+    stale: frozenset[str]  # nodes that succeeded, but not what they read: they are BLOCKED
+    missed: Mapping[str, tuple[RunReason, ...]]  # why attempts ended by themselves before they reached the node
 
     def all(self, standing: Standing) -> list[str]:
         """The nodes that stand so, in the order of the graph."""
@@ -82,7 +81,7 @@ class Ledger:
     def satisfied(self, unique_id: str, *, within: Iterable[str] = ()) -> bool:
         """Whether all that the node needs is done, or among `within`; and so is all that dbt has skipped it for.
 
-        What dbt said goes before what the graph says: it is asked about both.
+        The graph may miss what dbt knew when it skipped the node, so both count.
         """
         needs = (need for need in self.graph.order.needs(unique_id) if self.standings.get(need) is not Standing.DONE)
         return all(need in within for need in (*needs, *self.causes.get(unique_id, ())))
@@ -109,7 +108,7 @@ def ledger_of(
 
     `history`: that of these attempts.
     `since`: the first attempt of the present episode, from 0. Failures before it are forgiven.
-    `lingering`: those that have ended for us and whose process may still be alive, from 0.
+    `lingering`: ended attempts whose process may still be alive, from 0.
     """
     graph = history.graph
     if graph is None:
@@ -153,7 +152,7 @@ def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Sta
 
     It happens where the report of a node was lost with a part of a log, and that of a node below it was not.
     """
-    newest: dict[str, int] = {}  # the last attempt that has begun something above a node, or all: something is not done
+    newest: dict[str, int] = {}  # the last attempt that began a node above; `every` where one above is not done
     found: set[str] = set()
     every = len(history.attempts)
     for one in graph.relations():
@@ -169,9 +168,9 @@ def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Sta
 
 
 def _ended_silently(assessment: Assessment) -> bool:
-    """Whether the attempt may have begun more than anybody heard of: its pod was taken away, and its log with it.
+    """Whether the attempt may have begun more nodes than are known: its pod was taken away, and its log with it.
 
-    What it was to execute again then is no longer known to be as an earlier attempt has left it.
+    A node that it was to execute again may no longer be as an earlier attempt left it.
     """
     cut_off = assessment.ended_as(LOST | STOPPED) and assessment.state.finished is None
     return cut_off and assessment.attempt.released
@@ -196,8 +195,8 @@ def _standing(
             later = (assessments[index] for index in undoing if index > report.attempt)
             return Standing.OPEN if any(each.attempt.covers(unique_id) for each in later) else Standing.DONE
         case NodePhase.FAILED if not report.node.stopped:
-            # Where the pod was lost before the runner could say what the failure was, the rules for retries have
-            # nothing to go by: the node is taken up again like those that were running.
+            # The pod was lost before the runner could say what the failure was. No rule for retries can be applied,
+            # so the node is executed again like those that were running.
             unclear = report.node.unexplained and was_lost(assessments[report.attempt])
             return Standing.OPEN if unclear else Standing.FAILED
         case NodePhase.FAILED:
@@ -215,7 +214,7 @@ def _standing(
 
 
 def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: History) -> Mapping[str, frozenset[str]]:
-    """What dbt skipped nodes for, of what has not been executed again with success by a later attempt."""
+    """What dbt skipped nodes for, without what a later attempt has executed with success."""
 
     def repaired(cause: str, *, since: int) -> bool:
         report = history.report(cause)
@@ -231,13 +230,13 @@ def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: His
 
 
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
-    """The nodes that an attempt, which is or may be alive, has not brought to an end."""
+    """The nodes that an attempt has and whose end it has not reported. Its process is alive, or may be."""
     mine = assessment.attempt.nodes
     return frozenset(one for one in graph.executables() if (mine is None or one in mine) and _has(assessment, one))
 
 
 def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:
-    """What its dbt will skip, or has: what has failed in it holds that back."""
+    """What its dbt has skipped or will skip, because of what failed in it."""
     nodes = assessment.state.nodes.items()
     bad = (one for one, node in nodes if node.phase in (NodePhase.FAILED, NodePhase.SKIPPED))
     return graph.order.needing(*bad)
@@ -248,7 +247,7 @@ def _has(assessment: Assessment, unique_id: str) -> bool:
     node = assessment.state.nodes.get(unique_id)
     if node is None or not node.phase.terminal:
         return True
-    # A dbt that cancels its queries is about to end, and leaves more behind than what it has cancelled so far.
+    # A dbt that cancels its queries is about to end. It will leave more nodes open than those cancelled so far.
     return node.stopped or node.unexplained
 
 
@@ -291,7 +290,7 @@ def _missed(episode: Sequence[Assessment], *, unique_ids: Sequence[str]) -> Mapp
 
 
 def _ended_without(assessment: Assessment, unique_id: str) -> bool:
-    """Whether the attempt had the node and ended by itself, without a pod being lost, and without a word of its end.
+    """Whether the attempt had the node, and ended by itself without reporting the end of the node.
 
     Another attempt would do the same, again and again.
     """

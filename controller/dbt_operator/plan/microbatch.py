@@ -1,6 +1,6 @@
-"""What an attempt executes of microbatch models: the batches of the run's first attempt, and of them what is left.
+"""What an attempt executes of microbatch models: the batches of the run's first attempt that are left.
 
-dbt by itself would cut the time before its present start into batches: other ones, where the day has changed since.
+By itself dbt would divide the time before its present start into batches. On another day these are other batches.
 """
 
 from collections.abc import Iterable, Sequence

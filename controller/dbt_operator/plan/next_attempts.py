@@ -80,8 +80,8 @@ def _needed(situation: Situation) -> Upcoming:
 def _without_a_database(situation: Situation) -> Upcoming:
     """What is to come where the database is gone with its pod, so that retries and resumes would find nothing.
 
-    The whole command can do without. It is run again where that executes nothing that had been done, and after a rest:
-    whoever asked for that wants the run to go on.
+    Only the whole command can do without the database. It is run again if nothing had been built before, and after a
+    suspension: who ends that wants the run to go on.
     """
     last = situation.assessments[-1]
     begun_nothing = last.attempt.whole and all(node.phase not in BEGUN for node in last.state.nodes.values())
@@ -90,7 +90,7 @@ def _without_a_database(situation: Situation) -> Upcoming:
 
 
 def _from_the_start(situation: Situation) -> Upcoming:
-    """No attempt is known to have said what the run selects: only the whole command can."""
+    """What the run selects is not known. Only an attempt at the whole command can report that."""
     if situation.live:
         return NOTHING
     last, due = situation.last_whole, situation.now
@@ -154,7 +154,7 @@ def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
 
 
 def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
-    """Whether another attempt may do what those before it did not: come to the node at all."""
+    """Whether another attempt may reach the node, which those before it did not."""
     reasons, rules = ledger.missed.get(unique_id, ()), situation.rules.retry
     if any(reason is not RunReason.CONNECTION_FAILED for reason in reasons):
         return False
@@ -185,9 +185,9 @@ def _left_due(situation: Situation) -> datetime:
 def _resumes(
     situation: Situation, ledger: Ledger, left: frozenset[str], *, ahead: Sequence[Decision], in_one: bool
 ) -> list[Decision]:
-    """The attempts that go on with what is left: one, or where `downstream` is PerNode one for each node.
+    """The attempts that go on with what is left: one, or one for each node where `downstream` is PerNode.
 
-    in_one: what an attempt was lost with is taken up by one attempt in any case.
+    in_one: one in any case, as it takes up the work of a lost attempt.
     """
     per_node, room = situation.rules.retry.downstream is Downstream.PER_NODE, situation.room - len(ahead)
     taken = frozenset[str]().union(*(each.nodes or () for each in ahead))

@@ -1,4 +1,4 @@
-"""How a run ended: a table from the facts of its last attempt to one phase and one reason.
+"""How an attempt ended: from its facts to one phase and one reason, by the first rule that applies.
 
 Success needs proof: dbt's own report that the command succeeded, and no node that failed. When two facts disagree the
 worse one is believed, and the message says that they do.
@@ -36,7 +36,7 @@ class PodEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run is once it has ended."""
+    """How an attempt ended, or a run."""
 
     phase: RunPhase
     reason: RunReason
@@ -55,7 +55,7 @@ def ending_of(*, state: AttemptState, pod: PodEnd | None) -> Ending:
 
 
 def conclude(*, state: AttemptState, pod: PodEnd | None) -> Outcome:
-    """What the run is, from the state of its attempt and what the cluster says of the pod (None: nothing is known)."""
+    """How an attempt ended, from its state and what the cluster says of the pod (None: nothing is known)."""
     if state.closed is None:
         state = close(state=state, ending=ending_of(state=state, pod=pod))
     facts = _Facts.of(state)
@@ -71,7 +71,7 @@ def conclude(*, state: AttemptState, pod: PodEnd | None) -> Outcome:
 
 
 def conclude_history(history: History) -> Outcome:
-    """What a run is whose attempts have all come to an end, from what was reported last of each node."""
+    """How a run of several attempts ended, from what was reported last of each node."""
     facts = _Facts.of(history)
     if facts.failed:
         return _failed(

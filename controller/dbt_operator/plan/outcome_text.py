@@ -1,4 +1,4 @@
-"""One sentence for a person about how a run ended."""
+"""One sentence for a person about how an attempt, or a run, ended."""
 
 import re
 from collections.abc import Sequence

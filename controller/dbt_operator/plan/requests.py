@@ -13,11 +13,11 @@ from dbt_operator.plan.situation import Situation
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What comes of the requests. `handled`: those answered by a decision, or because nothing is to be done."""
+    """What becomes of the requests. `handled`: those that a decision answers, and those with nothing to be done."""
 
     decisions: tuple[Decision, ...] = ()
     handled: tuple[Request, ...] = ()
-    due: datetime | None = None  # when the others are answered; None: that is not a matter of time
+    due: datetime | None = None  # when the others can be answered; None: not by waiting for the clock
 
 
 NO_ANSWER = Answer()
@@ -32,7 +32,7 @@ def answer(situation: Situation, requests: Sequence[Request], *, run_ends: bool)
         return _from_the_start(situation, asked) if run_ends else NO_ANSWER
     everything = [request for request in asked if request.unique_id is None]
     if everything:
-        # It includes what is asked for single nodes. A live run does by itself what it can: it is waited for.
+        # This includes the requests for single nodes. A live run first does by itself what it can.
         return _all(situation, asked) if run_ends else NO_ANSWER
     return _nodes(situation, asked, run_ends=run_ends) if asked else NO_ANSWER
 
@@ -56,7 +56,7 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
 
 
 def _from_the_start(situation: Situation, asked: tuple[Request, ...]) -> Answer:
-    """Nothing but the whole command can do it, whatever it was asked for: if there is anything to be done."""
+    """Run the whole command, as nothing else can answer the requests; unless all that they name is done."""
     due = tuple(request for request in asked if _undone(situation.ledger, request.unique_id))
     if not due:
         return Answer(handled=asked)
@@ -77,7 +77,7 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) 
     if ledger is None:
         return Answer(handled=asked if run_ends else ())
     wanted = {request: _cover(ledger, request.unique_id or "", run_ends=run_ends) for request in asked}
-    # What is under way, or done, needs no retry. What waits for something else may still come by itself.
+    # What is at work, or done, needs no retry. What waits for another node may still be executed without one.
     unneeded = tuple(request for request, nodes in wanted.items() if nodes is not None and not nodes)
     due = {request: nodes for request, nodes in wanted.items() if nodes}
     if not due or situation.room < 1:
@@ -92,7 +92,7 @@ _LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNREPORTED})
 
 
 def _cover(ledger: Ledger, unique_id: str, *, run_ends: bool) -> frozenset[str] | None:
-    """What to execute for the node. Empty: nothing has to be done. None: ask again later, it is not known yet."""
+    """What to execute for the node. Empty: nothing has to be done. None: that is not known yet, ask again later."""
     if unique_id not in ledger.graph.nodes:
         return frozenset()
     standing = ledger.standings.get(unique_id)
@@ -102,7 +102,7 @@ def _cover(ledger: Ledger, unique_id: str, *, run_ends: bool) -> frozenset[str] 
         nodes = frozenset[str]().union(*(retry_of(ledger, one)[1] for one in failing))
     elif standing in _LEFT:
         nodes = build_of(ledger, [unique_id])
-    elif standing is None:  # it is not executed by itself, and here for its tests
+    elif standing is None:  # dbt does not execute it, only its tests
         nodes = frozenset(one for one in tests if ledger.standings.get(one) in _LEFT)
     else:
         nodes = frozenset()

@@ -1,8 +1,7 @@
 """What a run needs next: the one place where attempts are asked for and the run's phase is decided.
 
-A pure function of what was observed. It is called again and again, with the same facts or newer ones, and so has to
-give the same answer for the same facts: whatever it remembers is in the facts (`status`, Jobs, pods, the log, and the
-records of its own decisions).
+A pure function of what was observed: the status, Jobs, pods, logs, and the records of its own decisions. It is called
+again and again, with the same facts or newer ones, and gives the same answer for the same facts.
 
     Pending ──► Queued ──► Starting ──► Running ──► Retrying ──► Succeeded, Failed, Cancelled
                                           │  ▲          │  ▲                    │
@@ -74,9 +73,9 @@ class _Turn:
 
 
 def _held_back(observation: Observation) -> str:
-    """What keeps retries that people ask for from being begun, until somebody takes it back; "" where nothing does.
+    """Why a retry that a person asks for is not begun, and what to do about it; "" where nothing holds it back.
 
-    Whoever has cancelled the run wants nothing of it to be executed.
+    Who has cancelled the run wants nothing of it to be executed.
     """
     rules = observation.rules
     wishes = (("spec.cancel", rules.cancel), ("spec.suspend", rules.suspend))
@@ -88,7 +87,7 @@ def _held_back(observation: Observation) -> str:
 
 
 def _assessed(observation: Observation, stop: "_Stop | None") -> tuple[Assessment, ...]:
-    # What has not happened in time is judged by when the cluster was looked at: it may have happened since.
+    # Deadlines are measured at the time of the look at the cluster: what is missing may have happened since.
     now, start_deadline = observation.looked_at or observation.now, observation.rules.start_deadline
     asked = stop.attempts if stop is not None else None
     return tuple(
@@ -150,7 +149,7 @@ def _retrying(turn: _Turn) -> Plan:
     """Attempts at certain nodes are at work, were just decided on, or wait for the clock."""
     live, decisions = turn.situation.live, turn.answer.decisions or turn.upcoming.decisions
     if live:
-        # The attempt that has come furthest is shown; what keeps it from starting is worth more than what it is.
+        # The attempt that has come furthest is shown. While it has not started, its obstacle is what people need.
         first = min(live, key=lambda each: _FURTHEST_FIRST.index(each.stage))
         if first.stage in (Stage.QUEUED, Stage.STARTING):
             return _working(turn, RunPhase.RETRYING, first.reason, first.message)
@@ -224,7 +223,7 @@ def _no_result_yet(report: Report | None, situation: Situation) -> bool:
     return gone or report.node.phase is NodePhase.RUNNING or report.node.stopped
 
 
-# When to look again although nothing was heard: a watch can miss what happened, and some facts are in no watch.
+# When to look again without a watch event: a watch can miss something, and shows no Events of pods.
 _PERIODS = {
     Stage.ABSENT: timedelta(seconds=1),  # its creation is in the way of the garbage collector
     Stage.QUEUED: timedelta(seconds=10),  # … and what was refused is tried again
@@ -265,8 +264,8 @@ def _asked_to_stop(observation: Observation) -> _Stop | None:
         return _Stop.of(RunPhase.CANCELLED, RunReason.CANCELLED, "The run was cancelled.")
     if observation.invalid is not None:
         return _Stop(
-            # Nothing is wrong with the attempts: they rest. Their work is taken up when a person asks for a retry
-            # later, or when the run can go on after all, before its end is stored.
+            # Nothing is wrong with the attempts: they rest. Their work goes on when a person asks for a retry, or when
+            # the run becomes valid before its end is stored.
             attempts=Outcome(
                 phase=RunPhase.CANCELLED,
                 reason=RunReason.SUSPENDED,
@@ -287,8 +286,8 @@ def _asked_to_stop(observation: Observation) -> _Stop | None:
 def _active_until(observation: Observation) -> datetime | None:
     """When the run will have been active for as long as it may, if it goes on as it does; None while nothing runs.
 
-    What counts is the time in which a container of the run is at work. Waiting to start (quota, queue, node), for a
-    retry or for the end of a suspension does not; a retry that a person asked for begins the count anew.
+    Only the time counts in which a container of the run is at work: not the time in a queue, before a retry, or while
+    the run is suspended. A retry that a person asked for begins the count anew.
     """
     limit = observation.rules.active_deadline
     if limit is None:
@@ -341,7 +340,7 @@ def _ended(turn: _Turn, outcome: Outcome) -> Plan:
     """The run has ended; what of it still lives is stopped."""
     observation, assessments, due = turn.observation, turn.situation.assessments, turn.answer.due
     stop, ended_at, ttl = _to_stop(assessments), observation.ended_at, observation.rules.ttl
-    # Only a stored end counts: whoever waits for it must have had the chance to see it. A retry that is answered
+    # Only an end that is stored can expire: who waits for it must have been able to see it. A retry that is answered
     # later needs the run.
     expired = ttl is not None and ended_at is not None and observation.now >= ended_at + ttl
     return Plan(

@@ -15,7 +15,7 @@ from dbt_operator.plan.observation import Observation, Rules
 _SINGLE_PROCESS = frozenset({"duckdb", "sqlite", ""})
 # A time that is further in the future than this was stamped by a clock that is wrong: it is not waited for.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
-# How soon to look again at what has ended for us and is not gone yet; watches tell it sooner.
+# How soon to look again at an ended attempt whose pod is not gone yet, if no watch event comes before.
 _LOOK = timedelta(seconds=5)
 
 
@@ -44,7 +44,7 @@ class Situation:
 
     @property
     def last_index(self) -> int:
-        """The index of the newest attempt; one in between may have been taken away by somebody."""
+        """The index of the newest attempt. Somebody may have deleted the record of one before it."""
         return max((each.attempt.decision.index for each in self.assessments), default=0)
 
     @property
@@ -65,7 +65,7 @@ class Situation:
 
     @property
     def lost(self) -> list[Assessment]:
-        """Those of the episode whose pod was lost, or never came up."""
+        """The attempts of the episode whose pod was lost, or did not start."""
         return [each for each in self.recent if was_lost(each)]
 
     @property
@@ -144,10 +144,10 @@ def _episode(assessments: Sequence[Assessment]) -> Episode:
 
 
 def _lingering(assessments: Sequence[Assessment], *, now: datetime, grace: timedelta) -> Mapping[int, datetime]:
-    """The attempts, from 0, that have ended for us and whose process may be alive; until when that is to be assumed.
+    """The ended attempts, from 0, whose process may still be alive, and until when that has to be assumed.
 
-    What the cluster still shows is waited for, however long it takes. A process whose pod was taken away by force has
-    its grace period left at most.
+    A pod that the cluster still shows is waited for, however long it takes. A process whose pod was deleted by force
+    ends within its grace period.
     """
     ended = [(index, each) for index, each in enumerate(assessments) if not each.live]
     until = {
@@ -159,7 +159,7 @@ def _lingering(assessments: Sequence[Assessment], *, now: datetime, grace: timed
 
 
 def after(moment: datetime | None, wait: timedelta, *, now: datetime) -> datetime:
-    """The moment so long after another one; now, where that one is unknown or was stamped by a clock that is wrong."""
+    """The moment so long after another one; now, if that one is unknown or lies in the future: its clock was wrong."""
     if moment is None or moment > now + _CLOCK_TOLERANCE:
         return now
     return moment + wait

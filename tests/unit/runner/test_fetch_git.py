@@ -280,7 +280,14 @@ class TestFailures:
 
 def test_a_step_that_is_told_to_end_does_so_at_once(server: Server) -> None:
     """As the first process of a container it would not hear that it is to end."""
-    argv = [sys.executable, str(server.archive), "fetch", f"--into={server.folder}/t", "--size-limit=99999", "--seconds=60"]
+    argv = [
+        sys.executable,
+        str(server.archive),
+        "fetch",
+        f"--into={server.folder}/t",
+        "--size-limit=99999",
+        "--seconds=60",
+    ]
     step = subprocess.Popen([*argv, f"--git={server.url}/hang/shop.git"])
     while not server.asked:
         time.sleep(0.05)
