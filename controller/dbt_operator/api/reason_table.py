@@ -224,7 +224,7 @@ RUN_REASONS = {
         sentence="dbt could not load the project",
         check="check spec.project and its path, and dbt_project.yml",
         meaning="There is no `dbt_project.yml` where the spec says, or it cannot be read.",
-        advice="Check `project.image.path`, the image and the file.",
+        advice="Check `spec.project` with its `path`, and the file.",
     ),
     RunReason.PARSE_ERROR: About(
         phases=(Phase.FAILED,),

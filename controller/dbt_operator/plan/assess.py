@@ -330,7 +330,7 @@ def _obstacle(pod: PodFacts) -> tuple[RunReason, RunReason, str]:
     return (
         RunReason.CREATING_CONTAINER,
         RunReason.START_DEADLINE_EXCEEDED,
-        f"Pod {pod.name} is being started ({reason or pod.phase}).",
+        f"Pod {pod.name} is being started ({pod.initializing or reason or pod.phase}).",
     )
 
 

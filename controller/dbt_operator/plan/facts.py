@@ -93,6 +93,7 @@ class PodFacts:
     memory_limit: str | None = None  # of the dbt container, as its spec has it
     gates: tuple[str, ...] = ()  # that keep it from being scheduled
     job: str | None = None  # the uid of its Job
+    initializing: str | None = None  # the init container, no sidecar, that is at work
     others: tuple[str, ...] = ()  # containers beside dbt's, no init containers, that have not ended
 
     @property
@@ -169,6 +170,9 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         memory_limit=_memory_limit(pod),
         job=(metadata.get("labels") or {}).get(_LABEL_JOB_UID),
         gates=tuple(gate["name"] for gate in _spec(pod, "schedulingGates")),
+        initializing=next(
+            (c["name"] for c in inits if "running" in (c.get("state") or {}) and c["name"] not in sidecars), None
+        ),
         others=_others(status),
     )
 

@@ -6,6 +6,9 @@ from typing import Any
 
 Items = tuple[dict[str, Any], ...]
 
+PROJECT_VOLUME = "dbt-operator-project"
+"""The name of the volume that the project is on, where it is not a part of the image."""
+
 # What the `restricted` pod security standard asks of each container; a container that needs to write has a volume.
 RESTRICTED: Mapping[str, Any] = {
     "allowPrivilegeEscalation": False,

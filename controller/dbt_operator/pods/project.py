@@ -8,11 +8,9 @@ from dbt_operator.api.project import ArchiveProject, CaConfigMap, GitProject, Vo
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.dbt.found import COMMIT, DIGEST
 from dbt_operator.pods.lifetimes import outlives_the_pod
-from dbt_operator.pods.part import Items, Part, read_only
+from dbt_operator.pods.part import PROJECT_VOLUME, Items, Part, read_only
 from dbt_operator.pods.steps import step
 
-VOLUME = "dbt-operator-project"
-"""The name of the volume that the project is on, where it is not a part of the image."""
 _DIRECTORY = "/dbt-operator/project"
 _TREE, _FOUND = f"{_DIRECTORY}/tree", f"{_DIRECTORY}/found.json"
 _TMP = "dbt-operator-fetch-tmp"
@@ -51,10 +49,10 @@ def project_files(spec: DbtRunSpec, *, found: Mapping[str, str], tools_image: st
 
 def _on_volume(volume: VolumeProject) -> ProjectFiles:
     path = join(_DIRECTORY, volume.path) if volume.path else _DIRECTORY
-    mount = {"name": VOLUME, "mountPath": _DIRECTORY, "readOnly": volume.read_only}
+    mount = {"name": PROJECT_VOLUME, "mountPath": _DIRECTORY, "readOnly": volume.read_only}
     lifetime = "--kept-path" if outlives_the_pod(volume.source) else "--lost-path"
     part = Part(
-        volumes=({"name": VOLUME, **volume.source},),
+        volumes=({"name": PROJECT_VOLUME, **volume.source},),
         mounts=(mount,),
         arguments=("--project-dir", path, lifetime, _DIRECTORY),
     )
@@ -70,7 +68,7 @@ def _fetched(fetching: Part, *, path: str | None, tools_image: str) -> ProjectFi
     target = join(_TREE, path) if path else _TREE
     arguments = [f"--into={_TREE}", f"--found={_FOUND}", *([f"--path={path}"] if path else []), *fetching.arguments]
     mounts: Items = (
-        {"name": VOLUME, "mountPath": _DIRECTORY},
+        {"name": PROJECT_VOLUME, "mountPath": _DIRECTORY},
         {"name": _TMP, "mountPath": "/tmp"},  # noqa: S108 - the mount path of the step's own volume
         *fetching.mounts,
     )
@@ -79,12 +77,12 @@ def _fetched(fetching: Part, *, path: str | None, tools_image: str) -> ProjectFi
         start=_DIRECTORY,
         part=Part(
             volumes=(
-                {"name": VOLUME, "emptyDir": {}},
+                {"name": PROJECT_VOLUME, "emptyDir": {}},
                 # A copy of the key for ssh lies there for a moment, and never on a disk.
                 {"name": _TMP, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
                 *fetching.volumes,
             ),
-            mounts=(read_only(volume=VOLUME, path=_DIRECTORY),),
+            mounts=(read_only(volume=PROJECT_VOLUME, path=_DIRECTORY),),
             init_containers=(step("fetch", image=tools_image, arguments=arguments, mounts=mounts),),
             arguments=("--project-dir", target, "--found", _FOUND),
         ),
@@ -123,7 +121,7 @@ def _archive(archive: ArchiveProject, *, found: Mapping[str, str]) -> Part:
         if ref is not None:
             volume = _one_file(kind, name=ref.name, key=ref.key, path="file")
             parts.append(_files(_ARCHIVE, volume, path=_ARCHIVE_DIRECTORY, option="--archive", file="file"))
-            parts.append(Part(arguments=(f"--archive-name=The archive {ref.key} in {kind} {ref.name}",)))
+            parts.append(Part(arguments=(f"--archive-name=archive {ref.key} in {kind} {ref.name}",)))
     return Part.joined(parts)
 
 

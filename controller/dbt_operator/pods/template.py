@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dbt_operator.api import names
+from dbt_operator.pods.part import PROJECT_VOLUME
 from dbt_operator.pods.template_lists import mappings
 
 CONTAINER = "dbt"
@@ -41,7 +42,7 @@ _OWNED_CONTAINER_FIELDS = {
     "imagePullPolicy": "set spec.imagePullPolicy instead",
     "command": "the operator's runner starts dbt",
     "args": "the operator's runner starts dbt",
-    "workingDir": "set spec.project.image.path instead",
+    "workingDir": "set spec.project instead",
     "stdin": "dbt does not read from a terminal",
     "tty": "the log must stay free of terminal codes",
     "terminationMessagePath": "the runner writes no termination message",
@@ -111,6 +112,7 @@ def check(template: Mapping[str, Any]) -> None:
         _check_container(container)
 
 
+_PROJECT = f"spec.podTemplate.spec.volumes[{PROJECT_VOLUME}]"
 # A path within the Job, as the server's messages have it: spec.template.spec.containers[0].resource
 _PATH = re.compile(r"\bspec\.template((?:\.\w+|\[\d+\])+)")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
@@ -123,6 +125,8 @@ def in_users_words(message: str, *, job: Mapping[str, Any]) -> str:
     """
     template = job["spec"]["template"]
     told = _PATH.sub(lambda found: f"spec.podTemplate{_named(found[1], template)}", message)
+    if _PROJECT in told:
+        told = told.replace(_PROJECT, "spec.project.volume.source").replace("made with spec.podTemplate", "of the run")
     if "quantities must match" in message:  # of these the server does not say where they are
         told += f": {', '.join(_no_quantities(template['spec']))}"
     return told

@@ -28,6 +28,7 @@ from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.observe import Cluster
 from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.refusals import refusal_of
+from dbt_operator.reconcile.run_status import found_of
 
 _log = structlog.get_logger(__name__)
 
@@ -121,7 +122,7 @@ class Attempts:
     def all(self, cluster: Cluster, *, memory: Memory) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""
         attempts = [self._attempt(record, cluster=cluster) for record in self.records.all()]
-        return memory.completed(attempts, dbt=cluster.record.dbt)
+        return memory.completed(attempts, dbt=cluster.record.dbt, found=found_of(cluster.record.project))
 
     def _attempt(self, record: Recorded, *, cluster: Cluster) -> Attempt:
         sealed, name = record.sealed, record.decision.name

@@ -75,14 +75,21 @@ class Memory:
                 nodes.setdefault(job, {})[node.unique_id] = node
         return cls(graph=graph, first_job=first_job, nodes=nodes)
 
-    def completed(self, attempts: Sequence[Attempt], *, dbt: status.DbtInfo | None = None) -> tuple[Attempt, ...]:
+    def completed(
+        self,
+        attempts: Sequence[Attempt],
+        *,
+        dbt: status.DbtInfo | None = None,
+        found: Mapping[str, str] | None = None,
+    ) -> tuple[Attempt, ...]:
         """The attempts with what is remembered of them, where their logs tell less.
 
-        attempts: all that were decided on, in their order.
+        attempts: all that were decided on, in their order. found: what the run's status says that they have found out.
         """
         known: list[Attempt] = []
         for index, attempt in enumerate(attempts):
-            known.append(self._completed(attempt, earlier=known, later=attempts[index + 1 :], dbt=dbt))
+            one = self._completed(attempt, earlier=known, later=attempts[index + 1 :], dbt=dbt)
+            known.append(_with_found(one, found or {}))
         return tuple(known)
 
     def _completed(
@@ -258,6 +265,13 @@ def _passed(spec: status.DbtModelSpec, counts: status.ModelTests, *, built: bool
             message_authority=0,
             attached_node=spec.unique_id,
         )
+
+
+def _with_found(attempt: Attempt, found: Mapping[str, str]) -> Attempt:
+    state = attempt.log.state
+    if attempt.sealed is not None or not attempt.existed or found.keys() <= state.found.keys():
+        return attempt
+    return replace(attempt, log=replace(attempt.log, state=replace(state, found={**found, **state.found})))
 
 
 def filled(

@@ -153,9 +153,14 @@ def _project(found: Mapping[str, str]) -> status.RunProject | None:
     commit, digest = found.get(COMMIT), found.get(DIGEST)
     if commit is None and digest is None:
         return None
-    return status.RunProject(
-        revision=(commit or (digest or "").removeprefix("sha256:"))[:_SHORT], commit=commit, digest=digest
-    )
+    revision = (commit or (digest or "").removeprefix("sha256:"))[:_SHORT]
+    return status.RunProject(revision=revision, commit=commit, digest=digest)
+
+
+def found_of(project: status.RunProject | None) -> Mapping[str, str]:
+    """What the status of a run says that its attempts have found out."""
+    said = {COMMIT: project.commit, DIGEST: project.digest} if project is not None else {}
+    return {name: value for name, value in said.items() if value}
 
 
 def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:

@@ -23,10 +23,10 @@ def run(argv: list[str]) -> dict[str, str]:
     limits = Limits(tree=tree, size=options.size_limit, seconds=options.seconds, field=field)
     if options.git:
         git = _git(options)
-        found, what = fetch_git.fetch(git, tree=tree, limits=limits), f"{git.wanted[1]} of {git.url}"
+        found, what = fetch_git.fetch(git, tree=tree, limits=limits), f"the {git.wanted[1]} of {git.url}"
     else:
         archive = _archive(options)
-        found, what = fetch_archive.fetch(archive, tree=tree, limits=limits), archive.name
+        found, what = fetch_archive.fetch(archive, tree=tree, limits=limits), f"the {archive.name}"
     check_path(tree=tree, path=options.path, field=field, what=what)
     return found
 
@@ -74,7 +74,7 @@ def _git(options: argparse.Namespace) -> fetch_git.Source:
 def _archive(options: argparse.Namespace) -> fetch_archive.Source:
     return fetch_archive.Source(
         # What follows a question mark may be a signature that lets everybody in who has it.
-        name=options.archive_name or options.archive_url.partition("?")[0],
+        name=options.archive_name or f"archive {options.archive_url.partition('?')[0]}",
         file=Path(options.archive) if options.archive else None,
         url=options.archive_url,
         sha256=options.sha256,

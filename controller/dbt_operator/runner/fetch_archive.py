@@ -31,7 +31,10 @@ _KINDS = {b"\x1f\x8b": "tgz", b"PK": "zip"}
 
 @dataclass(frozen=True)
 class Source:
-    """Where the archive is. `name`: what messages call it. `as_before`: its digest in an earlier attempt of the run."""
+    """Where the archive is. `name`: what messages call it, without an article.
+
+    `as_before`: its digest in an earlier attempt of the run.
+    """
 
     name: str
     file: Path | None = None
@@ -76,12 +79,12 @@ def _checked_digest(source: Source, file: Path) -> str:
     found = f"sha256:{digest.hexdigest()}"
     if source.sha256 and found != f"sha256:{source.sha256}":
         raise StepError(
-            f"{source.name} has the digest {found}, and not that of {FIELD}.sha256 (sha256:{source.sha256}): correct"
-            " the field, or find out who has changed the file."
+            f"The {source.name} has the digest {found}, and not that of {FIELD}.sha256 (sha256:{source.sha256}):"
+            " correct the field, or find out who has changed the file."
         )
     if source.as_before and found != source.as_before:
         raise StepError(
-            f"{source.name} has been changed since the run began with another archive ({source.as_before}), and an"
+            f"The {source.name} has been changed since the run began with another archive ({source.as_before}), and an"
             " attempt of the run would have another project: create a new run."
         )
     return found
@@ -99,7 +102,7 @@ def _download(source: Source, file: Path, limits: Limits) -> None:
     except urllib.error.HTTPError as error:
         passing = error.code in _BUSY
         raise StepError(
-            f"{source.name} cannot be fetched, its server answers {error.code} {error.reason}: check {FIELD}.url.",
+            f"The {source.name} cannot be fetched, its server answers {error.code} {error.reason}: check {FIELD}.url.",
             passing=passing,
         ) from error
     except OSError as error:
@@ -110,10 +113,10 @@ def _unreachable(source: Source, error: OSError) -> StepError:
     why = getattr(error, "reason", None) or error
     if isinstance(why, ssl.SSLCertVerificationError):
         return StepError(
-            f"The certificate of the server of {source.name} is not signed by an authority that is trusted: name a"
+            f"The certificate of the server of the {source.name} is not signed by an authority that is trusted: name a"
             f" ConfigMap with the authority's certificate in {FIELD}.caConfigMapRef ({why.verify_message})."
         )
-    text = f"The server of {source.name} could not be reached, or the connection broke off: check {FIELD}.url, the"
+    text = f"The server of the {source.name} could not be reached, or the connection broke off: check {FIELD}.url, the"
     return StepError(f"{text} server and the network ({why}).", passing=True)
 
 
@@ -134,7 +137,7 @@ def _unpack(source: Source, file: Path, *, tree: Path, limits: Limits) -> None:
     with file.open("rb") as content:
         kind = _KINDS.get(content.read(2), "")
     if not kind:
-        raise StepError(f"{source.name} is neither a .tgz nor a .zip: make one with `tar -czf` or `zip -r`.")
+        raise StepError(f"The {source.name} is neither a .tgz nor a .zip: make one with `tar -czf` or `zip -r`.")
     tree.mkdir()
     entries = _entries_of_tar(file) if kind == "tgz" else _entries_of_zip(file)
     try:
@@ -142,11 +145,11 @@ def _unpack(source: Source, file: Path, *, tree: Path, limits: Limits) -> None:
         for count, entry in enumerate(entries, 1):
             if count > MOST_ENTRIES:
                 raise StepError(
-                    f"{source.name} has more than {MOST_ENTRIES} entries: leave out what dbt does not need."
+                    f"The {source.name} has more than {MOST_ENTRIES} entries: leave out what dbt does not need."
                 )
             used = _place(source, entry, tree=tree, used=used, limits=limits)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise StepError(f"{source.name} is no archive that can be unpacked: make it anew ({error}).") from error
+        raise StepError(f"The {source.name} is no archive that can be unpacked: make it anew ({error}).") from error
     _check_links(source, tree)
 
 
@@ -184,7 +187,7 @@ def _place(source: Source, entry: _Entry, *, tree: Path, used: int, limits: Limi
     """Put an entry where it belongs; returns how many bytes are used with it."""
     place = _place_of(source, entry, tree)
     if entry.strange:
-        raise StepError(f"{source.name} has {entry.name!r}, which is {entry.strange}: leave it out.")
+        raise StepError(f"The {source.name} has {entry.name!r}, which is {entry.strange}: leave it out.")
     if entry.name.endswith("/") and not entry.target and entry.content is None:
         place.mkdir(parents=True, exist_ok=True)
         return used
@@ -206,7 +209,7 @@ def _place_of(source: Source, entry: _Entry, tree: Path) -> Path:
     parts = Path(entry.name).parts
     if entry.name.startswith("/") or "\\" in entry.name or ".." in parts:
         what = "an absolute path" if entry.name.startswith("/") else "a path that may lead out of the archive"
-        raise StepError(f"{source.name} has {entry.name!r}, which is {what}: make it with relative paths.")
+        raise StepError(f"The {source.name} has {entry.name!r}, which is {what}: make it with relative paths.")
     place = tree.joinpath(*parts)
     if not _within(place.parent.resolve(), tree):
         raise _leads_out(source, entry.name)
@@ -223,7 +226,7 @@ def _link(source: Source, entry: _Entry, place: Path, tree: Path) -> None:
     elif target.is_file():
         shutil.copyfile(target, place)
     else:
-        raise StepError(f"{source.name} has {entry.name!r}, which is a link to what is not in it: make it anew.")
+        raise StepError(f"The {source.name} has {entry.name!r}, which is a link to what is not in it: make it anew.")
 
 
 def _check_links(source: Source, tree: Path) -> None:
@@ -240,4 +243,5 @@ def _within(path: Path, tree: Path) -> bool:
 
 
 def _leads_out(source: Source, name: str) -> StepError:
-    return StepError(f"{source.name} has {name!r}, which is, or lies behind, a link out of the archive: leave it out.")
+    what = "which is, or lies behind, a link out of the archive"
+    return StepError(f"The {source.name} has {name!r}, {what}: leave it out.")

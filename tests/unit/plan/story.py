@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dbt_operator.api.commands import Command
+from dbt_operator.api.names import RESERVED_PREFIX
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Retry
@@ -20,7 +21,7 @@ from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Request, Sealed, Shown
-from dbt_operator.plan.facts import JobFacts, PodFacts, Terminated
+from dbt_operator.plan.facts import InitFailure, JobFacts, PodFacts, StepFailure, Terminated
 from dbt_operator.plan.observation import Observation, Plan, Rules
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.run import plan_run
@@ -317,6 +318,23 @@ class Dbt:
     def is_evicted(self) -> "Dbt":
         """Its node needs the room; the pod object says so."""
         return self._exits(exit_code=137, pod_reason="Evicted")
+
+    def finds(self, **found: str) -> "Dbt":
+        """The runner prints what the steps before dbt have found out, with dots in the place of underlines."""
+        self.log.add("Found", {name.replace("_", "."): value for name, value in found.items()}, at=self.run.now)
+        return self
+
+    def fails_to_start(self, *, step: StepFailure | None = None, exit_code: int = 1, **facts: Any) -> "Dbt":
+        """A step before dbt fails, with these words or without any."""
+        assert self.job is not None, "it has no Job"
+        if self.pod is None:
+            self.gets_a_pod()
+        assert self.pod is not None
+        ended = Terminated(exit_code=exit_code, reason="Error", message="")
+        failure = InitFailure(f"{RESERVED_PREFIX}fetch", ended, step)
+        self.pod = replace(self.pod, phase="Failed", waiting=None, init_failure=failure, **facts)
+        self.job = replace(self.job, failed="BackoffLimitExceeded")
+        return self
 
     def is_killed(self, *, exit_code: int = 137, reason: str = "Error") -> "Dbt":
         """Its process ends without a word."""

@@ -32,6 +32,7 @@ DECISION = Decision(
     roots=(SEED,),
     microbatch_end="2026-11-19T17:00:00+00:00",
     left=(Left(MODEL, (("2026-11-18T00:00:00", "2026-11-19T00:00:00"),), incremental=True),),
+    found={"project.commit": "a" * 40},
 )
 STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
 

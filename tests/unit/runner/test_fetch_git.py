@@ -180,8 +180,8 @@ class TestFailures:
             (("--branch=mian",), "has no branch mian: correct spec.project.git.ref"),
             (("--tag=v9",), "has no tag v9: correct spec.project.git.ref"),
             ((f"--commit={'0' * 40}",), f"has no commit {'0' * 40}: correct spec.project.git.ref"),
-            (("--path=shop",), "There is no folder shop in default branch of"),
-            (("--path=models",), "There is no dbt_project.yml in the folder models of default branch of"),
+            (("--path=shop",), "There is no folder shop in the default branch of"),
+            (("--path=models",), "There is no dbt_project.yml in the folder models of the default branch of"),
             (("--path=away",), "leads out of what was fetched by a link"),
         ],
     )
