@@ -19,6 +19,9 @@ from typing import Any
 
 import yaml
 
+from dbt_operator.api.commands import Command
+from dbt_operator.api.flags import FLAGS
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "crds"
 COPY = CHECKOUT / "charts" / "dbt-operator" / "files" / "crds"
@@ -127,32 +130,59 @@ def _untyped(field: Schema) -> bool:
     return "type" not in field.get("additionalProperties", {"type": "any"})
 
 
+def flag_rules(spec: Schema) -> Iterator[dict[str, str]]:
+    """The rules about fields that are flags which not every command of dbt has, for the schema of a DbtRun's spec."""
+    for flag in (each for each in FLAGS if set(Command) - each.commands):
+        field = spec["properties"][flag.field]
+        unset = f"!self.{flag.field}" if "default" in field else f"!has(self.{flag.field})"
+        if field["type"] == "array":
+            unset += f" || size(self.{flag.field}) == 0"
+        commands = ", ".join(f"'{command.value}'" for command in Command if command in flag.commands)
+        yield {
+            "rule": f"self.command in [{commands}] || {unset}",
+            "messageExpression": f"'{flag.field} is no option of dbt ' + self.command",
+            "fieldPath": f".{flag.field}",
+        }
+
+
 BEGIN = "          # What may change after the start: made by python -m dev.crds, from here to the properties.\n"
 END = "          properties:\n"
 
 
+FLAGS_BEGIN = " " * 16 + "# Which commands have a flag: made by python -m dev.crds, from here to the properties.\n"
+FLAGS_END = " " * 14 + "properties:\n"
+
+
 def with_rules(text: str) -> str:
     """The text of crds/dbtruns.yaml with the rules that belong to its schema, in the place of those that it has."""
-    before, begin, after = text.partition(BEGIN)
-    _, end, rest = after.partition(END)
-    if not (begin and end):
-        raise ValueError(f"crds/dbtruns.yaml has no line {BEGIN.strip()!r}")
     spec = yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    lines = "".join(_yaml(rule) for rule in rules(spec))
-    return f"{before}{begin}          x-kubernetes-validations:\n{lines}{end}{rest}"
+    changes = "".join(_yaml(rule, indent=12) for rule in rules(spec))
+    text = _replaced(text, begin=BEGIN, end=END, lines=f"          x-kubernetes-validations:\n{changes}")
+    flags = "".join(_yaml(rule, indent=16) for rule in flag_rules(spec))
+    return _replaced(text, begin=FLAGS_BEGIN, end=FLAGS_END, lines=flags)
 
 
-def _yaml(rule: Mapping[str, str]) -> str:
-    """A rule as an item of the list, its long texts folded as those that are written by hand."""
-    item, indent = "            - ", " " * 14
+def _replaced(text: str, *, begin: str, end: str, lines: str) -> str:
+    before, found, after = text.partition(begin)
+    _, ends, rest = after.partition(end)
+    if not (found and ends):
+        raise ValueError(f"crds/dbtruns.yaml has no line {begin.strip()!r}")
+    return f"{before}{begin}{lines}{end}{rest}"
+
+
+def _yaml(rule: Mapping[str, str], *, indent: int) -> str:
+    """A rule as an item of a list, its long texts folded as those that are written by hand."""
+    item, indent_of_key = " " * indent + "- ", " " * (indent + 2)
     fields = []
     for key, value in rule.items():
         line = f"{key}: {value}\n"
-        if key == "rule" or len(indent + line) > 120:
-            folded = textwrap.wrap(value, width=120 - len(indent) - 2, break_long_words=False, break_on_hyphens=False)
-            line = f"{key}: >-\n" + "".join(f"{indent}  {part}\n" for part in folded)
+        if key in ("rule", "messageExpression") or len(indent_of_key + line) > 120:
+            folded = textwrap.wrap(
+                value, width=120 - len(indent_of_key) - 2, break_long_words=False, break_on_hyphens=False
+            )
+            line = f"{key}: >-\n" + "".join(f"{indent_of_key}  {part}\n" for part in folded)
         fields.append(line)
-    return item + indent.join(fields)
+    return item + indent_of_key.join(fields)
 
 
 def wanted(*, source: Path = SOURCE) -> dict[str, str]:

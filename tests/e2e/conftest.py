@@ -4,6 +4,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,14 @@ def cluster(kubectl: Kubectl, api: Api, namespace: str) -> Cluster:
 @pytest.fixture
 def volume(cluster: Cluster) -> Iterator[dict[str, Any]]:
     """A pod template with a folder of the node at /data, which any user of the pod may write to."""
-    folder = Path("/var/tmp") / f"dbt-operator-{cluster.namespace}"  # noqa: S108 - a name that nobody else has
+    with folder_of_the_node(cluster.namespace) as template:
+        yield template
+
+
+@contextmanager
+def folder_of_the_node(name: str) -> Iterator[dict[str, Any]]:
+    """The same, for as long as the context lasts."""
+    folder = Path("/var/tmp") / f"dbt-operator-{name}"  # noqa: S108 - a name that nobody else has
     mount = {"name": "data", "mountPath": "/data"}
     open_to_all = {
         "name": "open-to-all",

@@ -2,6 +2,7 @@
 
 What follows from the types that a command executes has no column of its own: a retry executes the failed node with
 those of its tests that the command executes too, and a test with the nodes that it tests where the command builds them.
+A command that executes no nodes has none to show, to retry or to resume: it is run again as a whole, or not at all.
 """
 
 from enum import StrEnum
@@ -14,35 +15,65 @@ class Command(StrEnum):
     BUILD = "build"
     RUN = "run"
     TEST = "test"
+    SEED = "seed"
+    SNAPSHOT = "snapshot"
+    CLONE = "clone"
+    SOURCE_FRESHNESS = "source-freshness"
+    COMPILE = "compile"
+    DOCS = "docs"
+    LS = "ls"
+    PARSE = "parse"
+    SHOW = "show"
+    RUN_OPERATION = "run-operation"
 
     @property
     def rules(self) -> "CommandRules":
         """The row of the table."""
         return _RULES[self]
 
+    @classmethod
+    def of_words(cls, words: str) -> "Command | None":
+        """The command that dbt calls so; None where there is none."""
+        return next((command for command, rules in _RULES.items() if rules.words == words), None)
+
 
 class CommandRules(NamedTuple):
     """One row of the table.
 
+    words: what it is called on dbt's command line.
     executes: dbt's types of nodes. What else is selected, the command passes over.
+    parents_first: a node is executed after those that it reads, and skipped if one of these fails.
     tests_hold_back: a test is executed before what is built from the nodes that it reads, which is skipped if it
         fails; a unit test is executed right before its model, and only together with it. Otherwise tests wait for
         nothing but what they read, and nothing waits for them.
-    full_refresh: dbt has --full-refresh for it.
+    repeats: what was lost with a pod may be done again without anybody asking for it.
     """
 
-    executes: frozenset[str]
-    tests_hold_back: bool
-    full_refresh: bool
+    words: str
+    executes: frozenset[str] = frozenset()
+    parents_first: bool = True
+    tests_hold_back: bool = False
+    repeats: bool = True
 
 
 _TESTS = frozenset({"test", "unit_test"})
 _RULES = {
     Command.BUILD: CommandRules(
+        words="build",
         executes=frozenset({"model", "seed", "snapshot", "function", "saved_query", "exposure"}) | _TESTS,
         tests_hold_back=True,
-        full_refresh=True,
     ),
-    Command.RUN: CommandRules(executes=frozenset({"model"}), tests_hold_back=False, full_refresh=True),
-    Command.TEST: CommandRules(executes=_TESTS, tests_hold_back=False, full_refresh=False),
+    Command.RUN: CommandRules(words="run", executes=frozenset({"model"})),
+    Command.TEST: CommandRules(words="test", executes=_TESTS),
+    Command.SEED: CommandRules(words="seed", executes=frozenset({"seed"})),
+    Command.SNAPSHOT: CommandRules(words="snapshot", executes=frozenset({"snapshot"})),
+    Command.CLONE: CommandRules(words="clone", executes=frozenset({"model", "seed", "snapshot"}), parents_first=False),
+    Command.SOURCE_FRESHNESS: CommandRules(words="source freshness", executes=frozenset({"source"})),
+    Command.COMPILE: CommandRules(words="compile"),
+    Command.DOCS: CommandRules(words="docs generate"),
+    Command.LS: CommandRules(words="ls"),
+    Command.PARSE: CommandRules(words="parse"),
+    Command.SHOW: CommandRules(words="show"),
+    # What a macro does is not known: done twice, it may do harm.
+    Command.RUN_OPERATION: CommandRules(words="run-operation", repeats=False),
 }

@@ -107,6 +107,11 @@ def artifacts_name(run: str) -> str:
     return _config_map_name(run, suffix="-artifacts")
 
 
+def output_name(run: str) -> str:
+    """Name of the ConfigMap that holds what the command of a run was asked for, and is no artifact of every command."""
+    return _config_map_name(run, suffix="-output")
+
+
 def _config_map_name(run: str, *, suffix: str) -> str:
     return run_prefix(run, limit=OBJECT_NAME_LIMIT - len(suffix)) + suffix
 

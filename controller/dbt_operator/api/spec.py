@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -17,14 +17,13 @@ from pydantic import (
     PlainValidator,
     StringConstraints,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.flags import DbtFlags
 from dbt_operator.api.profile import Profile
 from dbt_operator.api.project import Project
-from dbt_operator.api.strict import INT32, DbtName, LocalObject, Name, Selection, StrictModel, shown
+from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel, shown
 
 
 class InvalidSpec(Exception):  # noqa: N818 - called as the run's reason is
@@ -110,7 +109,7 @@ class Retry(StrictModel):
     concurrency_policy: Annotated[ConcurrencyPolicy, Field(strict=False)] = ConcurrencyPolicy.AUTO
 
 
-class DbtRunSpec(StrictModel):
+class DbtRunSpec(DbtFlags):
     """What a DbtRun asks for. The CRD says what each field means."""
 
     project: Project
@@ -120,14 +119,6 @@ class DbtRunSpec(StrictModel):
     # Strict mode would want a tuple, which JSON does not have.
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
     service_account_name: Name | None = None
-    command: Annotated[Command, Field(strict=False)] = Command.BUILD
-    select: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
-    exclude: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
-    selector: DbtName | None = None
-    vars: Annotated[dict[str, JsonValue], Field(max_length=500)] = Field(default_factory=dict)
-    full_refresh: bool = False
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    fail_fast: bool | None = None
     # Kept as it is: what may stand in it is decided where it is merged into a pod.
     pod_template: dict[str, JsonValue] = Field(default_factory=dict)
     producer: Producer = Producer()
@@ -136,18 +127,6 @@ class DbtRunSpec(StrictModel):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=INT32)] | None = None
     suspend: bool = False
     cancel: bool = False
-
-    @model_validator(mode="after")
-    def _one_selection(self) -> Self:
-        if self.selector is not None and (self.select or self.exclude):
-            raise ValueError("selector cannot be combined with select or exclude")
-        return self
-
-    @model_validator(mode="after")
-    def _flags_of_the_command(self) -> Self:
-        if self.full_refresh and not self.command.rules.full_refresh:
-            raise ValueError(f"fullRefresh is no option of dbt {self.command.value}")
-        return self
 
 
 OF_EACH_RUN = frozenset({"command", "select", "exclude", "selector", "fullRefresh", "suspend", "cancel"})

@@ -127,6 +127,13 @@ class RunDefaults(Value, frozen=True, kw_only=True):
     problem: RunMessage | None = None
 
 
+class RunOutput(Value, frozen=True, kw_only=True):
+    """Where that is kept which the command was asked for: what it printed, or the files of the documentation."""
+
+    config_map: ObjectName
+    files: Annotated[tuple[ObjectName, ...], Meta(max_length=10)] = ()
+
+
 class DbtRunStatus(Value, frozen=True, kw_only=True):
     """The status of a DbtRun. `progress` follows from other fields and is filled in here."""
 
@@ -151,6 +158,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     retries: int | None = None  # attempts after the first
     handled_retry: Token | None = None
     artifacts: RunArtifacts | None = None
+    output: RunOutput | None = None
     attempts: Annotated[tuple[RunAttempt, ...], Meta(max_length=50)] = ()
 
     @property
@@ -219,6 +227,17 @@ class ModelTests(Value, frozen=True, kw_only=True):
         self._derive("summary", f"{self.passed}/{self.total}")
 
 
+class SourceFreshness(Value, frozen=True, kw_only=True):
+    """How old the newest row of a source is, and how old it may be in dbt's words. `status`: dbt's."""
+
+    status: ShortText
+    max_loaded_at: datetime
+    snapshotted_at: datetime
+    age_seconds: int
+    warn_after: ShortText | None = None
+    error_after: ShortText | None = None
+
+
 class ModelAttempt(Value, frozen=True, kw_only=True):
     """One execution of a node."""
 
@@ -245,6 +264,7 @@ class DbtModelStatus(Value, frozen=True, kw_only=True):
     rows_affected: int | None = None
     bytes_processed: int | None = None
     job_id: Annotated[str, Meta(max_length=1024)] | None = None
+    freshness: SourceFreshness | None = None
     tests: ModelTests | None = None
     tries: int | None = None
     handled_retry: Token | None = None

@@ -11,7 +11,12 @@ from dbt_operator.dbt import compiled
 from dbt_operator.dbt.bodies import ArtifactOmitted, ArtifactPart
 from dbt_operator.dbt.decoding import decode
 
-NAMES = frozenset({"partial_parse.msgpack", "manifest.json", compiled.FILE})
+MANIFEST = "manifest.json"
+RESULTS = "run_results.json"
+# What a command writes or prints that is asked for just that.
+ASKED_FOR = frozenset({"catalog.json", "index.html", "static_index.html", "output.txt"})
+FOR_USER = ASKED_FOR | {MANIFEST, RESULTS}
+NAMES = FOR_USER | {"partial_parse.msgpack", compiled.FILE}
 LARGEST = 960 * 1024  # bytes of a gzip'd file; the runner prints no larger one
 
 _MARK = b'"Artifact'  # a piece of one, or that one is left out

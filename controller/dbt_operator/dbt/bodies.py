@@ -150,6 +150,12 @@ class CommandDone(Body, frozen=True, kw_only=True):
     success: bool | None
 
 
+class CommandStarted(Body, frozen=True, kw_only=True):
+    """The project is parsed, and the command itself begins; None: it is one that no run is of."""
+
+    command: Command | None
+
+
 class GraphPart(Body, frozen=True, kw_only=True):
     """A part of the runner's SelectedNodes."""
 
@@ -206,6 +212,23 @@ class Found(Body, frozen=True, kw_only=True):
     found: Mapping[str, str]
 
 
+class Freshness(msgspec.Struct, frozen=True, kw_only=True):
+    """How old the newest row of a source is, and how old it may be in dbt's words, such as 12 hours; "": any age."""
+
+    max_loaded_at: datetime
+    snapshotted_at: datetime
+    age_seconds: float
+    warn_after: str = ""
+    error_after: str = ""
+
+
+class FreshnessFound(Body, frozen=True, kw_only=True):
+    """dbt has looked at a source."""
+
+    unique_id: str
+    freshness: Freshness
+
+
 class MemoryPeak(Body, frozen=True, kw_only=True):
     """The most memory that the process has had in use so far."""
 
@@ -224,9 +247,10 @@ class ArtifactPart(Body, frozen=True, kw_only=True):
 
 
 class ArtifactOmitted(Body, frozen=True, kw_only=True):
-    """A file of dbt's that is not printed: it is too large, or has a secret in it."""
+    """A file of dbt's that is not printed. `reason`: TooLarge, or Secret where it has one in it."""
 
     name: str
+    reason: str = ""
 
 
 class RunnerFinished(Body, frozen=True, kw_only=True):
@@ -238,5 +262,6 @@ class RunnerFinished(Body, frozen=True, kw_only=True):
     invocation_id: str
     error: FatalError | None
     phase: str
+    command: Command | None = None  # None: it did not begin
     results: int | None
     peak_memory_bytes: int | None

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt import bodies, error_texts, node_folding
+from dbt_operator.dbt import artifacts, bodies, error_texts, node_folding
 from dbt_operator.dbt.decoding import Event
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.parsing import RESULT, looks_like_node
@@ -244,6 +244,9 @@ class Folding:
         if body.success is not None and self._get("command_success") is not False:
             self._set("command_success", body.success)
 
+    def command_started(self, event: Event, body: bodies.CommandStarted) -> None:  # noqa: ARG002 - as above
+        self._fill("command", body.command)
+
     def graph_part(self, event: Event, body: bodies.GraphPart) -> None:  # noqa: ARG002 - handlers look the same
         parts = self._get("graph_parts")
         if self._get("graph") is not None or body.part in parts or body.parts > _PARTS_LIMIT:
@@ -288,6 +291,16 @@ class Folding:
         )
         self._set("microbatch", known)
 
+    def freshness(self, event: Event, body: bodies.FreshnessFound) -> None:  # noqa: ARG002 - handlers look the same
+        known = self._node(body.unique_id)
+        if known is not None:
+            self._put(msgspec.structs.replace(known, freshness=body.freshness))
+
+    def artifact_omitted(self, event: Event, body: bodies.ArtifactOmitted) -> None:  # noqa: ARG002 - as above
+        # That nothing is parsed from a cache is nobody's loss.
+        if body.name in artifacts.ASKED_FOR:
+            self._set("omitted", {**self._get("omitted"), body.name: body.reason})
+
     def database_file(self, event: Event, body: bodies.DatabaseFile) -> None:  # noqa: ARG002 - handlers look the same
         if not body.kept:
             self._fill("pod_database", body.file)
@@ -303,6 +316,7 @@ class Folding:
             self._raise("peak_memory_bytes", body.peak_memory_bytes)
         if self._get("finished") is not None:
             return
+        self._fill("command", body.command)
         if body.invocation_id:
             self._set("invocation_id", body.invocation_id)
         if body.error is not None:
@@ -347,11 +361,14 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.Stats: Folding.stats,
     bodies.CommandDone: Folding.command_done,
     bodies.GraphPart: Folding.graph_part,
+    bodies.CommandStarted: Folding.command_started,
     bodies.DigestPart: Folding.digest_part,
     bodies.Hooks: Folding.hooks,
     bodies.Microbatch: Folding.microbatch,
     bodies.DatabaseFile: Folding.database_file,
     bodies.Found: Folding.found,
+    bodies.FreshnessFound: Folding.freshness,
+    bodies.ArtifactOmitted: Folding.artifact_omitted,
     bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

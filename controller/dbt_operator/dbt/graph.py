@@ -7,7 +7,7 @@ from functools import cached_property
 from dbt_operator.api.commands import Command
 from dbt_operator.dbt.edges import closure, inverse, nearest
 from dbt_operator.dbt.graph_node import GraphNode, is_test, unit_tested
-from dbt_operator.dbt.node_types import LISTING, Shown
+from dbt_operator.dbt.node_types import Shown
 from dbt_operator.dbt.order import Order
 
 __all__ = ["Graph", "GraphNode", "is_test"]
@@ -109,7 +109,7 @@ class Graph:
     def listed_elsewhere(self, test: str) -> bool:
         """Whether the test is listed on a node that has an object for it, so that it needs none of its own."""
         tested = (self.nodes.get(one) for one in self.tested_nodes(test))
-        return any(node is not None and node.type.shown in LISTING for node in tested)
+        return any(node is not None and node.type.shown is Shown.SELECTED for node in tested)
 
     @cached_property
     def _model_nodes(self) -> dict[str, GraphNode]:
@@ -119,8 +119,6 @@ class Graph:
         match node.type.shown:
             case Shown.SELECTED:
                 return node.selected or bool(self.tests_of(node.unique_id))
-            case Shown.REPORTED:
-                return bool(self.tests_of(node.unique_id))
             case Shown.UNLISTED:
                 return node.selected and not self.listed_elsewhere(node.unique_id)
             case _:
@@ -128,6 +126,8 @@ class Graph:
 
     @cached_property
     def _reads(self) -> dict[str, tuple[str, ...]]:
+        if not self.command.rules.parents_first:
+            return dict.fromkeys(self.nodes, ())  # what is read is not of this run
         return {
             unique_id: tuple(one for one in dict.fromkeys(node.depends_on) if one in self.nodes and one != unique_id)
             for unique_id, node in self.nodes.items()

@@ -8,7 +8,6 @@ class Shown(Enum):
     """When a node of the type has a DbtModel of its own. What has one is counted among the nodes of the run."""
 
     SELECTED = "selected"  # dbt selected it, or tests that are listed on it
-    REPORTED = "reported"  # dbt reported how it ended, or selected tests that are listed on it
     FAILED = "failed"  # dbt reported that it failed
     UNLISTED = "unlisted"  # a test: it is listed on no other node
     NEVER = "never"
@@ -38,14 +37,13 @@ _TYPES = {
     "function": _BUILT,
     "test": _TEST,
     "unit_test": _TEST,
-    # Only `dbt source freshness` looks at a source itself.
-    "source": NodeType(executed=False, needed=False, shown=Shown.REPORTED),
+    # Only `dbt source freshness` selects a source to look at it; others list it as what is read or tested.
+    "source": NodeType(executed=True, needed=True, shown=Shown.SELECTED),
     # Hooks are executed in every attempt, whatever else it executes.
     "operation": NodeType(executed=False, needed=True, shown=Shown.NEVER),
     "exposure": _NOTHING_TO_DO,
     "saved_query": _NOTHING_TO_DO,
 }
-LISTING = frozenset({Shown.SELECTED, Shown.REPORTED})  # where tests are listed on a node
 TEST_TYPES = frozenset(name for name, each in _TYPES.items() if each is _TEST)
 
 

@@ -6,6 +6,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt import statuses
 from dbt_operator.dbt.blame import Blame, skipped_by_fail_fast, start_hook
+from dbt_operator.dbt.bodies import Freshness
 from dbt_operator.dbt.excerpts import with_excerpt
 from dbt_operator.dbt.node_types import node_type
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, NODE_RESULT, RESULT
@@ -45,7 +46,19 @@ def _succeeded(node: NodeState) -> Verdict:
     if node.materialized == "ephemeral" and node.resource_type == "model":
         reason = NodeReason.INLINED
     shown = node.message_authority in _OF_RESULT or reason is NodeReason.WARNED
-    return Verdict(phase=NodePhase.SUCCEEDED, reason=reason, message=node.message if shown else "")
+    message = node.message if shown else ""
+    if node.freshness is not None and reason is NodeReason.WARNED:
+        message = message or _how_old(node.freshness, limit=node.freshness.warn_after)
+    return Verdict(phase=NodePhase.SUCCEEDED, reason=reason, message=message)
+
+
+def _how_old(freshness: Freshness, *, limit: str) -> str:
+    """About a source whose newest row is older than the limit."""
+    loaded = f"{freshness.max_loaded_at:%Y-%m-%d %H:%M:%S} UTC"
+    seconds = int(freshness.age_seconds)
+    units = ((86_400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+    size, unit = next((each for each in units if seconds >= 2 * each[0]), units[-1])
+    return f"Its newest row is of {loaded}, {seconds // size} {unit} ago; it may be {limit or 'younger'} old."
 
 
 def _failed(state: AttemptState, node: NodeState) -> Verdict:
@@ -59,6 +72,8 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
         text = f"dbt ended it with a status that is not known here: {node.status!r}."
         return Verdict(phase=phase, reason=reason, message=f"{text} {node.message}".rstrip())
     message = with_excerpt(node.message, node.excerpt)
+    if not message and reason is NodeReason.STALE and node.freshness is not None:
+        message = _how_old(node.freshness, limit=node.freshness.error_after)
     if not message and reason is NodeReason.STALE:
         message = "The newest row is older than the source's freshness criteria allow."
     if node.unexplained and state.closed is not None and state.closed.ending is Ending.LOST:

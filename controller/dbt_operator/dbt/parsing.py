@@ -230,9 +230,8 @@ def graph_part(data: Mapping[str, object]) -> bodies.Body | None:
         return None
     nodes = tuple(node for entry in values.sequence(data.get("nodes")) if (node := graph_node(entry)))
     # A runner of an older version, which had only `build`, does not name the command.
-    command = values.identifier(data.get("command"))
-    known = Command(command) if command in set(Command) else Command.BUILD
-    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=known)
+    command = Command.of_words(values.identifier(data.get("command"))) or Command.BUILD
+    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=command)
 
 
 def digest_part(data: Mapping[str, object]) -> bodies.Body | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from dbt_operator.api.commands import Command
 from dbt_operator.dbt import bodies, values
 
 
@@ -103,9 +104,14 @@ def runner_finished(data: Mapping[str, object]) -> bodies.Body | None:
         invocation_id=values.identifier(data.get("invocation_id")),
         error=fatal,
         phase=values.identifier(data.get("phase")),
+        command=Command.of_words(values.identifier(data.get("command"))),
         results=values.count(data.get("results")),
         peak_memory_bytes=values.count(data.get("peak_memory_bytes")),
     )
+
+
+def command_started(data: Mapping[str, object]) -> bodies.Body | None:
+    return bodies.CommandStarted(command=Command.of_words(values.identifier(data.get("command"))))
 
 
 def hooks(data: Mapping[str, object]) -> bodies.Body | None:
@@ -141,6 +147,22 @@ def found(data: Mapping[str, object]) -> bodies.Body | None:
     return bodies.Found(found=known) if known else None
 
 
+def freshness(data: Mapping[str, object]) -> bodies.Body | None:
+    unique_id = values.identifier(data.get("unique_id"))
+    loaded, looked = values.moment(data.get("max_loaded_at")), values.moment(data.get("snapshotted_at"))
+    age = values.seconds(data.get("age_seconds"))
+    if not unique_id or loaded is None or looked is None or age is None:
+        return None
+    found = bodies.Freshness(
+        max_loaded_at=loaded,
+        snapshotted_at=looked,
+        age_seconds=age,
+        warn_after=values.text(data.get("warn_after"), limit=64),
+        error_after=values.text(data.get("error_after"), limit=64),
+    )
+    return bodies.FreshnessFound(unique_id=unique_id, freshness=found)
+
+
 def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:
     peak = values.count(data.get("peak_memory_bytes"))
     return None if peak is None else bodies.MemoryPeak(peak_memory_bytes=peak)
@@ -162,4 +184,6 @@ def artifact_part(data: Mapping[str, object]) -> bodies.Body | None:
 
 
 def artifact_omitted(data: Mapping[str, object]) -> bodies.Body | None:
-    return bodies.ArtifactOmitted(name=values.identifier(data.get("name")))
+    return bodies.ArtifactOmitted(
+        name=values.identifier(data.get("name")), reason=values.identifier(data.get("reason"))
+    )

@@ -8,8 +8,9 @@ from typing import Literal
 
 import msgspec
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt.bodies import DigestEntry, Stats
+from dbt_operator.dbt.bodies import DigestEntry, Freshness, Stats
 from dbt_operator.dbt.graph import Graph, GraphNode
 
 Source = Literal["runner", "core", "fusion"]
@@ -43,6 +44,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str = ""
     num_failures: int | None = None
     attached_node: str = ""
+    freshness: Freshness | None = None  # of a source
     excerpt: str = ""  # the lines of its query around the one that its message names
     blocked_by: str = ""  # what it was skipped for, where the failure of that is not known
     relation: str = ""
@@ -119,6 +121,7 @@ class AttemptState:
     adapter: str = ""
     adapter_version: str = ""
     target: str = ""
+    command: Command | None = None  # once it has begun; None as well: it is not known
     threads: int | None = None
     expected: int | None = None
     graph: Graph | None = None
@@ -133,6 +136,7 @@ class AttemptState:
     nothing_selected: bool = False
     unmatched: tuple[str, ...] = ()
     error: RunError | None = None
+    omitted: Mapping[str, str] = field(default_factory=dict)  # why, by the name of a file of dbt's that is not kept
     complaints: tuple[str, ...] = ()  # errors about no node, in their order; the command may go on after them
     stats: Stats | None = None
     summary_errors: int | None = None
@@ -152,6 +156,11 @@ class AttemptState:
     begins: bool = field(default=False, compare=False)  # the runner's first line was read
     events: int = field(default=0, compare=False)
     ignored: int = field(default=0, compare=False)
+
+    @property
+    def without_nodes(self) -> Command | None:
+        """The command, if it is one that executes no nodes: only of itself it is known how it ended."""
+        return self.command if self.command is not None and not self.command.rules.executes else None
 
     @property
     def dbt_ended(self) -> bool:

@@ -11,6 +11,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.api.status import Counts, NodeCounts
 from dbt_operator.dbt.blame import Blame
+from dbt_operator.dbt.bodies import Freshness
 from dbt_operator.dbt.changes import affected
 from dbt_operator.dbt.graph import GraphNode
 from dbt_operator.dbt.history import History, Report, history_of
@@ -52,6 +53,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     rows_affected: int | None = None
     bytes_processed: int | None = None
     job_id: str = ""
+    status: str = ""  # dbt's word for how it ended
+    freshness: Freshness | None = None
     relation: str = ""
     materialized: str = ""
     package: str = ""
@@ -156,6 +159,8 @@ class _Reader:
             rows_affected=own.rows_affected,
             bytes_processed=own.bytes_processed,
             job_id=own.job_id,
+            status=own.status,
+            freshness=own.freshness,
             relation=own.relation,
             materialized=own.materialized,
             package=own.package,
@@ -237,8 +242,6 @@ class _Reader:
         match node_type(own.resource_type).shown:
             case Shown.SELECTED:
                 return report is not None or tested
-            case Shown.REPORTED:
-                return (report is not None and report.node.phase.terminal) or tested
             case Shown.UNLISTED:
                 graph = self._history.graph
                 return graph is not None and own.unique_id in graph.nodes and not graph.listed_elsewhere(own.unique_id)

@@ -241,6 +241,9 @@ def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
         pod = attempt.shown.pod.name if attempt.shown.pod is not None else attempt.name
         message = f"The log of pod {pod} cannot be read; dbt may be at work all the same: {attempt.log.stalled}"
         return Assessment(attempt, Stage.RUNNING, RunReason.LOG_UNREADABLE, message, state=state)
+    if state.without_nodes is not None:
+        message = f"dbt {state.without_nodes.rules.words} is at work."
+        return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, message, state=state)
     if state.executing:
         return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
     return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)

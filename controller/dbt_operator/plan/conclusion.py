@@ -29,13 +29,19 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
     withheld: more would be, if what it needs were not gone with the database of a pod.
     """
     outcome = _concluded(situation)
+    if not situation.rules.repeats and outcome.reason in LOST | RESTING:
+        reason = outcome.reason if outcome.reason in LOST else RunReason.POD_LOST
+        message = f"{outcome.message} {run_text.NOT_REPEATED}"
+        outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=message)
     if not withheld:
         return outcome
     return replace(outcome, message=f"{outcome.message} {run_text.withheld(situation.pod_database)}")
 
 
 def _concluded(situation: Situation) -> Outcome:
-    ledger = situation.ledger
+    ledger, whole = situation.ledger, situation.last_whole
+    if ledger is None and whole is not None and whole.end.phase is RunPhase.SUCCEEDED:
+        return whole.end
     if situation.restarts_used_up and (
         ledger is None or any(ledger.standings[one] in _LEFT for one in ledger.undone())
     ):
@@ -46,7 +52,7 @@ def _concluded(situation: Situation) -> Outcome:
         return _as(by_themselves[-1], situation)
     if ledger is None:
         # What the run selects is not known, so what its attempts report of their parts proves nothing.
-        return (situation.last_whole or situation.assessments[-1]).end
+        return (whole or situation.assessments[-1]).end
     if attempts and not ledger.failures:
         return _as(attempts[-1], situation)
     last = _last_ended(situation)

@@ -276,6 +276,8 @@ def failure_kind(node: NodeState) -> RetryReason:
     """In which way a node failed, in the words of `spec.retry.reasons`."""
     if node.resource_type in TEST_TYPES and node.status == "fail":
         return RetryReason.TESTS_FAILED
+    if node.resource_type == "source" and node.status == "error":  # it is stale, as a test that finds something
+        return RetryReason.TESTS_FAILED
     if node.status == "partial success":
         return RetryReason.PARTIAL_SUCCESS
     if node.message.lstrip().startswith("Compilation Error"):

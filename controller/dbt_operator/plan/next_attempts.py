@@ -94,6 +94,9 @@ def _from_the_start(situation: Situation) -> Upcoming:
     if situation.live:
         return NOTHING
     last, due = situation.last_whole, situation.now
+    # Whoever has suspended the run lets it go on.
+    if not situation.rules.repeats and last is not None and not last.ended_as({RunReason.SUSPENDED}):
+        return NOTHING
     if last is not None and last.ended_as({RunReason.CONNECTION_FAILED}):
         rules = situation.rules.retry
         count = sum(each.ended_as({RunReason.CONNECTION_FAILED}) for each in situation.recent)

@@ -23,6 +23,7 @@ class Rules:
     retry: Retry = field(default_factory=Retry)
     max_restarts: int = 3
     fail_fast: bool = False
+    repeats: bool = True  # see `CommandRules`
     # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
     grace: timedelta = timedelta(seconds=60)
 

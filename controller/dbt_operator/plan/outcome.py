@@ -63,6 +63,7 @@ def conclude(*, state: AttemptState, pod: PodEnd | None) -> Outcome:
         _when_cancelled(state, facts)
         or _when_nothing_selected(state, facts)
         or _when_fatal(state, facts)
+        or _when_without_nodes(state)
         or _when_lost(state, pod, facts)
         or _when_failed(state, facts)
         or _when_in_doubt(state, pod, facts)
@@ -171,6 +172,17 @@ def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
     elif facts.views.progress:
         message = f"{message} {facts.views.progress}."
     return _failed(reason, message)
+
+
+def _when_without_nodes(state: AttemptState) -> Outcome | None:
+    """About a command that executes no nodes, once it has come to its end: nothing else tells of it."""
+    command, finished = state.without_nodes, state.finished
+    if command is None or finished is None:
+        return None
+    if finished.success:
+        message = outcome_text.done(command, omitted=state.omitted)
+        return Outcome(phase=RunPhase.SUCCEEDED, reason=RunReason.ALL_SUCCEEDED, message=message)
+    return _failed(RunReason.DBT_ERROR, outcome_text.command_failed(command, complaints=state.complaints))
 
 
 def _when_lost(state: AttemptState, pod: PodEnd | None, facts: _Facts) -> Outcome | None:

@@ -1,9 +1,10 @@
 """One sentence for a person about how an attempt, or a run, ended."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import Counts, NodeCounts
@@ -66,6 +67,21 @@ def nothing_selected(state: AttemptState) -> str:
     detail = f" (select: {', '.join(state.unmatched[:_NAMED])})" if state.unmatched else ""
     fields = "spec.command, spec.select, spec.exclude and spec.selector"
     return f"No node that the command executes matches the selection{detail}: check {fields}."
+
+
+def done(command: Command, *, omitted: Mapping[str, str]) -> str:
+    """About a command without nodes that ended well. `omitted`: files that it was asked for and that are not kept."""
+    left_out = [f"{name} is not kept, as it {_OMITTED.get(why, 'cannot be')}" for name, why in omitted.items()]
+    return f"{'; '.join([f'dbt {command.rules.words} ended successfully', *left_out])}."
+
+
+_OMITTED = {"TooLarge": "is too large", "Secret": "has the value of a secret in it"}
+
+
+def command_failed(command: Command, *, complaints: Sequence[str]) -> str:
+    """About a command without nodes that ended badly."""
+    said = flattened(complaints[0]) if complaints else "it gave no reason"
+    return _sentence(f"dbt {command.rules.words} failed: {said}")
 
 
 def failures(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from dbt_operator.api.phases import RunPhase
 from dbt_operator.plan.attempt import Decision, Request
 from dbt_operator.plan.cover import build_of, retry_of
 from dbt_operator.plan.decisions import SEVERAL, new_producer, new_resume, new_retry
@@ -57,16 +58,17 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
 
 def _from_the_start(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     """Run the whole command, as nothing else can answer the requests; unless all that they name is done."""
-    due = tuple(request for request in asked if _undone(situation.ledger, request.unique_id))
+    due = tuple(request for request in asked if _undone(situation, request.unique_id))
     if not due:
         return Answer(handled=asked)
     return Answer((replace(new_producer(situation), requests=due),), asked)
 
 
-def _undone(ledger: Ledger | None, unique_id: str | None) -> bool:
+def _undone(situation: Situation, unique_id: str | None) -> bool:
     """Whether something of the node or one of its tests is not done; None: of the run."""
+    ledger, last = situation.ledger, situation.last_whole
     if ledger is None:
-        return True
+        return last is None or last.live or last.end.phase is not RunPhase.SUCCEEDED
     tests = (test.unique_id for test in ledger.graph.tests_of(unique_id or ""))
     nodes = ledger.standings if unique_id is None else (unique_id, *tests)
     return any(ledger.standings.get(one, Standing.DONE) is not Standing.DONE for one in nodes)

@@ -83,6 +83,11 @@ def withheld(database: str) -> str:
     )
 
 
+NOT_REPEATED = (
+    "It is not run again by itself, as it is not known how much of it was done: a retry that you ask for runs it again."
+)
+
+
 def about_to(decisions: Sequence[Decision]) -> str:
     """About attempts that were just decided on."""
     return _doing([(each.kind, each.nodes) for each in decisions])

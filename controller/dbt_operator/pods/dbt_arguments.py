@@ -1,5 +1,9 @@
 """The arguments of dbt, from the spec of a run."""
 
+import json
+from collections.abc import Iterator, Mapping
+
+from dbt_operator.api.flags import WarnErrorOptions
 from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
 from dbt_operator.pods.variables import yaml_text
 
@@ -10,39 +14,46 @@ _ARGUMENT_LIMIT = 128 * 1024 - 1
 def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
     """The arguments of dbt itself, the command first. Without `selection` the runner is told the nodes by a file.
 
-    All others are the same for every attempt of a run: dbt throws its parse cache away when one of them differs.
-
     Raises: InvalidSpec where a value does not fit into an argument of a process.
     """
-    # A value stands in one argument with its option: whatever it is, dbt cannot take it for an option of its own.
-    arguments: list[str] = [spec.command.value]
-    for flag, values in (("--select", spec.select), ("--exclude", spec.exclude)):
-        if selection:
-            arguments += [f"{flag}={value}" for value in values]
-    for flag, value in (
-        ("--selector", spec.selector if selection else None),
-        ("--vars", _vars(spec)),
-        ("--threads", str(spec.threads) if spec.threads else None),
-        ("--profile", spec.profile.profile),
-        ("--target", spec.profile.target),
-    ):
-        if value:
-            arguments.append(f"{flag}={value}")
-    if spec.full_refresh:
-        arguments.append("--full-refresh")
-    if spec.fail_fast is not None:
-        # An explicit false has to win over `fail_fast: true` in the project's flags.
-        arguments.append("--fail-fast" if spec.fail_fast else "--no-fail-fast")
-    return arguments
+    arguments = spec.command.rules.words.split()
+    operation = spec.run_operation
+    if operation is not None:
+        arguments.append(operation.macro)
+        if operation.args:
+            arguments.append(_argument("--args", operation.args, field="runOperation.args"))
+    for flag, value in spec.flags:
+        if selection or not flag.selects:
+            arguments += _with_option(flag.option, value, negative=flag.negative, field=flag.field)
+    for option, name in (("--profile", spec.profile.profile), ("--target", spec.profile.target)):
+        if name:
+            arguments.append(f"{option}={name}")
+    return [*arguments, *spec.args]
 
 
-def _vars(spec: DbtRunSpec) -> str | None:
-    if not spec.vars:
-        return None
-    text = yaml_text(dict(spec.vars))
-    limit = _ARGUMENT_LIMIT - len("--vars=")
+def _with_option(option: str, value: object, *, negative: str, field: str) -> Iterator[str]:
+    if isinstance(value, bool):
+        # An explicit false has to win over a true among the project's flags.
+        yield option if value else negative
+    else:
+        for item in value if isinstance(value, list | tuple) else (value,):
+            yield _argument(option, item, field=field)
+
+
+def _argument(option: str, value: object, *, field: str) -> str:
+    """The value in one argument with its option: whatever it is, dbt cannot take it for an option of its own."""
+    text = _text(value)
+    limit = _ARGUMENT_LIMIT - len(option) - 1
     if len(text) > limit:
         raise InvalidSpec(
-            f"spec.vars is too large: as one line of ASCII it may have {limit} bytes and has {len(text)}."
+            f"spec.{field} is too large: as one line of ASCII it may have {limit} bytes and has {len(text)}."
         )
-    return text
+    return f"{option}={text}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, WarnErrorOptions):
+        given = {key: each for key, each in value.model_dump(mode="json").items() if each}
+        # dbt has a word for all warnings only where there could be a list.
+        return json.dumps(given | ({"error": "all"} if value.error == ("all",) else {}))
+    return yaml_text(dict(value)) if isinstance(value, Mapping) else str(value)

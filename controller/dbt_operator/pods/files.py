@@ -25,8 +25,8 @@ COMPILED_FILE = f"{compiled.FILE}.gz"
 RESULTS_LIMIT = 960 * 1024
 # What Kubernetes allows for all files of a ConfigMap together, before they are encoded.
 _ROOM = 1024 * 1024
-# What is left out where not everything fits, the first one first.
-_DISPENSABLE = (COMPILED_FILE, MANIFEST_FILE)
+# What is left out where not everything fits, the first one first. Every dbt brings the same index.html.
+_DISPENSABLE = (COMPILED_FILE, MANIFEST_FILE, "index.html.gz", "static_index.html.gz")
 _PARSED_BY = f"{names.GROUP}/parsed-by"
 
 
@@ -50,13 +50,15 @@ def file_config_map(*, run: RunRef, name: str, file: File) -> dict[str, Any]:
 
 
 def file_patch(config_map: Mapping[str, Any], *, file: File) -> dict[str, Any] | None:
-    """The patch that puts a file into a ConfigMap; None where it has that of the same attempt, or of a later one.
+    """The patch that puts a file into a ConfigMap; None where it has that of the same attempt, or any of a later one.
 
     Where not everything fits the compiled code and the manifest are left out: dbt can make them again at any time, and
     the results never. The server refuses the patch when another controller has changed the ConfigMap since it was read.
     """
-    if file.parsed_by is not None and file.parsed_by <= _parsed_by(config_map):
-        return None
+    if file.parsed_by is not None:
+        has = file.key in _contents(config_map)
+        if file.parsed_by < _parsed_by(config_map) or (file.parsed_by == _parsed_by(config_map) and has):
+            return None
     changes = {file.key: _encoded(file)}
     sizes = {key: _size(data) for key, data in _contents(config_map).items()} | {file.key: len(file.content or b"")}
     for key in _DISPENSABLE:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from pydantic.alias_generators import to_snake
 
 from dbt_operator.api import names, status
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.dbt import compiled
+from dbt_operator.dbt import artifacts, compiled
 from dbt_operator.dbt.artifacts import Artifact
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.run_results import NodeOutcome, codes_in, run_results
@@ -39,13 +40,15 @@ class Keeper:
     run: str  # its name
     backend: Backend
     artifacts: status.RunArtifacts | None = None  # as they were when something was stored here at last
+    output: status.RunOutput | None = None  # likewise
 
     async def keep(self, artifact: Artifact, *, attempt: int, run_ended: bool = False) -> None:
         """Store a file that the attempt of this index has printed, unless a later one has brought its own.
 
         run_ended: what is only for later attempts is not stored any more.
         """
-        if run_ended and f"{artifact.name}.gz" != MANIFEST_FILE:
+        for_later = artifact.name not in artifacts.FOR_USER
+        if run_ended and for_later:
             return
         if artifact.name == compiled.FILE:
             came = artifact.content
@@ -56,10 +59,12 @@ class Keeper:
                 )
             return
         file = File(key=f"{artifact.name}.gz", content=artifact.content, parsed_by=attempt)
-        if file.key == MANIFEST_FILE:
-            await self._keep_for_user(file)
-        else:
+        if for_later:
             await self._store(names.cache_name(self.run), lambda _: file)
+        elif artifact.name in artifacts.ASKED_FOR:
+            await self._keep_output(file)
+        else:
+            await self._keep_for_user(file)
 
     async def keep_results(
         self, *, history: History, views: Mapping[str, NodeView], spec: DbtRunSpec, started_at: datetime
@@ -101,6 +106,12 @@ class Keeper:
             if error.transient:
                 raise
             _log.warning("a file that is of no use any more is not deleted", config_map=name, error=str(error))
+
+    async def _keep_output(self, file: File) -> None:
+        name = names.output_name(self.run)
+        config_map = await self._store(name, lambda _: file)
+        if config_map is not None:
+            self.output = status.RunOutput(config_map=name, files=tuple(sorted(kept_files(config_map))))
 
     async def _keep_for_user(self, file: File) -> None:
         name = names.artifacts_name(self.run)
@@ -156,14 +167,9 @@ def _outcomes(history: History, views: Mapping[str, NodeView]) -> list[NodeOutco
 def _arguments(spec: DbtRunSpec) -> dict[str, object]:
     """dbt's arguments by their names in Python, as its own file has them."""
     arguments: dict[str, object] = {
-        "which": spec.command.value,
-        "select": list(spec.select),
-        "exclude": list(spec.exclude),
-        "selector": spec.selector,
-        "vars": dict(spec.vars),
-        "full_refresh": spec.full_refresh,
-        "threads": spec.threads,
-        "fail_fast": spec.fail_fast,
+        "which": spec.command.rules.words.split()[-1],
+        **{to_snake(flag.field): list(value) if isinstance(value, tuple) else value for flag, value in spec.flags},
+        "warn_error_options": spec.warn_error_options and spec.warn_error_options.model_dump(mode="json"),
         "profile": spec.profile.profile,
         "target": spec.profile.target,
     }

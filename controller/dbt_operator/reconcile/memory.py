@@ -13,9 +13,11 @@ from dbt_operator.api import status
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt import statuses
+from dbt_operator.dbt.bodies import Freshness
 from dbt_operator.dbt.excerpts import without_excerpt
 from dbt_operator.dbt.graph import Graph, GraphNode, is_test
 from dbt_operator.dbt.history import History
+from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, NodeState
 from dbt_operator.plan.attempt import Attempt
 
@@ -44,6 +46,13 @@ _WORDS_OF_TESTS = _WORDS | {
     NodeReason.WARNED: (NodePhase.SUCCEEDED, "warn"),
     NodeReason.TESTS_FAILED: (NodePhase.FAILED, "fail"),
 }
+_WORDS_OF_SOURCES = _WORDS | {
+    NodeReason.SUCCESS: (NodePhase.SUCCEEDED, "pass"),
+    NodeReason.WARNED: (NodePhase.SUCCEEDED, "warn"),
+    NodeReason.STALE: (NodePhase.FAILED, "error"),
+    NodeReason.ERROR: (NodePhase.FAILED, "runtime error"),
+}
+_WORDS_BY_TYPE = dict.fromkeys(TEST_TYPES, _WORDS_OF_TESTS) | {"source": _WORDS_OF_SOURCES}
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,7 @@ def _word(spec: status.DbtModelSpec, stored: status.DbtModelStatus) -> tuple[Nod
         return _WORDS[NodeReason.SUCCESS]
     if not stored.reason.known:
         return _WORD_OF_PHASE.get(stored.phase)
-    return (_WORDS_OF_TESTS if is_test(spec.unique_id) else _WORDS).get(stored.reason)
+    return _WORDS_BY_TYPE.get(spec.resource_type, _WORDS).get(stored.reason)
 
 
 def _node(spec: status.DbtModelSpec, stored: status.DbtModelStatus, word: tuple[NodePhase, str]) -> NodeState:
@@ -217,12 +226,25 @@ def _node(spec: status.DbtModelSpec, stored: status.DbtModelStatus, word: tuple[
         rows_affected=stored.rows_affected,
         bytes_processed=stored.bytes_processed,
         job_id=stored.job_id or "",
+        freshness=_freshness(stored.freshness),
         # What failed may have been executed again since, and then it is remembered of that attempt.
         blocked_by=stored.blocked_by or "",
         relation=spec.relation or "",
         materialized=spec.materialized or "",
         package=spec.package or "",
         path=spec.path or "",
+    )
+
+
+def _freshness(stored: status.SourceFreshness | None) -> Freshness | None:
+    if stored is None:
+        return None
+    return Freshness(
+        max_loaded_at=stored.max_loaded_at,
+        snapshotted_at=stored.snapshotted_at,
+        age_seconds=stored.age_seconds,
+        warn_after=stored.warn_after or "",
+        error_after=stored.error_after or "",
     )
 
 

@@ -197,10 +197,25 @@ def model_status(
         rows_affected=view.rows_affected,
         bytes_processed=view.bytes_processed,
         job_id=view.job_id or None,
+        freshness=_freshness(view),
         tests=_tests(view.tests, jobs=jobs) if view.tests is not None and view.tests.total else None,
         tries=len(attempts) or None,
         handled_retry=handled_retry,
         attempts=tuple(attempts),
+    )
+
+
+def _freshness(view: NodeView) -> status.SourceFreshness | None:
+    found = view.freshness
+    if found is None:
+        return None
+    return status.SourceFreshness(
+        status=view.status,
+        max_loaded_at=found.max_loaded_at,
+        snapshotted_at=found.snapshotted_at,
+        age_seconds=int(found.age_seconds),
+        warn_after=found.warn_after or None,
+        error_after=found.error_after or None,
     )
 
 

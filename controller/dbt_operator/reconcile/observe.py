@@ -51,6 +51,7 @@ class Cluster:
             retry=spec.retry,
             max_restarts=spec.producer.max_restarts,
             fail_fast=bool(spec.fail_fast),
+            repeats=spec.command.rules.repeats,
             grace=timedelta(seconds=grace_seconds(spec)),
         )
 

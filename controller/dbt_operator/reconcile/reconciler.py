@@ -318,6 +318,7 @@ class Reconciler:
             conditions=record.conditions if self._shown is None else self._shown.conditions,
             views=self._models.views,
             artifacts=self._keeper.artifacts,
+            output=self._keeper.output,
             handled_retry=self._handled,
             generation=self._cluster.generation,
             now=now,

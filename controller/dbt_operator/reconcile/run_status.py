@@ -39,6 +39,7 @@ class RunRecord:
     project: status.RunProject | None
     dbt: status.DbtInfo | None
     artifacts: status.RunArtifacts | None
+    output: status.RunOutput | None
     ended: Outcome | None
 
 
@@ -55,6 +56,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
         project=before.project,
         dbt=before.dbt,
         artifacts=before.artifacts,
+        output=before.output,
         ended=_ended_as(before),
     )
 
@@ -76,11 +78,15 @@ def run_status(
     conditions: tuple[Condition, ...],
     views: Mapping[str, NodeView],
     artifacts: status.RunArtifacts | None,
+    output: status.RunOutput | None,
     handled_retry: str | None,
     generation: int,
     now: datetime,
 ) -> status.DbtRunStatus:
-    """The status of a DbtRun. `artifacts`: None where this controller has stored none: what the record says stands."""
+    """The status of a DbtRun.
+
+    `artifacts`, `output`: None where this controller has stored none: what the record says stands.
+    """
     terminal = plan.phase.terminal
     states = plan.history.attempts
     message = plan.message if terminal else _progress_message(plan=plan, views=views)
@@ -109,6 +115,7 @@ def run_status(
         retries=max(len(plan.assessments) - 1, 0),
         handled_retry=handled_retry,
         artifacts=artifacts or record.artifacts,
+        output=output or record.output,
         attempts=_attempts(plan.assessments, record=record),
     )
 

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
-class Executed(NamedTuple):
-    """What a command executes of what it selects. unit_tests_with_model: right before their model, and else never."""
+class Rules(NamedTuple):
+    """What a command does.
 
-    types: frozenset[str]
+    types: of the nodes that it executes, of what it selects.
+    unit_tests_with_model: they are executed right before their model, and else never.
+    begins: dbt's event by which a node begins, where that is another one than LogStartLine.
+    parsed: what was parsed is kept, the manifest for the user and the parse cache for later attempts.
+    printed: what it prints is what it is asked for.
+    files: what it writes into the target directory and is asked for.
+    """
+
+    types: frozenset[str] = frozenset()
     unit_tests_with_model: bool = False
+    begins: str = ""
+    parsed: bool = True
+    printed: bool = False
+    files: tuple[str, ...] = ()
 
 
-# The commands that run nodes of the graph.
-GRAPH_COMMANDS = {
-    "build": Executed(
+# By dbt's words for them.
+COMMANDS = {
+    "build": Rules(
         types=frozenset(
             ("model", "seed", "snapshot", "test", "unit_test", "saved_query", "exposure", "function"),
         ),
         unit_tests_with_model=True,
     ),
-    "run": Executed(types=frozenset(("model",))),
-    "test": Executed(types=frozenset(("test", "unit_test"))),
-    "seed": Executed(types=frozenset(("seed",))),
-    "snapshot": Executed(types=frozenset(("snapshot",))),
+    "run": Rules(types=frozenset(("model",))),
+    "test": Rules(types=frozenset(("test", "unit_test"))),
+    "seed": Rules(types=frozenset(("seed",))),
+    "snapshot": Rules(types=frozenset(("snapshot",))),
+    "clone": Rules(types=frozenset(("model", "seed", "snapshot")), begins="NodeExecuting"),
+    "source freshness": Rules(types=frozenset(("source",))),
+    "compile": Rules(printed=True, files=("run_results.json",)),
+    "docs generate": Rules(files=("catalog.json", "index.html", "static_index.html")),
+    "ls": Rules(parsed=False, printed=True),
+    "parse": Rules(),
+    "show": Rules(parsed=False, printed=True),
+    "run-operation": Rules(parsed=False, files=("run_results.json",)),
 }
 # `ls` and `parse` know these as well, but for them they mean something else, or would overwrite what the build writes.
 _NOT_PASSED = frozenset(
@@ -64,8 +87,13 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The command in one word, "" when there is none."""
+        """The words of the command as one text, "" when there are none."""
         return " ".join(self.words)
+
+    @property
+    def rules(self) -> Rules:
+        """What it does."""
+        return COMMANDS.get(self.name, Rules(parsed=False))
 
     def line(self, *, quiet: bool) -> list[str]:
         """The command line to give to dbt; `quiet` keeps dbt from writing its own log, unless the user asked for it."""
@@ -90,13 +118,18 @@ def take_apart(*, cli: Any, args: tuple[str, ...]) -> Command:
 
 def _arguments(command: Any, tokens: list[str]) -> tuple[Argument, ...] | None:
     options = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    positional = [param.name for param in command.params if getattr(param, "param_type_name", "") == "argument"]
     found: list[Argument] = []
     at = 0
     while at < len(tokens):
+        if positional and not tokens[at].startswith("-"):
+            found.append(Argument(parameter=positional.pop(0), option="", tokens=(tokens[at],)))
+            at += 1
+            continue
         name = tokens[at].partition("=")[0] if tokens[at].startswith("--") else tokens[at][:2]
         param = options.get(name)
         if param is None or not tokens[at].startswith("-"):
-            # Not an option dbt knows, or a positional argument: only dbt can tell.
+            # Not an option dbt knows, or a positional argument too many: only dbt can tell.
             return None
         end = at + 1 + _values(param, tokens, at, attached=len(tokens[at]) > len(name))
         found.append(Argument(parameter=param.name, option=name, tokens=tuple(tokens[at:end])))
@@ -122,14 +155,45 @@ def setting(*, cli: Any, command: Command, parameter: str, environ: Mapping[str,
         if argument.parameter == parameter:
             attached = argument.tokens[0][len(argument.option) :].lstrip("=")
             return attached or "".join(argument.tokens[1:2])
-    group = cli
-    for word in command.words:
-        group = group.commands[word]
-    for param in group.params:
+    for param in _definition(cli, command).params:
         if param.name == parameter:
             # One name, or several of which the first that is set counts.
             names = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
             return next((environ[name] for name in names if environ.get(name)), "")
+    return ""
+
+
+def _definition(cli: Any, command: Command) -> Any:
+    found = cli
+    for word in command.words:
+        found = found.commands[word]
+    return found
+
+
+def has_option(*, cli: Any, command: Command, parameter: str) -> bool:
+    """Whether dbt has this option for the command."""
+    return any(param.name == parameter for param in _definition(cli, command).params)
+
+
+def refusal(*, cli: Any, command: Command, version: str) -> str:
+    """What is wrong with the arguments by dbt's own definition of them, as a sentence; "" where nothing is.
+
+    dbt of this version would say it too, but only once it has parsed the project. What is wrong with a variable or a
+    default is left to dbt.
+    """
+    click = importlib.import_module("click")
+    given = {argument.parameter for argument in command.arguments}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            parent = click.Context(cli, **cli.context_settings)
+            _definition(cli, command).make_context(command.name, list(command.rest), parent=parent)
+    except click.exceptions.NoSuchOption as error:
+        return f"dbt {version} has no option {error.option_name} for `dbt {command.name}`"
+    except click.exceptions.UsageError as error:
+        param = getattr(error, "param", None)
+        return str(error.format_message()) if param is None or param.name in given else ""
+    except Exception:  # noqa: BLE001 - such as --help
+        return ""
     return ""
 
 

@@ -41,6 +41,11 @@ class Artifacts:
         """Print a file that is masked already."""
         self._put(name, content, masked=True)
 
+    def add_text(self, *, name: str, text: str) -> None:
+        """Print a file of this text, if there is any."""
+        if text:
+            self._put(name, self._masker.text(text).encode("utf-8", "replace"), masked=True)
+
     def finish(self, *, timeout: float) -> None:
         """Wait until all is printed, or leave the rest out; nothing is printed afterwards."""
         if self._thread is None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
-from dbt_operator.runner.arguments import Executed
+from dbt_operator.runner.arguments import Rules
 from dbt_operator.runner.output import LARGEST_LINE, Line, size
 
 # Room for the envelope around the nodes of one line.
@@ -56,10 +56,12 @@ def hooks_by_kind(*, manifest: Any) -> dict[str, list[str]]:
     return {kind: [n.unique_id for n in nodes if kind in n.tags] for kind in ("on-run-start", "on-run-end")}
 
 
-def runnable(*, known: dict[str, Line], selected: Iterable[str], executed: Executed) -> frozenset[str]:
-    """Those of the selected nodes that a command executes."""
-    found = frozenset(one for one in selected if one in known and known[one]["resource_type"] in executed.types)
-    return found - without_model(known=known, chosen=found) if executed.unit_tests_with_model else found
+def runnable(*, known: dict[str, Line], selected: Iterable[str], rules: Rules) -> frozenset[str]:
+    """Those of the selected nodes that a command executes. Of a source only the freshness can be looked at."""
+    types = rules.types
+    of_types = (one for one in selected if one in known and known[one]["resource_type"] in types)
+    found = frozenset(one for one in of_types if known[one].get("freshness", True))
+    return found - without_model(known=known, chosen=found) if rules.unit_tests_with_model else found
 
 
 def without_model(*, known: Mapping[str, Line], chosen: frozenset[str]) -> frozenset[str]:

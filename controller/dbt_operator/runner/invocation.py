@@ -14,14 +14,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import database, environment, error_kinds, graph, microbatch, selection
-from dbt_operator.runner.arguments import GRAPH_COMMANDS, Command, asking, setting, take_apart
+from dbt_operator.runner import database, environment, error_kinds, graph, interpreter, microbatch, selection
+from dbt_operator.runner.arguments import COMMANDS, Command, asking, refusal, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
 from dbt_operator.runner.translator import Callback, Translator
+
+PRINTED = "output.txt"
+_DRAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Invocations:
         cancellation: Cancellation,
     ) -> None:
         self.phase = "start"
+        self.command = ""  # in dbt's words, once it has begun
         self.invocation_id = ""
         self.manifest: Any = None  # once dbt has parsed the project; dbt completes its nodes while it executes them
         self._options = options
@@ -74,13 +78,16 @@ class Invocations:
             dbt = importlib.import_module("dbt.cli.main")
         self._runner = dbt.dbtRunner
         command = take_apart(cli=dbt.cli, args=self._options.dbt_args)
-        if command.name in GRAPH_COMMANDS and command.known:
-            return self._run_nodes(dbt.cli, command)
-        if self._options.nodes:
+        if self._options.nodes and not command.rules.types:
             return failed(kind=error_kinds.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
-        return self._execute(command, manifest=None)
+        if command.name not in COMMANDS:
+            return self._execute(command, manifest=None)
+        refused = refusal(cli=dbt.cli, command=command, version=interpreter.dbt_version())
+        if refused:
+            return failed(kind=error_kinds.USAGE, message=refused)
+        return self._run_parsed(dbt.cli, command) if command.known else self._execute(command, manifest=None)
 
-    def _run_nodes(self, cli: Any, command: Command) -> Outcome:
+    def _run_parsed(self, cli: Any, command: Command) -> Outcome:
         target = _target_directory(cli=cli, command=command)
         cache = self._options.parse_cache
         given = bool(cache) and environment.unpack_parse_cache(source=Path(cache), target=target)
@@ -92,8 +99,15 @@ class Invocations:
         manifest = self.manifest = parsed.result
         # The manifest stays until the end: the garbage collector need not look through it again and again.
         gc.freeze()
-        if not (given and environment.parse_cache_stands(target=target)):
+        if command.rules.parsed and not (given and environment.parse_cache_stands(target=target)):
             self._print_files(manifest, target=target)
+        if command.rules.types:
+            return self._run_nodes(cli, command, manifest)
+        outcome = self._execute(command, manifest=manifest)
+        self._artifacts.start(files=[target / name for name in command.rules.files])
+        return outcome
+
+    def _run_nodes(self, cli: Any, command: Command, manifest: Any) -> Outcome:
         self.phase = "list"
         if self._options.nodes:
             try:
@@ -125,9 +139,23 @@ class Invocations:
 
     def _execute(self, command: Command, *, manifest: Any) -> Outcome:
         self.phase = "execute" if manifest is not None else "start"
-        nodes = command.name in GRAPH_COMMANDS
-        self._callback.follow(chatty=not nodes, completed=self._cancellation.ended)
-        return self._outcome(self._invoke(command.line(quiet=True), manifest=manifest), nodes=nodes)
+        rules = command.rules
+        self.command = command.name
+        self._output.event("CommandStarted", {"command": command.name})
+        # What dbt has said before is said of nodes as ever.
+        self._output.drain(timeout=_DRAIN_SECONDS)
+        self._translator.begin(nodes=bool(rules.types), begins=rules.begins)
+        self._callback.follow(chatty=not rules.types, begins=rules.begins, completed=self._cancellation.ended)
+        result = self._invoke(command.line(quiet=True), manifest=manifest)
+        if rules.printed:
+            self._keep_printed(result.result)
+        return self._outcome(result, nodes=bool(rules.types))
+
+    def _keep_printed(self, result: Any) -> None:
+        """Keep what the command is asked for: the lines that dbt returns, or the texts that it has said."""
+        self._output.drain(timeout=_DRAIN_SECONDS)
+        texts = [line for line in result if isinstance(line, str)] if isinstance(result, list) else []
+        self._artifacts.add_text(name=PRINTED, text="\n".join(texts or self._translator.printed))
 
     def cancel_queries(self) -> None:
         """Cancel what runs in the warehouse now, as dbt does when interrupted. Called from a thread of its own."""
@@ -147,7 +175,7 @@ class Invocations:
         if self._cancellation.requested and not result.success:
             # The interrupt got lost in a driver: dbt has taken the hook whose query was cancelled for one that failed.
             return INTERRUPTED
-        results = results_of(result.result)
+        results = results_of(result.result) if nodes else []
         if nodes and result.success and results is None:
             # As with --help: dbt has printed something, and executed nothing.
             return failed(kind=error_kinds.USAGE, message="dbt ended without having executed the command")
@@ -198,7 +226,7 @@ class Invocations:
         self._learn(manifest)
         known = self._translator.known
         selection.check_known(wanted=wanted, known=known)
-        if GRAPH_COMMANDS[command.name].unit_tests_with_model:
+        if command.rules.unit_tests_with_model:
             selection.check_unit_tests(wanted=wanted, known=known)
         state = selection.write_state(unique_ids=wanted)
         exact = selection.selecting(cli=cli, command=command, state=state, environ=os.environ)
@@ -271,8 +299,7 @@ class Invocations:
 
     def _runnable(self, command: Command, listed: Any) -> frozenset[str]:
         selected = graph.selected_ids(listed=listed.result or ())
-        executed = GRAPH_COMMANDS[command.name]
-        return graph.runnable(known=self._translator.known, selected=selected, executed=executed)
+        return graph.runnable(known=self._translator.known, selected=selected, rules=command.rules)
 
     def _report_selected(self, command: Command, chosen: frozenset[str]) -> None:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)

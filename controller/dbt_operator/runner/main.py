@@ -173,6 +173,9 @@ class Session:
         self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         for late in results.late_results(results=found, reported=reported, known=known, masker=self._masker):
             self._output.event("NodeResult", late)
+        for each in found:
+            if each.get("freshness"):
+                self._output.event("Freshness", {"unique_id": each["unique_id"], **each["freshness"]})
         entries = results.digest_entries(results=found, masker=self._masker)
         for part in graph.parts(items=entries, key="results"):
             # The digest is about just these bytes.
@@ -195,6 +198,7 @@ class Session:
             "exit_code": outcome.exit_code,
             "success": outcome.exit_code == 0,
             "cancelled": outcome.cancelled,
+            "command": self._invocations.command,
             "invocation_id": self._invocations.invocation_id,
             "error": {"kind": outcome.kind, "message": message} if outcome.kind else None,
             "phase": self._invocations.phase,

@@ -35,11 +35,38 @@ def _plain_result(result: Any) -> Line:
         "failures": getattr(result, "failures", None),
         "adapter_response": getattr(result, "adapter_response", None) or {},
         "compiled_code": getattr(node, "compiled_code", None),
+        "freshness": _freshness(node, result),
         "timing": [
             {"started_at": getattr(step, "started_at", None), "completed_at": getattr(step, "completed_at", None)}
             for step in getattr(result, "timing", None) or ()
         ],
     }
+
+
+def _freshness(node: Any, result: Any) -> Line | None:
+    """How old the newest row of a source is, where dbt has found that out, and how old it may be."""
+    if getattr(result, "max_loaded_at", None) is None:
+        return None
+    criteria = getattr(node, "freshness", None)
+    return {
+        "max_loaded_at": _utc(result.max_loaded_at),
+        "snapshotted_at": _utc(result.snapshotted_at),
+        "age_seconds": round(float(result.age), 3),
+        "warn_after": _limit(getattr(criteria, "warn_after", None)),
+        "error_after": _limit(getattr(criteria, "error_after", None)),
+    }
+
+
+def _limit(time: Any) -> str:
+    """Such as "12 hours"; "" where there is none."""
+    count, period = getattr(time, "count", None), getattr(time, "period", None)
+    if not count or not period:
+        return ""
+    return f"{count} {getattr(period, 'value', period)}{'' if count == 1 else 's'}"
+
+
+def _utc(value: Any) -> str:
+    return str(value.isoformat()) if value.tzinfo is not None else f"{value.isoformat()}Z"
 
 
 def with_hooks(*, results: Iterable[Line], reported: Collection[str], hooks: Mapping[str, Sequence[str]]) -> list[Line]:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner.arguments import Argument, Command, setting
+from dbt_operator.runner.arguments import Argument, Command, has_option, setting
 from dbt_operator.runner.graph import without_model
 from dbt_operator.runner.microbatch import Left, moment
 from dbt_operator.runner.output import Line
@@ -86,6 +86,8 @@ def selecting(*, cli: Any, command: Command, state: Path, environ: Mapping[str, 
     if deferred and not setting(cli=cli, command=command, parameter="defer_state", environ=environ):
         added.append(("defer_state", deferred))
     for parameter, value in added:
+        if not has_option(cli=cli, command=command, parameter=parameter):
+            continue
         option = "--" + parameter.replace("_", "-")
         kept.append(Argument(parameter=parameter, option=option, tokens=(option, value)))
     return replace(command, arguments=tuple(kept), rest=tuple(token for argument in kept for token in argument.tokens))

@@ -54,6 +54,8 @@ PASSED = frozenset(
 USED = frozenset(("NodeFinished", "CommandCompleted"))
 # What user code says through dbt: shown like any other output of it.
 FORWARDED_TEXTS = frozenset(("JinjaLogInfo", "PrintEvent", "ShowNode", "CompiledNode"))
+# Of these, what a command was asked for, and not the user's code.
+_ANSWERS = frozenset(("ShowNode", "CompiledNode"))
 # Errors that repeat what another event says, or have nothing to say.
 _NOISE = frozenset(("RunResultFailure", "RunResultErrorNoMessage", "RunResultWarning", "RunResultWarningMessage"))
 # Every invocation says these again; a run of ours is several invocations.
@@ -91,17 +93,27 @@ class Callback:
         self._queries = queries
         self._warn = warn
         self._listening = True
+        self._begins = ""
         self._all_levels = frozenset(("warn", "error"))
         self._completed: Callable[[], None] | None = None
         self._failures = 0
 
     def follow(
-        self, *, listening: bool = True, chatty: bool = False, completed: Callable[[], None] | None = None
+        self,
+        *,
+        listening: bool = True,
+        chatty: bool = False,
+        begins: str = "",
+        completed: Callable[[], None] | None = None,
     ) -> None:
-        """Before an invocation: whether its events count, whether its info level does, and whom to tell of its end."""
+        """Before an invocation: whether its events count, whether its info level does, and whom to tell of its end.
+
+        begins: the name of the event by which a node begins, if that is not one that is passed on in any case.
+        """
         self.invocation_id = ""
         self.executing = False
         self._listening = listening
+        self._begins = begins
         self._all_levels = frozenset(("warn", "error", "info") if chatty else ("warn", "error"))
         self._completed = completed
 
@@ -135,6 +147,7 @@ class Callback:
             name in PASSED
             or name in USED
             or name in FORWARDED_TEXTS
+            or name == self._begins
             or (info.level in self._all_levels and name not in _NOISE)
         ):
             self._put(message)
@@ -169,6 +182,15 @@ class Translator:
         self._printed: set[str] = set()
         self._batched: set[str] = set()
         self._errors_reported: set[str] = set()
+        self._of_nodes, self._begins = True, ""
+        self.printed: list[str] = []
+
+    def begin(self, *, nodes: bool, begins: str) -> None:
+        """Before the command itself, with nothing left to print. nodes: it executes nodes, and is followed by them.
+
+        Of a command that does not, what dbt says of nodes is how it goes about its work.
+        """
+        self._of_nodes, self._begins = nodes, begins
 
     def lines(self, message: Any) -> Iterator[Line]:
         """The lines for a message: none, itself, or itself and a result."""
@@ -181,9 +203,12 @@ class Translator:
         if name in FORWARDED_TEXTS:
             text = data.get("msg") or data.get("preview") or data.get("compiled") or info["msg"]
             self._speak("stdout", plain(str(text)))
+            self.printed += [plain(str(info["msg"]))] if name in _ANSWERS else []
+        elif not self._of_nodes and (node.get("unique_id") or data.get("unique_id")):
+            return
         elif name == "NodeFinished":
             yield from self._finished(node, data.get("run_result") or {}, info)
-        elif name in PASSED:
+        elif name in PASSED or name == self._begins:
             yield from self._passed(line, node)
         elif name not in USED:
             yield from self._remark(line)

@@ -39,8 +39,32 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"selector": "nightly", "select": ["a"]}, "spec: selector cannot be combined with select or exclude."),
         ({"threads": 0}, "spec.threads is wrong: input should be greater than or equal to 1, not 0."),
         ({"threads": "8"}, "spec.threads is wrong: input should be a valid integer, not '8'."),
-        ({"command": "seed"}, "spec.command is wrong: input should be 'build', 'run' or 'test', not 'seed'."),
+        (
+            {"command": "deps"},
+            "spec.command is wrong: input should be 'build', 'run', 'test', 'seed', 'snapshot', 'clone', "
+            "'source-freshness', 'compile', 'docs', 'ls', 'parse', 'show' or 'run-operation', not 'deps'.",
+        ),
         ({"command": "test", "fullRefresh": True}, "spec: fullRefresh is no option of dbt test."),
+        ({"command": "docs", "sample": "3 days"}, "spec: sample is no option of dbt docs generate."),
+        ({"command": "run-operation"}, "spec: runOperation is for the command run-operation, which needs it."),
+        ({"runOperation": {"macro": "a"}}, "spec: runOperation is for the command run-operation, which needs it."),
+        (
+            {"warnError": True, "warnErrorOptions": {"error": ["all"]}},
+            "spec: warnError cannot be combined with warnErrorOptions.",
+        ),
+        ({"args": ["--threads=4"]}, "spec.args[0]: --threads cannot be among them: take spec.threads."),
+        (
+            {"args": ["--static", "--target-path", "x"]},
+            "spec.args[1]: --target-path cannot be among them: it belongs to the operator.",
+        ),
+        (
+            {"args": ["-xs"]},
+            "spec.args[0]: '-xs' has to be written as dbt's long option, such as --no-introspect.",
+        ),
+        (
+            {"resourceTypes": ["Model"]},
+            "spec.resourceTypes[0] is wrong: string should match pattern '^[a-z_]+$', not 'Model'.",
+        ),
         ({"pause": True}, "spec.pause is not a field that this version of the operator knows."),
         ({"retry": {"limit": 21}}, "spec.retry.limit is wrong: input should be less than or equal to 20, not 21."),
         (

@@ -121,7 +121,7 @@ def test_a_damaged_line_costs_nothing_but_itself(data: st.DataObject) -> None:
         {"sha256": "0" * 64},
         {"sha256": ""},
         {"sha256": "../../etc/passwd"},
-        {"name": "run_results.json"},
+        {"name": "graph.gpickle"},
         {"name": None},
     ],
 )
@@ -143,7 +143,7 @@ def test_a_file_that_is_left_out_is_said_to_be_so_once() -> None:
     said = {"name": MANIFEST, "reason": "TooLarge", "size": 2_000_000, "limit": LARGEST}
     (line,) = RunnerLog().add("ArtifactOmitted", said).lines[1:]
     assert _collected([line, line]) == [Artifact(name=MANIFEST, content=None)]
-    (other,) = RunnerLog().add("ArtifactOmitted", {"name": "run_results.json"}).lines[1:]
+    (other,) = RunnerLog().add("ArtifactOmitted", {"name": "graph.gpickle"}).lines[1:]
     forged = json.dumps({**json.loads(line), "seq": None}).encode()
     assert _collected([other, forged]) == []
 

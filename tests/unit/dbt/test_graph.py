@@ -132,7 +132,7 @@ def test_executed_are_the_selected_nodes_that_dbt_has_something_to_do_for() -> N
         {**model("elsewhere"), "selected": False},
         data_test("t", "a"),
         unit_test("u", "a"),
-        {"unique_id": "source.shop.raw.s", "resource_type": "source"},
+        {"unique_id": "source.shop.raw.s", "resource_type": "source", "selected": False},
         {"unique_id": "exposure.shop.dash", "resource_type": "exposure"},
         {"unique_id": "function.shop.f", "resource_type": "function"},
     )

@@ -220,7 +220,7 @@ def test_the_few_that_are_left_are_those_that_failed() -> None:
 @pytest.mark.parametrize("command", Command)
 def test_what_an_attempt_executes_is_remembered_with_its_command(command: Command) -> None:
     listed = [{**model("a"), "selected": command is not Command.TEST}]
-    line = {"part": 1, "parts": 1, "total": 1, "nodes": listed, "command": command.value}
+    line = {"part": 1, "parts": 1, "total": 1, "nodes": listed, "command": command.rules.words}
     restored = _restored(RunnerLog().add("SelectedNodes", line).state)
     assert restored.graph is not None
     assert restored.graph.command is command

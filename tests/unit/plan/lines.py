@@ -13,8 +13,8 @@ def line(seq: int, name: str, /, **data: Any) -> bytes:
     return _event(seq, name, data, ts=f"2026-11-20T03:00:{seq:02}.000000Z")
 
 
-def _event(seq: int, name: str, data: Mapping[str, Any], *, ts: str) -> bytes:
-    info = {"name": name, "level": "info", "ts": ts, "invocation_id": "i-1", "msg": ""}
+def _event(seq: int, name: str, data: Mapping[str, Any], *, ts: str, level: str = "info", said: str = "") -> bytes:
+    info = {"name": name, "level": level, "ts": ts, "invocation_id": "i-1", "msg": said}
     return json.dumps({"seq": seq, "info": info, "data": data}).encode()
 
 
@@ -117,10 +117,10 @@ class Log:
         self.lines: list[bytes] = []
         self.results: dict[str, str] = {}
 
-    def add(self, name: str, data: Mapping[str, Any], *, at: datetime) -> None:
+    def add(self, name: str, data: Mapping[str, Any], *, level: str = "info", said: str = "", at: datetime) -> None:
         """One event."""
         seq = len(self.lines) + 1
-        self.lines.append(_event(seq, name, data, ts=_time(at)))
+        self.lines.append(_event(seq, name, data, ts=_time(at), level=level, said=said))
 
     def begins(self, *, at: datetime) -> None:
         """The runner has started."""

@@ -53,6 +53,7 @@ class Story:
         self.ids = {node["name"]: node["unique_id"] for node in nodes}
         self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
         retry = Retry.model_validate({key: rules.pop(key) for key in Retry.model_fields.keys() & rules.keys()})
+        rules = {"repeats": command.rules.repeats} | rules
         self.rules = Rules(start_deadline=DEADLINE, retry=retry, **rules)
         self.now = NOW
         self.attempts: list[Dbt] = []
@@ -235,6 +236,9 @@ class Dbt:
             run = self.run
             if run.pod_database:
                 self.log.add("DatabaseFile", {"file": run.pod_database, "kept": False}, at=now)
+            if not run.command.rules.executes:
+                self.log.add("CommandStarted", {"command": run.command.rules.words}, at=now)
+                return self
             self.log.lists(listed, command=run.command, adapter=run.adapter, end_hooks=run.end_hooks, at=now)
             self.log.executes(len(listed), at=now)
         return self
@@ -271,6 +275,12 @@ class Dbt:
         word = {name: "pass" if one.startswith(("test.", "unit_test.")) else "success" for name, one in names.items()}
         self.reports(**(word | results))
         return self.ends()
+
+    def complains(self, message: str) -> "Dbt":
+        """dbt says of no node in particular that something failed, and ends."""
+        self.log.add("RunningOperationCaughtError", {}, level="error", said=message, at=self.run.now)
+        self.log.finishes(1, at=self.run.now)
+        return self._exits(exit_code=1)
 
     def gives_up(self, kind: str, message: str) -> "Dbt":
         """dbt ends with an error of its own."""

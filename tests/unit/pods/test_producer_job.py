@@ -40,12 +40,52 @@ def test_every_field_of_the_spec_becomes_an_argument_of_dbt() -> None:
     )
     assert arguments == [
         *("build", "--select=a", "--select=tag:b", "--exclude=c", '--vars={"a": "x y", "z": 1}'),
-        *("--threads=3", "--profile=shop", "--target=prod", "--full-refresh", "--fail-fast"),
+        *("--full-refresh", "--fail-fast", "--threads=3", "--profile=shop", "--target=prod"),
     ]
 
 
 def test_an_empty_spec_is_a_plain_build() -> None:
     assert dbt_arguments(spec()) == ["build"]
+
+
+def test_an_attempt_at_certain_nodes_has_the_same_arguments_but_for_the_selection() -> None:
+    fields: dict[str, Any] = {
+        "select": ["a"],
+        "exclude": ["b"],
+        "resourceTypes": ["model", "test"],
+        "excludeResourceTypes": ["unit_test"],
+        "indirectSelection": "cautious",
+        "warnErrorOptions": {"error": ["all"], "silence": ["NoNodesForSelectionCriteria"]},
+        "sample": "3 days",
+        "empty": True,
+        "eventTimeStart": "2026-11-01",
+        "eventTimeEnd": "2026-11-02",
+        "storeFailures": True,
+        "args": ["--no-introspect"],
+    }
+    selection = [
+        *("--select=a", "--exclude=b", "--resource-type=model", "--resource-type=test"),
+        *("--exclude-resource-type=unit_test", "--indirect-selection=cautious"),
+    ]
+    others = [
+        '--warn-error-options={"error": "all", "silence": ["NoNodesForSelectionCriteria"]}',
+        *("--sample=3 days", "--empty", "--event-time-start=2026-11-01", "--event-time-end=2026-11-02"),
+        *("--store-failures", "--no-introspect"),
+    ]
+    assert dbt_arguments(spec(**fields)) == ["build", *selection, *others]
+    assert dbt_arguments(spec(**fields), selection=False) == ["build", *others]
+    assert dbt_arguments(spec(warnError=True)) == ["build", "--warn-error"]
+
+
+def test_a_macro_is_called_with_its_arguments() -> None:
+    operation = {"macro": "shop.grant_select", "args": {"role": "reader", "tables": ["a", 1.0]}}
+    arguments = dbt_arguments(spec(command="run-operation", runOperation=operation))
+    assert arguments == ["run-operation", "shop.grant_select", '--args={"role": "reader", "tables": ["a", 1.0]}']
+
+
+@pytest.mark.parametrize(("command", "words"), [("source-freshness", ["source", "freshness"]), ("ls", ["ls"])])
+def test_a_command_is_said_in_dbts_words(command: str, words: list[str]) -> None:
+    assert dbt_arguments(spec(command=command)) == words
 
 
 def test_a_selector_is_passed_by_name() -> None:

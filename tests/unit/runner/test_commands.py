@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from dbt_operator.api.commands import Command
-from dbt_operator.runner.arguments import GRAPH_COMMANDS
+from dbt_operator.dbt import artifacts
+from dbt_operator.runner.arguments import COMMANDS
+from dbt_operator.runner.invocation import PRINTED
 from tests.unit.runner.conftest import Project, Run
 
 UNIT_TEST = "unit_test.torture.ok_model.ut_upper_ok"
@@ -34,10 +36,13 @@ def _executed(run: Run) -> set[str]:
 
 
 def test_the_runner_and_the_operator_agree_on_what_each_command_executes() -> None:
+    assert set(COMMANDS) == {command.rules.words for command in Command}
     for command in Command:
-        executed = GRAPH_COMMANDS[command.value]
-        assert executed.types == command.rules.executes
-        assert executed.unit_tests_with_model is command.rules.tests_hold_back
+        rules = COMMANDS[command.rules.words]
+        assert rules.types == command.rules.executes
+        assert rules.unit_tests_with_model is command.rules.tests_hold_back
+        assert set(rules.files) <= artifacts.FOR_USER
+    assert PRINTED in artifacts.ASKED_FOR
 
 
 def test_run_executes_models_and_says_so(built: Built) -> None:
