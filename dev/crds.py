@@ -137,6 +137,8 @@ def flag_rules(spec: Schema) -> Iterator[dict[str, str]]:
         unset = f"!self.{flag.field}" if "default" in field else f"!has(self.{flag.field})"
         if field["type"] == "array":
             unset += f" || size(self.{flag.field}) == 0"
+        if field["type"] == "boolean" and "default" not in field and not flag.negative:
+            unset += f" || !self.{flag.field}"
         commands = ", ".join(f"'{command.value}'" for command in Command if command in flag.commands)
         yield {
             "rule": f"self.command in [{commands}] || {unset}",

@@ -87,6 +87,7 @@ def status_of(shown: Plan, *, before: dict[str, Any]) -> dict[str, Any]:
         conditions=record.conditions,
         views={ORDERS.unique_id: ORDERS},
         artifacts=None,
+        output=None,
         handled_retry=None,
         generation=1,
         now=given.NOW,

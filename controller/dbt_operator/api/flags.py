@@ -134,15 +134,15 @@ class DbtFlags(StrictModel):
     indirect_selection: Literal["eager", "cautious", "buildable", "empty"] | None = None
     vars: Annotated[dict[str, JsonValue], Field(max_length=500)] = Field(default_factory=dict)
     full_refresh: bool = False
-    fail_fast: bool | None = None
-    warn_error: bool = False
-    warn_error_options: WarnErrorOptions | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    fail_fast: bool | None = None
+    warn_error: bool | None = None
+    warn_error_options: WarnErrorOptions | None = None
     sample: Text | None = None
-    empty: bool = False
+    empty: bool | None = None
     event_time_start: Text | None = None
     event_time_end: Text | None = None
-    store_failures: bool = False
+    store_failures: bool | None = None
     args: Annotated[tuple[Argument, ...], Field(strict=False, max_length=100)] = ()
 
     @property

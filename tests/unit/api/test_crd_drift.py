@@ -298,7 +298,8 @@ def undescribed(schema: Shape, path: str) -> typing.Iterator[str]:
 
 
 def test_the_crds_are_small_enough_for_a_client_side_apply() -> None:
-    assert sum(path.stat().st_size for path in CRDS.glob("*.yaml")) < 100_000
+    # It keeps an object once more in an annotation of that, which has room for 256 KiB.
+    assert max(path.stat().st_size for path in CRDS.glob("*.yaml")) < 200_000
 
 
 def test_a_time_is_a_time_on_both_sides() -> None:
