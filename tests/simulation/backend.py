@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbt_operator.api.spec import DbtRunSpec
@@ -12,7 +12,7 @@ from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.kube.api_error import ApiError, NameConflictError
 from dbt_operator.kube.logs import Ended, EndReason, Sink
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
-from dbt_operator.plan.attempt import Decision, Recorded, Release, Sealed
+from dbt_operator.plan.attempt import Checkpoint, Decision, Recorded, Release, Sealed
 from dbt_operator.plan.facts import PodFacts, job_facts, pod_facts
 from dbt_operator.pods.files import File, file_config_map
 from dbt_operator.pods.run import RunRef
@@ -24,7 +24,7 @@ from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster
 from tests.simulation.objects import NAMESPACE, RUN, RUN_UID, Record
 from tests.simulation.process import Process
-from tests.simulation.world import broken
+from tests.simulation.world import BEGINNING, broken
 
 if TYPE_CHECKING:
     from tests.simulation.operator import Operator
@@ -41,7 +41,7 @@ class SimulatedBackend:
     def __init__(self, *, operator: "Operator", cluster: Cluster, checks: Checks) -> None:
         self._operator, self._cluster, self._checks = operator, cluster, checks
         self._call = Calls(operator=operator, cluster=cluster, checks=checks)
-        self._read: dict[str, tuple[Process, int]] = {}  # by the Job: whose log was read, and how many lines of it
+        self._read: dict[str, int] = {}  # by the Job: how many lines of its log
         self.statuses = Statuses(RUN_REF, operator.writer)
 
     def now(self) -> datetime:
@@ -103,31 +103,47 @@ class SimulatedBackend:
 
     async def store_release(self, index: int, release: Release, *, version: str) -> StoredRecord:
         """Store which pod may start."""
-        return await self._call("choose", lambda: self._change(index, version=version, release=release))
+        return await self._call("choose", lambda: _stored(self._change(index, version=version, release=release)))
+
+    async def store_checkpoint(self, index: int, state: bytes, *, position: datetime | None, version: str) -> str:
+        """Store how far a log was read."""
+        name = self._cluster.records[index].decision.name
+        lines = self._read.get(name, 0)
+        known = stored.decode(state)
+        if known is None:
+            broken("what is stored can be read", f"the checkpoint of {name} cannot")
+
+        def store() -> str:
+            record = self._change(index, version=version, checkpoint=Checkpoint(known, position))
+            record.lines = max(record.lines, lines)
+            self._operator.say_if(f"has stored {name} up to line {lines}")
+            return str(record.version)
+
+        return await self._call("checkpoint", store)
 
     async def store_end(self, index: int, sealed: Sealed, *, version: str) -> StoredRecord:
         """Store how an attempt ended."""
         decision = self._cluster.records[index].decision
-        process, position = self._read.get(decision.name, (None, 0))
+        lines = self._read.get(decision.name, 0)
 
         def seal() -> StoredRecord:
             # Whoever reads it later gets what comes out of the stored form.
             state = stored.decode(stored.encode(sealed.state))
             if state is None:
                 broken("what is stored can be read", f"the state of {decision.name} cannot")
-            record = self._change(index, version=version, sealed=replace(sealed, state=state))
+            record = self._change(index, version=version, checkpoint=None, sealed=replace(sealed, state=state))
             self._operator.say_if(f"sealed {decision.name}: {sealed.outcome.phase} {sealed.outcome.reason}")
-            self._checks.oracle.sealed(sealed, decision, process, position)
-            return record
+            self._checks.oracle.sealed(sealed, decision, max(lines, record.lines))
+            return _stored(record)
 
         return await self._call("seal", seal)
 
-    def _change(self, index: int, *, version: str, **what: Any) -> StoredRecord:
+    def _change(self, index: int, *, version: str, **what: Any) -> Record:
         record = self._cluster.records[index]
         if str(record.version) != version:
             raise ApiError(status=409, reason="Conflict", message="the record has been modified")
         record.change(**what)
-        return _stored(record)
+        return record
 
     # attempts
 
@@ -176,16 +192,23 @@ class SimulatedBackend:
         await self._call("stop", lambda: self._cluster.delete_job(name))
 
     async def follow_log(
-        self, pod: PodFacts, *, sink: Sink, caught_up: Callable[[], None], stalled: Callable[[str | None], None]
+        self,
+        pod: PodFacts,
+        *,
+        since: datetime | None,
+        sink: Sink,
+        caught_up: Callable[[], None],
+        stalled: Callable[[str | None], None],
     ) -> Ended:
         """Read the log of a pod in pieces, some of them twice, until the container has ended and all of it was read."""
-        found, chance, failures, position, behind = self._cluster.all_pods[pod.name], self._operator.chance, 0, 0, True
+        found, chance, failures, behind = self._cluster.all_pods[pod.name], self._operator.chance, 0, True
+        position = _line_of(since)
         while True:
             await asyncio.sleep(chance.choice((0.02, 0.4, 1.5, 4.0)))
             await self._operator.goes_on()
             over, process = found.terminated is not None, found.process
             if found.removed or process is None:
-                return Ended(EndReason.POD_GONE if found.removed else EndReason.TERMINATED)
+                return Ended(EndReason.POD_GONE if found.removed else EndReason.TERMINATED, lines=position)
             if found.unreachable or (not self._cluster.calm and chance.random() < self._cluster.scenario.api_errors):
                 failures += 1
                 if over and failures > _PATIENCE:
@@ -198,11 +221,11 @@ class SimulatedBackend:
             failures = 0
             if over or position < len(process.log) or behind:
                 lines, position = self._piece(process, position, rest=over)
-                self._read[found.job.name] = (process, position)
-                result = sink(lines, None)
+                self._read[found.job.name] = position
+                result = sink(lines, _time_of(position))
                 assert result is None
             if over:
-                return Ended(EndReason.TERMINATED)
+                return Ended(EndReason.TERMINATED, lines=position)
             if behind:
                 behind = False
                 caught_up()
@@ -245,6 +268,15 @@ class SimulatedBackend:
     async def patch_files(self, name: str, patch: Mapping[str, Any]) -> Object:
         """Patch a ConfigMap."""
         return await self._call("patch files", lambda: self._cluster.patch(_FILES, name, patch))
+
+
+def _time_of(line: int) -> datetime | None:
+    """The kubelet's stamp: a second for each line. The next reader begins with the lines of that second again."""
+    return BEGINNING + timedelta(seconds=line) if line else None
+
+
+def _line_of(time: datetime | None) -> int:
+    return 0 if time is None else int((time - BEGINNING).total_seconds())
 
 
 def _stored(record: Record) -> StoredRecord:

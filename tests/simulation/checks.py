@@ -184,7 +184,8 @@ class Checks:
             return
         one, status = before["spec"]["uniqueId"], DbtModelStatus.parse(before["status"]) or DbtModelStatus()
         asked_again = one in self.plan.history.pending or self._again(one, status)
-        if _all_done(status) and not asked_again and self._good(one):
+        forgotten = any(map(self.oracle.forgotten, (one, *self._tests_of(one))))
+        if _all_done(status) and not asked_again and not forgotten and self._good(one):
             said = after["status"].get("message")
             broken("what is shown stays", f"{one} had succeeded, and is {phases[1]}: {said}")
 
@@ -213,6 +214,10 @@ class Checks:
             broken("what is shown is known", f"the run is shown as {said}, and is {plan.phase} {plan.reason}")
         if not plan.phase.terminal or plan.assessments:
             self.all_shown(plan)
+        for model in self._cluster.models if plan.phase.terminal else ():
+            shown = DbtModelStatus.parse(model["status"]) or DbtModelStatus()
+            if not shown.phase.terminal:
+                broken("nodes end with the run", f"{model['spec']['uniqueId']} is shown as {shown.phase}")
 
     def _again(self, one: str, status: DbtModelStatus) -> bool:
         """Whether an attempt was decided on that is to execute the node after the last one that had begun with it."""
@@ -222,9 +227,13 @@ class Checks:
 
     def _good(self, one: str) -> bool:
         """Whether the last executions of a node and of its tests have ended well."""
+        return all(map(self._warehouse.good, (one, *self._tests_of(one))))
+
+    def _tests_of(self, one: str) -> list[str]:
         project = self._project
-        tests = (test for test in project.executables if project.nodes[test].kind in TESTS)
-        return all(map(self._warehouse.good, (one, *(test for test in tests if one in project.tested(test)))))
+        return [
+            test for test in project.executables if project.nodes[test].kind in TESTS and one in project.tested(test)
+        ]
 
     @property
     def attempts_allowed(self) -> int:

@@ -9,7 +9,6 @@ from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.reconcile.objects import all_stored
 from tests.simulation.objects import RUN, Job, Pod, Record, run_manifest
 from tests.simulation.process import Process
 from tests.simulation.scenario import FATES, Scenario
@@ -85,11 +84,6 @@ class Cluster:
     def models(self) -> list[Object]:
         """The DbtModels."""
         return [obj for (kind, _), obj in self.objects.items() if kind == DBT_MODELS.kind]
-
-    @property
-    def all_models_there(self) -> bool:
-        """Whether all of them were created, so that they tell what the run selects."""
-        return all_stored(self.models)
 
     def find(self, kind: str, name: str) -> Object | None:
         """One object."""

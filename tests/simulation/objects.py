@@ -120,6 +120,7 @@ class Record:
 
     content: Recorded
     version: int = 0
+    lines: int = 0  # of the log, of which the checkpoint tells
 
     @property
     def decision(self) -> Decision:

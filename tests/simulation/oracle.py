@@ -38,6 +38,7 @@ class EndedAttempt:
     endings: dict[str, str] = field(default_factory=dict)  # how nodes ended, in the words of the simulated dbt
     begun: frozenset[str] = frozenset()
     listed: bool = False  # whether it is known what it had selected
+    lines: int = 0  # so many are known
 
     @property
     def lost(self) -> bool:
@@ -92,22 +93,20 @@ class Oracle:
         self.project, self.cluster, self._warehouse = project, cluster, cluster.warehouse
         self.attempts: dict[int, EndedAttempt] = {}
 
-    def sealed(self, sealed: Sealed, decision: Decision, process: Process | None, position: int) -> None:
-        """The end of an attempt was stored, when so many lines of its log had been read."""
+    def sealed(self, sealed: Sealed, decision: Decision, lines: int) -> None:
+        """The end of an attempt was stored, when so many lines of its log were known: read, or stored before."""
         if decision.index in self.attempts:
             broken("sealed once", f"{decision.name} is sealed again")
-        attempt = EndedAttempt(decision, sealed)
+        attempt = EndedAttempt(decision, sealed, lines=lines)
         self.attempts[decision.index] = attempt
-        if process is None:
-            process, position = self.process_of(decision), 0
+        process = self.process_of(decision)
         if process is None:
             return
         if sealed.outcome.reason is RunReason.RUNNER_FAILED and not process.crashed:
             broken("the right reason", f"{decision.name} is called {sealed.outcome.reason}, and was killed")
-        attempt.listed = 0 < (process.graph_line or 0) <= position or self.cluster.all_models_there
-        attempt.begun = frozenset(node for line, node in process.starts if line <= position)
-        attempt.endings = {node: ending for line, node, ending in process.reports if line <= position}
-        self._remembered(attempt, process)
+        attempt.listed = 0 < (process.graph_line or 0) <= lines
+        attempt.begun = frozenset(node for line, node in process.starts if line <= lines)
+        attempt.endings = {node: ending for line, node, ending in process.reports if line <= lines}
         for one, ending in attempt.endings.items():
             node = sealed.state.nodes.get(one)
             other = NodePhase.SKIPPED if ending == "skipped" else NodePhase.FAILED
@@ -118,41 +117,15 @@ class Oracle:
         """The process of an attempt, whether anybody has read its log or not."""
         return next((one for one in self._warehouse.processes if one.job == decision.name), None)
 
-    def _remembered(self, attempt: EndedAttempt, process: Process) -> None:
-        """What is stored beyond what was read is what the DbtModels remember: of this process, and true of it."""
-        reported = {node: ending for _, node, ending in process.reports}
-        begun = {node for _, node in process.starts}
-        for one, node in attempt.sealed.state.nodes.items():
-            if one in attempt.endings or node.phase is NodePhase.PENDING or one not in self.project.executables:
-                continue
-            if one in begun:
-                attempt.begun |= {one}
-            if one in reported and node.phase.terminal:
-                if reported[one] != "cancelled":  # shown as what it means: that dbt has not executed it
-                    attempt.endings[one] = reported[one]
-            elif node.phase is NodePhase.SUCCEEDED and (ending := self._passed_before(one, attempt.decision)):
-                attempt.endings[one] = ending
-            elif node.phase in (NodePhase.SUCCEEDED, NodePhase.FAILED):
-                broken("what is remembered was said", f"{one} is {node.status} in {attempt.decision.name}, never said")
-
-    def _passed_before(self, one: str, decision: Decision) -> str | None:
-        """What dbt said of a test that passed in an attempt before, about the nodes as they still are.
-
-        Of two operators at once the one shows what it has read when the other one has sealed the attempt without that.
-        It is asked for again then, and what is remembered is taken for a report of that later attempt.
-        """
-        if self.project.nodes[one].kind not in TESTS:
-            return None
-        for index in range(decision.index, 0, -1):
-            process = self.process_of(self.cluster.records[index].decision)
-            if process is None:
-                continue
-            reported = [ending for _, node, ending in process.reports if node == one and ending in GOOD | BAD]
-            if reported:
-                return reported[-1] if reported[-1] in GOOD else None
-            if any(node in self.project.subjects(one) for _, node in process.starts):
-                return None
-        return None
+    def forgotten(self, one: str) -> bool:
+        """Whether dbt's last report of a node was read, and went with its operator and its log before it was stored."""
+        lines = {each.decision.name: each.lines for each in self.attempts.values()}
+        job, line = "", 0
+        for process in self._warehouse.processes:
+            for at, node, _ in process.reports:
+                if node == one:
+                    job, line = process.job, at
+        return job in lines and line > lines[job]
 
     @property
     def since(self) -> int:

@@ -61,8 +61,7 @@ def draw_scenario(world: World) -> Scenario:
         down=_draw_down(chance, calm),
         fates=0.0 if quiet else chance.choice(mix.fates),
         api_errors=0.0 if quiet else chance.choice((0.0, 0.0, 0.03, 0.15)),
-        # DbtModels do not remember what is not selected, and how it connects what is.
-        crashes=0.0 if quiet or project.partial else chance.choice(mix.crashes),
+        crashes=0.0 if quiet else chance.choice(mix.crashes),
         stalls=0.0 if quiet else chance.choice(mix.stalls),
         obstacles=0.0 if quiet else chance.choice((0.0, 0.1, 0.4)),
         lost_watches=0.0 if quiet else chance.choice((0.0, 0.1)),

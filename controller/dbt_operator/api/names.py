@@ -21,7 +21,6 @@ LABEL_ATTEMPT_INDEX = f"{GROUP}/attempt-index"
 LABEL_RESOURCE_TYPE = f"{GROUP}/resource-type"
 LABEL_PACKAGE = f"{GROUP}/package"
 ANNOTATION_RETRY = f"{GROUP}/retry"
-ANNOTATION_NODES = f"{GROUP}/nodes-of-run"  # on each DbtModel: how many of them the graph of its run asks for
 # A scheduling gate of each pod: no scheduler may have it before the operator has removed the gate.
 GATE = f"{GROUP}/one-pod-for-an-attempt"
 RESERVED_PREFIX = "dbt-operator-"

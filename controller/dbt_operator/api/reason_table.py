@@ -434,7 +434,6 @@ RUN_REASONS = {
         phases=(Phase.RUNNING, Phase.FAILED),
         kind=Kind.LOST,
         obstacle=True,
-        sentence="The process in the pod ended, and a part of its log was rotated away before it was read",
         meaning=(
             "The pod's log cannot be read for the moment, and dbt may be at work: the node or its kubelet does not "
             "answer, or the operator lacks a right. Failed: it could not be read, or the kubelet had rotated a part of "

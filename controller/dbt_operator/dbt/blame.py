@@ -151,7 +151,7 @@ class Skips:
             return frozenset()
         if skipped_by_fail_fast(report.node):
             return _failed_first(report.state)
-        return self._blame(report).causes(unique_id) or self._remembered(report)
+        return self._blame(report).causes(unique_id)
 
     def _blame(self, report: Report) -> Blame:
         found = self._blames.get(report.attempt)
@@ -159,20 +159,6 @@ class Skips:
             graph = report.state.graph or self._history.graph
             found = self._blames[report.attempt] = Blame(replace(report.state, graph=graph))
         return found
-
-    def _remembered(self, report: Report) -> frozenset[str]:
-        """What the DbtModel names, or its failed tests, where the failure is of another attempt by now."""
-        culprit, graph = report.node.blocked_by, self._history.graph
-        if not culprit:
-            return frozenset()
-        tests = graph.tests_of(culprit) if graph is not None else ()
-        reports = {one: self._history.report(one) for one in (culprit, *(test.unique_id for test in tests))}
-        failed = (
-            one
-            for one, each in reports.items()
-            if each is None or each.node.phase is not NodePhase.SUCCEEDED or each.attempt > report.attempt
-        )
-        return frozenset(failed) or frozenset({culprit})
 
 
 def _failed_first(state: AttemptState) -> frozenset[str]:

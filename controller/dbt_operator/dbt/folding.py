@@ -39,8 +39,6 @@ class Folding:
             self._ignored += 1
             return
         self._events += 1
-        if event.seq == 1:
-            self._set("begins", True)
         last = self._get("last_ts")
         if event.ts is not None and (last is None or event.ts > last):
             self._set("last_ts", event.ts)

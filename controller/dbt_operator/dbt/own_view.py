@@ -90,7 +90,7 @@ def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
     if skipped_by_fail_fast(node):
         return Verdict(phase=phase, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
     hook = start_hook(state)
-    culprit = (blame.of(node.unique_id) if node.resource_type != "operation" else None) or node.blocked_by or None
+    culprit = blame.of(node.unique_id) if node.resource_type != "operation" else None
     if culprit is not None:
         return held_back(culprit)
     if hook is not None:

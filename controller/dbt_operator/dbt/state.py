@@ -46,7 +46,6 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     attached_node: str = ""
     freshness: Freshness | None = None  # of a source
     excerpt: str = ""  # the lines of its query around the one that its message names
-    blocked_by: str = ""  # what it was skipped for, where the failure of that is not known
     relation: str = ""
     materialized: str = ""
     package: str = ""
@@ -153,7 +152,6 @@ class AttemptState:
     peak_memory_bytes: int | None = None  # the most memory that the process has had in use so far
     closed: Closed | None = None
     last_ts: datetime | None = None
-    begins: bool = field(default=False, compare=False)  # the runner's first line was read
     events: int = field(default=0, compare=False)
     ignored: int = field(default=0, compare=False)
 
@@ -170,14 +168,6 @@ class AttemptState:
         if self.source == "runner":
             return False
         return self.done or self.stats is not None or self.error is not None or self.nothing_selected
-
-    @property
-    def cut(self) -> bool:
-        """Whether a part of the runner's log is missing: nodes are known of, and its first line is not.
-
-        The kubelet has rotated it away, and maybe the last words with it; the nodes are remembered by the DbtModels.
-        """
-        return bool(self.nodes) and not self.begins and self.source in (None, "runner")
 
 
 EMPTY = AttemptState()

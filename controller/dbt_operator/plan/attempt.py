@@ -90,6 +90,22 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the log of a live attempt was read: whoever comes next goes on from there.
+
+    The state may be newer than the position, as lines that come again change nothing.
+    """
+
+    state: AttemptState
+    position: datetime | None  # the kubelet's time from which the log has to be read; None: from its beginning
+
+    def further_than(self, state: AttemptState) -> bool:
+        """Whether it comes of more of the log than this state does."""
+        mine, other = self.state.last_ts, state.last_ts
+        return mine is not None and (other is None or mine > other)
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """How an attempt ended, stored for good. From then on its Job, its pod and the log are not needed any more."""
 
@@ -117,6 +133,7 @@ class Recorded:
 
     decision: Decision
     release: Release | None = None
+    checkpoint: Checkpoint | None = None  # while it has not ended
     sealed: Sealed | None = None
 
 

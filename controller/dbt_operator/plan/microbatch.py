@@ -17,7 +17,7 @@ def end_of(assessments: Iterable[Assessment]) -> str | None:
     for each in assessments:
         if each.state.microbatch.end:
             return each.state.microbatch.end
-        if each.state.cut and each.attempt.started is not None:
+        if each.state.nodes and each.state.graph is None and each.attempt.started is not None:
             # It has executed nodes, and its log was rotated away before it was read: dbt began a moment later.
             return each.attempt.started.isoformat()
     return None

@@ -214,7 +214,7 @@ def _pod_reason(state: AttemptState, pod: PodEnd | None) -> RunReason:
         signalled = pod.exit_code is not None and pod.exit_code >= _SIGNALLED and state.source is not None
         if signalled or pod.exit_code in KILLED:
             return RunReason.POD_LOST
-        return RunReason.LOG_UNREADABLE if state.cut else RunReason.RUNNER_FAILED
+        return RunReason.RUNNER_FAILED
     reason = RunReason(pod.kind)
     return reason if reason.known else RunReason.POD_LOST
 

@@ -2,8 +2,9 @@
 
 An attempt's record is created before its Job. Its name is the attempt's index, so that of two controllers that decide
 at the same moment only one can decide on that index; the other one looks again. Which of its pods may be scheduled is
-stored here before that pod is released. Once the attempt has ended, how it ended and what it did is stored here too, as
-its Job, its pod and their log can be taken away by anybody at any time; no pod is released any more then.
+stored here before that pod is released. While its log is read, a checkpoint says how far; once the attempt has ended,
+how it ended and what it did is stored here, as its Job, its pod and their log can be taken away by anybody at any time;
+no pod is released any more then.
 """
 
 import base64
@@ -21,7 +22,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
-from dbt_operator.plan.attempt import Decision, Left, Recorded, Release, Request, Sealed
+from dbt_operator.plan.attempt import Checkpoint, Decision, Left, Recorded, Release, Request, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
 
@@ -32,6 +33,7 @@ STATE_FILE = "state.json.gz"
 STATE_LIMIT = 700 * 1024
 _DECISION = f"{names.GROUP}/decision"
 _RELEASE = f"{names.GROUP}/released-pod"
+_CHECKPOINT = f"{names.GROUP}/checkpoint"
 _END = f"{names.GROUP}/end"
 
 
@@ -61,6 +63,10 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _Release(Value, frozen=True, kw_only=True):
     uid: str
     at: datetime
+
+
+class _Checkpoint(Value, frozen=True, kw_only=True):
+    position: datetime | None = None
 
 
 class _End(Value, frozen=True, kw_only=True):
@@ -121,6 +127,21 @@ def _released(release: Release) -> dict[str, str]:
     return {_RELEASE: _json(_Release(uid=release.pod, at=release.at).to_dict())}
 
 
+def checkpointing(state: bytes, *, position: datetime | None, version: str) -> dict[str, Any]:
+    """The patch that stores in the record, as of this resource version, how far the log was read.
+
+    state: as `stored.encode` packs it. A version of the operator that knows no checkpoints looks at no state that has
+    not been sealed.
+    """
+    return {
+        "metadata": {
+            "resourceVersion": version,
+            "annotations": {_CHECKPOINT: _json(_Checkpoint(position=position).to_dict())},
+        },
+        "binaryData": {STATE_FILE: base64.b64encode(state).decode()},
+    }
+
+
 def sealing(sealed: Sealed, *, version: str) -> dict[str, Any]:
     """The patch that stores in its record, as of this resource version, how an attempt ended."""
     end = _End(
@@ -132,7 +153,7 @@ def sealing(sealed: Sealed, *, version: str) -> dict[str, Any]:
         started_at=sealed.started,
     )
     state = base64.b64encode(stored.encode(sealed.state, limit=STATE_LIMIT)).decode()
-    metadata = {"resourceVersion": version, "annotations": {_END: _json(end.to_dict())}}
+    metadata = {"resourceVersion": version, "annotations": {_END: _json(end.to_dict()), _CHECKPOINT: None}}
     return {"metadata": metadata, "binaryData": {STATE_FILE: state}}
 
 
@@ -147,7 +168,10 @@ def parse_record(record: Mapping[str, Any]) -> Recorded:
         decided = _read(record, _DECISION, _Decision)
         if not decided.kind.known and sealed is None:
             raise _NewerError
-        return Recorded(decision=_decision(record, decided), release=_release(record), sealed=sealed)
+        checkpoint = _checkpoint(record) if sealed is None else None
+        return Recorded(
+            decision=_decision(record, decided), release=_release(record), checkpoint=checkpoint, sealed=sealed
+        )
     except _NewerError:
         text = (
             f"ConfigMap {name} was written by a later version of the operator, and this one cannot read it:"
@@ -200,6 +224,16 @@ def _release(record: Mapping[str, Any]) -> Release | None:
         return None
     release = _read(record, _RELEASE, _Release)
     return Release(pod=release.uid, at=release.at)
+
+
+def _checkpoint(record: Mapping[str, Any]) -> Checkpoint | None:
+    """None also where it cannot be read: it only spares reading the log from its beginning, while there is one."""
+    packed = (record.get("binaryData") or {}).get(STATE_FILE)
+    if _CHECKPOINT not in _annotations(record) or packed is None:
+        return None
+    state = stored.decode(base64.b64decode(packed))
+    position = _read(record, _CHECKPOINT, _Checkpoint).position
+    return None if state is None else Checkpoint(state=state, position=position)
 
 
 def _sealed(record: Mapping[str, Any]) -> Sealed | None:

@@ -1,5 +1,6 @@
 """The attempts of one run: their records, the logs that are followed, and what became of their pods."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,13 +23,12 @@ from dbt_operator.plan.attempt import (
 from dbt_operator.plan.facts import PodFacts
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.backend import Backend
+from dbt_operator.reconcile.checkpoints import Checkpoints
 from dbt_operator.reconcile.follower import Follower
 from dbt_operator.reconcile.keep import Keeper
-from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.observe import Cluster
 from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.refusals import refusal_of
-from dbt_operator.reconcile.run_status import found_of
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +61,10 @@ class Attempts:
     _let_go: dict[str, datetime] = field(default_factory=dict)  # when their pods were
     _not_again_before: dict[str, datetime] = field(default_factory=dict)  # what was refused
     _created: set[str] = field(default_factory=set)  # Jobs that we have created, in case the status does not say so yet
+    _checkpoints: Checkpoints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._checkpoints = Checkpoints(backend=self.backend, records=self.records)
 
     # observe
 
@@ -99,34 +103,37 @@ class Attempts:
         return next((pod for pod in pods if not pod.held), pods[-1] if pods else None)
 
     async def follow(self) -> None:
-        """Follow the logs of the pods that are there, of attempts that have not been sealed."""
+        """Follow the logs of the pods that are there, of attempts that have not been sealed.
+
+        Returns when they are read up to the present: nobody plans, or shows, what was true a while ago.
+        """
+        begun: list[Follower] = []
         for record in self.records.all():
             job, pod = record.decision.name, self._pods.get(record.decision.name)
             follower = self._followers.get(job)
             if follower is not None and record.sealed is not None:
                 await follower.stop()
                 del self._followers[job]
-            if follower is None and record.sealed is None and pod is not None and (pod.has_started or pod.ended):
-                self._followers[job] = self._begin(pod)
+            elif follower is not None and record.checkpoint is not None:
+                follower.take_up(record.checkpoint)
+            elif follower is None and record.sealed is None and pod is not None and (pod.has_started or pod.ended):
+                begun.append(self._begin(record, pod))
+        await asyncio.gather(*(follower.caught_up() for follower in begun))
 
-    def _begin(self, pod: PodFacts) -> Follower:
+    def _begin(self, record: Recorded, pod: PodFacts) -> Follower:
         follower = Follower(backend=self.backend, pod=pod, changed=self.changed)
+        if record.checkpoint is not None:
+            follower.state, follower.position = record.checkpoint.state, record.checkpoint.position
         follower.start()
+        self._followers[record.decision.name] = follower
         return follower
 
-    @property
-    def live(self) -> bool:
-        """Whether what is known is of the present, not of a moment that the logs are only read up to."""
-        return all(follower.live for follower in self._followers.values())
-
-    def all(self, cluster: Cluster, *, memory: Memory) -> tuple[Attempt, ...]:
+    def all(self, cluster: Cluster) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""
-        attempts = [self._attempt(record, cluster=cluster) for record in self.records.all()]
-        return memory.completed(attempts, dbt=cluster.record.dbt, found=found_of(cluster.record.project))
+        return tuple(self._attempt(record, cluster=cluster) for record in self.records.all())
 
     def _attempt(self, record: Recorded, *, cluster: Cluster) -> Attempt:
-        sealed, name = record.sealed, record.decision.name
-        follower, before = self._followers.get(name), cluster.record.attempts.get(name)
+        name, before = record.decision.name, cluster.record.attempts.get(record.decision.name)
         shown = Shown(
             job=cluster.jobs.get(name),
             pod=self._pods.get(name),
@@ -136,9 +143,18 @@ class Attempts:
             began=before.start_time if before is not None else None,
             let_go=self._let_go.get(name),
         )
-        log = follower.facts() if follower is not None and sealed is None else LogFacts()
-        release = self._released.get(name)
-        return Attempt(decision=record.decision, release=release, sealed=sealed, shown=shown, log=log)
+        release, log = self._released.get(name), self._log_of(record)
+        return Attempt(decision=record.decision, release=release, sealed=record.sealed, shown=shown, log=log)
+
+    def _log_of(self, record: Recorded) -> LogFacts:
+        follower, checkpoint = self._followers.get(record.decision.name), record.checkpoint
+        if record.sealed is not None:
+            return LogFacts()
+        if follower is not None:
+            return follower.facts()
+        if checkpoint is not None:  # its pod is gone, or else it would be followed: this is all that is left of its log
+            return LogFacts(state=checkpoint.state, position=checkpoint.position, read=True, incomplete=True)
+        return LogFacts()
 
     def answered(self) -> set[Request]:
         """The retries that recorded decisions answer."""
@@ -161,8 +177,8 @@ class Attempts:
 
     async def record(self, decisions: Sequence[Decision]) -> None:
         """Store what was decided, in its order: an attempt that another controller has decided on ends it."""
-        if not decisions or not self.live or self.backend.now() < self.not_before:
-            return  # what there is to decide on is better known when the logs are read up to the present
+        if not decisions or self.backend.now() < self.not_before:
+            return
         if await self.records.ended_elsewhere():
             # Of two controllers the one that seals has the word on an attempt, although it may have read less of its
             # log: what was planned on more than that would take another try, or another restart, than is left.
@@ -244,6 +260,12 @@ class Attempts:
                 index = self._recorded(job).decision.index
                 await keeper.keep(follower.artifacts[0], attempt=index, run_ended=run_ended)
                 del follower.artifacts[0]
+
+    async def store_checkpoints(self) -> list[datetime]:
+        """Store how far the logs were read. Returns when there will be more to store."""
+        followed = [(self._recorded(job), follower) for job, follower in self._followers.items()]
+        due = [await self._checkpoints.store(record, follower) for record, follower in followed]
+        return [at for at in due if at is not None]
 
     async def stop(self) -> None:
         """Follow the logs no longer."""

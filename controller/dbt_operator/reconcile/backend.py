@@ -94,6 +94,12 @@ class Backend(Protocol):
     async def store_release(self, index: int, release: Release, *, version: str) -> StoredRecord:
         """Store which pod of an attempt may start, onto this version of its record: else ApiError, a conflict."""
 
+    async def store_checkpoint(self, index: int, state: bytes, *, position: datetime | None, version: str) -> str:
+        """Store how far the log of an attempt was read, onto this version of its record: else ApiError, a conflict.
+
+        It is tried once: another one follows. Returns the version that the record has then.
+        """
+
     async def store_end(self, index: int, sealed: Sealed, *, version: str) -> StoredRecord:
         """Store how an attempt ended, onto this version of its record: else ApiError, a conflict."""
 
@@ -112,10 +118,17 @@ class Backend(Protocol):
         """Stop an attempt: its process is told to end, and killed after its grace period."""
 
     async def follow_log(
-        self, pod: PodFacts, *, sink: Sink, caught_up: Callable[[], None], stalled: Callable[[str | None], None]
+        self,
+        pod: PodFacts,
+        *,
+        since: datetime | None,
+        sink: Sink,
+        caught_up: Callable[[], None],
+        stalled: Callable[[str | None], None],
     ) -> Ended:
         """Hand all lines of a pod to the sink, until there will be no more. Raises what the sink raises.
 
+        `since`: a time that the sink was told once. What was printed before need not come again, and may.
         `caught_up` is called when the sink has everything that was printed before; `stalled` with why the log of a
         process that may go on cannot be read for long, and with None when it can be again.
         """

@@ -28,7 +28,7 @@ from dbt_operator.plan.facts import CONTAINER, LABEL_JOB_NAME, JobFacts, PodFact
 from dbt_operator.pods.files import File, file_config_map
 from dbt_operator.pods.images import Images
 from dbt_operator.pods.job import attempt_job
-from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
+from dbt_operator.pods.record import attempt_record, checkpointing, parse_record, releasing, same_decision, sealing
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.runner_files import runner_config_map, runner_name, runners_of
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
@@ -113,6 +113,14 @@ class KubernetesBackend:
         """Annotate its ConfigMap."""
         return await self._patch_record(index, releasing(release, version=version))
 
+    async def store_checkpoint(self, index: int, state: bytes, *, position: datetime | None, version: str) -> str:
+        """Annotate its ConfigMap, and put the state into it."""
+        patch = checkpointing(state, position=position, version=version)
+        name = names.attempt_record_name(self.run.name, index=index)
+        stored = await self._patch(CONFIG_MAPS, name, patch, retry=False)
+        new: str = stored["metadata"]["resourceVersion"]
+        return new
+
     async def store_end(self, index: int, sealed: Sealed, *, version: str) -> StoredRecord:
         """Annotate its ConfigMap, and put the state into it."""
         return await self._patch_record(index, sealing(sealed, version=version))
@@ -193,7 +201,13 @@ class KubernetesBackend:
         await self.client.delete(resource=JOBS, namespace=self.run.namespace, name=name)
 
     async def follow_log(
-        self, pod: PodFacts, *, sink: Sink, caught_up: Callable[[], None], stalled: Callable[[str | None], None]
+        self,
+        pod: PodFacts,
+        *,
+        since: datetime | None,
+        sink: Sink,
+        caught_up: Callable[[], None],
+        stalled: Callable[[str | None], None],
     ) -> Ended:
         """Follow the log of its container dbt."""
         return await follow(
@@ -202,6 +216,7 @@ class KubernetesBackend:
             pod=pod.name,
             pod_uid=pod.uid,
             container=CONTAINER,
+            since=since,
             sink=sink,
             caught_up=caught_up,
             stalled=stalled,
@@ -251,8 +266,10 @@ class KubernetesBackend:
             resource=resource, manifest=manifest, owner_uid=self.run.uid, strict=strict
         )
 
-    async def _patch(self, resource: Resource, name: str, patch: Mapping[str, Any]) -> Object:
-        return await self.client.patch(resource=resource, namespace=self.run.namespace, name=name, patch=patch)
+    async def _patch(self, resource: Resource, name: str, patch: Mapping[str, Any], *, retry: bool = True) -> Object:
+        return await self.client.patch(
+            resource=resource, namespace=self.run.namespace, name=name, patch=patch, retry=retry
+        )
 
 
 def _stored(config_map: Object) -> StoredRecord:

@@ -2,29 +2,33 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from dbt_operator.api import names, status
-from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind, NodePhase
+from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
 from dbt_operator.plan.attempt import Attempt, Request
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.backend import Backend
-from dbt_operator.reconcile.memory import Memory
 from dbt_operator.reconcile.objects import (
-    all_stored,
     model_manifest,
     model_spec,
     model_status,
-    stored_graph,
     tells_why,
     tried,
     unannounced_model_spec,
 )
+
+_LOST: Mapping[str, Any] = {
+    "phase": NodePhase.SKIPPED,
+    "reason": NodeReason.LOST,
+    "message": "What dbt said of it was lost with its pod.",
+}
 
 
 @dataclass(slots=True)
@@ -35,37 +39,34 @@ class Models:
     backend: Backend
     failed: Callable[[NodeView], None]
     views: dict[str, NodeView] = field(default_factory=dict)  # every node dbt executes, tests and hooks too
-    memory: Memory = field(default_factory=Memory)  # what a controller before this one has written
     requests: dict[str, str] = field(default_factory=dict)  # tokens of the retries that a person asks for, by unique_id
     _shown: History = field(default_factory=History)
     _jobs: Sequence[tuple[AttemptKind, str]] = ()  # of the attempts of the history
     _names: dict[str, str] = field(default_factory=dict)  # of the DbtModels that exist or will, by unique_id
     _handled: dict[str, str] = field(default_factory=dict)  # tokens of the retries that were handled
-    _attempts: dict[str, tuple[status.ModelAttempt, ...]] = field(default_factory=dict)  # as read
     _stored: dict[str, status.DbtModelStatus] = field(default_factory=dict)  # as read, of nodes not shown since
+    # Nodes that were shown and had not ended, of which no attempt knows: that was lost with a log and a controller.
+    _unknown: dict[str, NodeView] = field(default_factory=dict)
     _graph: Graph | None = None
 
-    async def load(self, *, first_job: str, command: Command) -> None:
-        """Read what a controller before this one has written. Nodes that were never tried are the first Job's."""
-        found = await self.backend.find_models()
-        specs = {model["metadata"]["name"]: status.DbtModelSpec.parse(model["spec"]) for model in found}
-        # A part of the graph may never stand for the graph: the run would look finished with a part of its nodes.
-        known = [spec for spec in specs.values() if spec is not None]
-        graph = stored_graph(known, command=command) if len(known) == len(found) and all_stored(found) else None
-        remembered: list[tuple[status.DbtModelSpec, status.DbtModelStatus]] = []
-        for model in found:
-            name, unique_id = model["metadata"]["name"], model["spec"]["uniqueId"]
+    async def load(self) -> None:
+        """Read what a controller before this one has shown: which DbtModels there are, and what was told and answered.
+
+        What is known of the nodes comes from the attempts alone.
+        """
+        for model in await self.backend.find_models():
+            spec = model["spec"]
+            unique_id = spec["uniqueId"]
             stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
-            spec = specs[name]
-            self._names[unique_id], self._stored[unique_id] = name, stored
+            self._names[unique_id], self._stored[unique_id] = model["metadata"]["name"], stored
             self.asked(unique_id=unique_id, token=names.retry_token(model["metadata"]))
-            self._attempts[unique_id] = stored.attempts
+            if not stored.phase.terminal:
+                self._unknown[unique_id] = NodeView(
+                    unique_id=unique_id, name=spec["name"], resource_type=spec["resourceType"], phase=NodePhase.PENDING
+                )
             if stored.handled_retry:
                 self._handled[unique_id] = stored.handled_retry
-            if spec is not None:
-                remembered.append((spec, stored))
             self.backend.statuses.model_is(model)
-        self.memory = Memory.of(remembered, graph=graph, first_job=first_job)
 
     def asked(self, *, unique_id: str, token: str | None) -> None:
         """A person asks for a retry of the node with this token; None: does not, or not any more."""
@@ -83,8 +84,8 @@ class Models:
         """The name of the DbtModel that a retry is asked for, if it is one of a node."""
         return self._names.get(request.unique_id or "")
 
-    def show(self, *, history: History, attempts: Sequence[Attempt]) -> None:
-        """Bring the DbtModels to this history of the attempts of the run."""
+    def show(self, *, history: History, attempts: Sequence[Attempt], ended: bool = False) -> None:
+        """Bring the DbtModels to this history of the attempts of the run. `ended`: the run has."""
         self._jobs = [(attempt.kind, attempt.name) for attempt in attempts]
         graph = history.graph
         if graph is not None and self._graph is None:
@@ -94,8 +95,13 @@ class Models:
             changed = views_of(state=history, unique_ids=affected(before=self._shown, after=history))
         self._shown = history
         for unique_id in sorted(changed):  # always the same order of writes
+            self._unknown.pop(unique_id, None)
             if self.views.get(unique_id) != changed[unique_id]:
                 self._write(changed[unique_id])
+        for view in self._unknown.values():
+            shown = msgspec.structs.replace(view, **_LOST) if ended else view
+            if self.views.get(view.unique_id) != shown:
+                self._write(shown)
 
     def handled(self, request: Request) -> str | None:
         """A retry of a node was handled. Returns the name of its DbtModel, if there is one."""
@@ -113,12 +119,11 @@ class Models:
         for node in nodes:
             if node.unique_id not in self._names:
                 spec = model_spec(run=self.run, node=node, graph=graph)
-                self._submit_create(name=announced[node.unique_id], spec=spec, nodes_of_run=len(nodes))
+                self._submit_create(name=announced[node.unique_id], spec=spec)
 
-    def _submit_create(self, *, name: str, spec: status.DbtModelSpec, nodes_of_run: int | None = None) -> None:
+    def _submit_create(self, *, name: str, spec: status.DbtModelSpec) -> None:
         self._names[spec.unique_id] = name
-        manifest = model_manifest(run=self.run, name=name, spec=spec, nodes_of_run=nodes_of_run)
-        self.backend.statuses.create_model(manifest)
+        self.backend.statuses.create_model(model_manifest(run=self.run, name=name, spec=spec))
 
     def _write(self, view: NodeView) -> None:
         before = self.views.get(view.unique_id)
@@ -139,7 +144,6 @@ class Models:
             view=view,
             tried=tried(view.unique_id, history=self._shown, jobs=self._jobs),
             jobs=self._jobs,
-            remembered=self._attempts.get(view.unique_id, ()),
             handled_retry=self._handled.get(view.unique_id),
         )
         report = self._shown.report(view.unique_id)

@@ -3,12 +3,10 @@
 Pure: values in, values out.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from dbt_operator.api import names, status
-from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.history import History
@@ -16,12 +14,11 @@ from dbt_operator.dbt.view import NodeView, TestCounts, node_view
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 
 
-def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec, nodes_of_run: int | None) -> dict[str, Any]:
-    """A DbtModel, owned by its run. `nodes_of_run`: how many there are to be; None for one that no graph asks for."""
+def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec) -> dict[str, Any]:
+    """A DbtModel, owned by its run."""
     labels = run_labels(run) | {names.LABEL_RESOURCE_TYPE: names.label_value(spec.resource_type)}
     if spec.package:
         labels[names.LABEL_PACKAGE] = names.label_value(spec.package)
-    annotations = {} if nodes_of_run is None else {names.ANNOTATION_NODES: str(nodes_of_run)}
     return {
         "apiVersion": names.API_VERSION,
         "kind": "DbtModel",
@@ -29,7 +26,6 @@ def model_manifest(*, run: RunRef, name: str, spec: status.DbtModelSpec, nodes_o
             "name": name,
             "namespace": run.namespace,
             "labels": labels,
-            "annotations": annotations,
             "ownerReferences": [owner_reference(run)],
         },
         "spec": spec.to_dict(),
@@ -77,51 +73,6 @@ def unannounced_model_spec(*, run: RunRef, view: NodeView) -> status.DbtModelSpe
     )
 
 
-def all_stored(models: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether these are all DbtModels of a run. A controller may have died while it created them."""
-    numbers = [(model["metadata"].get("annotations") or {}).get(names.ANNOTATION_NODES) for model in models]
-    asked_for = [number for number in numbers if number is not None]
-    return bool(asked_for) and all(number == str(len(asked_for)) for number in asked_for)
-
-
-def stored_graph(specs: Iterable[status.DbtModelSpec], *, command: Command) -> Graph:
-    """The graph as far as the DbtModels of a run remember it: for a log whose beginning was rotated away.
-
-    command: that of the run.
-    """
-    specs = tuple(specs)
-    listed = Counter(test.unique_id for spec in specs for test in spec.tests)
-    nodes: list[GraphNode] = []
-    for spec in specs:
-        nodes.append(
-            GraphNode(
-                unique_id=spec.unique_id,
-                name=spec.name,
-                resource_type=spec.resource_type,
-                package=spec.package or "",
-                path=spec.path or "",
-                materialized=spec.materialized or "",
-                relation=spec.relation,
-                tags=spec.tags,
-                depends_on=spec.depends_on,
-                selected=spec.selected is not False,
-            )
-        )
-        nodes += (
-            GraphNode(
-                unique_id=test.unique_id,
-                name=test.name,
-                resource_type=test.unique_id.partition(".")[0],
-                severity=test.severity or "",
-                # One that is attached to no node is listed on all that it reads.
-                attached_node=spec.unique_id if listed[test.unique_id] == 1 else None,
-                depends_on=(spec.unique_id, *test.depends_on),
-            )
-            for test in spec.tests
-        )
-    return Graph.of(nodes, command=command)
-
-
 def _severity(text: str | None) -> status.Severity | None:
     return status.Severity(text.upper()) if text and text.upper() in set(status.Severity) else None
 
@@ -164,15 +115,13 @@ def model_status(
     tried: Sequence[Tried],
     jobs: Sequence[tuple[AttemptKind, str]],
     handled_retry: str | None,
-    remembered: Sequence[status.ModelAttempt] = (),
 ) -> status.DbtModelStatus:
     """The status of a DbtModel.
 
     tried: the attempts that began to execute the node, oldest first.
     jobs: those of all attempts, oldest first.
-    remembered: attempts that were shown before; an end that is not among those tried is still true.
     """
-    attempts = [
+    attempts = tuple(
         status.ModelAttempt(
             kind=each.kind,
             job=each.job,
@@ -182,10 +131,7 @@ def model_status(
             finished_at=each.view.finished_at,
         )
         for each in tried
-    ]
-    known, order = {each.job for each in tried}, [job for _, job in jobs]
-    attempts += (each for each in remembered if each.phase.terminal and each.job not in known and each.job in order)
-    attempts.sort(key=lambda each: order.index(each.job))
+    )
     return status.DbtModelStatus(
         phase=view.phase,
         reason=view.reason,
@@ -201,7 +147,7 @@ def model_status(
         tests=_tests(view.tests, jobs=jobs) if view.tests is not None and view.tests.total else None,
         tries=len(attempts) or None,
         handled_retry=handled_retry,
-        attempts=tuple(attempts),
+        attempts=attempts,
     )
 
 

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from dbt_operator.api import names
-from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.status import DbtRunStatus
@@ -104,9 +102,7 @@ class Reconciler:
         await self._attempts.follow()
 
     async def _remember(self) -> None:
-        spec = self._cluster.spec
-        command = spec.command if spec is not None else Command.BUILD
-        await self._models.load(first_job=names.producer_job_name(self._run.name, number=1), command=command)
+        await self._models.load()
         self._handled = self._cluster.record.handled_retry
         self._remembers = True
 
@@ -153,7 +149,7 @@ class Reconciler:
             run=self._run.name,
             now=self._backend.now(),
             looked_at=self._looked_at,
-            attempts=self._attempts.all(cluster, memory=self._models.memory),
+            attempts=self._attempts.all(cluster),
             started=cluster.record.start_time is not None,
             rules=cluster.rules(ttl=ttl),
             requests=requests,
@@ -191,6 +187,7 @@ class Reconciler:
         if keeps_its_end and self._attempts.conflict is not None:
             self._announcer.obstructed(Refusal(RunReason.NAME_CONFLICT, self._attempts.conflict))
         await self._stop_jobs(plan)
+        due += await self._attempts.store_checkpoints()
         if failed is not None:
             raise failed
         if plan.expire:
@@ -279,16 +276,14 @@ class Reconciler:
 
     async def _show(self, plan: Plan) -> list[datetime]:
         """Bring the DbtModels and the run's status to the plan. Returns when the status is due where it has to wait."""
-        live, terminal = self._attempts.live, plan.phase.terminal
-        if live or terminal:
-            self._models.show(history=plan.history, attempts=[each.attempt for each in plan.assessments])
+        terminal = plan.phase.terminal
+        attempts = [each.attempt for each in plan.assessments]
+        self._models.show(history=plan.history, attempts=attempts, ended=terminal)
         if self._obstacle is not None and not terminal:
             plan = replace(plan, reason=self._obstacle.reason, message=self._obstacle.message)
         shown, next_at = (plan.phase, plan.reason), self._status_written + _STATUS_INTERVAL
         if self._announcer.shown == shown and self._backend.now() < next_at:
             return [next_at]
-        if not live and not terminal:
-            return []  # what is known is of a moment in the past
         if terminal:
             await self._keep_results(plan)
             await self._keeper.drop_inputs()

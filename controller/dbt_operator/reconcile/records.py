@@ -1,14 +1,17 @@
 """The records of a run's attempts: read once, and written at three moments of each attempt.
 
-When it is decided on, when its pod is released, and when it has ended. Each is written against the version that was
-read last, so that of two controllers only one writes, and no pod is released of an attempt that has ended.
+When it is decided on, when its pod is released, and when it has ended; in between, checkpoints of how far its log was
+read. Each is written against the version that was read last, so that of two controllers only one writes, and no pod is
+released of an attempt that has ended.
 """
 
 from dataclasses import dataclass, field, replace
 
+from dbt_operator.dbt import stored
 from dbt_operator.kube.api_error import ApiError
-from dbt_operator.plan.attempt import Assessment, Decision, Recorded, Release, Sealed
+from dbt_operator.plan.attempt import Assessment, Checkpoint, Decision, Recorded, Release, Sealed
 from dbt_operator.plan.facts import PodFacts
+from dbt_operator.pods.record import STATE_LIMIT
 from dbt_operator.reconcile.backend import Backend, StoredRecord
 
 
@@ -91,6 +94,28 @@ class Records:
                 raise
             return False
 
+    async def checkpoint(self, index: int, checkpoint: Checkpoint) -> int:
+        """Store how far the log of an attempt was read. Returns how large that is, in bytes.
+
+        What does not fit as it is, is not stored: then the log is read from its beginning. Nor is it where another
+        controller has written the record meanwhile; what that one has stored is read.
+        """
+        state, known = stored.encode(checkpoint.state), self._known[index]
+        if len(state) > STATE_LIMIT:
+            return len(state)
+        try:
+            version = await self.backend.store_checkpoint(
+                index, state, position=checkpoint.position, version=known.version
+            )
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            await self._read(index)
+            return len(state)
+        # What was read is not read again: the version alone is news.
+        self._known[index] = StoredRecord(replace(known.content, checkpoint=checkpoint), version)
+        return len(state)
+
     async def seal(self, assessment: Assessment) -> bool:
         """Store how an attempt ended. From then on nothing else is needed to know it.
 
@@ -118,4 +143,4 @@ class Records:
             await self.record(decision)
             return True
         # It is stored in a poorer form.
-        return self._take(record._replace(content=replace(record.content, sealed=sealed)))
+        return self._take(record._replace(content=replace(record.content, checkpoint=None, sealed=sealed)))

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from msgspec.structs import replace as replace_node
-
-from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
+from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close
@@ -83,16 +81,6 @@ def test_what_was_to_be_executed_again_is_open_where_nobody_heard_whether_it_was
 def test_what_a_failure_blocked_is_blocked_and_what_dbt_never_spoke_of_is_unheard() -> None:
     log = chain().end(A, "error").end(B, "skipped").finish(1)
     assert standings(ended(log)) == {"a": Standing.FAILED, "b": Standing.BLOCKED, "c": Standing.UNREPORTED}
-
-
-def test_what_is_remembered_as_blocked_is_so_without_the_failure() -> None:
-    state = close(state=chain().state, ending=Ending.LOST)
-    skipped = {
-        B: replace_node(state.nodes[B], phase=NodePhase.SKIPPED, status="skipped", blocked_by=A),
-        C: replace_node(state.nodes[C], phase=NodePhase.SKIPPED, status="skipped"),
-    }
-    lost = replace(ended(chain(), ending=Ending.LOST), state=replace(state, nodes={**state.nodes, **skipped}))
-    assert standings(lost) == {"a": Standing.OPEN, "b": Standing.BLOCKED, "c": Standing.UNREPORTED}
 
 
 def test_an_attempt_has_only_the_nodes_of_its_decision() -> None:

@@ -100,7 +100,7 @@ def test_where_that_was_rotated_away_it_is_when_the_container_started() -> None:
     producer = _first(run).reports(days="error", report="skipped")
     started = run.now
     producer.log.lines = [
-        line for line in producer.log.lines if b"RunnerStarted" not in line and b"Microbatch" not in line
+        line for line in producer.log.lines if b"SelectedNodes" not in line and b"Microbatch" not in line
     ]
     producer.is_killed()
     run.later(seconds=86_400)

@@ -1,7 +1,5 @@
 """What a run is once its attempt has ended."""
 
-from dataclasses import replace
-
 import pytest
 
 from dbt_operator.api.phases import RunPhase
@@ -398,21 +396,6 @@ def test_a_hook_that_finds_no_warehouse_may_be_tried_again_as_others_are() -> No
     assert _fatal("database", f"Database Error\n  no such table\n{hook}").reason is RunReason.HOOK_FAILED
     lost = f"Database Error\n  connection to server failed: Connection refused\n{hook}"
     assert _fatal("connection", lost).reason is RunReason.CONNECTION_FAILED
-
-
-@pytest.mark.parametrize("read", [0, 2])
-def test_a_record_that_may_have_been_rotated_away_is_not_missed(read: int) -> None:
-    """What is left of the log are its last lines, or none: the nodes are known from the DbtModels then."""
-    log = RunnerLog().select(model("a"), model("b")).run(A).start(B)
-    left = folded(log.lines[-read:] if read else [])
-    state = replace(left, nodes=log.state.nodes)
-    outcome = _outcome(state, PodEnd(kind="Error", exit_code=1))
-    assert (outcome.phase, outcome.reason) == (RunPhase.FAILED, RunReason.LOG_UNREADABLE)
-    assert outcome.message == (
-        "The process in the pod ended, and a part of its log was rotated away before it was read (exit code 1);"
-        " 1 of 2 nodes had succeeded, 1 was running."
-    )
-    assert _said(log, PodEnd(kind="Error", exit_code=1)) == (RunPhase.FAILED, RunReason.RUNNER_FAILED)
 
 
 def test_a_cancelled_run() -> None:

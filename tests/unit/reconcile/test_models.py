@@ -4,13 +4,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.dbt.view import NodeView
-from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Shown
+from dbt_operator.plan.attempt import Attempt, Decision
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.models import Models
@@ -67,14 +66,9 @@ class Given:
         )
 
     def show(self, *states: AttemptState) -> None:
-        attempts = [self.remembered(state, job=JOBS[index], whole=index == 0) for index, state in enumerate(states)]
-        self.models.show(history=History(attempts=tuple(each.known for each in attempts)), attempts=attempts)
-
-    def remembered(self, state: AttemptState, *, job: str, whole: bool) -> Attempt:
-        kind, nodes = AttemptKind.PRODUCER if whole else AttemptKind.RESUME, None if whole else frozenset({MODEL})
-        decision = Decision(index=1, kind=kind, name=job, nodes=nodes)
-        attempt = Attempt(decision=decision, shown=Shown(created=True), log=LogFacts(state=state))
-        return self.models.memory.completed([attempt])[0]
+        kinds = (AttemptKind.PRODUCER, AttemptKind.RESUME)
+        decisions = [Decision(index=i, kind=kinds[i], name=JOBS[i]) for i in range(len(states))]
+        self.models.show(history=History(attempts=states), attempts=[Attempt(decision=each) for each in decisions])
 
 
 def folded(*log: bytes) -> AttemptState:
@@ -84,9 +78,7 @@ def folded(*log: bytes) -> AttemptState:
 def stored_model(unique_id: str, *parents: str, **status: Any) -> dict[str, Any]:
     kind, _, name = unique_id.split(".")
     spec = {"runName": "nightly", "uniqueId": unique_id, "name": name, "resourceType": kind, "dependsOn": list(parents)}
-    annotations = {"dbt-operator.io/nodes-of-run": "2"}  # as those of the lines' graph
-    metadata = {"name": f"nightly.{name}", "uid": name, "annotations": annotations}
-    return {"metadata": metadata, "spec": spec, "status": status}
+    return {"metadata": {"name": f"nightly.{name}", "uid": name}, "spec": spec, "status": status}
 
 
 def test_the_graph_becomes_models_before_anything_runs() -> None:
@@ -117,64 +109,9 @@ def test_a_failed_node_is_told_once_and_with_its_text() -> None:
 
 async def test_models_that_exist_are_not_created_again() -> None:
     given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
-    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
+    await given.models.load()
     given.show(folded(*lines.GRAPH))
     assert set(given.writes.created) == {"nightly.orders"}
-
-
-async def test_what_an_earlier_controller_has_seen_end_is_not_opened_again() -> None:
-    # The beginning of the log, with the seed's result, was rotated away.
-    given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success"), stored_model(MODEL, SEED)])
-    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
-    given.show(close(state=folded(*lines.EXECUTING), ending=Ending.LOST))
-    assert given.writes.phases("nightly.raw") == ["Succeeded"]
-    assert given.writes.phases("nightly.orders") == ["Skipped"]
-
-
-async def test_a_graph_that_was_rotated_away_is_remembered_by_the_models() -> None:
-    given = Given(stored=[stored_model(SEED), stored_model(MODEL, SEED)])
-    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
-    without_graph = [line for line in lines.RED_LOG if b"SelectedNodes" not in line]
-    given.show(close(state=folded(*without_graph), ending=Ending.COMPLETED))
-    assert dict(given.writes.statuses)["nightly.orders"]["blockedBy"] == SEED
-
-
-async def test_the_graph_is_remembered_for_the_attempt_that_the_first_pod_did_not_live_to_make() -> None:
-    again = "nightly-producer-2"
-    begun = [{"job": again, "kind": "Producer", "phase": "Succeeded"}]
-    seed = stored_model(SEED, phase="Succeeded", reason="Success", attempts=begun)
-    given = Given(stored=[seed, stored_model(MODEL, SEED)])
-    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
-    state = given.remembered(EMPTY, job=again, whole=True).known
-    assert state.graph is not None
-    assert {one: node.phase for one, node in state.nodes.items()} == {SEED: "Succeeded", MODEL: "Pending"}
-    # One of which nothing is known may have to make the graph yet; and a part of the run is not the run.
-    assert given.remembered(EMPTY, job="nightly-producer-3", whole=True).known.graph is None
-    assert given.remembered(EMPTY, job=again, whole=False).known.graph is None
-
-
-def test_each_model_says_how_many_there_are_to_be() -> None:
-    given = Given()
-    given.show(folded(*lines.GRAPH))
-    said = [model["metadata"]["annotations"] for model in given.writes.created.values()]
-    assert said == [{"dbt-operator.io/nodes-of-run": "2"}] * 2
-
-
-async def test_a_part_of_the_models_is_not_taken_for_the_graph() -> None:
-    # The controller died while it created them, and the pod's log is gone: the run would end without the other node.
-    given = Given(stored=[stored_model(SEED, phase="Succeeded", reason="Success")])
-    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
-    state = given.remembered(EMPTY, job=JOBS[0], whole=True).known
-    assert state.graph is None
-    assert [node.phase for node in state.nodes.values()] == ["Succeeded"]
-
-
-async def test_models_of_nodes_that_no_graph_announced_do_not_make_up_for_missing_ones() -> None:
-    unannounced = stored_model("model.shop.late")
-    del unannounced["metadata"]["annotations"]
-    given = Given(stored=[stored_model(SEED), unannounced])
-    await given.models.load(first_job=JOBS[0], command=Command.BUILD)
-    assert given.remembered(EMPTY, job=JOBS[0], whole=True).known.graph is None
 
 
 def test_a_node_that_the_graph_did_not_announce_gets_a_model_when_dbt_begins_with_it() -> None:

@@ -1,15 +1,12 @@
-"""What DbtModels are made of a graph, and what of the graph can be read from them again."""
+"""What DbtModels are made of a graph, and what they show."""
 
-from msgspec.structs import replace
-
-from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, NodeState
 from dbt_operator.dbt.view import node_view
 from dbt_operator.pods.run import RunRef
-from dbt_operator.reconcile.objects import model_spec, model_status, stored_graph
+from dbt_operator.reconcile.objects import model_spec, model_status
 
 RUN = RunRef(namespace="data", name="nightly", uid="u1", labels={})
 RAW, STAGED, ORDERS, ITEMS = "seed.shop.raw", "model.shop.staged", "model.shop.orders", "model.shop.items"
@@ -32,33 +29,7 @@ GRAPH = Graph.of(
 )
 
 
-def test_what_the_models_remember_of_a_graph_answers_as_the_graph_does() -> None:
-    specs = (model_spec(run=RUN, node=node, graph=GRAPH) for node in GRAPH.model_nodes())
-    remembered = stored_graph(specs, command=Command.BUILD)
-    assert set(remembered.executables()) == set(GRAPH.executables())
-    for one in set(GRAPH.executables()) - {UNIT}:  # which needs what its model needs, and is executed with it
-        assert set(remembered.order.needs(one)) == set(GRAPH.order.needs(one)), one
-    for one in GRAPH.executables():
-        assert set(remembered.tested_nodes(one)) == set(GRAPH.tested_nodes(one)), one
-        if GRAPH.nodes[one].test:
-            assert set(remembered.subjects(one)) == set(GRAPH.subjects(one)), one
-
-
-def test_those_of_a_run_of_tests_remember_that_nothing_holds_them_back() -> None:
-    executes = Command.TEST.rules.executes
-    nodes = (replace(each, selected=each.resource_type in executes) for each in GRAPH.nodes.values())
-    graph = Graph.of(nodes, command=Command.TEST)
-    specs = [model_spec(run=RUN, node=node, graph=graph) for node in graph.model_nodes()]
-    assert {spec.unique_id for spec in specs if spec.selected is False} == {ORDERS, ITEMS}
-    assert len(specs) == 2
-    remembered = stored_graph(specs, command=Command.TEST)
-    assert set(remembered.executables()) == {OWN, RELATION, SINGULAR, UNIT}
-    for one in graph.executables():
-        assert set(remembered.tested_nodes(one)) == set(graph.tested_nodes(one)), one
-        assert remembered.order.needs(one) == graph.order.needs(one) == (), one
-
-
-def test_so_do_those_of_nodes_that_are_only_here_for_their_tests_and_of_tests_of_nothing() -> None:
+def test_nodes_that_are_only_here_for_their_tests_have_models_and_tests_of_nothing_too() -> None:
     inlined, elsewhere, source = "model.shop.inlined", "model.shop.elsewhere", "source.shop.raw.events"
     tests = [
         GraphNode(unique_id="test.shop.of_inlined", resource_type="test", attached_node=inlined, depends_on=(inlined,)),
@@ -88,13 +59,6 @@ def test_so_do_those_of_nodes_that_are_only_here_for_their_tests_and_of_tests_of
         ORDERS: None,
         "test.shop.of_nothing": None,
     }
-    remembered = stored_graph(specs, command=Command.BUILD)
-    assert set(remembered.executables()) == set(graph.executables())
-    assert {node.unique_id for node in remembered.model_nodes()} == {node.unique_id for node in graph.model_nodes()}
-    assert remembered.order.gates(ORDERS) == graph.order.gates(ORDERS) == (inlined, "test.shop.of_inlined")
-    for test in tests:
-        assert remembered.tested_nodes(test.unique_id) == graph.tested_nodes(test.unique_id)
-        assert set(remembered.subjects(test.unique_id)) == set(graph.subjects(test.unique_id))
 
 
 def test_a_model_tells_what_else_its_tests_read() -> None:
