@@ -61,9 +61,8 @@ class SimulatedBackend:
         """Delete it, if it is still this version."""
 
         def delete() -> None:
-            if self._cluster.run["metadata"]["resourceVersion"] != version:
-                raise ApiError(status=409, reason="Conflict", message="the object has been modified")
-            self._cluster.delete_run()
+            if self._cluster.run["metadata"]["resourceVersion"] == version:
+                self._cluster.delete_run()
 
         await self._call("expire", delete)
 
@@ -220,7 +219,7 @@ class SimulatedBackend:
                 stalled(None)
             failures = 0
             if over or position < len(process.log) or behind:
-                lines, position = self._piece(process, position, rest=over)
+                lines, position = self._piece(process, position, over=over, all_there_is=over or behind)
                 self._read[found.job.name] = position
                 result = sink(lines, _time_of(position))
                 assert result is None
@@ -230,18 +229,18 @@ class SimulatedBackend:
                 behind = False
                 caught_up()
 
-    def _piece(self, process: Process, position: int, *, rest: bool) -> tuple[list[bytes], int]:
-        """What comes next of the log, and how many whole lines were read then. `rest`: all that is left."""
+    def _piece(self, process: Process, position: int, *, over: bool, all_there_is: bool) -> tuple[list[bytes], int]:
+        """What comes next of the log, and how many whole lines were read then. `over`: nothing more is printed."""
         log, chance = process.log, self._operator.chance
         again = chance.choice((0, 0, 0, 1, 5)) if position else 0
         since = max(0, position - again)
         fresh = len(log) - position
-        until = len(log) if rest or fresh < 2 or chance.random() < 0.6 else position + chance.randint(0, fresh)
+        until = len(log) if all_there_is or fresh < 2 or chance.random() < 0.6 else position + chance.randint(0, fresh)
         data = b"".join(line + b"\n" for line in log[since:until])
         if until < len(log) and chance.random() < 0.3:  # cut in the middle of a line, or before its end
             data += log[until][: chance.randint(1, len(log[until]))]
             until += data.endswith(log[until])
-        if rest:
+        if over:
             data += process.piece
         splitter = LineSplitter()
         cut = chance.randint(0, len(data)) if chance.random() < 0.2 else len(data)

@@ -22,7 +22,7 @@ def _content(seed: int, size: int = 2000) -> bytes:
     return gzip.compress(random.Random(seed).randbytes(size), mtime=0)  # noqa: S311 - the same bytes in each run
 
 
-def _lines(name: str, content: bytes, /, *, piece: int = 300, **fields: Any) -> list[bytes]:
+def artifact_lines(name: str, content: bytes, /, *, piece: int = 300, **fields: Any) -> list[bytes]:
     """The events of a file; `fields` replace what they say."""
     pieces = [content[start : start + piece] for start in range(0, len(content), piece)]
     log = RunnerLog()
@@ -45,7 +45,7 @@ def _collected(lines: Iterable[bytes]) -> list[Artifact]:
 
 def test_a_file_is_handed_out_with_its_last_piece_and_nothing_of_it_is_kept() -> None:
     content, collector = _content(1), Collector()
-    *first, last = _lines(MANIFEST, content)
+    *first, last = artifact_lines(MANIFEST, content)
     assert collector.take(first) == []
     assert collector.held == sum(len(base64.b64decode(json.loads(line)["data"]["data"])) for line in first)
     assert collector.take([last]) == [Artifact(name=MANIFEST, content=content)]
@@ -55,7 +55,7 @@ def test_a_file_is_handed_out_with_its_last_piece_and_nothing_of_it_is_kept() ->
 
 def test_a_line_may_have_the_time_of_its_arrival_before_it() -> None:
     content = _content(1)
-    lines = [b"2026-11-20T17:11:13.219457123Z " + line for line in _lines(CACHE, content)]
+    lines = [b"2026-11-20T17:11:13.219457123Z " + line for line in artifact_lines(CACHE, content)]
     assert _collected(lines) == [Artifact(name=CACHE, content=content)]
 
 
@@ -66,7 +66,7 @@ _SHUFFLED = st.randoms(use_true_random=False)
 @given(_SHUFFLED, st.integers(min_value=3, max_value=700))
 def test_pieces_in_any_order_repeated_and_among_other_lines(shuffled: random.Random, piece: int) -> None:
     files = {MANIFEST: _content(1, 1000), CACHE: _content(2, 1500)}
-    lines = [line for name, content in files.items() for line in _lines(name, content, piece=piece)]
+    lines = [line for name, content in files.items() for line in artifact_lines(name, content, piece=piece)]
     lines += [*shuffled.choices(lines, k=5), *recorded("runner_build.jsonl"), b'{"info": {"name": "Artifact"', b"\xff"]
     shuffled.shuffle(lines)
     collector = Collector()
@@ -79,7 +79,7 @@ def test_pieces_in_any_order_repeated_and_among_other_lines(shuffled: random.Ran
 @given(st.data())
 def test_a_gap_is_waited_for(data: st.DataObject) -> None:
     content = _content(1)
-    lines, collector = _lines(MANIFEST, content), Collector()
+    lines, collector = artifact_lines(MANIFEST, content), Collector()
     missing = data.draw(st.sets(st.sampled_from(lines), min_size=1))
     assert collector.take(line for line in lines if line not in missing) == []
     assert collector.take(lines) == [Artifact(name=MANIFEST, content=content)]
@@ -89,7 +89,7 @@ def test_a_gap_is_waited_for(data: st.DataObject) -> None:
 @given(st.data())
 def test_a_damaged_line_costs_nothing_but_itself(data: st.DataObject) -> None:
     content = _content(1)
-    lines, collector = _lines(MANIFEST, content), Collector()
+    lines, collector = artifact_lines(MANIFEST, content), Collector()
     at = data.draw(st.integers(min_value=0, max_value=len(lines) - 1))
     where = data.draw(st.integers(min_value=0, max_value=len(lines[at]) - 1))
     byte = data.draw(st.integers(min_value=0, max_value=255))
@@ -127,16 +127,16 @@ def test_a_damaged_line_costs_nothing_but_itself(data: st.DataObject) -> None:
 )
 def test_pieces_that_cannot_be_true_are_no_file_and_do_not_stand_in_its_way(wrong: dict[str, Any]) -> None:
     content, collector = _content(1), Collector()
-    assert collector.take(_lines(MANIFEST, content, **wrong)) == []
-    assert collector.take(_lines(MANIFEST, content)) == [Artifact(name=MANIFEST, content=content)]
+    assert collector.take(artifact_lines(MANIFEST, content, **wrong)) == []
+    assert collector.take(artifact_lines(MANIFEST, content)) == [Artifact(name=MANIFEST, content=content)]
 
 
 def test_a_line_without_a_sequence_number_was_printed_by_somebody_else() -> None:
     content = _content(1)
-    forged = [json.dumps({**json.loads(line), "seq": None}).encode() for line in _lines(MANIFEST, content)]
+    forged = [json.dumps({**json.loads(line), "seq": None}).encode() for line in artifact_lines(MANIFEST, content)]
     assert _collected(forged) == []
-    others = [json.dumps({**json.loads(line), "seq": None}).encode() for line in _lines(MANIFEST, _content(2))]
-    assert _collected([*others, *_lines(MANIFEST, content)]) == [Artifact(name=MANIFEST, content=content)]
+    others = [json.dumps({**json.loads(line), "seq": None}).encode() for line in artifact_lines(MANIFEST, _content(2))]
+    assert _collected([*others, *artifact_lines(MANIFEST, content)]) == [Artifact(name=MANIFEST, content=content)]
 
 
 def test_a_file_that_is_left_out_is_said_to_be_so_once() -> None:
@@ -150,23 +150,23 @@ def test_a_file_that_is_left_out_is_said_to_be_so_once() -> None:
 
 def test_two_versions_of_a_file_do_not_mix() -> None:
     first, second = _content(1), _content(2)
-    pairs = zip(_lines(MANIFEST, first), _lines(MANIFEST, second), strict=True)
+    pairs = zip(artifact_lines(MANIFEST, first), artifact_lines(MANIFEST, second), strict=True)
     found = _collected(line for pair in pairs for line in pair)
     assert [artifact.content for artifact in found] == [first, second]
 
 
 def test_the_largest_files_are_taken_both_at_once() -> None:
     files = {name: random.Random(name).randbytes(LARGEST) for name in (MANIFEST, CACHE)}  # noqa: S311 - the same bytes in each run
-    pairs = zip(*(_lines(name, content, piece=5000) for name, content in files.items()), strict=True)
+    pairs = zip(*(artifact_lines(name, content, piece=5000) for name, content in files.items()), strict=True)
     found = _collected(line for pair in pairs for line in pair)
     assert {artifact.name: artifact.content for artifact in found} == files
 
 
 def test_what_grew_last_stays_when_there_is_no_room() -> None:
     content, collector = random.Random(3).randbytes(LARGEST), Collector()  # noqa: S311 - the same bytes in each run
-    *lines, last = _lines(MANIFEST, content, piece=5000)
+    *lines, last = artifact_lines(MANIFEST, content, piece=5000)
     collector.take(lines[:1])
-    others = [_lines(CACHE, random.Random(n).randbytes(LARGEST - 5000), piece=5000)[:-1] for n in range(2)]  # noqa: S311 - the same bytes in each run
+    others = [artifact_lines(CACHE, random.Random(n).randbytes(LARGEST - 5000), piece=5000)[:-1] for n in range(2)]  # noqa: S311 - the same bytes in each run
     collector.take(others[0])
     collector.take(lines[1:])
     collector.take(others[1])
@@ -178,10 +178,10 @@ def test_memory_is_bounded_whatever_is_never_completed() -> None:
     for number in range(60):
         sha256 = hashlib.sha256(str(number % 20).encode()).hexdigest()
         fields: dict[str, Any] = {"sha256": sha256, "size": LARGEST, "part": number, "parts": 1000, "data": data}
-        assert collector.take(_lines(MANIFEST, b"x", **fields)) == []
+        assert collector.take(artifact_lines(MANIFEST, b"x", **fields)) == []
         assert collector.held <= 2 * LARGEST
     content = _content(1)
-    assert collector.take(_lines(CACHE, content)) == [Artifact(name=CACHE, content=content)]
+    assert collector.take(artifact_lines(CACHE, content)) == [Artifact(name=CACHE, content=content)]
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -192,7 +192,7 @@ def test_a_log_without_files_yields_none(name: str) -> None:
 def test_the_state_of_the_attempt_holds_nothing_of_the_files() -> None:
     log = RunnerLog().select(model("a"))
     before = list(log.lines)
-    for line in _lines(MANIFEST, _content(1)):
+    for line in artifact_lines(MANIFEST, _content(1)):
         log.add("Artifact", json.loads(line)["data"])
     log.add("ArtifactOmitted", {"name": CACHE, "size": 2_000_000, "limit": LARGEST})
     end = RunnerLog().run("model.shop.a").finish().lines[1:]

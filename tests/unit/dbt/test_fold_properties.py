@@ -12,6 +12,7 @@ from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.fold import EMPTY, close, fold_lines
 from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.dbt.state import AttemptState, Ending
+from dbt_operator.dbt.stored import decode, encode
 from dbt_operator.dbt.view import affected, node_views, views_of
 from dbt_operator.plan.outcome import conclude, ending_of
 from tests.unit.dbt.logs import RECORDED, RunnerLog, data_test, ephemeral, folded, model, recorded, unit_test
@@ -94,6 +95,18 @@ def test_a_log_cut_at_any_byte(name: str, data: st.DataObject) -> None:
     # The rest arrives, from the beginning of the line that was cut, or from anywhere before it.
     again = data.draw(st.integers(min_value=0, max_value=stream[:cut].count(b"\n")))
     assert fold_lines(state=state, lines=_log(name)[again:]) == whole
+
+
+@_quick
+@given(_LOGS, st.data())
+def test_a_log_that_is_read_on_from_a_checkpoint(name: str, data: st.DataObject) -> None:
+    """The state is stored after any line; reading goes on with that line, or with any one before it."""
+    lines = _log(name)
+    stored = data.draw(st.integers(min_value=0, max_value=len(lines)))
+    again = data.draw(st.integers(min_value=0, max_value=stored))
+    state = decode(encode(folded(lines[:stored])))
+    assert state is not None
+    assert fold_lines(state=state, lines=lines[again:]) == _whole(name)
 
 
 @_quick

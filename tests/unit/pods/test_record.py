@@ -13,10 +13,29 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
+from dbt_operator.dbt.stored import encode
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Decision, Left, Recorded, Release, Request, Sealed, Stage
+from dbt_operator.plan.attempt import (
+    Assessment,
+    Checkpoint,
+    Decision,
+    Left,
+    Recorded,
+    Release,
+    Request,
+    Sealed,
+    Stage,
+)
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.pods.record import attempt_record, parse_record, releasing, same_decision, sealing
+from dbt_operator.pods.record import (
+    STATE_FILE,
+    attempt_record,
+    checkpointing,
+    parse_record,
+    releasing,
+    same_decision,
+    sealing,
+)
 from tests.unit.plan import lines
 from tests.unit.plan.given import known
 from tests.unit.plan.lines import MODEL, SEED
@@ -109,6 +128,25 @@ def repacked(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
     document = json.loads(gzip.decompress(base64.b64decode(record["binaryData"]["state.json.gz"]))) | changes
     packed = base64.b64encode(gzip.compress(json.dumps(document).encode())).decode()
     return record | {"binaryData": record["binaryData"] | {"state.json.gz": packed}}
+
+
+def with_checkpoint() -> dict[str, Any]:
+    """A record of an attempt whose log is being read."""
+    return merged(recorded(), checkpointing(encode(STATE), position=NOW, version="7"))
+
+
+def test_how_far_a_log_was_read_is_read_as_it_was_stored_until_the_attempt_has_ended() -> None:
+    assert parse_record(with_checkpoint()) == Recorded(DECISION, checkpoint=Checkpoint(STATE, NOW))
+    patch = checkpointing(encode(STATE), position=None, version="7")
+    assert patch["metadata"]["resourceVersion"] == "7"  # another controller may have read more
+    assert parse_record(merged(with_checkpoint(), sealed())) == parse_record(sealed())
+
+
+def test_a_checkpoint_that_cannot_be_read_is_none() -> None:
+    """The log is read from its beginning then; of a version that came later, too, so that one can go back."""
+    damaged = {"metadata": {"annotations": {}}, "binaryData": {STATE_FILE: "AAAA"}}
+    for record in (merged(with_checkpoint(), damaged), repacked(with_checkpoint(), format=2)):
+        assert parse_record(record) == Recorded(DECISION)
 
 
 def test_an_end_of_which_a_later_version_has_another_word_is_an_end() -> None:

@@ -12,9 +12,12 @@ from datetime import timedelta
 from typing import Any, cast
 
 from dbt_operator.api.names import GATE
+from dbt_operator.dbt.fold import fold_lines
+from dbt_operator.dbt.state import EMPTY
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.client import Client, RetryPolicy
 from dbt_operator.kube.session import Request, Session
+from dbt_operator.pods.record import parse_record
 from tests.unit.reconcile.api_server import ApiServer, Target
 from tests.unit.reconcile.operator import Operator, run, until
 
@@ -53,6 +56,7 @@ class Cluster(ApiServer):
         self.logs: dict[str, list[bytes] | ApiError] = {}  # by pod; the error with which reading it fails
         self.refuse: Refuse = nothing
         self.slow: dict[str, asyncio.Event] = {}  # by plural: the answer to a list of it comes then, once
+        self.read_from: list[str | None] = []  # since when logs were asked for
         self.looks = 0  # how often the pods were listed
         self.missed: list[str] = []  # the names of objects that were asked for and are not there
 
@@ -83,6 +87,7 @@ class Cluster(ApiServer):
             async with super().stream(request, read_timeout=read_timeout) as watch:
                 yield watch
             return
+        self.read_from.append(dict(request.query).get("sinceTime"))
         log = self.logs.get(Target.of(request.path).name, [])
         if isinstance(log, ApiError):
             raise log
@@ -97,6 +102,10 @@ class Cluster(ApiServer):
     def get(self, plural: str, name: str) -> dict[str, Any]:
         """One object."""
         return self.objects[plural, NAMESPACE, name]
+
+    def nodes_of(self, record: str) -> set[str]:
+        """The nodes that an attempt is to execute."""
+        return set(parse_record(self.get("configmaps", record)).decision.nodes or ())
 
     def all(self, plural: str) -> list[dict[str, Any]]:
         """The objects of a kind."""
@@ -208,6 +217,21 @@ class Given:
         """Time passes."""
         self.server.clock.offset += timedelta(**duration)
         self._wake()
+
+    async def stored(self, pod: str) -> None:
+        """Time passes, until the record of the pod's attempt says all that the pod has printed."""
+        self.later(seconds=10)
+        log = self.server.logs[pod]
+        state = fold_lines(state=EMPTY, lines=log if isinstance(log, list) else ())
+
+        def known() -> bool:
+            records = [
+                parse_record(one) for one in self.server.all("configmaps") if "-attempt-" in one["metadata"]["name"]
+            ]
+            found = next(one for one in records if pod.startswith(f"{one.decision.name}-"))
+            return found.checkpoint is not None and found.checkpoint.state == state
+
+        await self.until(known)
 
     def _wake(self) -> None:
         for _, loop in self.operator.made:
