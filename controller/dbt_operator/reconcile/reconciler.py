@@ -78,7 +78,7 @@ class Reconciler:
         )
         self._looked_at = datetime.min.replace(tzinfo=UTC)  # when the last look at the cluster began
         self._reports = Reports()  # which attempt said what of each node, at the last plan
-        self._remembers = False  # whether what a controller before this one has left was read
+        self._loaded = False  # whether what a controller before this one has shown was read
         self._handled: str | None = None  # the token of the last retry of the whole run that was handled
         self._shown: DbtRunStatus | None = None  # as last written
         self._stored: Object | None = None  # the run's status as it was read since it was started
@@ -97,14 +97,11 @@ class Reconciler:
         seen = await self._backend.look()
         self._cluster = self._attempts.look(replace(known, jobs=seen.jobs, pods=seen.pods))
         self._looked_at = looked_at
-        if not self._remembers:
-            await self._remember()
+        if not self._loaded:
+            await self._models.load()
+            self._handled = self._cluster.record.handled_retry
+            self._loaded = True
         await self._attempts.follow()
-
-    async def _remember(self) -> None:
-        await self._models.load()
-        self._handled = self._cluster.record.handled_retry
-        self._remembers = True
 
     async def stop(self) -> None:
         """Nothing is to be read or done any more."""

@@ -3,15 +3,12 @@
 import gzip
 import random
 
-import msgspec
 import pytest
 
-from dbt_operator.api.status import DbtModelSpec, DbtModelStatus
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.compiled import Code, merged, packed, read
 from dbt_operator.dbt.error_texts import cause_of
 from dbt_operator.dbt.view import node_views
-from dbt_operator.reconcile.memory import restored_nodes
 from tests.unit.dbt.logs import RunnerLog, data_test, model
 
 
@@ -82,17 +79,6 @@ def test_of_a_long_message_and_a_long_excerpt_both_are_shown_and_no_more_than_fi
     assert view.message.startswith("m" * 300)
     assert "m…\n\nIn the query:\n> 1 | ä" in view.message
     assert len(view.message.encode()) <= 1024
-
-
-def test_what_a_dbtmodel_remembers_is_told_apart_again() -> None:
-    state = failed().closed
-    view = node_views(state=state)["model.shop.a"]
-    spec = DbtModelSpec(run_name="r", unique_id="model.shop.a", name="a", resource_type="model")
-    status = msgspec.convert(
-        {"phase": "Failed", "reason": "Error", "message": view.message, "runUID": "u"}, DbtModelStatus, strict=False
-    )
-    ((_, node),) = restored_nodes(spec=spec, stored=status, job="r-producer-1")
-    assert (node.message, node.excerpt) == (MESSAGE, EXCERPT)
 
 
 def test_the_excerpt_is_sealed_with_the_state_and_the_first_to_go_where_there_is_no_room() -> None:
