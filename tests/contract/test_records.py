@@ -1,6 +1,7 @@
 """The log of a run's decisions, kept by a real API server: decided once, sealed once, read by whoever comes next."""
 
 import asyncio
+import random
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,14 +16,15 @@ from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
 from dbt_operator.kube.client import Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Recorded, Request, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Checkpoint, Decision, Recorded, Request, Stage
 from dbt_operator.plan.outcome import Outcome
+from dbt_operator.pods.record import STATE_LIMIT
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.backend import UnreadableRecordError
 from dbt_operator.reconcile.records import Records
 from tests.contract.backends import backend_of
 from tests.unit.plan import lines
-from tests.unit.plan.given import POD
+from tests.unit.plan.given import NOW, POD
 from tests.unit.plan.lines import MODEL, SEED
 
 PRODUCER = Decision(index=1, kind=AttemptKind.PRODUCER, name="nightly-producer-1")
@@ -68,6 +70,49 @@ async def test_what_was_decided_and_sealed_is_known_to_the_next_controller(run: 
     assert outcome(producer) == FAILED
     assert producer.sealed is not None
     assert node_views(state=producer.sealed.state) == node_views(state=ended(PRODUCER, FAILED).state)
+
+
+def read_so_far(*log: bytes) -> Checkpoint:
+    """The checkpoint of an attempt that has said this."""
+    return Checkpoint(fold_lines(state=EMPTY, lines=log), NOW)
+
+
+async def test_how_far_a_log_was_read_is_known_to_the_next_controller(run: RunRef, client: Client) -> None:
+    records = await read(run, client)
+    await records.record(PRODUCER)
+    await records.release(1, POD)
+    for log in (lines.GRAPH, lines.EXECUTING):
+        await records.checkpoint(1, read_so_far(*log))
+    (record,) = (await read(run, client)).all()
+    assert record.checkpoint == read_so_far(*lines.EXECUTING)
+    assert record.release is not None
+    assert await records.seal(ended(PRODUCER, FAILED))
+    (record,) = (await read(run, client)).all()
+    assert (record.checkpoint, outcome(record)) == (None, FAILED)
+
+
+async def test_a_checkpoint_of_another_controller_is_read_and_not_overwritten(run: RunRef, client: Client) -> None:
+    late = await read(run, client)
+    await late.record(PRODUCER)
+    other = await read(run, client)
+    await other.checkpoint(1, read_so_far(*lines.EXECUTING))
+    await late.checkpoint(1, read_so_far(*lines.GRAPH))
+    assert (
+        late.all() == (await read(run, client)).all() == [Recorded(PRODUCER, checkpoint=read_so_far(*lines.EXECUTING))]
+    )
+    await other.seal(ended(PRODUCER, FAILED))
+    await late.checkpoint(1, read_so_far(*lines.GREEN_LOG))  # it has ended, whatever it says
+    assert outcome(late.all()[0]) == outcome((await read(run, client)).all()[0]) == FAILED
+
+
+async def test_a_checkpoint_that_does_not_fit_is_not_stored(run: RunRef, client: Client) -> None:
+    records = await read(run, client)
+    await records.record(PRODUCER)
+    noise = (random.Random(number).randbytes(600).hex() for number in range(1500))  # noqa: S311 - the same each time
+    failed = [lines.result(6, f"model.shop.m{number}", "error", text) for number, text in enumerate(noise)]
+    checkpoint = read_so_far(*lines.GRAPH, *failed)
+    assert await records.checkpoint(1, checkpoint) > STATE_LIMIT
+    assert records.all() == (await read(run, client)).all() == [Recorded(PRODUCER)]
 
 
 async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_has_stored(
