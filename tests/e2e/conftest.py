@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from dbt_operator.plan.attempt import Checkpoint
+from dbt_operator.pods.record import parse_record
 from dev.install import NAMESPACE as SYSTEM
 from dev.install import install
 from tests.api import Api
@@ -104,6 +106,11 @@ class Cluster:
     def objects(self, resource: str, *, labels: str = "") -> list[dict[str, Any]]:
         """The objects of a resource in the namespace, those with the labels only if any are given."""
         return self.api.objects(resource, namespace=self.namespace, labels=labels)
+
+    def checkpoint(self, run: str) -> Checkpoint | None:
+        """How far the log of the first attempt of a run was read, as it is stored."""
+        record = self.api.get("configmaps", f"{run}-attempt-1", namespace=self.namespace)
+        return parse_record(record).checkpoint
 
     def log(self, run: str = "shop") -> str:
         """The log of the producer's pod."""
@@ -221,6 +228,13 @@ def operator_pod(kubectl: Kubectl) -> str:
     (alive,) = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     name: str = alive["metadata"]["name"]
     return name
+
+
+def metric(kubectl: Kubectl, *parts: str) -> float:
+    """The sum of the operator's metrics in whose lines all of these stand."""
+    read = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
+    metrics = kubectl("exec", "-n", SYSTEM, operator_pod(kubectl), "--", "python3", "-c", read)
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if all(part in line for part in parts))
 
 
 def example(name: str) -> list[dict[str, Any]]:

@@ -108,15 +108,6 @@ class Runs:
 
         self.cluster.until(f"{job} is in the middle of its work", at_work)
 
-    def wait_until_all_is_shown(self, name: str) -> None:
-        """Wait until each node that the warehouse has executed is Succeeded in the run."""
-
-        def shown() -> bool:
-            executed = self.postgres.executions().keys()
-            return executed <= {node for node, phase in self.phases(name).items() if phase == "Succeeded"}
-
-        self.cluster.until(f"all that was executed is shown in {name}", shown)
-
     def attempts(self, name: str) -> list[dict[str, Any]]:
         """What a run's status says of its attempts, oldest first."""
         attempts: list[dict[str, Any]] = self.status(name).get("attempts", [])

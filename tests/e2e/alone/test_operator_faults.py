@@ -5,7 +5,7 @@ from functools import partial
 
 from dev.install import NAMESPACE as SYSTEM
 from tests.conftest import Kubectl
-from tests.e2e.conftest import SOME, Cluster, operator_pod, phases
+from tests.e2e.conftest import SOME, Cluster, metric, operator_pod, phases
 
 
 def _kill(kubectl: Kubectl) -> None:
@@ -33,7 +33,10 @@ def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> N
             f"{running} nodes of the disturbed run have ended",
             partial(_succeeded, cluster, "disturbed", at_least=running),
         )
+        if running == 8:
+            cluster.until("a checkpoint is stored", lambda: cluster.checkpoint("disturbed") is not None)
         _kill(cluster.kubectl)
+    checkpoint = cluster.checkpoint("disturbed")
     status = cluster.wait_for_end("disturbed")
     assert status["phase"] == "Succeeded", status["message"]
     models = cluster.objects("dbtmodels")
@@ -42,6 +45,14 @@ def test_killing_the_operator_three_times_changes_nothing(cluster: Cluster) -> N
     assert [job["metadata"]["name"] for job in cluster.objects("jobs")] == ["disturbed-producer-1"]
     assert {m["status"]["phase"] for m in models} == {"Succeeded"}
     assert {m["status"]["tries"] for m in models} == {1}
+    # The last operator has read on from where the one before it was.
+    assert checkpoint is not None
+    assert checkpoint.position is not None
+    stamped = cluster.kubectl("logs", "--timestamps", "-n", cluster.namespace, "job/disturbed-producer-1", "-c", "dbt")
+    since = f"{checkpoint.position:%Y-%m-%dT%H:%M:%S}"
+    printed = [line.partition(" ")[0] for line in stamped.splitlines()]
+    read = metric(cluster.kubectl, 'dbt_operator_log_lines_total{outcome="read"}')
+    assert 0 < read <= sum(stamp >= since for stamp in printed) < len(printed)
 
 
 def test_a_run_that_ends_while_the_operator_is_down_ends_right(cluster: Cluster) -> None:

@@ -1,5 +1,9 @@
 """The operator dies while a run loses its pods: what is left is executed all the same, and only once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbt_operator.api.phases import NodePhase
 from dev.install import NAMESPACE as SYSTEM
 from tests.conftest import Kubectl
 from tests.e2e.repair import QUICK, Runs, runs, shared
@@ -10,8 +14,27 @@ MODELS = tuple(f"layer1_{number:02}" for number in range(1, 13))
 
 
 def _kill_operator(kubectl: Kubectl) -> None:
-    """Without any warning; its Deployment starts another one."""
+    """Without any warning; its Deployment starts another one, if it is to."""
     kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dbt-operator", "--grace-period=0", "--force")
+
+
+@contextmanager
+def _no_operator(kubectl: Kubectl) -> Iterator[None]:
+    """Kill it, and have none as long as the context lasts."""
+    scale = ("scale", "deployment", "dbt-operator", "-n", SYSTEM)
+    kubectl(*scale, "--replicas=0")
+    try:
+        _kill_operator(kubectl)
+        yield
+    finally:
+        kubectl(*scale, "--replicas=1")
+
+
+def _stored(runs: Runs) -> set[str]:
+    """The nodes of which it is stored that the first attempt has built them."""
+    checkpoint = runs.cluster.checkpoint("orphan")
+    nodes = checkpoint.state.nodes.values() if checkpoint is not None else ()
+    return {node.name for node in nodes if node.phase is NodePhase.SUCCEEDED}
 
 
 class TestWithoutTheOperator:
@@ -24,11 +47,13 @@ class TestWithoutTheOperator:
         runs.wait_for_work("orphan", "orphan-producer-1")
         # No node comes to its end after the operator has stopped listening: what nobody heard is executed once more.
         with runs.postgres.locked("executions", readable=True):
-            runs.wait_until_all_is_shown("orphan")
+            runs.cluster.until(
+                "all that was executed is stored", lambda: _stored(runs) >= runs.postgres.executions().keys()
+            )
             pod = runs.pod("orphan-producer-1")
-            runs.cluster.kubectl("delete", "pod", pod, "-n", runs.cluster.namespace, "--wait=false")
-            _kill_operator(runs.cluster.kubectl)
-            runs.cluster.until("the pod is gone", lambda: not runs.has_pod("orphan-producer-1"))
+            with _no_operator(runs.cluster.kubectl):
+                runs.cluster.kubectl("delete", "pod", pod, "-n", runs.cluster.namespace, "--wait=false")
+                runs.cluster.until("the pod is gone with its log", lambda: not runs.has_pod("orphan-producer-1"))
         runs.wait_for_work("orphan", "orphan-resume-1")
         _kill_operator(runs.cluster.kubectl)
         status = runs.end("orphan")
