@@ -15,6 +15,7 @@ from dbt_operator.reconcile.records import Records
 _log = structlog.get_logger(__name__)
 
 _PAUSE = timedelta(seconds=5)  # what dbt says within it may be lost with the operator and the log
+_SOON = timedelta(seconds=1)  # the same for what all later attempts have to keep to, such as the project's commit
 _BYTES_A_SECOND = 10 * 1024  # beyond that pause: what is large is stored less often
 _PATIENCE = 2.0  # seconds: the run's loop waits for it
 
@@ -25,24 +26,31 @@ class Checkpoints:
 
     backend: Backend
     records: Records
-    _next: dict[int, datetime] = field(default_factory=dict)  # of which attempt when, at the earliest
+    _since: dict[int, datetime] = field(default_factory=dict)  # the last try, or the first look
+    _sizes: dict[int, int] = field(default_factory=dict)  # in bytes
 
     async def store(self, record: Recorded, follower: Follower) -> datetime | None:
         """Store how far the log was read, if that is due. Returns when it will be, if there is something to store."""
         index, now = record.decision.index, self.backend.now()
-        due = self._next.setdefault(index, now + _PAUSE)
+        due = self._since.setdefault(index, now) + self._pause(record, follower)
         if not _news(record, follower):
             return None
         if now < due:
             return due
-        size = 0
         try:
             async with asyncio.timeout(_PATIENCE):
-                size = await self.records.checkpoint(index, follower.checkpoint())
+                self._sizes[index] = await self.records.checkpoint(index, follower.checkpoint())
         except (ApiError, TimeoutError) as error:
             _log.warning("a checkpoint is not stored", job=record.decision.name, error=str(error))
-        self._next[index] = self.backend.now() + _PAUSE + timedelta(seconds=size / _BYTES_A_SECOND)
-        return None if size else self._next[index]
+            due = self.backend.now() + _PAUSE
+        self._since[index] = self.backend.now()
+        return due if due > now else None
+
+    def _pause(self, record: Recorded, follower: Follower) -> timedelta:
+        stored = record.checkpoint.state.found if record.checkpoint is not None else {}
+        if follower.state.found != stored:
+            return _SOON
+        return _PAUSE + timedelta(seconds=self._sizes.get(record.decision.index, 0) / _BYTES_A_SECOND)
 
 
 def _news(record: Recorded, follower: Follower) -> bool:

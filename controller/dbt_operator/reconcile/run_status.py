@@ -164,12 +164,6 @@ def _project(found: Mapping[str, str]) -> status.RunProject | None:
     return status.RunProject(revision=revision, commit=commit, digest=digest)
 
 
-def found_of(project: status.RunProject | None) -> Mapping[str, str]:
-    """What the status of a run says that its attempts have found out."""
-    said = {COMMIT: project.commit, DIGEST: project.digest} if project is not None else {}
-    return {name: value for name, value in said.items() if value}
-
-
 def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
     """While the command executes its nodes, what a person would ask: how far it is and what has failed so far."""
     if plan.phase is not RunPhase.RUNNING or plan.reason is not RunReason.EXECUTING or not views:
