@@ -6,7 +6,7 @@ result no longer counts.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -100,6 +100,10 @@ class History:
         """Which attempt reported what."""
         return self.known.of(self.attempts)
 
+    def waiting_for(self, pending: frozenset[str]) -> "History":
+        """The same history, of which these nodes are pending."""
+        return replace(self, pending=pending, known=self.reports) if pending else self
+
     @cached_property
     def graph(self) -> Graph | None:
         """The graph of the run, as the first attempt at the whole command that listed it has reported it."""
@@ -154,16 +158,7 @@ class History:
         for attempt in (latest.ended, latest.reported, latest.mentioned):
             if attempt >= since:
                 return self._report_by(attempt, unique_id)
-        node = self.attempts[latest.mentioned].nodes[unique_id]
-        unreported = NodeState(
-            unique_id=unique_id,
-            name=node.name,
-            resource_type=node.resource_type,
-            attached_node=node.attached_node,
-            package=node.package,
-            path=node.path,
-        )
-        return Report(self.attempts[since], unreported, since)
+        return Report(self.attempts[since], self.attempts[latest.mentioned].nodes[unique_id].unreported, since)
 
     def built(self, test: str) -> int:
         """Index of the attempt that began last to build what the test is about; 0 when none has."""

@@ -68,9 +68,17 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
         return self.cancelled and self.status == "error"
 
     @property
+    def unreported(self) -> "NodeState":
+        """The node as before anything was reported of it."""
+        return NodeState(**{name: getattr(self, name) for name in _DESCRIPTION})
+
+    @property
     def unexplained(self) -> bool:
         """Whether it failed and the text is missing: dbt's own line has none, the runner's line comes after it."""
         return self.phase is NodePhase.FAILED and self.status == "error" and not self.message
+
+
+_DESCRIPTION = ("unique_id", "name", "resource_type", "attached_node", "relation", "materialized", "package", "path")
 
 
 class RunError(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,7 +140,7 @@ class _Reader:
         shown = self._shown(own, report, tested=bool(tests))
         if unique_id in self._history.pending:
             # What an attempt before reported of it no longer counts. Its attempts are listed on the object.
-            own, verdict = _fresh(own), Verdict(phase=NodePhase.PENDING)
+            own, verdict = own.unreported, Verdict(phase=NodePhase.PENDING)
         else:
             verdict = with_tests(self._own(own, report, tests), tests, counts)
         return NodeView(
@@ -254,18 +254,6 @@ class _Reader:
 _GOOD = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.SUCCESS)
 _INLINED = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.INLINED)
 _CUT = frozenset({Ending.CANCELLED, Ending.LOST})
-
-
-def _fresh(node: NodeState) -> NodeState:
-    return NodeState(
-        unique_id=node.unique_id,
-        name=node.name,
-        resource_type=node.resource_type,
-        relation=node.relation,
-        materialized=node.materialized,
-        package=node.package,
-        path=node.path,
-    )
 
 
 def _phases(views: Iterable[NodeView]) -> Counter[str]:

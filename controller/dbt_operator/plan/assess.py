@@ -33,19 +33,20 @@ def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked:
     """Where the attempt stands at `now`. `asked`: it is to be stopped, and this is then how it ends."""
     if attempt.sealed is not None:
         return _ended(attempt, outcome=attempt.sealed.outcome, state=attempt.sealed.state)
-    if attempt.shown.pod is not None and attempt.shown.pod.ended:
-        return _pod_over(attempt, attempt.shown.pod, asked=asked)
-    if attempt.shown.pod is not None and attempt.shown.pod.running:
-        return _running(attempt, asked=asked)  # also when its Job is gone: the process still lives
+    job, pod = attempt.shown.job, attempt.shown.pod
+    if pod is not None and pod.ended:
+        return _pod_over(attempt, pod, asked=asked)
+    if pod is not None and pod.running:
+        return _running(attempt, pod, asked=asked)  # also when its Job is gone: the process still lives
     if asked is not None and not attempt.log.state.events:
         return _ended(attempt, outcome=asked, state=close(state=attempt.log.state, ending=Ending.CANCELLED))
-    if attempt.shown.job is None and attempt.shown.pod is None:
+    if pod is None and job is None:
         return _without_job(attempt, asked=asked)
-    if attempt.shown.job is None:
+    if job is None:
         return _orphaned(attempt)
-    if attempt.shown.pod is None:
-        return _without_pod(attempt, attempt.shown.job, now=now, start_deadline=start_deadline, asked=asked)
-    return _waiting(attempt, attempt.shown.pod, now=now, start_deadline=start_deadline)
+    if pod is None:
+        return _without_pod(attempt, job, now=now, start_deadline=start_deadline, asked=asked)
+    return _waiting(attempt, pod, now=now, start_deadline=start_deadline)
 
 
 def _ended(attempt: Attempt, *, outcome: Outcome, state: AttemptState | None = None) -> Assessment:
@@ -232,14 +233,13 @@ def _draining(attempt: Attempt) -> Assessment:
     )
 
 
-def _running(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
+def _running(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
     state = attempt.log.state
     if asked is not None:
         message = "dbt was told to stop and is cancelling its queries."
         return Assessment(attempt, Stage.RUNNING, RunReason.STOPPING, message, state=state)
     if attempt.log.stalled is not None:
-        pod = attempt.shown.pod.name if attempt.shown.pod is not None else attempt.name
-        message = f"The log of pod {pod} cannot be read; dbt may be at work all the same: {attempt.log.stalled}"
+        message = f"The log of pod {pod.name} cannot be read; dbt may be at work all the same: {attempt.log.stalled}"
         return Assessment(attempt, Stage.RUNNING, RunReason.LOG_UNREADABLE, message, state=state)
     if state.without_nodes is not None:
         message = f"dbt {state.without_nodes.rules.words} is at work."

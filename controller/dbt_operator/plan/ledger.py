@@ -61,10 +61,6 @@ class Ledger:
     stale: frozenset[str]  # nodes that succeeded, but not what they read: they are BLOCKED
     missed: Mapping[str, tuple[RunReason, ...]]  # why attempts ended by themselves before they reached the node
 
-    def all(self, standing: Standing) -> list[str]:
-        """The nodes that stand so, in the order of the graph."""
-        return [unique_id for unique_id, one in self.standings.items() if one is standing]
-
     def ready(self, candidates: Iterable[str]) -> frozenset[str]:
         """The largest part of the candidates that one attempt can execute.
 

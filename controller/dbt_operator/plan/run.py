@@ -181,7 +181,7 @@ def _live(turn: _Turn, phase: RunPhase, reason: RunReason, message: str) -> Plan
         start=not observation.started,
         create=tuple(each.attempt.name for each in absent) if observation.started else (),
         assessments=situation.assessments,
-        history=replace(situation.history, pending=pending) if pending else situation.history,
+        history=situation.history.waiting_for(pending),
         phase=phase,
         reason=reason,
         message=message,
