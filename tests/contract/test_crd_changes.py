@@ -22,6 +22,10 @@ FULL_SPEC: dict[str, Any] = RUN_SPEC | {
     "fullRefresh": True,
     "threads": 4,
     "failFast": False,
+    "resourceTypes": ["model"],
+    "indirectSelection": "cautious",
+    "warnErrorOptions": {"error": ["all"], "warn": ["Deprecations"]},
+    "args": ["--no-partial-parse"],
     "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}},
     "producer": {"startDeadlineSeconds": 60},
     "retry": {"limit": 2},
@@ -48,6 +52,17 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "fullRefresh": (False, None),
     "threads": (5, None),
     "failFast": (True, None),
+    "resourceTypes": (["model", "seed"], None),
+    "excludeResourceTypes": (["test"],),
+    "indirectSelection": ("empty", None),
+    "warnErrorOptions": ({"warn": ["NothingToDo"]}, {"silence": ["NothingToDo"]}, None),
+    "warnError": (True,),
+    "sample": ("3 days",),
+    "empty": (True,),
+    "eventTimeStart": ("2026-11-01",),
+    "eventTimeEnd": ("2026-11-02",),
+    "storeFailures": (True,),
+    "args": (["--no-introspect"], [], None),
     "podTemplate": (
         {"spec": {"nodeSelector": {"a": "c"}}},
         {"spec": {"nodeSelector": None, "tolerations": []}},
@@ -65,8 +80,13 @@ OPEN: dict[str, tuple[Any, ...]] = {
     "cancel": (True, False),
     "ttlSecondsAfterFinished": (5, None, 0),
 }
-# With only one value in this release there is nothing else that it could be changed to.
-ONE_VALUE = {"command"}
+# What goes where the field is set for the first time.
+APART: dict[str, dict[str, Any]] = {
+    "selector": {"select": None, "exclude": None},
+    "warnError": {"warnErrorOptions": None},
+}
+# These change together, and other fields with them.
+COMMAND = {"command", "runOperation"}
 
 
 def cases(table: dict[str, tuple[Any, ...]]) -> list[tuple[str, Any]]:
@@ -95,16 +115,16 @@ def start(runs: Kind, namespace: str, *, phase: str) -> None:
 
 def test_every_field_of_the_spec_is_open_late_or_closed(runs: Kind) -> None:
     fields = set(runs.schema["properties"]["spec"]["properties"])
-    assert fields == {*CLOSED, *LATE, *OPEN, *ONE_VALUE}
+    assert fields == {*CLOSED, *LATE, *OPEN, *COMMAND}
     ruled = {rule["fieldPath"] for rule in runs.schema["x-kubernetes-validations"]}
-    assert ruled == {".spec", *(f".spec.{field}" for field in {*CLOSED, *LATE, *ONE_VALUE})}
+    assert ruled == {".spec", *(f".spec.{field}" for field in {*CLOSED, *LATE, *COMMAND})}
 
 
 def test_until_the_run_has_started_everything_may_change(runs: Kind, namespace: str) -> None:
     runs.create(namespace, "nightly", FULL_SPEC)
     runs.report(namespace, "nightly", {"phase": "Pending"})
     for field, value in cases(CLOSED | LATE | OPEN):
-        change = {field: value} | ({"select": None, "exclude": None} if field == "selector" else {})
+        change = {field: value} | APART.get(field, {})
         runs.change_accepted(namespace, "nightly", change)
 
 
@@ -147,6 +167,17 @@ def test_the_image_is_closed_again_while_an_ended_run_is_retried(runs: Kind, nam
     runs.change(namespace, "nightly", {"spec": {"image": "registry/dbt:2"}})
     runs.report(namespace, "nightly", {"phase": "Retrying"})
     runs.change_refused(namespace, "nightly", {"image": "registry/dbt:3"})
+
+
+def test_the_command_and_what_it_calls_are_closed_by_the_start(runs: Kind, namespace: str) -> None:
+    spec = RUN_SPEC | {"command": "run-operation", "runOperation": {"macro": "grant", "args": {"role": "a"}}}
+    runs.create(namespace, "nightly", spec)
+    runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13Z", "phase": "Failed"})
+    for change in ({"macro": "revoke"}, {"args": {"role": "b"}}, {"args": {"role": None, "user": "a"}}, {"args": None}):
+        answer = runs.change_refused(namespace, "nightly", {"runOperation": change})
+        assert "spec.runOperation: Forbidden: this can no longer change, as the run has started" in answer, change
+    answer = runs.change_refused(namespace, "nightly", {"command": "parse", "runOperation": None})
+    assert "spec.command: Forbidden: this can no longer change, as the run has started" in answer
 
 
 @pytest.fixture

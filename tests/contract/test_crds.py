@@ -26,7 +26,9 @@ from dbt_operator.api.status import (
     RunAttempt,
     RunDefaults,
     RunFailure,
+    RunOutput,
     Severity,
+    SourceFreshness,
 )
 from tests.api import Api
 from tests.conftest import Kubectl
@@ -69,6 +71,27 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {"podTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "dbt", "env": []}]}}},
         {"imagePullSecrets": [{"name": "a"}, {"name": "b"}], "imagePullPolicy": "Never", "serviceAccountName": "ana"},
         {"threads": 1, "failFast": True, "fullRefresh": True, "command": "build"},
+        {
+            "resourceTypes": ["model", "test"],
+            "excludeResourceTypes": [],
+            "indirectSelection": "buildable",
+            "warnErrorOptions": {"error": ["all"], "warn": ["Deprecations"]},
+            "sample": "3 days",
+            "empty": True,
+            "eventTimeStart": "2026-11-01",
+            "eventTimeEnd": "2026-11-02",
+            "storeFailures": True,
+            "args": ["--no-introspect", "--output-keys", "name"],
+        },
+        {"command": "run-operation", "runOperation": {"macro": "grant", "args": {"a": [None, 1.5]}}, "warnError": True},
+        {
+            "command": "ls",
+            "storeFailures": False,
+            "empty": False,
+            "fullRefresh": False,
+            "select": [],
+            "warnError": False,
+        },
         {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
         {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
         {
@@ -105,10 +128,22 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"project": {}}, "spec.project.image: Required value"),
         ({"project": {"image": {"path": "dbt"}}}, "spec.project.image.path: Invalid value"),
         (
-            {"command": "seed"},
-            'spec.command: Unsupported value: "seed": supported values: "build", "run", "test"',
+            {"command": "deps"},
+            'spec.command: Unsupported value: "deps": supported values: "build", "run", "test", "seed"',
         ),
         ({"command": "test", "fullRefresh": True}, "spec.fullRefresh: .*: fullRefresh is no option of dbt test"),
+        ({"command": "parse", "select": ["a"]}, "spec.select: .*: select is no option of dbt parse"),
+        ({"command": "docs", "sample": "3 days"}, "spec.sample: .*: sample is no option of dbt docs"),
+        ({"command": "run", "storeFailures": True}, "spec.storeFailures: .*: storeFailures is no option of dbt run"),
+        ({"command": "ls", "threads": 1}, "spec.threads: .*: threads is no option of dbt ls"),
+        ({"command": "run-operation"}, "spec.runOperation: .*: runOperation is for the command run-operation"),
+        ({"runOperation": {"macro": "a"}}, "spec.runOperation: .*: runOperation is for the command run-operation"),
+        (
+            {"warnError": True, "warnErrorOptions": {"error": ["all"]}},
+            "spec.warnErrorOptions: .*: warnError cannot be combined with warnErrorOptions",
+        ),
+        ({"args": ["-x"]}, "spec.args\\[0\\]: .*: it has to be written as dbt's long option"),
+        ({"indirectSelection": "Eager"}, "spec.indirectSelection: Unsupported value"),
         ({"threads": 0}, "spec.threads: Invalid value: 0: .* should be greater than or equal to 1"),
         ({"imagePullPolicy": "Sometimes"}, "spec.imagePullPolicy: Unsupported value"),
         (
@@ -235,6 +270,7 @@ def run_status() -> DbtRunStatus:
         retries=1,
         handled_retry="1732122673",
         artifacts=RunArtifacts(config_map="nightly-artifacts", manifest=True),
+        output=RunOutput(config_map="nightly-output", files=("catalog.json.gz",)),
         attempts=(
             RunAttempt(
                 name="nightly-producer-1",
@@ -278,6 +314,14 @@ def model_status() -> DbtModelStatus:
         rows_affected=99,
         bytes_processed=2**40,
         job_id="job",
+        freshness=SourceFreshness(
+            status="warn",
+            max_loaded_at=START,
+            snapshotted_at=START,
+            age_seconds=86_400,
+            warn_after="1 hour",
+            error_after="2 days",
+        ),
         tests=ModelTests(
             total=5,
             passed=4,
