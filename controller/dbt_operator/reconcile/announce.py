@@ -35,7 +35,7 @@ _ENDED = {
 
 
 class Announcer:
-    """Tells of one run. Events are posted in the background: that one fails never matters."""
+    """Posts the Events of one run, in the background: it never matters if one fails."""
 
     def __init__(self, *, backend: Backend) -> None:
         self.shown: tuple[RunPhase, RunReason] | None = None  # the last transition
@@ -47,7 +47,7 @@ class Announcer:
         self._background: set[asyncio.Task[None]] = set()
 
     def look(self, run: Object) -> None:
-        """The run as it was seen last. What its status says already was announced by whoever stored it."""
+        """The run as it was seen last. What its status shows was announced by the controller that stored it."""
         if self._run is None:
             self.shown = _shown_of(run)
         self._run = run
@@ -61,14 +61,14 @@ class Announcer:
         bad = plan.phase is RunPhase.FAILED or about(plan.reason).obstacle
         _log.info("the run moved", phase=plan.phase.value, reason=plan.reason.value, message=plan.message)
         if bad or before is None or before[0] is not plan.phase or plan.reason is RunReason.EXECUTING:
-            # The small steps of a pod's start are told by the pod's own Events.
+            # The pod's own Events show the steps of its start.
             message = _end_of(plan) if plan.phase.terminal else plan.message
             self._post(kind="Warning" if bad else "Normal", reason=plan.reason.value, message=message)
         if plan.phase.terminal:
             RUN_DURATION.labels(status=plan.phase.value).observe(plan.worked(now=now).total_seconds())
 
     def decided(self, decision: Decision) -> None:
-        """Another attempt was decided on. Of the first one the run itself tells."""
+        """Another attempt was decided on. For the first one there is the Event of the run."""
         _log.info("decided on an attempt", job=decision.name, nodes=len(decision.nodes or ()))
         if decision.index > 1:
             message = f"{decision.name}: {about_to([decision])}"
@@ -81,13 +81,13 @@ class Announcer:
         self._answer(request, model=model, reason="NothingToRetry", message=message)
 
     def retry_waits(self, request: Request, *, model: str | None, why: str) -> None:
-        """A person asked for a retry, and something of the run's own spec holds it back."""
+        """A person asked for a retry, and a field of the spec holds it back."""
         if request not in self._waiting:
             self._waiting.add(request)
             self._answer(request, model=model, reason="RetryWaits", message=f"was asked for, and waits: {why}")
 
     def _answer(self, request: Request, *, model: str | None, reason: str, message: str) -> None:
-        """Answer where the person has asked, and on the run. The key makes the same words an answer to each request."""
+        """Answer on the object where the person asked, and on the run. The key gives each request its own Event."""
         message = f"A retry of {request.unique_id or 'the run'} {message.rstrip('.')}."
         self._post(kind="Normal", reason=reason, message=message, key=request.token)
         if model is not None:
@@ -103,7 +103,7 @@ class Announcer:
             await self._backend.post_event(regarding=found, kind="Normal", reason=reason, message=message, key=key)
 
     def unreadable_record(self, message: str | None) -> None:
-        """The record of an attempt cannot be read; None: all can. Without it nothing more is decided for the run."""
+        """The record of an attempt cannot be read; None: all can. Until then nothing more is decided for the run."""
         if message is not None and message != self._unreadable:
             _log.warning("a record cannot be read", message=message)
             self._post(kind="Warning", reason="RecordUnreadable", message=message)
@@ -140,7 +140,7 @@ class Announcer:
 
 
 def _end_of(plan: Plan) -> str:
-    """How many attempts it took also makes the end after a retry that somebody has asked for an Event of its own."""
+    """With the number of attempts in the text, the end after a requested retry has an Event of its own."""
     count = len(plan.assessments)
     took = f" after {count} attempt{'s' if count > 1 else ''}" if count else ""
     why = "" if plan.phase is RunPhase.SUCCEEDED else "; status.message says why"

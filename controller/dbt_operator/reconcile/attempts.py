@@ -94,7 +94,7 @@ class Attempts:
         return replace(cluster, record=replace(cluster.record, ended=None, completion_time=None))
 
     def _pod_of(self, record: Recorded, cluster: Cluster) -> PodFacts | None:
-        """The pod of the attempt. There may be more: any but the one that was released never have a process."""
+        """The pod of the attempt. There may be others, but only the released one ever has a process."""
         release = self._released.get(record.decision.name)
         pods = cluster.pods.get(record.decision.name, ())
         if release is not None:
@@ -180,8 +180,8 @@ class Attempts:
         if not decisions or self.backend.now() < self.not_before:
             return
         if await self.records.ended_elsewhere():
-            # Of two controllers the one that seals has the word on an attempt, although it may have read less of its
-            # log: what was planned on more than that would take another try, or another restart, than is left.
+            # Of two controllers the one that seals an attempt decides how it ended, even if it has read less of the
+            # log. A plan that rests on more might use a try, or a restart, that is not left.
             self.wake()
             return
         for decision in decisions:
@@ -192,8 +192,8 @@ class Attempts:
                 self.wake()
                 return
             if not recorded:
-                # Another controller was faster, an earlier run of this name is not yet gone, or somebody has changed
-                # the record so that nobody can read it: none of them passes by looking again at once.
+                # Another controller was faster, an earlier run of this name is not yet gone, or somebody has damaged
+                # the record. To look again at once helps in none of these cases.
                 self.not_before = self.backend.now() + _RECORD_PAUSE
                 return
             self.wake()
@@ -214,7 +214,7 @@ class Attempts:
         return self.backend.now() < self._not_again_before.get(name, _AT_ONCE)
 
     def _note(self, refusals: dict[str, Refusal], name: str, refusal: Refusal | None) -> None:
-        """Remember what was refused, or is not any more. The same as before is tried again when the plan says so."""
+        """Remember what was refused, or is no longer. The same refusal is tried again when the plan says so."""
         before = refusals.pop(name, None)
         if refusal is not None:
             refusals[name] = refusal
@@ -225,7 +225,7 @@ class Attempts:
                 _log.warning("an attempt was refused", job=name, message=refusal.message)
 
     async def release(self, name: str) -> None:
-        """Let the pod of an attempt be scheduled, once it is recorded that no other one ever will be."""
+        """Let the pod of an attempt be scheduled, after it is recorded as the only one that may be."""
         if self._too_soon(name):
             return
         record, pod = self._recorded(name), self._pods[name]
@@ -235,8 +235,8 @@ class Attempts:
         try:
             await self.backend.start_pod(pod)
         except ApiError as error:
-            # An invalid one may say that somebody has removed a gate of theirs meanwhile, and no gate can be given
-            # back. Then the next look helps; where it does not, something in the cluster spoils the request.
+            # It is invalid if somebody has removed another gate meanwhile, as gates cannot be added. Then the next look
+            # helps. If it does not, something in the cluster changes the request.
             refusal = refusal_of(error, what=f"the start of pod {pod.name}")
             if refusal is not None:
                 self._note(self._withheld, name, refusal)

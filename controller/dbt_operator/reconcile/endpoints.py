@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-# A pod has an address of IPv4, of IPv6 or of both: what the cluster gives it.
+# The cluster gives a pod an address of IPv4, of IPv6 or of both.
 _ANY = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # noqa: S104 - the kubelet and Prometheus are elsewhere
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
@@ -64,7 +64,7 @@ def _listener(family: socket.AddressFamily, address: str, port: int) -> socket.s
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family is socket.AF_INET6:
-            # Whether it takes connections of IPv4 as well would be a setting of the machine.
+            # Otherwise a setting of the machine decides whether it takes connections of IPv4 as well.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))

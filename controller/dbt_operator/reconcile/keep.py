@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Keeper:
-    """Stores the files of one run. None of them decides anything: what cannot be stored is said, and left."""
+    """Stores the files of one run. Nothing depends on them: what cannot be stored is reported, and left."""
 
     run: str  # its name
     backend: Backend
@@ -90,7 +90,7 @@ class Keeper:
         await self._keep_for_user(File(key=RESULTS_FILE, content=results))
 
     async def drop_inputs(self) -> None:
-        """Delete what only attempts need: the runner, and the parse cache. Its compiled code is in the results by now.
+        """Delete what only attempts need: the runner, and the parse cache. The compiled code is in the results by now.
 
         A retry that is asked for later is given the runner again, and parses the project.
         """
@@ -123,7 +123,7 @@ class Keeper:
         self.artifacts = status.RunArtifacts(config_map=name, run_results=results, manifest=manifest)
 
     async def _store(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
-        """The ConfigMap with the file in its place; None where there is none, or it is not to be had.
+        """The ConfigMap after the file was put in; None where there is no file, or it cannot be stored.
 
         file_in: makes the file, given the ConfigMap as it is now, which has perhaps a part of its content.
         """
@@ -132,14 +132,14 @@ class Keeper:
                 return await self._put(name, file_in)
             except (ApiError, NameConflictError) as error:
                 if isinstance(error, ApiError) and error.conflict:
-                    continue  # another controller has put something in since it was read: what that was decides
+                    continue  # another controller has put something in since it was read: look at that
                 if isinstance(error, ApiError) and error.transient:
                     raise
                 _log.warning("a file of dbt's is not stored", config_map=name, error=str(error))
                 return None
 
     async def _put(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
-        # Read first: where a quota of ConfigMaps is used up, creating one that is there already is refused as well.
+        # Read first: if a quota of ConfigMaps is used up, creating one that exists is refused as well.
         found = await self.backend.find_files(name)
         file = file_in(found)
         if found is None:

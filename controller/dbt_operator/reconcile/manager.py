@@ -1,8 +1,8 @@
 """The loops of the live runs: one each, started when a run is seen, ended when nothing is left to do for it.
 
-Watch events only wake. Each loop looks for itself at what is there, so an event that never came costs time and nothing
-else: `resync` lists the runs every now and then and finds what a watch has missed. A run that has ended needs no loop
-until it is to be deleted; the retention starts one then.
+Watch events only wake. Each loop looks at the cluster itself, so a missed event only costs time: `resync` lists the
+runs now and then, and finds what a watch has missed. A run that has ended needs no loop until it is to be deleted; the
+retention starts one then.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class Manager:
     def child_changed(self, child: Mapping[str, Any], *, alive: bool) -> None:
         """A Job or pod of a run has changed. One that is alive starts the loop even of a run that has ended.
 
-        That is how an attempt is stopped whose controller died after it had written the run's end.
+        So an attempt is stopped whose controller died after it had stored the run's end.
         """
         for owner in child["metadata"].get("ownerReferences") or ():
             if owner.get("kind") == DBT_RUNS.kind:
@@ -151,7 +151,7 @@ class Manager:
                 live.loop.problem(problem)
 
     async def resync(self) -> None:
-        """List all runs for ever, every half minute: what the watch has not told is acted on now."""
+        """List all runs for ever, every half minute: so what a watch has missed is acted on."""
         async with asyncio.TaskGroup() as group:
             for namespace in self.watched:
                 group.create_task(self._resync_for_ever(namespace))
@@ -166,7 +166,7 @@ class Manager:
             await self._resync(namespace)
 
     async def _resync(self, namespace: str | None) -> None:
-        """One namespace, whatever becomes of the others: it may be gone, or the right to see it."""
+        """One namespace. It may be gone, or the right to see it, which must not keep the others from being listed."""
         before = {key: known.change for key, known in self._known.items() if namespace in (None, key.namespace)}
         try:
             runs = await self.client.list(resource=DBT_RUNS, namespace=namespace, metadata_only=True)
@@ -195,14 +195,15 @@ class Manager:
     def check(self) -> str | None:
         """What is wrong with the process, if anything: a sentence for the liveness probe.
 
-        Another process would be refused what this one is refused. But where there is no answer at all, it may get one.
+        A refusal is nothing wrong: another process would be refused as well. If the server does not answer at all,
+        another process may get an answer.
         """
         if self.clock() - self._answered > _SILENCE_LIMIT:
             return "The API server has not answered for five minutes."
         return None
 
     async def stop(self) -> None:
-        """End all loops, and start no more. What they had to say is in the status writer's queue."""
+        """End all loops, and start no more. Their last statuses are in the status writer's queue."""
         self._stopping = True
         self.retention.stop()
         tasks = [live.task for live in self._live.values()]
@@ -233,7 +234,7 @@ class Manager:
                     live = self._live.get(key)
                     if live is None:
                         return  # it failed because its run is gone
-                    # The next one gets what is told from now on.
+                    # What happens from now on goes to the next loop.
                     loop = live.loop = self.make_loop(key)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -268,7 +269,7 @@ class Manager:
 
 
 def _change(run: Mapping[str, Any]) -> str:
-    """What distinguishes a change somebody else made from the echo of our own status writes."""
+    """What differs after a change of somebody else, and not after our own status writes."""
     metadata = run["metadata"]
     token = names.retry_token(metadata)
     return f"{metadata.get('generation')} {metadata.get('deletionTimestamp')} {token}"

@@ -1,4 +1,4 @@
-"""From what dbt said to what the cluster shows of a node: the spec and status of its DbtModel.
+"""From the view of a node to its DbtModel: the spec and the status.
 
 Pure: values in, values out.
 """
@@ -99,9 +99,9 @@ def tried(unique_id: str, *, history: History, jobs: Iterable[tuple[AttemptKind,
 
 
 def tells_why(view: NodeView, *, history: History) -> bool:
-    """Whether the view can be shown: dbt says that a node failed a moment before it says why.
+    """Whether the view can be shown. dbt reports that a node failed a moment before it reports why.
 
-    Red without a reason helps nobody, unless no reason will come.
+    A failure is shown with its text, or without one if none will come.
     """
     if view.phase is not NodePhase.FAILED or view.message:
         return True

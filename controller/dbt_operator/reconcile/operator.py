@@ -1,7 +1,7 @@
 """The parts of the operator put together: the client, the status writer, the manager of the loops, and the watches.
 
-Stopping goes from the inside to the outside: first the loops, so that nobody wants anything new, then the writer once
-everything is stored, then the rest.
+Stopping goes from the inside to the outside: first the loops, so that nothing new is to be written; then the writer,
+after everything is stored; then the rest.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def serve(*, settings: Settings, kubeconfig: str | None = None) -> None:
 
 async def _work(*, writer: StatusWriter, manager: Manager, watches: Watches) -> None:
     stopped = asyncio.create_task(_asked_to_stop())
-    # None of these ends by itself. When one dies, what is left would look alive and do nothing.
+    # None of these ends by itself. If one dies, the process would look alive and do nothing.
     parts = [
         asyncio.create_task(writer.run()),
         asyncio.create_task(manager.resync()),

@@ -1,8 +1,8 @@
 """One run, from the first look at it: what is known, what is to be done, and doing it.
 
-The order of the actions is what makes a crash between any two of them harmless: the spec is closed before anything is
-made from it, how an attempt ended is stored before anything follows from that, a decision is recorded before its Job
-is created, and the end of the run is stored last.
+The order of the actions makes a crash between any two of them harmless. The spec is closed before anything is made from
+it, the end of an attempt is stored before anything follows from it, a decision is recorded before its Job is created,
+and the end of the run is stored last.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 # Between looks at all nodes for the run's counts; how often they are sent is the writer's.
 _STATUS_INTERVAL = timedelta(milliseconds=200)
-# Turns in a row that the server has failed at before that is said: it may only be about to restart.
+# Turns that fail in a row before that is shown: the server may only restart.
 _HICCUPS = 4
 
 
@@ -109,7 +109,7 @@ class Reconciler:
 
     @property
     def not_before(self) -> datetime:
-        """When the next decision may be recorded. It is planned on what the cluster shows then."""
+        """When the next decision may be recorded. It rests on what the cluster shows then."""
         return self._attempts.not_before
 
     # plan

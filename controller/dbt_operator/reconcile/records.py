@@ -19,8 +19,8 @@ from dbt_operator.reconcile.backend import Backend, StoredRecord
 class Records:
     """What the records of a run say, by the index of the attempt.
 
-    Each of the methods may raise UnreadableRecordError. What that record says may be alive, or done: on the rest alone
-    nothing may be decided, nor shown.
+    Each method may raise UnreadableRecordError. The attempt of that record may be alive, or done, so nothing may be
+    decided or shown from the other records alone.
     """
 
     backend: Backend
@@ -30,7 +30,7 @@ class Records:
     async def refresh(self, *, ended: bool = False) -> None:
         """Read those that are new here.
 
-        To be done before the pods are listed: one that a record calls released and the list does not have is gone.
+        Read the records before the pods are listed: then a released pod that is not listed is gone.
 
         ended: so the run's status says. What is not sealed here was sealed by another controller then: an attempt that
             this one has created a moment too late is over, and its Job to be stopped.
@@ -119,11 +119,11 @@ class Records:
     async def seal(self, assessment: Assessment) -> bool:
         """Store how an attempt ended. From then on nothing else is needed to know it.
 
-        False when another controller has written the record meanwhile: it has sealed it, or released a pod, of which
-        the last look at the cluster cannot tell what became. Look again then.
+        False when another controller has written the record meanwhile: it has sealed the attempt, or released a pod
+        that the last look at the cluster could not see. Look again then.
 
-        Where the answer is lost, the end may be stored or not. Nothing may be planned before that is known: what the
-        attempt says after its stored end is no longer heard by the controller that comes next.
+        If the answer is lost, the end may be stored or not. Nothing may be planned before that is known: the next
+        controller no longer reads what the attempt prints after its stored end.
         """
         decision = assessment.attempt.decision
         if decision is None:

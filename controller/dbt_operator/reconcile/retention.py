@@ -1,7 +1,7 @@
 """How long runs are kept after their end: their time to live, and how many of a kind there may be.
 
-This decides nothing for good: it says which run may be deleted now. The loop of the run is started then, looks at the
-run again, and deletes it, unless a retry was asked for meanwhile.
+It says which run may be deleted now. Then the loop of the run is started. It looks at the run again, and deletes it
+unless a retry was asked for meanwhile.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Retention:
         """The watch has shown a run."""
         key, ended = key_of(run), status.completion_time
         if ended is None or not rests(run, status) or "deletionTimestamp" in run["metadata"]:
-            # Of one that is asked for a retry it is not known whether the retry is possible: its time to live goes on.
+            # Whether a retry that is asked for is possible is not known here: the time to live goes on.
             self._leave_group(key)
         else:
             self._join_group(key, run, status)

@@ -23,7 +23,7 @@ from dbt_operator.reconcile.retention import Retention
 
 _log = structlog.get_logger(__name__)
 
-# Between turns that the API server did not allow. A short outage must not be slept past; a right has to be given first.
+# The pause after turns that the API server did not allow: short after an outage, longer where a right is missing.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_REFUSED = 0.5, 5.0, 30.0
 
 
@@ -46,7 +46,7 @@ class RunLoop:
         self._changed.set()
 
     def pod_gone(self, pod: Mapping[str, Any]) -> None:
-        """A pod of the run is gone. Its last state may never have been there when the loop looked."""
+        """A pod of the run is gone. The loop may never have seen its last state."""
         job, facts = pod["metadata"]["labels"].get(LABEL_JOB_NAME), pod_facts(pod)
         if job is not None and not facts.held:  # one that was never released tells nothing of the one that was
             self._gone_pods[job] = facts
@@ -80,7 +80,7 @@ class RunLoop:
                     pause = min(2 * pause, _LONGEST_PAUSE if error.transient else _LONGEST_REFUSED)
                     self.wake()
                 except UnreadableRecordError as error:
-                    # Until somebody deletes it nothing can be stored of that attempt, and so nothing be decided.
+                    # Until somebody deletes it the end of that attempt cannot be stored, so nothing is decided.
                     self._announcer.unreadable_record(str(error))
                     await asyncio.sleep(_LONGEST_REFUSED)
                     self.wake()
@@ -107,7 +107,7 @@ class RunLoop:
         stored = plan.phase.terminal and await self._backend.statuses.flush()
         if plan.done and not self._stale:
             if stored:
-                # What the writer remembers it would restore, should anybody write to an ended run: a retry asked for.
+                # The writer would restore what it remembers if anybody wrote to the ended run, to ask for a retry.
                 self._backend.statuses.forget()
             return False
         if self._reconciler.not_before > self._backend.now():

@@ -64,7 +64,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
 def _ended_as(before: status.DbtRunStatus) -> Outcome | None:
     if before.phase is None or not before.ended:
         return None
-    # The word for an end that is not known here is no success, and is left as it stands.
+    # A reason that this version does not know is no success, and is kept as it is.
     phase = before.phase if before.phase.known else RunPhase.FAILED
     # A status without a reason was not written by us; the phase is what everybody else goes by.
     reason = before.reason or RunReason.DBT_ERROR
@@ -141,7 +141,7 @@ def obstructed_status(
 
 
 def dbt_info(states: Sequence[AttemptState]) -> status.DbtInfo:
-    """Each of it by the first attempt that said so: all are parts of the same run of dbt, and may be lost early."""
+    """Each value from the first attempt that reported it: all run the same dbt, and each may be lost early."""
     return status.DbtInfo(
         version=next((each.dbt_version for each in states if each.dbt_version), None),
         adapter=next((each.adapter for each in states if each.adapter), None),
@@ -165,7 +165,7 @@ def _project(found: Mapping[str, str]) -> status.RunProject | None:
 
 
 def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
-    """While the command executes its nodes, what a person would ask: how far it is and what has failed so far."""
+    """While the command executes its nodes: how far it is, and what has failed so far."""
     if plan.phase is not RunPhase.RUNNING or plan.reason is not RunReason.EXECUTING or not views:
         return plan.message
     counts = node_counts(views=views)
@@ -190,7 +190,7 @@ def _failures(views: Iterable[NodeView], *, history: History) -> tuple[status.Ru
 
 
 def _first_message(failed: NodeView, *, history: History) -> str | None:
-    """What was said of the node when it failed first, where that is something else: it may be the real cause."""
+    """The text of the node's first failure, if it differs: it may be the real cause."""
     for state in history.attempts[:-1]:
         if failed.unique_id in state.nodes:
             view = node_view(state=state, unique_id=failed.unique_id)
@@ -203,8 +203,8 @@ def _first_message(failed: NodeView, *, history: History) -> str | None:
 def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[status.RunAttempt, ...]:
     """The attempts whose Job was created, or that ended without one, in the order of their decisions.
 
-    Listed here means that its Job was created: after a restart, a listed attempt without a Job is a lost one. So where
-    not all can be kept it is the oldest of those that have ended that go.
+    After a restart, a listed attempt without a Job is a lost one, as its Job had been created. So if not all can be
+    kept, the oldest of the ended ones are left out.
     """
     listed = [each for each in assessments if each.attempt.existed or each.stage is Stage.ENDED]
     # Stable: within those that ended, and within those that live, the newest are last.

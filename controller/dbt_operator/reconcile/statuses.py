@@ -14,7 +14,7 @@ _FLUSH_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Statuses:
-    """Of one run: what is wanted here is written by and by, the newest state of each object."""
+    """The wanted statuses of one run. The newest one of each object is written as soon as the writer allows."""
 
     run: RunRef
     writer: StatusWriter

@@ -1,7 +1,6 @@
 """What is watched, and whom it wakes.
 
-Events are only wake-ups. Whatever one says is looked at anew by the loop that it wakes, so that one which never came
-costs time and nothing else.
+Events only wake a loop, which looks at the cluster itself. So a missed event only costs time.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ _OURS = {names.LABEL_MANAGED_BY: names.MANAGED_BY}
 
 
 class Watches:
-    """The watches of an operator: two for each namespace. One that is refused is no obstacle to the others."""
+    """The watches of an operator: two for each namespace. If one is refused the others go on."""
 
     def __init__(self, *, client: Client, manager: Manager, login: Login) -> None:
         self._client, self._manager, self._login = client, manager, login
