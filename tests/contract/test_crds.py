@@ -27,6 +27,7 @@ from dbt_operator.api.status import (
     RunDefaults,
     RunFailure,
     RunOutput,
+    RunProject,
     Severity,
     SourceFreshness,
 )
@@ -125,7 +126,25 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"selector": "x", "exclude": ["a"]}, "selector cannot be combined with select or exclude"),
         ({"image": ""}, "spec.image: Invalid value"),
         ({"image": "a b"}, "spec.image: Invalid value"),
-        ({"project": {}}, "spec.project.image: Required value"),
+        ({"project": {}}, "spec.project: .*: exactly one of image, git, archive and volume is required"),
+        (
+            {"project": {"image": {"path": "/dbt"}, "git": {"url": "https://git.example.com/x"}}},
+            "spec.project: .*: exactly one of image, git, archive and volume is required",
+        ),
+        ({"project": {"git": {"url": "/x.git"}}}, "spec.project.git.url: Invalid value"),
+        ({"project": {"git": {"url": "https://me:x@git.example.com/x"}}}, "url has a user or a password in it: name a"),
+        ({"project": {"git": {"url": "git@git.example.com:x"}}}, "secretRef is required: ssh needs the keys ssh-priv"),
+        (
+            {"project": {"git": {"url": "http://git.example.com/x", "secretRef": {"name": "a"}}}},
+            "everybody could read what is in secretRef: take https://",
+        ),
+        (
+            {"project": {"git": {"url": "https://git.example.com/x", "ref": {"branch": "a", "tag": "b"}}}},
+            "spec.project.git.ref: .*: exactly one of branch, tag and commit is required",
+        ),
+        ({"project": {"archive": {"url": "https://example.com/x"}}}, "url and sha256 belong together"),
+        ({"project": {"archive": {}}}, "exactly one of configMapRef, secretRef and url is required"),
+        ({"project": {"volume": {"source": {}}}}, "spec.project.volume.source: Invalid value"),
         ({"project": {"image": {"path": "dbt"}}}, "spec.project.image.path: Invalid value"),
         (
             {"command": "deps"},
@@ -257,6 +276,7 @@ def run_status() -> DbtRunStatus:
                 unique_id="model.shop.orders", name="orders", message="no such column", first_message="deadlock"
             ),
         ),
+        project=RunProject(revision="0a1b2c3", commit="0a1b2c3" + "4" * 33),
         dbt=DbtInfo(
             version="1.11.16",
             adapter="duckdb",
@@ -392,8 +412,8 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, n
     assert header == ["NAME", "PHASE", "NODES", "FAILED", "RETRIES", "DURATION", "AGE"]
     assert row[:-1] == ["nightly", "Failed", "17/40", "1", "1", "1m28s"]
     header, row = columns(kubectl("get", "-n", namespace, runs.resource, "-o", "wide"))
-    assert header[7:] == ["REASON", "MESSAGE", "ADAPTER", "TARGET"]
-    assert row[7:] == ["NodesFailed", "1 of 40 nodes failed: orders.", "duckdb", "prod"]
+    assert header[7:] == ["REASON", "MESSAGE", "ADAPTER", "TARGET", "REVISION"]
+    assert row[7:] == ["NodesFailed", "1 of 40 nodes failed: orders.", "duckdb", "prod", "0a1b2c3"]
 
     spec = MODEL_SPEC.to_dict() | {"materialized": "table", "relation": '"dev"."main"."orders"'}
     models.create(namespace, "nightly.orders", spec)

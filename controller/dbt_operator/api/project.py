@@ -13,7 +13,7 @@ _UNITS: Mapping[str, int] = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 def _inside(value: str) -> str:
     if ".." in value.split("/"):
-        raise ValueError("it cannot lead out of the project's source by ..")
+        raise ValueError("it cannot lead out of the project's source by '..'")
     return value
 
 

@@ -18,6 +18,7 @@ from dbt_operator.pods.project import project_files
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 from dbt_operator.pods.runner_files import RUNNER, runner_part
 from dbt_operator.pods.secrets import secrets_part
+from dbt_operator.pods.steps import as_dbt_has_it
 from dbt_operator.pods.template_lists import mappings, named
 
 # Any uid serves: the image's files are readable, and what dbt writes goes to /tmp.
@@ -91,10 +92,8 @@ def _pod_template(
     dbt = _container(run=run, spec=spec, decision=decision, part=part, start=project.start)
     owned = {"metadata": {"labels": dict(labels)}, "spec": _pod(spec, part=part, dbt=dbt)}
     merged = pod_template.merge(base=template, over=owned)
-    # A pod needs what the largest of these needs, or dbt: with the resources of dbt they cost nothing, and a quota that
-    # wants each container to have some is content.
-    resources = named(template["spec"].get("containers"), pod_template.CONTAINER).get("resources")
-    own_steps = [step | ({"resources": resources} if resources else {}) for step in part.init_containers]
+    users_dbt = named(template["spec"].get("containers"), pod_template.CONTAINER)
+    own_steps = [as_dbt_has_it(step, users_dbt) for step in part.init_containers]
     steps = _in_order(template["spec"].get("initContainers"), own=own_steps)
     return merged | {"spec": merged["spec"] | ({"initContainers": steps} if steps else {})}
 

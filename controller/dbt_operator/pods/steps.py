@@ -6,6 +6,9 @@ from typing import Any
 from dbt_operator.api.names import RESERVED_PREFIX
 from dbt_operator.pods.part import RESTRICTED
 from dbt_operator.pods.runner_files import RUNNER, RUNNER_MOUNT
+from dbt_operator.pods.template_lists import mappings
+
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"})
 
 
 def step(
@@ -21,3 +24,14 @@ def step(
         "securityContext": dict(RESTRICTED),
         "volumeMounts": [RUNNER_MOUNT, *mounts],
     }
+
+
+def as_dbt_has_it(container: Mapping[str, Any], dbt: Mapping[str, Any]) -> dict[str, Any]:
+    """The step, with what the user's template gives the container of dbt: its resources, and its way to the outside.
+
+    A pod needs what the largest of its steps needs, or dbt: with the resources of dbt they cost nothing, and a quota
+    that wants each container to have some is content.
+    """
+    proxies = [one for one in mappings(dbt.get("env")) if str(one.get("name", "")).upper() in _PROXIES]
+    resources = {"resources": dbt["resources"]} if dbt.get("resources") else {}
+    return {**container, "env": [*proxies, *container["env"]], **resources}

@@ -79,6 +79,19 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"retry": {"backoff": {"max": "24h1s"}}}, "spec.retry.backoff.max: it can be 24h at most."),
         ({"select": ["a", ""]}, "spec.select[1] is wrong: string should have at least 1 character, not ''."),
         ({"project": {"git": {}}}, "spec.project.git.url is required."),
+        ({"project": {}}, "spec.project: exactly one of image, git, archive and volume is required."),
+        (
+            {"project": {"git": {"url": "https://me@git.example.com/x"}}},
+            "spec.project.git: url has a user or a password in it: name a Secret in secretRef instead.",
+        ),
+        (
+            {"project": {"git": {"url": "https://git.example.com/x", "path": "a/../.."}}},
+            "spec.project.git.path: it cannot lead out of the project's source by '..'.",
+        ),
+        (
+            {"project": {"volume": {"source": {"name": "a", "emptyDir": {}}}}},
+            "spec.project.volume: source has a name: the operator gives the volume its name.",
+        ),
         ({"select": ["a", "-h"]}, "spec.select[1]: '-h' begins like an option of dbt, which it cannot."),
         ({"exclude": ["--empty"]}, "spec.exclude[0]: '--empty' begins like an option of dbt, which it cannot."),
         (
