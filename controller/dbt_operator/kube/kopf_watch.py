@@ -21,6 +21,9 @@ import structlog
 # Not exported: which resources kopf has found on the server. It watches those and says nothing of the rest.
 from kopf._cogs.structs.references import Insights
 
+# Not exported either.
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
+
 from dbt_operator.api import names
 from dbt_operator.kube.own_thread import cancel_others, in_own_thread
 from dbt_operator.kube.resources import Resource, label_selector
@@ -104,6 +107,7 @@ class KopfWatch:
                 registry=self._registry(problem, main=main),
                 settings=_settings(self._subscriptions),
                 insights=insights,
+                memories=_NoMemories(),
                 standalone=True,
                 # kopf would ask for the name of the user, and the pod's has none.
                 identity="dbt-operator",  # type: ignore[arg-type]  # a NewType of kopf's that is not public
@@ -170,6 +174,14 @@ class KopfWatch:
         if self._failures:
             _log.info("watches again", in_namespace=self._namespace or "all")
         self._failures = 0
+
+
+class _NoMemories(ResourceMemories):
+    """Nothing is kept of an object: only handlers of other kinds need what kopf would keep, and errors of handlers."""
+
+    async def recall(self, raw_body: Any, **options: Any) -> ResourceMemory:
+        """A new memory each time."""
+        return await super().recall(raw_body, **(options | {"ephemeral": True}))
 
 
 def _end(problem: _Problem, error: Exception) -> None:

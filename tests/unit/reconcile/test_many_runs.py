@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kopf._core.reactor.inventory import ResourceMemory
 
 from dbt_operator.api.values import format_time
 from dbt_operator.kube.api_error import ApiError
@@ -43,6 +44,15 @@ async def test_of_a_run_that_ends_and_waits_for_its_ttl_no_loop_stays() -> None:
         await until(lambda: operator.loops == [])
         assert entries() == 0
         assert operator.server.names("dbtruns") == ["nightly"]
+
+
+async def test_kopf_keeps_nothing_of_the_objects_that_it_shows() -> None:
+    operator = Operator(ApiServer())
+    for number in range(10):
+        operator.server.put("dbtruns", run(f"run-{number}", ended=LONG_AGO))
+    async with operator.at_work():
+        await until(lambda: len(operator.manager._known) == 10)
+        await until(lambda: not [obj for obj in gc.get_objects() if isinstance(obj, ResourceMemory)])
 
 
 async def test_of_runs_that_have_ended_before_the_operator_starts_no_loop_is_made() -> None:
