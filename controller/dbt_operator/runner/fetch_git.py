@@ -297,6 +297,9 @@ def explained(source: Source, said: str) -> StepError:
         "wanted": source.wanted[1],
     }
     text = _telling(said)
+    if source.as_before and _NOT_ADVERTISED.search(said):
+        gone = f"The repository {source.url} no longer has the commit {source.as_before}, with which the run began"
+        return StepError(f"{gone}: create a new run ({text}).")
     failure = next((each for each in _FAILURES if re.search(each.said, said, re.I)), None)
     if failure is None:
         return StepError(f"git could not fetch {source.url}: {text}; check {FIELD}.")

@@ -221,6 +221,12 @@ class TestFailures:
         assert failed.reason == "ProjectFetchFailed"
         assert failed.message.startswith(f"There is no repository {server.url}/public/shop.git, or nobody without a")
 
+    def test_a_commit_that_is_gone_since_the_run_began(self, server: Server) -> None:
+        server.repository()
+        failed = server.fetch("--branch=main", f"--as-before={'1' * 40}")
+        assert failed.reason == "ProjectFetchFailed"
+        assert f"no longer has the commit {'1' * 40}, with which the run began: create a new run" in failed.message
+
     @pytest.mark.parametrize(
         ("url", "expected"),
         [
