@@ -175,7 +175,8 @@ class Attempt:
     def started(self) -> datetime | None:
         """When its container started."""
         shown = self.shown
-        seen = shown.pod.started if shown.pod is not None else None
+        pod = shown.pod or shown.last_pod
+        seen = pod.started if pod is not None else None
         return (self.sealed.started if self.sealed is not None else None) or seen or shown.began
 
     @property

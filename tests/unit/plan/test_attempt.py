@@ -252,6 +252,11 @@ def test_a_pod_that_was_gone_before_anybody_looked_is_named_as_what_the_watch_sh
     assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
 
 
+def test_when_a_container_started_is_known_also_where_its_pod_was_gone_before_anybody_looked() -> None:
+    # Of pods that are lost together those count once that had started before the first loss was noted.
+    assert attempt(job=JOB, last_pod=RUNNING).started == RUNNING.started
+
+
 def test_what_the_watch_showed_of_a_pod_at_last_does_not_make_an_unread_log_the_fault_of_the_runner() -> None:
     job = replace(JOB, failed="BackoffLimitExceeded")
     found = assessed(attempt(job=job, last_pod=ended(exit_code=1)))
