@@ -1,12 +1,14 @@
 """The decision for a further attempt, once it is known what the attempt executes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import count
 
 from dbt_operator.api import names
-from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.found import found_by
-from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.microbatch import end_of, left_of
+from dbt_operator.dbt.state import Periods
+from dbt_operator.plan.attempt import Assessment, Decision, Left
 from dbt_operator.plan.situation import Situation
 
 SEVERAL = "nodes"  # in the name of a retry of more than one node
@@ -14,49 +16,76 @@ SEVERAL = "nodes"  # in the name of a retry of more than one node
 
 def new_producer(situation: Situation) -> Decision:
     """An attempt that runs the whole command."""
-    number = 1 + sum(each.attempt.kind is AttemptKind.PRODUCER for each in situation.assessments)
-    return Decision(
-        index=situation.last_index + 1,
-        kind=AttemptKind.PRODUCER,
-        name=names.producer_job_name(situation.run, number=number),
-        microbatch_end=end_of(situation.assessments),
-        found=_found(situation),
-    )
+    name = partial(names.producer_job_name, situation.run)
+    return _decision(situation, kind=AttemptKind.PRODUCER, name=name, nodes=None)
 
 
 def new_retry(situation: Situation, *, key: str, nodes: frozenset[str], ahead: Sequence[Decision] = ()) -> Decision:
     """A retry of these nodes, called after `key`, as the next attempt after those `ahead` of it."""
-    return _of_nodes(situation, kind=AttemptKind.RETRY, key=key, nodes=nodes, ahead=ahead)
+    name = partial(names.retry_job_name, situation.run, key=key)
+    return _decision(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, ahead=ahead)
 
 
 def new_resume(situation: Situation, *, nodes: frozenset[str], ahead: Sequence[Decision] = ()) -> Decision:
     """An attempt that goes on with these nodes, as the next one after those `ahead` of it."""
-    return _of_nodes(situation, kind=AttemptKind.RESUME, key="", nodes=nodes, ahead=ahead)
+    name = partial(names.resume_job_name, situation.run)
+    return _decision(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, ahead=ahead)
 
 
-def _of_nodes(
-    situation: Situation, *, kind: AttemptKind, key: str, nodes: frozenset[str], ahead: Sequence[Decision]
+def _decision(
+    situation: Situation,
+    *,
+    kind: AttemptKind,
+    name: Callable[..., str],
+    nodes: frozenset[str] | None,
+    ahead: Sequence[Decision] = (),
 ) -> Decision:
-    taken = {each.attempt.name for each in situation.assessments} | {each.name for each in ahead}
-    number = 1
-    while (name := _job_name(situation.run, kind=kind, key=key, number=number)) in taken:
-        number += 1
+    assessments = situation.assessments
+    taken = {each.attempt.name for each in assessments} | {each.name for each in ahead}
     return Decision(
         index=situation.last_index + len(ahead) + 1,
         kind=kind,
-        name=name,
+        name=next(free for number in count(1) if (free := name(number=number)) not in taken),
         nodes=nodes,
-        microbatch_end=end_of(situation.assessments),
-        left=left_of(situation.assessments, nodes),
-        found=_found(situation),
+        microbatch_end=_microbatch_end(assessments),
+        left=_microbatch_left(assessments, nodes or ()),
+        found=found_by(each.state for each in assessments),
     )
 
 
-def _found(situation: Situation) -> Mapping[str, str]:
-    return found_by(each.state for each in situation.assessments)
+# Microbatch models: an attempt executes the batches of the run's first attempt that are left. By itself dbt would
+# divide the time before its present start into batches. On another day these are other batches.
 
 
-def _job_name(run: str, *, kind: AttemptKind, key: str, number: int) -> str:
-    if kind is AttemptKind.RETRY:
-        return names.retry_job_name(run, key=key, number=number)
-    return names.resume_job_name(run, number=number)
+def _microbatch_end(assessments: Iterable[Assessment]) -> str | None:
+    """Until when microbatch models are executed, as the first attempt has said that came so far."""
+    for each in assessments:
+        if each.state.microbatch.end:
+            return each.state.microbatch.end
+        if each.state.nodes and each.state.graph is None and each.attempt.started is not None:
+            # It has executed nodes, and its log was rotated away before it was read: dbt began a moment later.
+            return each.attempt.started.isoformat()
+    return None
+
+
+def _microbatch_left(assessments: Sequence[Assessment], nodes: Iterable[str]) -> tuple[Left, ...]:
+    """What is left of those of the nodes that are microbatch models and have begun."""
+    states = [each.state for each in assessments]
+    begun = {unique_id for state in states for unique_id in state.microbatch.windows}
+    return tuple(_left(assessments, unique_id) for unique_id in sorted(begun.intersection(nodes)))
+
+
+def _left(assessments: Sequence[Assessment], unique_id: str) -> Left:
+    first: Periods = ()
+    left: Periods = ()
+    for state in (each.state for each in assessments):
+        window, node = state.microbatch.windows.get(unique_id, ()), state.nodes.get(unique_id)
+        first = first or window
+        if unique_id in state.microbatch.left:
+            left = state.microbatch.left[unique_id]
+        elif node is not None and node.phase in (NodePhase.SUCCEEDED, NodePhase.FAILED):
+            # All batches have succeeded, or all have failed. What builds the model again builds all of it.
+            left = first
+        elif window:
+            left = window  # the attempt was lost before it had come to an end of this
+    return Left(unique_id, left, incremental=left != first)

@@ -15,10 +15,9 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Downstream, RetryReason
 from dbt_operator.dbt.history import BEGUN
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.cover import build_of
 from dbt_operator.plan.decisions import new_producer, new_resume, new_retry
 from dbt_operator.plan.ledger import Ledger, Standing
-from dbt_operator.plan.retries import Wanted, all_in_one, batches, new_failures, wanted_retries
+from dbt_operator.plan.retries import Wanted, all_in_one, batches, build_of, new_failures, wanted_retries
 from dbt_operator.plan.situation import Situation, after
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.plan.attempt import Decision, Request
-from dbt_operator.plan.cover import build_of, retry_of
 from dbt_operator.plan.decisions import SEVERAL, new_producer, new_resume, new_retry
 from dbt_operator.plan.ledger import Ledger, Standing
+from dbt_operator.plan.retries import build_of, retry_of
 from dbt_operator.plan.situation import Situation
 
 

@@ -38,8 +38,8 @@ def has_microbatch_models(*, manifest: Any) -> bool:
 def keep_periods(*, end: datetime, left: Mapping[str, Left], report: Callable[[Line], None]) -> None:
     """Let models of which nothing is said execute the batches up to `end`, and the others what is left of them.
 
-    `tell` is called, from dbt's threads, with what each model begins to execute, and with what is left where a part of
-    it has succeeded: {"unique_id": "…", "window" or "left": [["<ISO 8601>", "<ISO 8601>"], …]}.
+    `report` is called, from dbt's threads, with what each model begins to execute, and with what is left where a part
+    of it has succeeded: {"unique_id": "…", "window" or "left": [["<ISO 8601>", "<ISO 8601>"], …]}.
     """
     runner: Any = getattr(importlib.import_module("dbt.task.run"), "MicrobatchModelRunner", None)
     if runner is None:  # before dbt 1.9

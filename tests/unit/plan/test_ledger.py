@@ -9,9 +9,9 @@ from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Release, Stage, history_of_run
-from dbt_operator.plan.cover import build_of, retry_of
 from dbt_operator.plan.ledger import Ledger, Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
+from dbt_operator.plan.retries import build_of, retry_of
 from tests.unit.dbt.logs import RunnerLog, data_test, ephemeral, model, unit_test
 
 A, B, C, TEST = "model.shop.a", "model.shop.b", "model.shop.c", "test.shop.t"
