@@ -35,7 +35,7 @@ def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked:
         return _ended(attempt, outcome=attempt.sealed.outcome, state=attempt.sealed.state)
     job, pod = attempt.shown.job, attempt.shown.pod
     if pod is not None and pod.ended:
-        return _pod_over(attempt, pod, asked=asked)
+        return _pod_ended(attempt, pod, asked=asked)
     if pod is not None and pod.running:
         return _running(attempt, pod, asked=asked)  # also when its Job is gone: the process still lives
     if asked is not None and not attempt.log.state.events:
@@ -96,10 +96,10 @@ def _without_pod(
         )
     # A queue that suspends a Job at work would later let it begin from the start. Another attempt takes up what is
     # left instead, and this Job must not come back.
-    over = job.failed is not None or job.complete or job.deleting or job.suspended or attempt.release is not None
-    if over and (attempt.log.read or not attempt.log.state.events):
+    gone = job.failed is not None or job.complete or job.deleting or job.suspended or attempt.release is not None
+    if gone and (attempt.log.read or not attempt.log.state.events):
         return _lost(attempt, message=_how_lost(job), asked=asked)
-    if over or attempt.log.state.events:
+    if gone or attempt.log.state.events:
         # There was a pod and it is gone. The rest of its log, and the condition of the Job, may still come.
         return _draining(attempt)
     if job.refusal is not None:
@@ -138,7 +138,7 @@ def _pod_refused(
 _HOPELESS_REFUSAL = re.compile(r"violates PodSecurity| per (?:Container|Pod) is |failed quota: .*must specify ")
 
 
-def _pod_over(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
+def _pod_ended(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Assessment:
     if pod.init_failure is not None and pod.terminated is None:
         return _init_failed(attempt, pod, pod.init_failure, asked=asked)
     if pod.terminated is not None and pod.terminated.reason in ("StartError", "ContainerCannotRun"):

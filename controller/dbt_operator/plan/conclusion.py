@@ -129,9 +129,8 @@ def _last_ended(situation: Situation) -> Assessment:
 def _if_hooks_have_run(success: Outcome, last: Assessment, situation: Situation, ledger: Ledger) -> Outcome:
     """A success, unless the hooks at the project's end may not have run in the last attempt.
 
-    Where there are none nothing was left to do. Some adapters connect once more all the same, and a dbt that cannot
-    ends with an error. Where dbt has selected nothing that is executed, ephemeral models alone, no node tells that it
-    came beyond the hooks at its start.
+    Without such hooks nothing was left to do. Some adapters connect once more, and dbt ends with an error if it cannot.
+    If nothing was to be executed, ephemeral models alone, no node proves that dbt passed the hooks at its start.
     """
     hooks = next((each.state.end_hooks for each in reversed(situation.assessments) if each.state.graph), None)
     finished = last.state.finished
@@ -140,6 +139,6 @@ def _if_hooks_have_run(success: Outcome, last: Assessment, situation: Situation,
         return replace(success, message=f"{success.message} The {what} was lost after that.")
     done, which = ("All nodes succeeded", "on-run-end hooks") if ledger.standings else ("No node was to run", "hooks")
     unproven = f"{done}, but dbt did not come to say that the project's {which} have run."
-    wished = last.end.reason in RESTING | {RunReason.CANCELLED}  # which is no way to have failed
+    wished = last.end.reason in RESTING | {RunReason.CANCELLED}  # which is no reason of a failure
     reason = RunReason.HOOK_FAILED if wished else last.end.reason
     return Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{unproven} {last.end.message}")

@@ -118,7 +118,7 @@ class PodFacts:
 
 
 def job_facts(job: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = ()) -> JobFacts:
-    """Facts of a Job. `events` are those about it: `FailedCreate` is told nowhere else."""
+    """Facts of a Job. `events`: those about it, as `FailedCreate` is shown nowhere else."""
     metadata, status = job["metadata"], job.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
     refusals = [e.get("message") or "" for e in events if e.get("reason") == "FailedCreate"]
@@ -135,7 +135,7 @@ def job_facts(job: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
 
 
 def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = ()) -> PodFacts:
-    """Facts of a pod. `events` are those about it, oldest first: some obstacles are told nowhere else."""
+    """Facts of a pod. `events`: those about it, oldest first, as some obstacles are shown nowhere else."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled") or {}
@@ -214,7 +214,7 @@ def _restarting(container: Mapping[str, Any]) -> Restarting | None:
 
 
 def _with_its_cause(waiting: tuple[str, str] | None, events: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Kubernetes before 1.32 says of an image only that it backs off; why is told by an event then."""
+    """Before 1.32 Kubernetes only shows that it backs off from pulling an image. An Event has the reason."""
     pulls = [e.get("message") or "" for e in events if e.get("reason") == "Failed"]
     pulls = [message for message in pulls if message.startswith("Failed to pull image")]
     return (waiting[0], pulls[-1]) if waiting is not None and waiting[0] == "ImagePullBackOff" and pulls else waiting
@@ -227,7 +227,7 @@ def _memory_limit(pod: Mapping[str, Any]) -> str | None:
 
 
 def _first_known_reason(waiting: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    """The waiting state that tells most: `PodInitializing` only says that another container is in the way."""
+    """The most useful waiting state: `PodInitializing` only means that another container is in the way."""
     reasons = [(w.get("reason") or "", w.get("message") or "") for w in waiting]
     return next(
         (w for w in reasons if w[0] not in ("", "PodInitializing", "ContainerCreating")),

@@ -175,7 +175,7 @@ def _when_fatal(state: AttemptState, facts: _Facts) -> Outcome | None:
 
 
 def _when_without_nodes(state: AttemptState) -> Outcome | None:
-    """About a command that executes no nodes, once it has come to its end: nothing else tells of it."""
+    """About a command that executes no nodes: only its end can be reported."""
     command, finished = state.without_nodes, state.finished
     if command is None or finished is None:
         return None

@@ -18,7 +18,7 @@ class Wanted:
     key: str  # the node that it is called after
     nodes: frozenset[str]
     due: datetime
-    cause: str  # what its nodes failed for; "" where nothing tells, or it differs
+    cause: str  # what its nodes failed for; "" where that is not known, or differs
 
 
 def wanted_retries(situation: Situation, ledger: Ledger) -> dict[str, Wanted]:
