@@ -100,6 +100,7 @@ lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/operator.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra dev -c requirements/operator.txt pyproject.toml -o requirements/dev.txt
 	@for dbt in 1.8 1.10; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.9 requirements/dbt-$$dbt.in -o requirements/dbt-$$dbt.txt; done
+	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
 
 clean: ## Remove the development environment and caches of the checkout
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist controller/*.egg-info

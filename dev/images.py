@@ -50,6 +50,7 @@ IMAGES = (
         dockerfile="tests/projects/Dockerfile",
         built_on=(("JAFFLE", "jaffle-shop"),),
     ),
+    Image(name="wheelhouse", context="tests/wheelhouse", dockerfile="tests/wheelhouse/Dockerfile"),
     Image(name="git-server", context="tests/gitserver", dockerfile="tests/gitserver/Dockerfile"),
     Image(name="postgres", context="tests/postgres", dockerfile="tests/postgres/Dockerfile"),
     Image(name="postgres-example", context="examples/postgres", dockerfile="examples/postgres/Dockerfile"),

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """How many statuses and events are written per second, over all runs; what is over it waits and is merged."""
 
     tools_image: Annotated[str, Field(min_length=1)] = "localhost/dbt-operator/tools:dev"
-    """The image of the init containers that make a pod ready for dbt: it has Python, git and ssh."""
+    """The image of the init containers that make a pod ready for dbt: it has Python, git, ssh and uv."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe messages that the operator logs."""

@@ -149,7 +149,7 @@ class Cluster:
 
 
 def run_manifest(name: str = "shop", *, single_attempt: bool = True, pause: float = 0, **spec: Any) -> dict[str, Any]:
-    """A DbtRun of the jaffle shop, with some fields of the spec replaced.
+    """A DbtRun of the jaffle shop, with some fields of the spec replaced, or left out where they are None.
 
     single_attempt: nothing is retried or taken up again unless `spec` says so. The shop's database is a file in the
         pod: another pod would find it empty.
@@ -159,7 +159,7 @@ def run_manifest(name: str = "shop", *, single_attempt: bool = True, pause: floa
     manifest: dict[str, Any] = yaml.safe_load((EXAMPLES / "run.yaml").read_text())
     manifest["metadata"]["name"] = name
     manifest["spec"].pop("vars", None)
-    manifest["spec"].update(spec)
+    manifest["spec"] = {field: value for field, value in (manifest["spec"] | spec).items() if value is not None}
     if pause:
         pod = manifest["spec"].setdefault("podTemplate", {}).setdefault("spec", {})
         variable = {"name": "JAFFLE_SHOP_PAUSE_SECONDS", "value": str(pause)}

@@ -384,13 +384,20 @@ RUN_REASONS = {
         meaning="The project could not be fetched from where `spec.project` says.",
         advice="Correct what the message names, and ask for a retry, or create a new run where it is a field.",
     ),
+    RunReason.ENVIRONMENT_FAILED: About(
+        phases=(Phase.FAILED,),
+        kind=Kind.FINAL,
+        step=True,
+        meaning="The environment of `spec.environment` could not be made; the message has the installer's own words.",
+        advice="Correct the requirements, or what they are installed from, and create a new run.",
+    ),
     RunReason.SOURCE_UNAVAILABLE: About(
         phases=(Phase.FAILED,),
         kind=Kind.LOST,
         step=True,
         meaning=(
-            "A server from which something is fetched before dbt begins, such as the project, could not be reached or "
-            "did not answer in time, more often than `producer.maxRestarts` allows."
+            "A server from which something is fetched before dbt begins, the project or packages, could not be reached "
+            "or did not answer in time, more often than `producer.maxRestarts` allows."
         ),
         advice="Check the name in the message and the network; ask for a retry when the server is back.",
     ),

@@ -77,6 +77,7 @@ class RunReason(OpenEnum):
     UNSCHEDULABLE = "Unschedulable"
     START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
     PROJECT_FETCH_FAILED = "ProjectFetchFailed"
+    ENVIRONMENT_FAILED = "EnvironmentFailed"
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     # the pod was lost
     OOM_KILLED = "OOMKilled"

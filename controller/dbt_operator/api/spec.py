@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -17,9 +17,11 @@ from pydantic import (
     PlainValidator,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
+from dbt_operator.api.environment import Environment
 from dbt_operator.api.flags import DbtFlags
 from dbt_operator.api.profile import Profile
 from dbt_operator.api.project import Project
@@ -114,7 +116,8 @@ class DbtRunSpec(DbtFlags):
 
     project: Project
     profile: Profile
-    image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")]
+    environment: Environment | None = None
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     # Strict mode would want a tuple, which JSON does not have.
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
@@ -127,6 +130,14 @@ class DbtRunSpec(DbtFlags):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=INT32)] | None = None
     suspend: bool = False
     cancel: bool = False
+
+    @model_validator(mode="after")
+    def _an_image(self) -> Self:
+        if self.image is None and self.environment is None:
+            raise ValueError("image is required, as no defaults give it and there is no environment")
+        if self.image is None and self.project.image is not None:
+            raise ValueError("image is required, as the project is a part of it")
+        return self
 
 
 OF_EACH_RUN = frozenset({"command", "select", "exclude", "selector", "fullRefresh", "suspend", "cancel"})

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dbt_operator.dbt.state import AttemptState
 
 COMMIT = "project.commit"  # that the project was fetched at
+PACKAGES = "environment.packages."  # and a number: a piece of the list of what is installed, packed
 DIGEST = "project.digest"  # of the archive that the project came in: sha256:…
 
 
@@ -22,3 +23,8 @@ def found_by(states: Iterable[AttemptState]) -> Mapping[str, str]:
     for state in states:
         found = {**state.found, **found}
     return found
+
+
+def packages_in(found: Mapping[str, str]) -> str:
+    """The packages of the environment of dbt, as its step has packed them; "" where they are not known."""
+    return "".join(found[name] for name in sorted(found) if name.startswith(PACKAGES))

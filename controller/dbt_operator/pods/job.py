@@ -9,6 +9,7 @@ from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import template as pod_template
 from dbt_operator.pods.dbt_arguments import dbt_arguments
+from dbt_operator.pods.environment import environment_part
 from dbt_operator.pods.images import Images
 from dbt_operator.pods.inputs import inputs_part
 from dbt_operator.pods.lifetimes import lifetimes_part
@@ -78,18 +79,20 @@ def _pod_template(
     users: Mapping[str, Any] = spec.pod_template
     pod_template.check(users)
     template = pod_template.merge(base=_defaults(users), over=users)
+    image = spec.image or images.tools
     project = project_files(spec, found=decision.found, tools_image=images.tools)
     own = Part.joined(
         (
             runner_part(run),
             project.part,
+            environment_part(spec, image=image, found=decision.found),
             inputs_part(run, decision),
             profile_part(spec, project=project.path),
         )
     )
     # Of the user's template the runner is told which values are secret, and which mounts outlive the pod.
     part = Part.joined((own, secrets_part(template["spec"]), lifetimes_part(template["spec"])))
-    dbt = _container(run=run, spec=spec, decision=decision, part=part, start=project.start)
+    dbt = _container(run=run, spec=spec, decision=decision, part=part, start=project.start, image=image)
     owned = {"metadata": {"labels": dict(labels)}, "spec": _pod(spec, part=part, dbt=dbt)}
     merged = pod_template.merge(base=template, over=owned)
     users_dbt = named(template["spec"].get("containers"), pod_template.CONTAINER)
@@ -98,11 +101,13 @@ def _pod_template(
     return merged | {"spec": merged["spec"] | ({"initContainers": steps} if steps else {})}
 
 
-def _container(*, run: RunRef, spec: DbtRunSpec, decision: Decision, part: Part, start: str) -> dict[str, Any]:
+def _container(
+    *, run: RunRef, spec: DbtRunSpec, decision: Decision, part: Part, start: str, image: str
+) -> dict[str, Any]:
     """What the operator owns of the container of dbt."""
     container = {
         "name": pod_template.CONTAINER,
-        "image": spec.image,
+        "image": image,
         "imagePullPolicy": spec.image_pull_policy,
         "workingDir": start,
         "command": ["python3", RUNNER],

@@ -12,12 +12,19 @@ _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"})
 
 
 def step(
-    name: str, *, image: str, arguments: Iterable[str], mounts: Iterable[Mapping[str, Any]], env: Iterable[Any] = ()
+    name: str,
+    *,
+    image: str,
+    arguments: Iterable[str],
+    mounts: Iterable[Mapping[str, Any]],
+    env: Iterable[Any] = (),
+    pull_policy: str | None = None,
 ) -> dict[str, Any]:
     """The init container that runs this program of the runner's archive (`runner/steps.py`)."""
     return {
         "name": f"{RESERVED_PREFIX}{name}",
         "image": image,
+        **({"imagePullPolicy": pull_policy} if pull_policy else {}),
         "command": ["python3", RUNNER, name],
         "args": list(arguments),
         "env": list(env),

@@ -211,7 +211,7 @@ def _place_of(source: Source, entry: _Entry, tree: Path) -> Path:
         what = "an absolute path" if entry.name.startswith("/") else "a path that may lead out of the archive"
         raise StepError(f"The {source.name} has {entry.name!r}, which is {what}: make it with relative paths.")
     place = tree.joinpath(*parts)
-    if not _within(place.parent.resolve(), tree):
+    if parts and not _within(place.parent.resolve(), tree):  # most archives begin with an entry for the folder itself
         raise _leads_out(source, entry.name)
     return place
 

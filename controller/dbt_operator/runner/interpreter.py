@@ -1,4 +1,4 @@
-"""Finding the Python that the image's dbt lives in.
+"""Finding the Python that dbt lives in: that of a virtual environment made for the run, or of the image's dbt.
 
 `python3` of an image is often not the one dbt was installed for (a virtual environment, pipx, a distribution's Python
 beside a compiled one). The script `dbt` on PATH knows: its first line names its interpreter.
@@ -14,6 +14,8 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+
+from dbt_operator.runner.venv_place import read_place
 
 # Set across exec: an interpreter that was chosen once and still has no dbt must not be chosen for ever.
 GUARD = "DBT_OPERATOR_RUNNER_EXEC"
@@ -34,12 +36,15 @@ def supported(version: str) -> bool:
     return numbers is not None and (int(numbers.group(1)), int(numbers.group(2))) >= OLDEST
 
 
-def continue_in_dbts_interpreter() -> None:
-    """Replace this process by the same program under dbt's Python; returns when that is this one or none is found."""
+def continue_in_dbts_interpreter(*, environment: str) -> None:
+    """Replace this process by the same program under dbt's Python; returns when that is this one or none is found.
+
+    environment: the folder in which it is said where the virtual environment of this run is; "": it has none.
+    """
     guarded = os.environ.pop(GUARD, "")
-    if dbt_version() or guarded:
+    if guarded:
         return
-    python = interpreter_of(shutil.which("dbt"))
+    python = _of_environment(environment) if environment else _of_image()
     if not python:
         return
     os.environ[GUARD] = "1"
@@ -51,6 +56,27 @@ def continue_in_dbts_interpreter() -> None:
     except OSError:
         os.environ.pop(GUARD, None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+
+
+def in_environment(folder: str) -> bool:
+    """Whether this process has the interpreter of the environment that the folder names."""
+    try:
+        return read_place(folder).here
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _of_environment(folder: str) -> str:
+    try:
+        place = read_place(folder)
+    except (OSError, ValueError, TypeError):
+        return ""  # said once its lines can be read
+    place.enter()
+    return place.python
+
+
+def _of_image() -> str:
+    return "" if dbt_version() else interpreter_of(shutil.which("dbt"))
 
 
 def interpreter_of(script: str | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dbt_operator import __version__
-from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps
+from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps, venv_place
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
@@ -37,7 +37,7 @@ def main() -> NoReturn:
     cancellation = Cancellation()
     cancellation.install()
     options = parse_options(argv=sys.argv[1:])
-    interpreter.continue_in_dbts_interpreter()
+    interpreter.continue_in_dbts_interpreter(environment=options.environment)
     session = Session(options=options, cancellation=cancellation, began=began)
     outcome = session.run()
     leave(code=outcome.exit_code, cancelled=outcome.cancelled)
@@ -129,10 +129,14 @@ class Session:
             attempt_kind=options.attempt_kind,
         ):
             self._warn(problem)
+        if options.environment:
+            venv_place.read_place(options.environment).keep()
         self._memory.start()
         return self._invocations.run()
 
     def _unusable_dbt(self) -> str:
+        if self._options.environment and not interpreter.in_environment(self._options.environment):
+            return f"the environment that was made for dbt cannot be used by {sys.executable}"
         version = interpreter.dbt_version()
         if not version:
             where = f"for {sys.executable} or behind a `dbt` on PATH"

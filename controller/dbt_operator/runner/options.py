@@ -29,6 +29,7 @@ class Options:
     kept_paths: tuple[str, ...] = ()  # of mounted volumes that outlive the pod
     lost_paths: tuple[str, ...] = ()  # … and of those that do not
     found: tuple[str, ...] = ()  # files that steps before this one have left
+    environment: str = ""  # the folder in which its step has left where the virtual environment is
     dbt_args: tuple[str, ...] = field(default=())
 
 
@@ -50,6 +51,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--kept-path", action="append", default=[], metavar="PATH", dest="kept_paths")
     parser.add_argument("--lost-path", action="append", default=[], metavar="PATH", dest="lost_paths")
     parser.add_argument("--found", action="append", default=[], metavar="FILE")
+    parser.add_argument("--environment", default="", metavar="FOLDER")
     ours = parser.parse_args(argv[:split])
     return Options(
         attempt=ours.attempt,
@@ -66,5 +68,6 @@ def parse_options(*, argv: list[str]) -> Options:
         kept_paths=tuple(ours.kept_paths),
         lost_paths=tuple(ours.lost_paths),
         found=tuple(ours.found),
+        environment=ours.environment,
         dbt_args=tuple(argv[split + 1 :]),
     )

@@ -44,6 +44,7 @@ class Step:
 UNAVAILABLE = "SourceUnavailable"  # the reason where the failure may pass
 STEPS: Mapping[str, Step] = {
     "fetch": Step(module="dbt_operator.runner.fetch", reason="ProjectFetchFailed"),
+    "environment": Step(module="dbt_operator.runner.virtualenv", reason="EnvironmentFailed"),
 }
 
 

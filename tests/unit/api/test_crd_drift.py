@@ -230,7 +230,7 @@ def test_the_spec_of_a_run_is_the_same_in_the_crd_and_in_python() -> None:
     # What the API server filled in would hide what defaults give; and what they give, a run need not have.
     assert {path[0] for path in filled_in(crd_schema("dbtruns", "spec"))} <= OF_EACH_RUN
     assert schema.pop("required") == []
-    assert model.pop("required") == ["image", "profile", "project"]
+    assert model.pop("required") == ["profile", "project"]
     assert_same_defaults(schema, model)
     assert without(schema, "defaults") == without(model, "defaults")
 

@@ -30,7 +30,7 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"image": None}, "spec.image is wrong: input should be a valid string, not None."),
+        ({"image": None}, "spec: image is required, as no defaults give it and there is no environment."),
         ({"profile": {}}, "spec.profile: exactly one of inProject (true) and secretRef is required."),
         (
             {"profile": {"inProject": True, "secretRef": {"name": "a"}}},

@@ -4,6 +4,7 @@ import base64
 import functools
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,9 @@ import pytest
 
 from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
+from tests.unit.runner.environments import MakePod, Pod
 from tests.unit.runner.forks import Fork, Forks, forks
+from tests.unit.runner.package_index import PackageIndex, serve
 
 PROJECTS = Path(__file__).resolve().parents[2] / "projects"
 Event = dict[str, Any]
@@ -280,6 +283,23 @@ def green(make_project: Callable[[], Project]) -> Run:
     """A run in which nothing fails, with the other spelling of --select."""
     selection = ("-m", "+ok_model", "+uses_eph", "--exclude", "s_events")
     return make_project().run("build", *selection, "--threads=1", as_pods_do=True)
+
+
+@pytest.fixture
+def index() -> Iterator[PackageIndex]:
+    """A package index with dbt-core in two versions, and an adapter that needs it."""
+    with serve() as made:
+        made.add("dbt-core", "1.10.4")
+        made.add("dbt-core", "1.11.2")
+        made.add("dbt-duckdb", "1.10.1", needs="dbt-core>=1.8")
+        yield made
+
+
+@pytest.fixture
+def make_pod(archive: Path, index: PackageIndex, tmp_path: Path) -> MakePod:
+    """Makes pods in which a virtual environment is made."""
+    numbers = itertools.count()
+    return lambda: Pod(archive=archive, index=index, folder=tmp_path / str(next(numbers)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
