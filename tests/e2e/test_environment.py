@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.conftest import EXAMPLES, FEW, PROJECTS_IMAGE, Cluster
 from tests.e2e.wheelhouse import ALL, BEFORE, HOST, NEWER, OLDER, virtualenv, wheelhouse
@@ -31,22 +32,23 @@ def installers_log(cluster: Cluster, job: str) -> str:
     return cluster.kubectl("logs", "-n", cluster.namespace, f"job/{job}", "-c", STEP)
 
 
-def project_archive(cluster: Cluster) -> dict[str, Any]:
-    """The jaffle shop in a ConfigMap: the fields of the spec of a run of it that has no image."""
+def without_image(cluster: Cluster) -> dict[str, Any]:
+    """The fields of the spec of the example, for which the project is put into its ConfigMap."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.add(EXAMPLES / "project", arcname=".")
     data = {"shop.tgz": base64.b64encode(buffer.getvalue()).decode()}
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "project"}, "binaryData": data}
-    cluster.apply(config_map)
-    return {"image": None, "project": {"archive": {"configMapRef": {"name": "project", "key": "shop.tgz"}}}}
+    name = {"name": "jaffle-shop-project"}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "binaryData": data})
+    manifest = yaml.safe_load((EXAMPLES.parent / "virtualenv" / "run.yaml").read_text())
+    return {"image": None, **manifest["spec"]}
 
 
 def test_two_versions_of_dbt_side_by_side_without_any_image(wheelhouse: Cluster) -> None:
-    fields = project_archive(wheelhouse)
+    fields = without_image(wheelhouse)
     for name, dbt in (("older", OLDER), ("newer", NEWER)):
         environment = virtualenv(f"dbt-core=={dbt}", "dbt-duckdb")
-        wheelhouse.create_run(name, **FEW, **fields, pause=3, environment=environment)
+        wheelhouse.create_run(name, pause=3, **FEW, **fields | {"environment": environment})
     assert [version(wheelhouse.wait_for_end(name)) for name in ("older", "newer")] == [OLDER, NEWER]
     assert "Using Python" in installers_log(wheelhouse, "older-producer-1")  # uv's words
 
@@ -68,7 +70,7 @@ FROM_SECRET = {"indexFrom": {"secretKeyRef": {"name": "index", "key": "url"}}, "
 
 def test_later_pod_of_a_run_has_the_same_dbt_although_there_is_a_newer_one_by_then(wheelhouse: Cluster) -> None:
     index_secret(wheelhouse, BEFORE)
-    fields = project_archive(wheelhouse) | {"environment": virtualenv(*EITHER, **FROM_SECRET)}
+    fields = without_image(wheelhouse) | {"environment": virtualenv(*EITHER, **FROM_SECRET)}
     wheelhouse.create_run(select=["+product_sales"], vars={"broken": True}, **fields)
     assert wheelhouse.wait_for_end()["dbt"]["version"] == OLDER
     index_secret(wheelhouse, ALL)
@@ -101,7 +103,7 @@ def test_run_says_why_there_is_no_environment_and_tells_no_secret(
 ) -> None:
     index_secret(wheelhouse, url)
     environment = {"virtualenv": {"requirements": [*EITHER], **FROM_SECRET, **fields}}
-    wheelhouse.create_run(**FEW, **project_archive(wheelhouse), environment=environment)
+    wheelhouse.create_run(**FEW, **without_image(wheelhouse) | {"environment": environment})
     status = wheelhouse.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", reason), status["message"]
     assert message in status["message"]
@@ -156,7 +158,7 @@ def claim(cluster: Cluster) -> Iterator[str]:
 
 def test_environment_is_kept_on_a_volume_and_found_by_later_runs(wheelhouse: Cluster, claim: str) -> None:
     cache = {"persistentVolumeClaim": {"claimName": claim}}
-    fields = project_archive(wheelhouse) | {"environment": virtualenv(*EITHER, cache=cache)}
+    fields = without_image(wheelhouse) | {"environment": virtualenv(*EITHER, cache=cache)}
     wheelhouse.create_run("first", **FEW, **fields)
     assert version(wheelhouse.wait_for_end("first")) == NEWER
     assert "in the cache" not in installers_log(wheelhouse, "first-producer-1")

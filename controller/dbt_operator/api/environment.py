@@ -92,6 +92,6 @@ class Virtualenv(StrictModel):
 
 
 class Environment(StrictModel):
-    """Which dbt a run uses."""
+    """Which dbt a run uses; of the image, where nothing is said."""
 
-    virtualenv: Virtualenv
+    virtualenv: Virtualenv | None = None

@@ -116,7 +116,7 @@ class DbtRunSpec(DbtFlags):
 
     project: Project
     profile: Profile
-    environment: Environment | None = None
+    environment: Environment = Environment()
     image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     # Strict mode would want a tuple, which JSON does not have.
@@ -133,7 +133,7 @@ class DbtRunSpec(DbtFlags):
 
     @model_validator(mode="after")
     def _an_image(self) -> Self:
-        if self.image is None and self.environment is None:
+        if self.image is None and self.environment.virtualenv is None:
             raise ValueError("image is required, as no defaults give it and there is no environment")
         if self.image is None and self.project.image is not None:
             raise ValueError("image is required, as the project is a part of it")

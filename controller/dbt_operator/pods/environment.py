@@ -19,9 +19,9 @@ def environment_part(spec: DbtRunSpec, *, image: str, found: Mapping[str, str]) 
 
     found: what an earlier attempt has found out, which is kept to.
     """
-    if spec.environment is None:
-        return Part()
     virtualenv = spec.environment.virtualenv
+    if virtualenv is None:
+        return Part()
     inputs = Part.joined((*_files(virtualenv), _cached(virtualenv.cache)))
     making = step(
         "environment",

@@ -28,6 +28,7 @@ _POD_TEMPLATE, TTL = "podTemplate", "ttlSecondsAfterFinished"
 ALTERNATIVES: Mapping[Path, frozenset[str]] = {
     ("project",): frozenset(field.alias or name for name, field in Project.model_fields.items()),
     ("profile",): frozenset({"inProject", "secretRef"}),
+    ("environment", "virtualenv"): frozenset({"requirements", "requirementsFrom"}),
 }
 
 

@@ -97,7 +97,7 @@ HERE = "the ConfigMap dbt-operator-defaults (defaults.yaml)"
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "spec.project is required, as no defaults give it. Wrong as well: spec.profile, spec.image."),
+        ("", "spec.project is required, as no defaults give it. Wrong as well: spec.profile."),
         (None, "The ConfigMap dbt-operator-defaults has no key defaults.yaml."),
         ("- image", f"The text in {HERE} has to be a mapping, with the fields of a DbtRun's spec."),
         ("a: b: c", f"The text in {HERE} is no YAML, line 1: mapping values are not allowed here."),
@@ -182,7 +182,10 @@ async def test_a_run_whose_defaults_cannot_be_read_fails_for_that_and_is_never_b
         assert given.status()["defaults"] == {"problem": message}
 
 
+NO_IMAGE = "spec: image is required, as no defaults give it and there is no environment."
+
+
 async def test_a_run_without_what_it_needs_says_what_is_missing() -> None:
     async with without_image("threads: 1") as given:
         await given.until(lambda: given.over)
-        assert given.said() == ("Failed", "InvalidSpec", "spec.image is required, as no defaults give it.")
+        assert given.said() == ("Failed", "InvalidSpec", NO_IMAGE)
