@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from dbt_operator.api import names
 from dbt_operator.api.status import DbtRunStatus
+from dbt_operator.dbt.found import COMMIT
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.plan.attempt import Decision
@@ -297,6 +298,7 @@ class Cluster:
             job=pod.job.name,
             number=pod.job.number - 1,
             nodes=pod.job.decision.nodes,
+            commit=pod.job.decision.found.get(COMMIT) or f"commit-{len(self.warehouse.processes)}",
             exited=partial(self._exited, pod),
             hang_until=self.scenario.calm,
             skew=0 if self.calm else self._chance.choice(self.scenario.skews),

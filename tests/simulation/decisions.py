@@ -4,6 +4,8 @@ from collections.abc import Collection
 
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, STOPPED
+from dbt_operator.dbt.found import COMMIT
+from dbt_operator.dbt.history import BEGUN
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.observation import Observation, Plan
 from tests.simulation.oracle import KINDS, Known, Oracle
@@ -30,6 +32,7 @@ class DecisionChecks:
             return
         if not decision.nodes:
             broken("something to do", f"{decision.name} has no nodes")
+        self._same_project(plan, decision)
         known = self._oracle.known(plan)
         self._one_attempt(decision)
         for one in sorted(decision.nodes):
@@ -41,6 +44,15 @@ class DecisionChecks:
         if decision.kind is AttemptKind.RETRY and not decision.requests:
             self._retried(observation, decision, known)
             self._rebuilt(plan, decision, known)
+
+    def _same_project(self, plan: Plan, decision: Decision) -> None:
+        """A node is not executed from another project than those of which it is known that they were executed."""
+        for each in plan.assessments:
+            process = self._oracle.process_of(each.attempt.decision)
+            known = any(node.phase in BEGUN for node in each.state.nodes.values())
+            if process is not None and known and decision.found.get(COMMIT) != process.commit:
+                has = decision.found.get(COMMIT, "whatever it finds")
+                broken("one project for a run", f"{decision.name} has {has}, and {process.job} had {process.commit}")
 
     def _restarts(self, decision: Decision) -> None:
         """Lost pods are made up for as often as the rules say, unless a person asks for more."""

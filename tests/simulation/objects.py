@@ -1,5 +1,6 @@
 """The objects of the simulated API, and what it shows of them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 from dbt_operator.api import names
 from dbt_operator.api.names import GATE
 from dbt_operator.api.values import format_time
+from dbt_operator.dbt.found import COMMIT
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.attempt import Decision, Recorded
 from dbt_operator.plan.facts import LABEL_JOB_NAME
@@ -52,6 +54,10 @@ class Pod:
         metadata["labels"]["batch.kubernetes.io/controller-uid"] = self.job.uid
         spec: Object = {"schedulingGates": [{"name": GATE}]} if self.held else {"nodeName": "node-1"}
         status: Object = {"phase": self.phase, "containerStatuses": [{"name": "dbt", "state": self._state()}]}
+        if self.process is not None:
+            message = json.dumps({"found": {COMMIT: self.process.commit}})
+            ended = {"terminated": {"exitCode": 0, "reason": "Completed", "message": message}}
+            status["initContainerStatuses"] = [{"name": f"{names.RESERVED_PREFIX}fetch", "state": ended}]
         if self.disruption is not None:
             status["conditions"] = [{"type": "DisruptionTarget", "status": "True", "message": self.disruption}]
         return {"metadata": metadata, "spec": spec, "status": status}

@@ -6,6 +6,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from dbt_operator.dbt.found import COMMIT
 from tests.simulation import lines
 from tests.simulation.project import TESTS
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
@@ -28,6 +29,7 @@ class Process:
         number: int,
         nodes: frozenset[str] | None,
         exited: Callable[[int], None],
+        commit: str,
         hang_until: int,
         skew: int = 0,
     ) -> None:
@@ -38,6 +40,7 @@ class Process:
         self._skew = timedelta(milliseconds=skew)
         self._number = number
         self.nodes = nodes
+        self.commit = commit  # of its project: the branch has moved since the attempt before
         self.alive = True
         self.crashed = False
         self.log: list[bytes] = []
@@ -82,6 +85,7 @@ class Process:
         if self._ending:
             return
         self._print("RunnerStarted", {"format": 1, "runner_version": "0.1.0", "attempt": "a", "run_uid": "u"})
+        self._print("Found", {COMMIT: self.commit})
         self._print("MainReportVersion", {"version": "=1.11.16", "log_version": 3})
         self._later(self._chance.randint(200, 2500), self._parse)
 

@@ -6,7 +6,7 @@ creation has next to none.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -93,6 +93,7 @@ class PodFacts:
     memory_limit: str | None = None  # of the dbt container, as its spec has it
     gates: tuple[str, ...] = ()  # that keep it from being scheduled
     job: str | None = None  # the uid of its Job
+    found: Mapping[str, str] = field(default_factory=dict)  # what the steps before dbt have found out, see `dbt.found`
     initializing: str | None = None  # the init container, no sidecar, that is at work
     others: tuple[str, ...] = ()  # containers beside dbt's, no init containers, that have not ended
 
@@ -173,8 +174,28 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         initializing=next(
             (c["name"] for c in inits if "running" in (c.get("state") or {}) and c["name"] not in sidecars), None
         ),
+        found=_found(inits),
         others=_others(status),
     )
+
+
+def _found(inits: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for container in inits:
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if str(container.get("name")).startswith(RESERVED_PREFIX) and ended.get("exitCode") == 0:
+            said = _words(ended).get("found")
+            found |= {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
+    return found
+
+
+def _words(ended: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a step has written into its termination message; nothing where it was killed, or could not start."""
+    try:
+        words = json.loads(ended.get("message") or "")
+    except ValueError:
+        return {}
+    return words if isinstance(words, dict) else {}
 
 
 def _init_failure(container: Mapping[str, Any]) -> InitFailure | None:
@@ -182,17 +203,13 @@ def _init_failure(container: Mapping[str, Any]) -> InitFailure | None:
     if not ended.get("exitCode"):
         return None
     # No container of the user's has a name like that: what stands in its message was written by our own program.
-    step = _step_failure(ended.get("message") or "") if name.startswith(RESERVED_PREFIX) else None
+    step = _step_failure(_words(ended)) if name.startswith(RESERVED_PREFIX) else None
     return InitFailure(name, _terminated(ended), step)
 
 
-def _step_failure(message: str) -> StepFailure | None:
-    try:
-        written = json.loads(message)
-        reason, text = RunReason(written["reason"]), str(written["message"])
-    except (ValueError, TypeError, KeyError):
-        return None  # it was killed before it could say anything, or could not start
-    return StepFailure(reason, text) if about(reason).step else None
+def _step_failure(words: Mapping[str, Any]) -> StepFailure | None:
+    reason = RunReason(str(words.get("reason")))
+    return StepFailure(reason, str(words.get("message"))) if about(reason).step else None
 
 
 def _others(status: Mapping[str, Any]) -> tuple[str, ...]:

@@ -124,6 +124,8 @@ class Attempts:
         follower = Follower(backend=self.backend, pod=pod, changed=self.changed)
         if record.checkpoint is not None:
             follower.state, follower.position = record.checkpoint.state, record.checkpoint.position
+        # The log says it too, in its first lines, which may be rotated away before anybody reads them.
+        follower.state = replace(follower.state, found={**pod.found, **follower.state.found})
         follower.start()
         self._followers[record.decision.name] = follower
         return follower

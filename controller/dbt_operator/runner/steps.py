@@ -1,7 +1,8 @@
 """The programs of init containers: `runner.pyz STEP [option …]` makes something ready before dbt begins.
 
 A step that fails writes one sentence to the termination message of its container, which the operator reads from the
-pod. What a step has found out goes to a file, which the runner prints before anything else happens.
+pod. What a step has found out goes to a file, which the runner prints before anything else happens; and into that
+message too, for the case that the beginning of the log is rotated away before anybody has read it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dbt_operator.runner.masking import Masker, secret_values
 
@@ -64,6 +65,7 @@ def run_if_asked(argv: list[str]) -> None:
         found = importlib.import_module(step.module).run(others)
         if ours.found:
             Path(ours.found).write_text(json.dumps(found), encoding="utf-8")
+            _tell({"found": found}, file=Path(ours.termination_message))
     except StepError as error:
         reason = UNAVAILABLE if error.passing else step.reason
         _fail(reason, masker.text(str(error)), file=Path(ours.termination_message))
@@ -84,11 +86,15 @@ def found_in(files: Iterable[str]) -> dict[str, str]:
 def _fail(reason: str, message: str, *, file: Path) -> NoReturn:
     message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
     sys.stderr.write(f"{message}\n")
+    _tell({"reason": reason, "message": message}, file=file)
+    sys.exit(1)
+
+
+def _tell(words: dict[str, Any], *, file: Path) -> None:
     try:
-        file.write_text(json.dumps({"reason": reason, "message": message}), encoding="utf-8")
+        file.write_text(json.dumps(words), encoding="utf-8")
     except OSError as error:
         sys.stderr.write(f"the termination message was not written: {error}\n")
-    sys.exit(1)
 
 
 def _end_on_signals() -> None:
