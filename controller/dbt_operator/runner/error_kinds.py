@@ -9,6 +9,7 @@ from typing import Any
 USAGE, SELECTOR, PROFILE, PROJECT, PARSE = "usage", "selector", "profile", "project", "parse"
 DEPENDENCIES, CONNECTION, DATABASE, NOT_FOUND = "dependencies", "connection", "database", "dbt_not_found"
 NOTHING_SELECTED = "nothing_selected"
+DEPS, SOURCE = "deps", "source"
 INTERRUPTED, OTHER = "interrupted", "other"
 
 MESSAGE_LENGTH = 4096
@@ -60,10 +61,10 @@ def kind_of(*, error: BaseException, phase: str) -> str:
     """The kind of an exception that dbt ended with, for RunFinished."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    by_text = kind_of_text(str(error))
+    if by_text:
+        return by_text
     text = str(error)
-    for pattern, kind in _TEXTS:
-        if re.search(pattern, text):
-            return kind
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     for place, kind in _PLACES:
         if any(place.search(file) for file in files):
@@ -75,6 +76,11 @@ def kind_of(*, error: BaseException, phase: str) -> str:
     # What is left of dbt's own exceptions while it parses is something in the project's files.
     of_dbt = type(error).__module__.startswith(("dbt.", "dbt_common."))
     return PARSE if (phase == "parse" and of_dbt) or "Compilation Error" in text else OTHER
+
+
+def kind_of_text(text: str) -> str:
+    """The kind that the text of an error tells, "" where it tells none."""
+    return next((kind for pattern, kind in _TEXTS if re.search(pattern, text)), "")
 
 
 def message_of(error: BaseException) -> str:

@@ -116,7 +116,7 @@ class _Git:
 def _environment(source: Source, *, scratch: Path) -> Mapping[str, str]:
     """The environment of git: nothing of it is a secret."""
     config = scratch / "config"
-    config.write_text("".join(_config(source)), encoding="utf-8")
+    config.write_text("".join(git_config(source)), encoding="utf-8")
     env = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(scratch),
@@ -129,15 +129,16 @@ def _environment(source: Source, *, scratch: Path) -> Mapping[str, str]:
     }
     env.update({name: value for name, value in os.environ.items() if name.lower() in _PROXIES})
     if source.ssh:
-        env["GIT_SSH_COMMAND"] = _ssh_command(source, scratch=scratch)
-        env.update(_with_a_user(scratch))
+        env["GIT_SSH_COMMAND"] = ssh_command(source, scratch=scratch)
+        env.update(with_a_user(scratch))
     return env
 
 
 _PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 
 
-def _config(source: Source) -> Iterator[str]:
+def git_config(source: Source) -> Iterator[str]:
+    """The lines of git's configuration: no secret is in them, but where git finds it."""
     yield "[advice]\n\tdetachedHead = false\n[init]\n\tdefaultBranch = main\n[gc]\n\tauto = 0\n"
     # A connection on which next to nothing comes is given up, long before the time is over.
     yield "[http]\n\tlowSpeedLimit = 100\n\tlowSpeedTime = 30\n"
@@ -171,7 +172,7 @@ def _has(secret: Path, key: str) -> bool:
     return (secret / key).is_file()
 
 
-def _ssh_command(source: Source, *, scratch: Path) -> str:
+def ssh_command(source: Source, *, scratch: Path) -> str:
     """ssh with this key and these hosts, and nothing else that it could find or ask."""
     secret = source.secret
     for key in (_SSH_KEY, _KNOWN_HOSTS):
@@ -196,7 +197,7 @@ def _ssh_command(source: Source, *, scratch: Path) -> str:
     return shlex.join([*argv, *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))])
 
 
-def _with_a_user(scratch: Path) -> Mapping[str, str]:
+def with_a_user(scratch: Path) -> Mapping[str, str]:
     """ssh refuses to work for a user without a name, as the user of a pod usually is: it is lent one."""
     passwd, group = scratch / "passwd", scratch / "group"
     passwd.write_text(f"dbt:x:{os.getuid()}:{os.getgid()}::{scratch}:/bin/sh\n", encoding="utf-8")
@@ -305,6 +306,12 @@ def explained(source: Source, said: str) -> StepError:
         return StepError(f"git could not fetch {source.url}: {text}; check {FIELD}.")
     sentence = f"{failure.means.format(**words)}: {failure.do.format(**words)} ({text})."
     return StepError(sentence, passing=failure.passing)
+
+
+def is_passing(said: str) -> bool:
+    """Whether what git or ssh says may be otherwise at another time."""
+    failure = next((each for each in _FAILURES if re.search(each.said, said, re.I)), None)
+    return failure is not None and failure.passing
 
 
 def _telling(said: str) -> str:

@@ -14,7 +14,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import database, environment, error_kinds, graph, interpreter, microbatch, selection
+from dbt_operator.runner import (
+    database,
+    deps,
+    environment,
+    error_kinds,
+    graph,
+    interpreter,
+    microbatch,
+    selection,
+)
 from dbt_operator.runner.arguments import COMMANDS, Command, asking, refusal, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.options import Options
@@ -55,6 +64,7 @@ class Invocations:
         options: Options,
         output: Output,
         artifacts: Artifacts,
+        packages: deps.Packages,
         callback: Callback,
         translator: Translator,
         cancellation: Cancellation,
@@ -66,6 +76,7 @@ class Invocations:
         self._options = options
         self._output = output
         self._artifacts = artifacts
+        self._packages = packages
         self._callback = callback
         self._translator = translator
         self._cancellation = cancellation
@@ -88,11 +99,14 @@ class Invocations:
         return self._run_parsed(dbt.cli, command) if command.known else self._execute(command, manifest=None)
 
     def _run_parsed(self, cli: Any, command: Command) -> Outcome:
+        self._packages.restore()
         target = _target_directory(cli=cli, command=command)
         cache = self._options.parse_cache
         given = bool(cache) and environment.unpack_parse_cache(source=Path(cache), target=target)
         self.phase = "parse"
-        parsed = self._invoke(["parse", *_quietly(cli, command, other="parse")])
+        parsed = self._parse(cli, command)
+        if isinstance(parsed, Outcome):
+            return parsed
         # The command would parse the same files with the same arguments, and fail in the same way.
         if parsed.exception is not None:
             return self._failure(parsed.exception)
@@ -126,6 +140,29 @@ class Invocations:
             message = f"dbt calls the command successful, but the nodes that it was asked for are not known: {unknown}"
             return replace(outcome, exit_code=2, kind=error_kinds.OTHER, message=message)
         return outcome
+
+    def _parse(self, cli: Any, command: Command) -> Any:
+        """What dbt answers to parse, with the packages that it needs; an Outcome where it cannot have them."""
+        packages, line = self._packages, ["parse", *_quietly(cli, command, other="parse")]
+        self._callback.follow(passes=packages.may_help)
+        parsed = self._invoke(line)
+        if parsed.exception is None or not packages.may_help(str(parsed.exception)):
+            return parsed
+        self.phase = "deps"
+        self._callback.follow(chatty=True, passes=lambda _: True)
+        with packages.installing(parsed.exception):
+            installed = self._invoke(["deps", *_quietly(cli, command, other="deps")])
+        if isinstance(installed.exception, KeyboardInterrupt) or self._cancellation.requested:
+            return INTERRUPTED
+        if installed.exception is not None:
+            kind, message = deps.explained(installed.exception)
+            return failed(kind=kind, message=message)
+        # By these something is decided, and there is no secret in them.
+        self._output.event("Found", packages.facts(), masked=False)
+        self._artifacts.start(files=[packages.archive()])
+        self.phase = "parse"
+        self._callback.follow()
+        return self._invoke(line)
 
     def _print_files(self, manifest: Any, *, target: Path) -> None:
         """Print what this attempt has parsed, and no attempt before it."""

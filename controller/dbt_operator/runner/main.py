@@ -16,6 +16,7 @@ from dbt_operator import __version__
 from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps, venv_place
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
+from dbt_operator.runner.deps import Packages
 from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
 from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
@@ -66,6 +67,7 @@ class Session:
             options=options,
             output=self._output,
             artifacts=self._artifacts,
+            packages=Packages(options=options, environ=os.environ, masker=self._masker),
             callback=self._callback,
             translator=self._translator,
             cancellation=cancellation,

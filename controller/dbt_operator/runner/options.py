@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dbt_operator.runner.signals import GRACE_SECONDS
 
+_OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_url", "git_secret", "git_secret_name", "git_ca")
 PRODUCER = "producer"
 KINDS = (PRODUCER, "retry", "resume")
 
@@ -28,6 +29,13 @@ class Options:
     secret_files: tuple[str, ...] = ()
     kept_paths: tuple[str, ...] = ()  # of mounted volumes that outlive the pod
     lost_paths: tuple[str, ...] = ()  # … and of those that do not
+    packages_dir: str = ""  # where packages may be installed
+    packages: str = ""  # a file with those that an earlier attempt has installed
+    packages_lock: str = ""  # their versions
+    git_url: str = ""  # of the project, for packages from the same server
+    git_secret: str = ""
+    git_secret_name: str = ""
+    git_ca: str = ""
     found: tuple[str, ...] = ()  # files that steps before this one have left
     environment: str = ""  # the folder in which its step has left where the virtual environment is
     dbt_args: tuple[str, ...] = field(default=())
@@ -50,6 +58,8 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
     parser.add_argument("--kept-path", action="append", default=[], metavar="PATH", dest="kept_paths")
     parser.add_argument("--lost-path", action="append", default=[], metavar="PATH", dest="lost_paths")
+    for name in _OF_PACKAGES:
+        parser.add_argument(f"--{name.replace('_', '-')}", default="")
     parser.add_argument("--found", action="append", default=[], metavar="FILE")
     parser.add_argument("--environment", default="", metavar="FOLDER")
     ours = parser.parse_args(argv[:split])
@@ -67,6 +77,7 @@ def parse_options(*, argv: list[str]) -> Options:
         secret_files=tuple(ours.secret_files),
         kept_paths=tuple(ours.kept_paths),
         lost_paths=tuple(ours.lost_paths),
+        **{name: getattr(ours, name) for name in _OF_PACKAGES},
         found=tuple(ours.found),
         environment=ours.environment,
         dbt_args=tuple(argv[split + 1 :]),

@@ -58,6 +58,7 @@ FORWARDED_TEXTS = frozenset(("JinjaLogInfo", "PrintEvent", "ShowNode", "Compiled
 _ANSWERS = frozenset(("ShowNode", "CompiledNode"))
 # Errors that repeat what another event says, or have nothing to say.
 _NOISE = frozenset(("RunResultFailure", "RunResultErrorNoMessage", "RunResultWarning", "RunResultWarningMessage"))
+_LAST_WORDS = frozenset(("MainEncounteredError", "MainStackTrace"))
 # Every invocation says these again; a run of ours is several invocations.
 _ONCE = frozenset(("MainReportVersion", "AdapterRegistered", "UnableToPartialParse", "DefaultSelector"))
 _LOGGED_RESULTS = frozenset(("LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult"))
@@ -96,6 +97,7 @@ class Callback:
         self._begins = ""
         self._all_levels = frozenset(("warn", "error"))
         self._completed: Callable[[], None] | None = None
+        self._passes: Callable[[str], bool] = lambda _: False
         self._failures = 0
 
     def follow(
@@ -105,10 +107,12 @@ class Callback:
         chatty: bool = False,
         begins: str = "",
         completed: Callable[[], None] | None = None,
+        passes: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Before an invocation: whether its events count, whether its info level does, and whom to tell of its end.
 
         begins: the name of the event by which a node begins, if that is not one that is passed on in any case.
+        passes: whether an error that ends the invocation does not end the attempt.
         """
         self.invocation_id = ""
         self.executing = False
@@ -116,6 +120,7 @@ class Callback:
         self._begins = begins
         self._all_levels = frozenset(("warn", "error", "info") if chatty else ("warn", "error"))
         self._completed = completed
+        self._passes = passes
 
     def __call__(self, message: Any) -> None:
         """Take an event of dbt."""
@@ -143,6 +148,8 @@ class Callback:
             self._queries.begun(message.data.node_info.unique_id, message.data.sql)
         elif name == "SQLQueryStatus":
             self._queries.succeeded(message.data.node_info.unique_id)
+        if name in _LAST_WORDS and self._passes(info.msg):
+            return
         if self._listening and (
             name in PASSED
             or name in USED
