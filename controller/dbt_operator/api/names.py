@@ -101,6 +101,11 @@ def cache_name(run: str) -> str:
     return _config_map_name(run, suffix="-parse-cache")
 
 
+def packages_name(run: str) -> str:
+    """Name of the ConfigMap that holds the packages that an attempt has installed, for the later attempts of a run."""
+    return _config_map_name(run, suffix="-packages")
+
+
 def artifacts_name(run: str) -> str:
     """Name of the ConfigMap that holds the artifacts of a run."""
     return _config_map_name(run, suffix="-artifacts")

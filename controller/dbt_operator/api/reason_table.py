@@ -239,9 +239,16 @@ RUN_REASONS = {
         kind=Kind.FINAL,
         error_kind="dependencies",
         sentence="Packages of the project are not installed",
-        check="install them when the image is built (dbt deps)",
-        meaning="Packages of the project are not installed.",
-        advice="Run `dbt deps` when the image is built.",
+        check="install them when the image is built (dbt deps), or set spec.deps to Auto",
+        meaning="Packages of the project are not installed, and `deps` is `Never`.",
+        advice="Run `dbt deps` when the image is built, or create a run with `deps: Auto`.",
+    ),
+    RunReason.DEPS_FAILED: About(
+        phases=(Phase.FAILED,),
+        kind=Kind.FINAL,
+        error_kind="deps",
+        meaning="dbt could not install the packages that the project names (`dbt deps`).",
+        advice="Correct `packages.yml`, or what else the message names.",
     ),
     RunReason.CONNECTION_FAILED: About(
         phases=(Phase.FAILED,),
@@ -395,6 +402,7 @@ RUN_REASONS = {
         phases=(Phase.FAILED,),
         kind=Kind.LOST,
         step=True,
+        error_kind="source",
         meaning=(
             "A server from which something is fetched before dbt begins, the project or packages, could not be reached "
             "or did not answer in time, more often than `producer.maxRestarts` allows."

@@ -59,6 +59,7 @@ class RunReason(OpenEnum):
     PROJECT_NOT_FOUND = "ProjectNotFound"
     PARSE_ERROR = "ParseError"
     DEPENDENCIES_MISSING = "DependenciesMissing"
+    DEPS_FAILED = "DepsFailed"
     CONNECTION_FAILED = "ConnectionFailed"
     DATABASE_ERROR = "DatabaseError"
     DBT_NOT_FOUND = "DbtNotFound"

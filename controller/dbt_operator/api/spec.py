@@ -111,6 +111,13 @@ class Retry(StrictModel):
     concurrency_policy: Annotated[ConcurrencyPolicy, Field(strict=False)] = ConcurrencyPolicy.AUTO
 
 
+class Deps(StrEnum):
+    """Whether dbt installs packages of the project that are not installed."""
+
+    AUTO = "Auto"
+    NEVER = "Never"
+
+
 class DbtRunSpec(DbtFlags):
     """What a DbtRun asks for. The CRD says what each field means."""
 
@@ -122,6 +129,7 @@ class DbtRunSpec(DbtFlags):
     # Strict mode would want a tuple, which JSON does not have.
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
     service_account_name: Name | None = None
+    deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO
     # Kept as it is: what may stand in it is decided where it is merged into a pod.
     pod_template: dict[str, JsonValue] = Field(default_factory=dict)
     producer: Producer = Producer()

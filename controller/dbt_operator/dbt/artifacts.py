@@ -16,7 +16,8 @@ RESULTS = "run_results.json"
 # What a command writes or prints that is asked for just that.
 ASKED_FOR = frozenset({"catalog.json", "index.html", "static_index.html", "output.txt"})
 FOR_USER = ASKED_FOR | {MANIFEST, RESULTS}
-NAMES = FOR_USER | {"partial_parse.msgpack", compiled.FILE}
+PACKAGES = "packages.tar"
+NAMES = FOR_USER | {"partial_parse.msgpack", PACKAGES, compiled.FILE}
 LARGEST = 960 * 1024  # bytes of a gzip'd file; the runner prints no larger one
 
 _MARK = b'"Artifact'  # a piece of one, or that one is left out

@@ -10,6 +10,7 @@ from dbt_operator.dbt.state import AttemptState
 
 COMMIT = "project.commit"  # that the project was fetched at
 PACKAGES = "environment.packages."  # and a number: a piece of the list of what is installed, packed
+LOCK = "packages.lock"  # the package-lock.yml that dbt has made, packed by the runner
 DIGEST = "project.digest"  # of the archive that the project came in: sha256:…
 
 

@@ -22,9 +22,13 @@ from dbt_operator.plan.attempt import Assessment
 
 
 def was_lost(assessment: Assessment) -> bool:
-    """Whether the attempt ended, or never began, with its pod. One whose dbt had come to its own end lost nothing."""
+    """Whether the attempt ended, or never began, with its pod. One whose dbt had come to its own end lost nothing.
+
+    Neither did one come to any node that could not fetch packages: it is as if its pod had never come up.
+    """
     finished = assessment.state.finished
-    return assessment.ended_as(LOST) and (finished is None or finished.cancelled)
+    cut_off = finished is None or finished.cancelled or assessment.ended_as({RunReason.SOURCE_UNAVAILABLE})
+    return assessment.ended_as(LOST) and cut_off
 
 
 class Standing(StrEnum):

@@ -22,6 +22,8 @@ def fatal(error: RunError, reason: RunReason, *, complaints: Sequence[str] = ())
     if not_granted(error.message):
         check = "check the rights of the user in spec.profile"
     texts = [flattened(error.message)] if error.message.strip() else []
+    if not what and texts:
+        return _sentence(texts[0])  # the runner's own, which says what to do
     if complaints and points_back(error.message):
         more = len(complaints) - 1
         texts.append(flattened(complaints[0]) + (f" (and {_plural(more, 'more error')})" if more else ""))

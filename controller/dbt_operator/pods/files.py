@@ -1,4 +1,4 @@
-"""The ConfigMaps that hold dbt's files: its artifacts, for the user, and its parse cache, for later attempts.
+"""The ConfigMaps that hold dbt's files: artifacts, for the user, and packages and parse cache, for later attempts.
 
 The compiled code of the attempts lies beside the cache until the run ends, and is put into its results then. The cache
 is of no use to anybody any more then, and goes: a retry that is asked for later parses anew.
@@ -15,10 +15,12 @@ from typing import Any
 
 from dbt_operator.api import names
 from dbt_operator.dbt import compiled
+from dbt_operator.dbt.artifacts import PACKAGES
 from dbt_operator.pods.run import RunRef, child_config_map
 
 CACHE_FILE = "partial_parse.msgpack.gz"
 MANIFEST_FILE = "manifest.json.gz"
+PACKAGES_FILE = f"{PACKAGES}.gz"
 RESULTS_FILE = "run_results.json.gz"
 COMPILED_FILE = f"{compiled.FILE}.gz"
 

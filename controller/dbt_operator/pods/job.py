@@ -13,6 +13,7 @@ from dbt_operator.pods.environment import environment_part
 from dbt_operator.pods.images import Images
 from dbt_operator.pods.inputs import inputs_part
 from dbt_operator.pods.lifetimes import lifetimes_part
+from dbt_operator.pods.packages import packages_part
 from dbt_operator.pods.part import RESTRICTED, Part
 from dbt_operator.pods.profile import profile_part
 from dbt_operator.pods.project import project_files
@@ -87,6 +88,7 @@ def _pod_template(
             project.part,
             environment_part(spec, image=image, found=decision.found),
             inputs_part(run, decision),
+            packages_part(run, spec, decision),
             profile_part(spec, project=project.path),
         )
     )

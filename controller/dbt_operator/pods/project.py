@@ -1,7 +1,7 @@
 """Where the project is in the container of dbt, and what brings it there."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from posixpath import join
 
 from dbt_operator.api.project import ArchiveProject, CaConfigMap, GitProject, VolumeProject, size_in_bytes
@@ -89,6 +89,20 @@ def _fetched(fetching: Part, *, path: str | None, tools_image: str) -> ProjectFi
     )
 
 
+def git_access(spec: DbtRunSpec) -> Part:
+    """What dbt has to fetch packages from the server of the project: the credentials that the project has."""
+    git = spec.project.git
+    if git is None:
+        return Part()
+    parts = [Part(arguments=(f"--git-url={git.url}",)), _ca(git.ca_config_map_ref, option="--git-ca")]
+    if git.secret_ref is not None:
+        arguments = (f"--git-secret={_SECRET_DIRECTORY}", f"--git-secret-name={git.secret_ref.name}")
+        mounts = (read_only(volume=_SECRET, path=_SECRET_DIRECTORY),)
+        parts.append(Part(mounts=mounts, arguments=(*arguments, "--secret-file", _SECRET_DIRECTORY)))
+    # The volumes are those of the step that fetches the project.
+    return replace(Part.joined(parts), volumes=())
+
+
 def _git(git: GitProject, *, found: Mapping[str, str]) -> Part:
     """What the step has that fetches from a git repository."""
     parts = [Part(arguments=tuple(_git_arguments(git, found=found))), _ca(git.ca_config_map_ref)]
@@ -135,11 +149,11 @@ def _archive_arguments(archive: ArchiveProject, *, found: Mapping[str, str]) -> 
     yield f"--seconds={archive.timeout_seconds}"
 
 
-def _ca(ref: CaConfigMap | None) -> Part:
+def _ca(ref: CaConfigMap | None, *, option: str = "--ca") -> Part:
     if ref is None:
         return Part()
     volume = _one_file("ConfigMap", name=ref.name, key=ref.key, path="ca.crt")
-    return _files(_CA, volume, path=_CA_DIRECTORY, option="--ca", file="ca.crt")
+    return _files(_CA, volume, path=_CA_DIRECTORY, option=option, file="ca.crt")
 
 
 def _one_file(kind: str, *, name: str, key: str, path: str) -> Mapping[str, object]:

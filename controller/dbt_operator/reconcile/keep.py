@@ -59,7 +59,9 @@ class Keeper:
                 )
             return
         file = File(key=f"{artifact.name}.gz", content=artifact.content, parsed_by=attempt)
-        if for_later:
+        if artifact.name == artifacts.PACKAGES:
+            await self._store(names.packages_name(self.run), lambda _: file)
+        elif for_later:
             await self._store(names.cache_name(self.run), lambda _: file)
         elif artifact.name in artifacts.ASKED_FOR:
             await self._keep_output(file)
@@ -90,11 +92,11 @@ class Keeper:
         await self._keep_for_user(File(key=RESULTS_FILE, content=results))
 
     async def drop_inputs(self) -> None:
-        """Delete what only attempts need: the runner, and the parse cache. The compiled code is in the results by now.
+        """Delete what only attempts need: runner, packages, parse cache. The compiled code is in the results by now.
 
-        A retry that is asked for later is given the runner again, and parses the project.
+        A retry that is asked for later is given the runner again, installs the same versions, and parses the project.
         """
-        for name in (names.cache_name(self.run), *sorted(self.backend.runners)):
+        for name in (names.cache_name(self.run), names.packages_name(self.run), *sorted(self.backend.runners)):
             await self._drop(name)
 
     async def _drop(self, name: str) -> None:

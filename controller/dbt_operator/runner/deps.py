@@ -31,9 +31,9 @@ from dbt_operator.runner.options import Options
 ARCHIVE = "packages.tar"
 LOCK_FACT = "packages.lock"
 _LOCK = "package-lock.yml"
-_DECLARED = ("packages.yml", "dependencies.yml")
+_DECLARED = ("packages.yml", "dependencies.yml", _LOCK)
 _DEFAULT_PATH = "dbt_packages"
-_LONGEST_FACT = 2048  # the reader takes no longer one
+_LONGEST_LOCK = 1900  # packed: the reader takes no fact that is much longer
 _ABOUT = "dbt-operator.packages"  # a header of the archive: the digest of what declares the packages, and their folder
 
 
@@ -73,11 +73,10 @@ class Packages:
         self._installed = True
         self._install_path = str(getattr(error, "packages_install_path", "") or _DEFAULT_PATH)
         mirror = self._mirror()
-        lock = mirror / _LOCK
-        if self._options.packages_lock:
-            lock.write_bytes(_unpacked(self._options.packages_lock))
-        elif (self._project / _LOCK).is_file():
-            lock.write_bytes((self._project / _LOCK).read_bytes())
+        digest, _, packed = self._options.packages_lock.partition(":")
+        lock = _unpacked(packed) if packed and digest == self._digest() else self._read(self._project / _LOCK)
+        if lock:
+            (mirror / _LOCK).write_bytes(lock)
         before = Path.cwd()
         with tempfile.TemporaryDirectory(prefix="deps-") as scratch, _within(self._environ, self._git(Path(scratch))):
             try:
@@ -103,12 +102,11 @@ class Packages:
         )
 
     def facts(self) -> dict[str, str]:
-        """What later attempts keep to: the versions that dbt has chosen, where the project does not say them."""
-        lock = self._lock()
-        if not lock or self._masker.occurs_in(lock) or lock == self._read(self._project / _LOCK):
-            return {}
+        """What later attempts keep to: the versions that dbt has chosen, for a project that names these packages."""
+        lock = self._read(self._mirror_path / _LOCK)
         packed = base64.b64encode(zlib.compress(lock, 9)).decode("ascii")
-        return {LOCK_FACT: packed} if len(packed) <= _LONGEST_FACT else {}
+        fits = len(packed) <= _LONGEST_LOCK and not self._masker.occurs_in(lock)
+        return {LOCK_FACT: f"{self._digest()}:{packed if fits else ''}"}
 
     def archive(self) -> Path:
         """A file with what was installed, without the history of packages from git, nor projects within packages."""
@@ -141,10 +139,7 @@ class Packages:
 
     def _digest(self) -> str:
         declared = b"\0".join(self._read(self._project / name) for name in _DECLARED)
-        return hashlib.sha256(declared).hexdigest()
-
-    def _lock(self) -> bytes:
-        return self._read(self._mirror_path / _LOCK)
+        return hashlib.sha256(declared).hexdigest()[:16]
 
     @staticmethod
     def _read(file: Path) -> bytes:
@@ -185,7 +180,8 @@ def _within(environ: MutableMapping[str, str], variables: Mapping[str, str]) -> 
 
 # Of the texts of dbt and requests.
 _CONNECTION = r"External connection exception occurred"
-_REFUSED = r"\b4(?!08|29)\d\d Client Error"
+# Where a file is not there dbt takes the page that says so for the archive.
+_REFUSED = r"\b4(?!08|29)\d\d Client Error|not a gzip file|could not be opened|empty file|invalid header"
 _NO_PROGRAM = r"Could not find command.*\"git\"|cannot run ssh"
 
 

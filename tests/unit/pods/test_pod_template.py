@@ -68,8 +68,14 @@ def test_users_fields_reach_the_pod_beside_the_operators_own() -> None:
     assert pod["spec"]["nodeSelector"] == {"disk": "fast"}
     assert container["env"] == [{"name": "REGION", "value": "eu"}]
     assert container["resources"] == {"limits": {"memory": "1Gi"}}
-    assert {m["mountPath"] for m in container["volumeMounts"]} == {"/tmp", "/keys", "/dbt-operator/runner"}  # noqa: S108 - a mount path
-    assert {v["name"] for v in pod["spec"]["volumes"]} == {"dbt-operator-tmp", "dbt-operator-runner", "keys"}
+    assert {m["mountPath"] for m in container["volumeMounts"]} == {
+        *("/tmp", "/keys"),  # noqa: S108 - a mount path
+        *("/dbt-operator/runner", "/dbt-operator/work"),
+    }
+    assert {v["name"] for v in pod["spec"]["volumes"]} == {
+        *("dbt-operator-tmp", "dbt-operator-runner", "dbt-operator-packages"),
+        "keys",
+    }
     assert len(pod["spec"]["containers"]) == 1
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from dbt_operator.dbt.compiled import Code, packed
 from tests.unit.plan import lines
-from tests.unit.reconcile.cluster import FORBIDDEN, NAMESPACE, Given
+from tests.unit.reconcile.cluster import FORBIDDEN, NAMESPACE, RUN, Given
 
 CACHE = "nightly-parse-cache"
 
@@ -62,6 +63,33 @@ async def test_a_job_that_an_operator_of_another_version_has_made_keeps_its_runn
         given.server.end_pod(pod, *lines.RED_LOG, exit_code=1)
         await given.until(lambda: given.over)
     assert [name for name in given.server.names("configmaps") if "runner" in name] == []
+
+
+async def test_packages_that_an_attempt_has_installed_are_given_to_later_ones_and_go_with_the_run() -> None:
+    packed = gzip.compress(b"packages")
+    digest = hashlib.sha256(packed).hexdigest()
+    data = base64.b64encode(packed).decode()
+    installed = [
+        lines.line(1, "Found", **{"packages.lock": "0123:AAAA"}),
+        lines.line(2, "Artifact", name="packages.tar", part=0, parts=1, size=len(packed), sha256=digest, data=data),
+    ]
+    log = [lines.BEGINNING[0], *installed, *lines.RED_LOG[1:]]
+    async with Given() as given:
+        pod = await given.pod("nightly-producer-1")
+        given.server.run_pod(pod)
+        given.server.end_pod(pod, *log, exit_code=1)
+        await given.until(lambda: len(given.server.names("jobs")) == 2)
+        (retry,) = (name for name in given.server.names("jobs") if "retry" in name)
+        template = given.server.get("jobs", retry)["spec"]["template"]["spec"]
+        assert "--packages-lock=0123:AAAA" in template["containers"][0]["args"]
+        (volume,) = (one for one in template["volumes"] if one["name"] == "dbt-operator-kept-packages")
+        assert given.server.get("configmaps", volume["configMap"]["name"])["binaryData"] == {"packages.tar.gz": data}
+        again = await given.pod(retry)
+        given.server.run_pod(again)
+        given.server.end_pod(again, exit_code=2)
+        given.server.change("dbtruns", RUN, spec={"cancel": True})
+        await given.until(lambda: given.over)
+        assert not [name for name in given.server.names("configmaps") if "packages" in name]
 
 
 async def test_a_config_map_of_somebody_elses_with_its_name_stays() -> None:
