@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tests.gitserver.serve import PASSWORD, make_server
+from tests.packages import Hub, files_in, package_files, serving, shop, tarball, write
 from tests.unit.runner.conftest import Project, Run
 from tests.unit.runner.git import Repository
-from tests.unit.runner.packages import Hub, files_in, package_files, serving, shop, tarball, write
 
 GREETINGS = {"package": "acme/greetings", "version": [">=1.0.0", "<2.0.0"]}
 

@@ -1,0 +1,1 @@
+select said from {{ ref("greeting") }}
