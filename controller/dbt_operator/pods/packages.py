@@ -6,7 +6,7 @@ from dbt_operator.dbt.found import LOCK
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods.files import PACKAGES_FILE
 from dbt_operator.pods.part import Part, read_only
-from dbt_operator.pods.project import git_access
+from dbt_operator.pods.project import PACKAGES_CONFIG
 from dbt_operator.pods.run import RunRef
 
 # The path is the same in all attempts, as dbt's parse cache depends on it.
@@ -23,7 +23,8 @@ def packages_part(run: RunRef, spec: DbtRunSpec, decision: Decision) -> Part:
         mounts=({"name": _WORK, "mountPath": _WORK_DIRECTORY},),
         arguments=(f"--packages-dir={_WORK_DIRECTORY}",),
     )
-    return Part.joined((work, git_access(spec), _kept(run, decision)))
+    fetched = Part(arguments=(f"--git-config={PACKAGES_CONFIG}",) if spec.project.git is not None else ())
+    return Part.joined((work, fetched, _kept(run, decision)))
 
 
 def _kept(run: RunRef, decision: Decision) -> Part:

@@ -1,11 +1,11 @@
 """Where the project is in the container of dbt, and what brings it there."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from posixpath import join
 
 from dbt_operator.api.project import ArchiveProject, CaConfigMap, GitProject, VolumeProject, size_in_bytes
-from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.api.spec import DbtRunSpec, Deps
 from dbt_operator.dbt.found import COMMIT, DIGEST
 from dbt_operator.pods.lifetimes import outlives_the_pod
 from dbt_operator.pods.part import PROJECT_VOLUME, Items, Part, read_only
@@ -17,6 +17,11 @@ _TMP = "dbt-operator-fetch-tmp"
 _SECRET, _SECRET_DIRECTORY = "dbt-operator-fetch-secret", "/dbt-operator/fetch-secret"
 _ARCHIVE, _ARCHIVE_DIRECTORY = "dbt-operator-fetch-archive", "/dbt-operator/fetch-archive"
 _CA, _CA_DIRECTORY = "dbt-operator-fetch-ca", "/dbt-operator/fetch-ca"
+
+
+PACKAGES_CONFIG = f"{_TREE}/.git/packages/config"
+"""A file of git's that says where packages from the server of the project are, which the step has fetched."""
+_PACKAGES = Part(arguments=("--packages",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,8 @@ def project_files(spec: DbtRunSpec, *, found: Mapping[str, str], tools_image: st
     """The project of a run, by `spec.project`. found: what an earlier attempt has found out, which is kept to."""
     project = spec.project
     if project.git is not None:
-        return _fetched(_git(project.git, found=found), path=project.git.path, tools_image=tools_image)
+        git = Part.joined((_git(project.git, found=found), *([_PACKAGES] if spec.deps is Deps.AUTO else [])))
+        return _fetched(git, path=project.git.path, tools_image=tools_image)
     if project.archive is not None:
         return _fetched(_archive(project.archive, found=found), path=project.archive.path, tools_image=tools_image)
     if project.volume is not None:
@@ -89,20 +95,6 @@ def _fetched(fetching: Part, *, path: str | None, tools_image: str) -> ProjectFi
     )
 
 
-def git_access(spec: DbtRunSpec) -> Part:
-    """What dbt has to fetch packages from the server of the project: the credentials that the project has."""
-    git = spec.project.git
-    if git is None:
-        return Part()
-    parts = [Part(arguments=(f"--git-url={git.url}",)), _ca(git.ca_config_map_ref, option="--git-ca")]
-    if git.secret_ref is not None:
-        arguments = (f"--git-secret={_SECRET_DIRECTORY}", f"--git-secret-name={git.secret_ref.name}")
-        mounts = (read_only(volume=_SECRET, path=_SECRET_DIRECTORY),)
-        parts.append(Part(mounts=mounts, arguments=(*arguments, "--secret-file", _SECRET_DIRECTORY)))
-    # The volumes are those of the step that fetches the project.
-    return replace(Part.joined(parts), volumes=())
-
-
 def _git(git: GitProject, *, found: Mapping[str, str]) -> Part:
     """What the step has that fetches from a git repository."""
     parts = [Part(arguments=tuple(_git_arguments(git, found=found))), _ca(git.ca_config_map_ref)]
@@ -149,11 +141,11 @@ def _archive_arguments(archive: ArchiveProject, *, found: Mapping[str, str]) -> 
     yield f"--seconds={archive.timeout_seconds}"
 
 
-def _ca(ref: CaConfigMap | None, *, option: str = "--ca") -> Part:
+def _ca(ref: CaConfigMap | None) -> Part:
     if ref is None:
         return Part()
     volume = _one_file("ConfigMap", name=ref.name, key=ref.key, path="ca.crt")
-    return _files(_CA, volume, path=_CA_DIRECTORY, option=option, file="ca.crt")
+    return _files(_CA, volume, path=_CA_DIRECTORY, option="--ca", file="ca.crt")
 
 
 def _one_file(kind: str, *, name: str, key: str, path: str) -> Mapping[str, object]:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from dbt_operator.runner import error_kinds
-from dbt_operator.runner.fetch_git import Source, git_config, is_passing, ssh_command, with_a_user
+from dbt_operator.runner.fetch_git import is_passing
 from dbt_operator.runner.masking import Masker
 from dbt_operator.runner.mirror import mirrored
 from dbt_operator.runner.options import Options
@@ -78,28 +78,21 @@ class Packages:
         if lock:
             (mirror / _LOCK).write_bytes(lock)
         before = Path.cwd()
-        with tempfile.TemporaryDirectory(prefix="deps-") as scratch, _within(self._environ, self._git(Path(scratch))):
+        with _within(self._environ, self._git()):
             try:
                 yield
             finally:
                 os.chdir(before)  # dbt goes to the folder of the project
 
-    def _git(self, scratch: Path) -> Mapping[str, str]:
-        """What git is told: to ask nobody, and the credentials of the project's own repository, for its server."""
-        options, count = self._options, int(self._environ.get("GIT_CONFIG_COUNT") or 0)
-        secret = Path(options.git_secret) if options.git_secret else None
-        source = Source(url=options.git_url, secret=secret, secret_name=options.git_secret_name, ca=options.git_ca)
-        config = scratch / "config"
-        env = {"GIT_TERMINAL_PROMPT": "0"}
-        if not options.git_url:
-            return env
-        config.write_text("".join(git_config(source)), encoding="utf-8")
-        # Beside what the image has configured, which may be credentials for other servers.
-        env |= {f"GIT_CONFIG_KEY_{count}": "include.path", f"GIT_CONFIG_VALUE_{count}": str(config)}
-        env["GIT_CONFIG_COUNT"] = str(count + 1)
-        return env | (
-            {"GIT_SSH_COMMAND": ssh_command(source, scratch=scratch), **with_a_user(scratch)} if source.ssh else {}
-        )
+    def _git(self) -> Mapping[str, str]:
+        """What git is told: to ask nobody, and where packages are that the step `fetch` has fetched."""
+        env, config = {"GIT_TERMINAL_PROMPT": "0"}, self._options.git_config
+        if config and Path(config).is_file():
+            # Beside what the image has configured, which may be credentials for other servers.
+            count = int(self._environ.get("GIT_CONFIG_COUNT") or 0)
+            env = {**env, f"GIT_CONFIG_KEY_{count}": "include.path", f"GIT_CONFIG_VALUE_{count}": config}
+            env["GIT_CONFIG_COUNT"] = str(count + 1)
+        return env
 
     def facts(self) -> dict[str, str]:
         """What later attempts keep to: the versions that dbt has chosen, for a project that names these packages."""

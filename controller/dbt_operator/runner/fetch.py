@@ -46,6 +46,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     git.add_argument("--commit", default="")
     git.add_argument("--depth", type=int, default=1)
     git.add_argument("--submodules", action="store_true")
+    git.add_argument("--packages", action="store_true", help="fetch those of the same server as well")
     git.add_argument("--secret", default="", metavar="FOLDER")
     git.add_argument("--secret-name", default="")
     archive = parser.add_argument_group("an archive")
@@ -65,6 +66,7 @@ def _git(options: argparse.Namespace) -> fetch_git.Source:
         as_before=options.as_before,
         depth=options.depth,
         submodules=options.submodules,
+        packages_of=options.path if options.packages else None,
         secret=Path(options.secret) if options.secret else None,
         secret_name=options.secret_name,
         ca=options.ca,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_operator.runner.fetch_packages import fetch_packages
 from dbt_operator.runner.limits import Limits, ProgramError, run_within
 from dbt_operator.runner.output import plain
 from dbt_operator.runner.steps import StepError
@@ -23,6 +24,8 @@ FIELD = "spec.project.git"
 # Any name serves for most servers that know a user by a token; some want a certain one, which the Secret has then.
 _TOKEN_USER = "x-access-token"  # noqa: S105 - a name
 _SSH_KEY, _KNOWN_HOSTS = "ssh-privatekey", "known_hosts"
+PACKAGES = ".git/packages"
+"""Where packages from the server of the project are, in its tree."""
 _NSS_WRAPPER = "libnss_wrapper.so"
 
 
@@ -40,6 +43,7 @@ class Source:
     secret: Path | None = None
     secret_name: str = ""
     ca: str = ""
+    packages_of: str | None = None  # the folder of the project, where its packages from this server are fetched as well
 
     @property
     def ssh(self) -> bool:
@@ -49,6 +53,8 @@ class Source:
     @property
     def server(self) -> str:
         """The scheme, host and port of its URL: to nothing else are credentials sent."""
+        if "://" not in self.url:
+            return self.url.partition(":")[0]
         parts = urllib.parse.urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
@@ -69,7 +75,10 @@ def fetch(source: Source, *, tree: Path, limits: Limits) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="fetch-") as scratch:
         git = _Git(source, tree=tree, limits=limits, scratch=Path(scratch))
         try:
-            return {"project.commit": git.fetch()}
+            commit = git.fetch()
+            if source.packages_of is not None:
+                git.fetch_packages(source.packages_of)
+            return {"project.commit": commit}
         except ProgramError as error:
             raise explained(source, str(error)) from error
 
@@ -109,6 +118,16 @@ class _Git:
             except ProgramError:
                 raise error from None
 
+    def fetch_packages(self, folder: str) -> None:
+        """Fetch packages of the project in this folder, to where dbt does not look for files of it."""
+        server = self._source.server
+        fetch_packages(
+            project=self._tree / folder,
+            into=self._tree / PACKAGES,
+            server=f"{server}/" if "://" in server else f"{server}:",
+            git=self._run,
+        )
+
     def _run(self, *arguments: str) -> str:
         return run_within(self._limits, ["git", *arguments], env=self._env, cwd=self._tree)
 
@@ -116,7 +135,7 @@ class _Git:
 def _environment(source: Source, *, scratch: Path) -> Mapping[str, str]:
     """The environment of git: nothing of it is a secret."""
     config = scratch / "config"
-    config.write_text("".join(git_config(source)), encoding="utf-8")
+    config.write_text("".join(_config(source)), encoding="utf-8")
     env = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(scratch),
@@ -129,16 +148,15 @@ def _environment(source: Source, *, scratch: Path) -> Mapping[str, str]:
     }
     env.update({name: value for name, value in os.environ.items() if name.lower() in _PROXIES})
     if source.ssh:
-        env["GIT_SSH_COMMAND"] = ssh_command(source, scratch=scratch)
-        env.update(with_a_user(scratch))
+        env["GIT_SSH_COMMAND"] = _ssh_command(source, scratch=scratch)
+        env.update(_with_a_user(scratch))
     return env
 
 
 _PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 
 
-def git_config(source: Source) -> Iterator[str]:
-    """The lines of git's configuration: no secret is in them, but where git finds it."""
+def _config(source: Source) -> Iterator[str]:
     yield "[advice]\n\tdetachedHead = false\n[init]\n\tdefaultBranch = main\n[gc]\n\tauto = 0\n"
     # A connection on which next to nothing comes is given up, long before the time is over.
     yield "[http]\n\tlowSpeedLimit = 100\n\tlowSpeedTime = 30\n"
@@ -172,7 +190,7 @@ def _has(secret: Path, key: str) -> bool:
     return (secret / key).is_file()
 
 
-def ssh_command(source: Source, *, scratch: Path) -> str:
+def _ssh_command(source: Source, *, scratch: Path) -> str:
     """ssh with this key and these hosts, and nothing else that it could find or ask."""
     secret = source.secret
     for key in (_SSH_KEY, _KNOWN_HOSTS):
@@ -197,7 +215,7 @@ def ssh_command(source: Source, *, scratch: Path) -> str:
     return shlex.join([*argv, *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))])
 
 
-def with_a_user(scratch: Path) -> Mapping[str, str]:
+def _with_a_user(scratch: Path) -> Mapping[str, str]:
     """ssh refuses to work for a user without a name, as the user of a pod usually is: it is lent one."""
     passwd, group = scratch / "passwd", scratch / "group"
     passwd.write_text(f"dbt:x:{os.getuid()}:{os.getgid()}::{scratch}:/bin/sh\n", encoding="utf-8")

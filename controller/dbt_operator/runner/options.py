@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dbt_operator.runner.signals import GRACE_SECONDS
 
-_OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_url", "git_secret", "git_secret_name", "git_ca")
+_OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_config")
 PRODUCER = "producer"
 KINDS = (PRODUCER, "retry", "resume")
 
@@ -32,10 +32,7 @@ class Options:
     packages_dir: str = ""  # where packages may be installed
     packages: str = ""  # a file with those that an earlier attempt has installed
     packages_lock: str = ""  # their versions
-    git_url: str = ""  # of the project, for packages from the same server
-    git_secret: str = ""
-    git_secret_name: str = ""
-    git_ca: str = ""
+    git_config: str = ""  # a file that says where packages are that were fetched before
     found: tuple[str, ...] = ()  # files that steps before this one have left
     environment: str = ""  # the folder in which its step has left where the virtual environment is
     dbt_args: tuple[str, ...] = field(default=())

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from dbt_operator.pods.job import attempt_job
-from tests.unit.pods.test_pod_template import IMAGES, PRODUCER, RUN, spec
+from tests.unit.pods.test_pod_template import IMAGES, PRODUCER, RUN, pod_of, spec
 
 GIT: dict[str, Any] = {"git": {"url": "https://git.example.com/shop.git", "secretRef": {"name": "token"}}}
 
@@ -29,12 +29,12 @@ def test_packages_are_installed_on_a_volume_of_the_pods_own_at_one_path() -> Non
     assert "/dbt-operator/work" not in paths(never)
 
 
-def test_dbt_has_the_credentials_of_the_project_only_where_it_may_install_packages() -> None:
-    dbt = container(project=GIT)
-    secret = "/dbt-operator/fetch-secret"  # noqa: S105 - a path
-    assert {"--git-url=https://git.example.com/shop.git", f"--git-secret={secret}"} < {*dbt["args"]}
-    assert secret in paths(dbt)
-    assert secret not in paths(container(project=GIT, deps="Never"))
+def test_packages_from_the_server_of_the_project_are_fetched_by_the_step_that_has_its_credentials() -> None:
+    pod = pod_of(project=GIT)["spec"]
+    assert "--packages" in pod["initContainers"][0]["args"]
+    assert "--git-config=/dbt-operator/project/tree/.git/packages/config" in pod["containers"][0]["args"]
+    assert "/dbt-operator/fetch-secret" not in paths(pod["containers"][0])
+    assert "--packages" not in pod_of(project=GIT, deps="Never")["spec"]["initContainers"][0]["args"]
 
 
 def test_later_attempts_are_given_what_was_installed() -> None:

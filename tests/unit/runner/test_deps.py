@@ -14,7 +14,7 @@ import yaml
 from tests.gitserver.serve import PASSWORD, make_server
 from tests.packages import Hub, files_in, package_files, serving, shop, tarball, write
 from tests.unit.runner.conftest import Project, Run
-from tests.unit.runner.git import Repository
+from tests.unit.runner.git import Repository, fetch
 
 GREETINGS = {"package": "acme/greetings", "version": [">=1.0.0", "<2.0.0"]}
 
@@ -176,28 +176,51 @@ def test_packages_beside_the_project_from_a_tarball_and_from_git(
     assert lock["packages"][0]["revision"] == commit
 
 
-def test_private_packages_are_fetched_with_the_credentials_of_the_project(
-    make: Callable[..., Shop], tmp_path: Path
-) -> None:
-    repository = Repository.make(tmp_path / "git", "greetings")
-    repository.commit(package_files("greetings", f"not {PASSWORD}"))
-    asked: list[tuple[str, str]] = []
-    server = make_server(tmp_path / "git", asked=asked)
+@pytest.fixture
+def private(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A git server that wants a password; the folder of its repositories, and the URL of the project."""
+    server = make_server(tmp_path / "git")
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    made = make({"git": f"{url}/private/greetings.git", "revision": "main"})
-    without = made.run()
-    assert without.finished["error"]["kind"] == "deps"
-    secret = write(tmp_path / "secret", {"token": PASSWORD})
-    options = (f"--git-url={url}/private/shop.git", f"--git-secret={secret}", "--git-secret-name=git")
-    run = made.run(*options, f"--secret-file={secret}")
+    yield tmp_path / "git", f"http://127.0.0.1:{server.server_port}/private/shop.git"
     server.shutdown()
     server.server_close()
-    assert (run.code, made.said(run)) == (0, f"not {PASSWORD}"), run.finished
-    # A package with a secret in it is not printed; its version is known all the same.
+
+
+def test_private_packages_from_the_server_of_the_project_are_installed_without_its_credentials(
+    make: Callable[..., Shop], private: tuple[Path, str], archive: Path, tmp_path: Path
+) -> None:
+    folder, url = private
+    words = Repository.make(folder, "words")
+    words.commit(package_files("words", "hello"))
+    needs = [{"git": url.replace("shop", "words"), "revision": "main"}]
+    greetings = Repository.make(folder, "greetings")
+    first = greetings.commit(package_files("greetings", "hello of private", needs=needs))
+    made = make({"git": url.replace("shop", "greetings"), "revision": first})
+    greetings.commit(package_files("greetings", "hello of later"))
+    without = made.run()
+    assert without.finished["error"]["kind"] == "deps"
+    repository = Repository.make(folder, "shop")
+    repository.commit({f"dbt/{name}": (made.path / name).read_text() for name in ("packages.yml", "dbt_project.yml")})
+    secret = write(tmp_path / "secret", {"token": PASSWORD})
+    fetched = fetch(archive, tmp_path / "fetched", f"--git={url}", f"--secret={secret}", "--path=dbt", "--packages")
+    assert fetched.code == 0, fetched.errors
+    run = made.run(f"--git-config={fetched.tree}/.git/packages/config")
+    assert (run.code, made.said(run)) == (0, "hello of private"), run.finished
+    lock = yaml.safe_load(files_in(run.artifacts["packages.tar"])["package-lock.yml"])
+    assert {each["git"] for each in lock["packages"]} == {url.replace("shop", name) for name in ("words", "greetings")}
+
+
+def test_packages_with_a_secret_in_them_are_not_printed_and_their_versions_are(
+    make: Callable[..., Shop], hub: Hub
+) -> None:
+    hub.put("greetings", "1.2.0", "not-to-be-told")
+    made = make(GREETINGS)
+    run = made.run("--secret-env=HIDDEN", environment={"HIDDEN": "not-to-be-told"})
+    assert (run.code, made.said(run)) == (0, "not-to-be-told"), run.finished
     assert [each["reason"] for each in run.named("ArtifactOmitted") if each["name"] == "packages.tar"] == ["Secret"]
-    assert run.named("Found")
-    assert PASSWORD.encode() not in b"".join(run.lines)
+    hub.put("greetings", "1.3.0", "of later")
+    again = made.run(*made.given(run, archive=False))
+    assert made.said(again) == "not-to-be-told"
 
 
 def no_git(tmp_path: Path) -> dict[str, str]:
