@@ -21,7 +21,7 @@ SPREAD  := --numprocesses $(WORKERS)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cluster cluster-down images load test-images install uninstall demo test test-versions check unit simulation soak contract e2e chaos format lock clean
+.PHONY: help venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ test: $(READY) ## Format, lint, types, import contracts, unit, contract and e2e 
 test-versions: $(READY) ## The runner's tests with older dbts and other Pythons, as far as this machine has them
 	@$(PYTHON) -m dev.versions -- $(SPREAD)
 
+test-adapters: $(READY) ## Connections with every adapter that can be installed (1.2 GB)
+	@DBT_OPERATOR_TEST_ADAPTERS_PYTHON="$$($(PYTHON) -m dev.dbt_venv adapters)" $(PYTHON) -m pytest -q tests/adapters
+
 check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
@@ -75,7 +78,7 @@ check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/lint-imports --no-logo
 
 unit: $(READY) ## Unit tests only
-	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD) tests/unit
+	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/adapters
 
 simulation: $(READY) ## Three thousand runs of the operator in a simulated cluster
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/simulation
@@ -99,6 +102,7 @@ format: $(READY) ## Format the code and apply safe fixes
 lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/operator.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra dev -c requirements/operator.txt pyproject.toml -o requirements/dev.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override requirements/adapters-overrides.in --no-emit-package dbt-core-experimental-parser requirements/adapters.in -o requirements/adapters.txt
 	@for dbt in 1.8 1.10; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.9 requirements/dbt-$$dbt.in -o requirements/dbt-$$dbt.txt; done
 	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
 

@@ -1,7 +1,7 @@
 """The environments with a real dbt that the runner's tests drive: each built once per content of its requirements.
 
-`python -m dev.dbt_venv` prints the path of the Python with the newest dbt, and builds it when it is not there yet. The
-others are those of `python -m dev.versions`.
+`python -m dev.dbt_venv` prints the path of the Python with the newest dbt, and builds it when it is not there yet;
+`python -m dev.dbt_venv adapters` that of the one with every adapter. The others are those of `python -m dev.versions`.
 """
 
 from __future__ import annotations
@@ -49,4 +49,5 @@ def ensure(*, requirements: Path = REQUIREMENTS, python: str = sys.executable) -
 
 
 if __name__ == "__main__":
-    print(ensure())
+    name = sys.argv[1] if len(sys.argv) > 1 else "dbt"
+    print(ensure(requirements=FOLDER / f"{name}.txt"))

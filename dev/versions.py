@@ -1,4 +1,4 @@
-"""The runner's tests against every dbt and Python that it supports, as far as this machine has them.
+"""The tests of the runner and of connections against every dbt and Python that is supported, as far as they are here.
 
     python -m dev.versions                all pairs
     python -m dev.versions 1.8            those of one dbt
@@ -59,7 +59,7 @@ def run(dbt: str, version: str, *, arguments: list[str]) -> str:
         return f"left out: this machine has no Python {version}"
     python = dbt_venv.ensure(requirements=requirements(dbt), python=found)
     environment = os.environ | {"DBT_OPERATOR_TEST_DBT_PYTHON": str(python)}
-    tests = [sys.executable, "-m", "pytest", "-q", "tests/unit/runner", *arguments]
+    tests = [sys.executable, "-m", "pytest", "-q", "tests/unit/runner", "tests/adapters", *arguments]
     return "passed" if subprocess.run(tests, env=environment, check=False).returncode == 0 else "failed"
 
 

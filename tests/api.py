@@ -13,6 +13,7 @@ from urllib3.exceptions import HTTPError
 
 GROUPS = {
     "configmaps": "/api/v1",
+    "dbtconnections": "/apis/dbt-operator.io/v1alpha1",
     "dbtmodels": "/apis/dbt-operator.io/v1alpha1",
     "dbtruns": "/apis/dbt-operator.io/v1alpha1",
     "deployments": "/apis/apps/v1",

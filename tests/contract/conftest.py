@@ -38,7 +38,7 @@ async def client(kubeconfig: Path) -> AsyncIterator[Client]:
 @pytest.fixture(scope="session")
 def crds(api: Api) -> None:
     """The CRDs as they are in the checkout."""
-    for plural in ("dbtruns", "dbtmodels"):
+    for plural in ("dbtruns", "dbtmodels", "dbtconnections"):
         install(api, crd_of(plural))
 
 

@@ -138,6 +138,31 @@ def test_what_is_closed_by_the_start_stays_closed_also_after_the_end(runs: Kind,
         assert "except suspend, cancel and ttlSecondsAfterFinished, and, once it has ended, image and" in answer
 
 
+def test_a_connection_is_closed_with_all_that_is_in_it(runs: Kind, namespace: str) -> None:
+    key = {"name": "s", "key": "k"}
+    fields = {"host": "h", "port": 1, "keyfile_json": {"a": "b", "c": ["d"]}, "on": True}
+    connection = {"type": "x", "fields": fields, "secretFields": {"p": key}, "secretFiles": {"f": key}}
+    runs.create(namespace, "nightly", RUN_SPEC | {"profile": {"connection": connection}})
+    runs.report(namespace, "nightly", {"startTime": "2026-11-20T17:11:13.219457Z", "phase": "Running"})
+    changes: tuple[dict[str, Any], ...] = (
+        {"type": "y"},
+        {"fields": {"host": "i"}},
+        {"fields": {"port": "1"}},
+        {"fields": {"port": None, "q": 1}},
+        {"fields": {"keyfile_json": {"a": "B"}}},
+        {"fields": {"keyfile_json": {"a": None, "z": "b"}}},
+        {"fields": {"keyfile_json": {"c": ["D"]}}},
+        {"fields": None},
+        {"secretFields": {"p": {"key": "l"}}},
+        {"secretFields": {"p": {"format": "JSON"}}},
+        {"secretFields": {"p": None, "q": key}},
+        {"secretFiles": {"f": {"name": "t"}}},
+    )
+    for change in changes:
+        answer = runs.change_refused(namespace, "nightly", {"profile": {"connection": change}})
+        assert "spec.profile: Forbidden: this can no longer change, as the run has started" in answer, change
+
+
 @pytest.mark.parametrize("phase", ["Running", "Failed"])
 def test_nothing_slips_through_beside_a_change_that_is_allowed(runs: Kind, namespace: str, phase: str) -> None:
     start(runs, namespace, phase=phase)

@@ -120,7 +120,7 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
     [
         (
             {"profile": {"inProject": True, "secretRef": {"name": "a"}}},
-            "spec.profile: Invalid value: .*: only one of inProject \\(true\\) and secretRef can be given",
+            "spec.profile: .*: only one of inProject \\(true\\), secretRef, connection and connectionRef can be given",
         ),
         ({"selector": "x", "select": ["a"]}, "spec.selector: .*: selector cannot be combined with select or exclude"),
         ({"selector": "x", "exclude": ["a"]}, "selector cannot be combined with select or exclude"),

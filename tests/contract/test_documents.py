@@ -20,6 +20,8 @@ PATCH = re.compile(r"kubectl patch dbtrun \S+ .*-p '(.*?)'")
 # A block that begins with the name of such a file belongs to dbt, and is no manifest.
 OF_DBT = re.compile(r"# (dbt_project|profiles|schema)\.yml\n")
 OF_CHART = "# values.yaml\n"  # … and this one to the chart
+# Each kind, and what its copy is called here.
+KINDS = {"dbtruns": "DocumentedRun", "dbtmodels": "DocumentedModel", "dbtconnections": "DocumentedConnection"}
 APPLY = ("apply", "--dry-run=server", "--validate=strict", "--namespace=default", "--filename=-")
 
 
@@ -77,10 +79,7 @@ def manifests() -> list[tuple[str, str]]:
 def kinds(api: Api) -> Iterator[tuple[Kind, ...]]:
     """The CRDs of the checkout under other names."""
     group = f"t{uuid.uuid4().hex[:8]}.dbt-operator.io"
-    own = [
-        install(api, copy_of(plural, group=group, kind=kind))
-        for plural, kind in (("dbtruns", "DocumentedRun"), ("dbtmodels", "DocumentedModel"))
-    ]
+    own = [install(api, copy_of(plural, group=group, kind=kind)) for plural, kind in KINDS.items()]
     yield tuple(own)
     for kind in own:
         remove(kind)
@@ -88,9 +87,8 @@ def kinds(api: Api) -> Iterator[tuple[Kind, ...]]:
 
 def renamed(text: str, kinds: tuple[Kind, ...]) -> str:
     """The same manifest for the copies of the CRDs."""
-    runs, models = kinds
-    text = re.sub(r"\bdbt-operator\.io/v1alpha1\b", f"{runs.group}/v1alpha1", text)
-    return re.sub(r"\bDbt(Run|Model)\b", lambda kind: {"Run": runs, "Model": models}[kind[1]].kind, text)
+    text = re.sub(r"\bdbt-operator\.io/v1alpha1\b", f"{kinds[0].group}/v1alpha1", text)
+    return re.sub(r"\bDbt(Run|Model|Connection)\b", r"Documented\1", text)
 
 
 @pytest.mark.parametrize("manifest", [pytest.param(text, id=where) for where, text in manifests()])

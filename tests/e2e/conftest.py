@@ -17,7 +17,8 @@ from dbt_operator.pods.record import parse_record
 from dev.install import NAMESPACE as SYSTEM
 from dev.install import install
 from tests.api import Api
-from tests.conftest import CHECKOUT, CLUSTER, Kubectl
+from tests.conftest import CHECKOUT, CLUSTER, Kubectl, new_namespace
+from tests.e2e.leaks import readable_secrets
 from tests.e2e.turns import Turns
 
 EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
@@ -185,10 +186,19 @@ def condition(status: dict[str, Any], kind: str) -> str | None:
     return next((c["status"] for c in status.get("conditions", ()) if c["type"] == kind), None)
 
 
+@contextmanager
+def own_cluster(kubectl: Kubectl, api: Api) -> Iterator[Cluster]:
+    """A namespace for as long as the context lasts. At its end no value of a Secret may be readable anywhere."""
+    with new_namespace(api) as namespace:
+        yield Cluster(kubectl=kubectl, api=api, namespace=namespace)
+        assert readable_secrets(api=api, kubectl=kubectl, namespace=namespace) == []
+
+
 @pytest.fixture
-def cluster(kubectl: Kubectl, api: Api, namespace: str) -> Cluster:
+def cluster(kubectl: Kubectl, api: Api) -> Iterator[Cluster]:
     """A namespace of the test's own."""
-    return Cluster(kubectl=kubectl, api=api, namespace=namespace)
+    with own_cluster(kubectl, api) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 
 from dev.chaos.project import SCHEMA
 from tests.api import Api
-from tests.conftest import Kubectl, new_namespace
-from tests.e2e.conftest import PATIENCE, Cluster
+from tests.conftest import Kubectl
+from tests.e2e.conftest import PATIENCE, Cluster, own_cluster
 from tests.e2e.postgres import Postgres, chaos, manifests
 
 QUICK = {"backoff": {"duration": "1s", "factor": 1}}
@@ -161,8 +161,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def shared(kubectl: Kubectl, api: Api) -> Iterator[Runs]:
     """A namespace with a warehouse for the tests of a module."""
-    with new_namespace(api) as namespace:
-        cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
+    with own_cluster(kubectl, api) as cluster:
         postgres = Postgres(cluster=cluster)
         postgres.deploy()
         (secret,) = manifests("secret.yaml")

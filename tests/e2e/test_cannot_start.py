@@ -44,6 +44,22 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a Secret with the profile that is not there": (
         {"profile": {"secretRef": {"name": "no-secret"}}, **NOT_FOR_LONG}, "ContainerConfigError", "no-secret",
     ),
+    "a connection that is not there": (
+        {"profile": {"connectionRef": {"name": "no-connection"}}, **NOT_FOR_LONG},
+        "ConnectionNotFound", "There is no DbtConnection no-connection in namespace",
+    ),
+    "a Secret of a connection that is not there": (
+        {"profile": {"connection": {"type": "duckdb", "secretFields": {"path": {"name": "no-secret", "key": "x"}}}}}
+        | NOT_FOR_LONG,
+        "ContainerConfigError", "no-secret",
+    ),
+    "a field of a connection that the adapter refuses": (
+        {"profile": {"connection": {"type": "duckdb", "fields": {"path": 1}}}}, "ProfileError",
+        "1 is not of type 'string'",
+    ),
+    "a connection of an adapter that the image does not have": (
+        {"profile": {"connection": {"type": "oracle"}}}, "ProfileError", "oracle",
+    ),
     "no node that fits": (
         {"podTemplate": {"spec": {"nodeSelector": {"no": "such-node"}}}, **NOT_FOR_LONG}, "Unschedulable", "node",
     ),

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.api import Api
-from tests.conftest import Kubectl, new_namespace
-from tests.e2e.conftest import Cluster, condition, phases, project
+from tests.conftest import Kubectl
+from tests.e2e.conftest import Cluster, condition, own_cluster, phases, project
 
 
 @pytest.fixture(scope="class")
 def forger(kubectl: Kubectl, api: Api) -> Iterator[Cluster]:
     """An ended run of a model that prints what looks like dbt's events, for tests that only look at it."""
-    with new_namespace(api) as namespace:
-        cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
+    with own_cluster(kubectl, api) as cluster:
         cluster.create_run(**project("print-forger"))
         cluster.wait_for_end()
         yield cluster

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.api import Api
-from tests.conftest import Kubectl, new_namespace
-from tests.e2e.conftest import SOME, Cluster, condition, phases
+from tests.conftest import Kubectl
+from tests.e2e.conftest import SOME, Cluster, condition, own_cluster, phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ def _watch_of_models(cluster: Cluster, file: Path) -> Iterator[None]:
 def watched(kubectl: Kubectl, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A run that ends well, for tests that only look at it."""
     seen = tmp_path_factory.mktemp("watch") / "dbtmodels"
-    with new_namespace(api) as namespace:
-        cluster = Cluster(kubectl=kubectl, api=api, namespace=namespace)
+    with own_cluster(kubectl, api) as cluster:
         with _watch_of_models(cluster, seen):
             cluster.create_run(pause=0.5)
             cluster.wait_for_end()

@@ -41,6 +41,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [dbtruns]
   verbs: [get, list, watch, delete] # delete: once a run is not to be kept any longer
 - apiGroups: [dbt-operator.io]
+  resources: [dbtconnections]
+  verbs: [get] # those that runs name
+- apiGroups: [dbt-operator.io]
   resources: [dbtmodels]
   verbs: [get, list, watch, create]
 - apiGroups: [dbt-operator.io]

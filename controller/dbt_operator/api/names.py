@@ -106,6 +106,11 @@ def packages_name(run: str) -> str:
     return _config_map_name(run, suffix="-packages")
 
 
+def profile_name(run: str) -> str:
+    """Name of the ConfigMap that keeps how a run connects, for all of its attempts."""
+    return _config_map_name(run, suffix="-profile")
+
+
 def artifacts_name(run: str) -> str:
     """Name of the ConfigMap that holds the artifacts of a run."""
     return _config_map_name(run, suffix="-artifacts")

@@ -333,6 +333,16 @@ RUN_REASONS = {
         ),
         advice="Delete or rename it, and create the run anew.",
     ),
+    RunReason.CONNECTION_NOT_FOUND: About(
+        phases=(Phase.STARTING, Phase.RETRYING, Phase.FAILED),
+        kind=Kind.FINAL,
+        obstacle=True,
+        needs_a_person=True,
+        meaning=(
+            "The DbtConnection that the run names is not there. Failed: it was not there until the start deadline."
+        ),
+        advice="Create the DbtConnection that the message names; a run that waits goes on, else ask for a retry.",
+    ),
     RunReason.IMAGE_PULL_FAILED: About(
         phases=(Phase.FAILED,),
         kind=Kind.FINAL,

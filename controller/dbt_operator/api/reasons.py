@@ -70,6 +70,7 @@ class RunReason(OpenEnum):
     ADMISSION_DENIED = "AdmissionDenied"
     FORBIDDEN = "Forbidden"
     NAME_CONFLICT = "NameConflict"
+    CONNECTION_NOT_FOUND = "ConnectionNotFound"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"

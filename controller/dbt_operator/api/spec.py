@@ -19,17 +19,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from dbt_operator.api.environment import Environment
 from dbt_operator.api.flags import DbtFlags
+from dbt_operator.api.problems import InvalidSpec, Path, in_the_run, sentence_of
 from dbt_operator.api.profile import Profile
 from dbt_operator.api.project import Project
-from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel, shown
-
-
-class InvalidSpec(Exception):  # noqa: N818 - called as the run's reason is
-    """The spec of a DbtRun cannot be used; the text is a sentence for `status.message`."""
+from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel
 
 
 class Producer(StrictModel):
@@ -151,19 +147,6 @@ class DbtRunSpec(DbtFlags):
 OF_EACH_RUN = frozenset({"command", "select", "exclude", "selector", "fullRefresh", "suspend", "cancel"})
 """Fields that each run says itself: what it executes, and wishes about it. All others may have defaults."""
 
-Path = tuple[int | str, ...]
-"""Where a value is in a spec: the names of fields, and places in lists."""
-
-
-def in_the_run(path: Path) -> str:
-    """What a field of a run's own spec is called."""
-    return f"spec{dotted(path)}"
-
-
-def dotted(path: Path) -> str:
-    """A path as people write it, such as .retry.reasons[1]."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-
 
 def parse_run_spec(raw: Mapping[str, Any], *, called: Callable[[Path], str] = in_the_run) -> DbtRunSpec:
     """The spec of a DbtRun from the object's `spec`, with its defaults.
@@ -174,22 +157,4 @@ def parse_run_spec(raw: Mapping[str, Any], *, called: Callable[[Path], str] = in
     try:
         return DbtRunSpec.model_validate(raw, by_name=False)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=True)
-        others = ", ".join(called(problem["loc"]) for problem in problems[1:6])
-        sentence = _sentence(problems[0], field=called(problems[0]["loc"]))
-        raise InvalidSpec(sentence + (f" Wrong as well: {others}." if others else "")) from error
-
-
-def _sentence(problem: ErrorDetails, *, field: str) -> str:
-    match problem["type"]:
-        case "missing" if len(problem["loc"]) == 1:
-            return f"{field} is required, as no defaults give it."
-        case "missing":
-            return f"{field} is required."
-        case "extra_forbidden":
-            return f"{field} is not a field that this version of the operator knows."
-        case "value_error":
-            return f"{field}: {problem['msg'].removeprefix('Value error, ')}."
-        case _:
-            what = problem["msg"][:1].lower() + problem["msg"][1:]
-            return f"{field} is wrong: {what}, not {shown(problem['input'])}."
+        raise InvalidSpec(sentence_of(error, called=called)) from error

@@ -21,6 +21,7 @@ def _no_option(value: str) -> str:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 DbtName = Annotated[Name, AfterValidator(_no_option)]
 Selection = Annotated[str, StringConstraints(min_length=1, max_length=2048), AfterValidator(_no_option)]
+SecretKeyName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 
 INT32 = 2**31 - 1
 

@@ -35,6 +35,7 @@ class Resource:
 
 
 DBT_RUNS = Resource(names.GROUP, names.VERSION, "dbtruns", "DbtRun")
+DBT_CONNECTIONS = Resource(names.GROUP, names.VERSION, "dbtconnections", "DbtConnection")
 DBT_MODELS = Resource(names.GROUP, names.VERSION, "dbtmodels", "DbtModel")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 PODS = Resource("", "v1", "pods", "Pod")

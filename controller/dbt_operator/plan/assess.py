@@ -41,7 +41,7 @@ def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked:
     if asked is not None and not attempt.log.state.events:
         return _ended(attempt, outcome=asked, state=close(state=attempt.log.state, ending=Ending.CANCELLED))
     if pod is None and job is None:
-        return _without_job(attempt, asked=asked)
+        return _without_job(attempt, now=now, start_deadline=start_deadline, asked=asked)
     if job is None:
         return _orphaned(attempt)
     if pod is None:
@@ -58,15 +58,26 @@ def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
     return _ended(attempt, outcome=Outcome(phase=RunPhase.FAILED, reason=reason, message=message))
 
 
-def _without_job(attempt: Attempt, *, asked: Outcome | None) -> Assessment:
+def _without_job(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked: Outcome | None) -> Assessment:
     refusal = attempt.shown.refusal
     if attempt.log.state.events and not attempt.log.read:
         return _draining(attempt)
     if attempt.existed:  # what was refused before is history
         return _lost(attempt, message="its Job was deleted", asked=asked)
+    if refusal is not None and refusal.reason is RunReason.CONNECTION_NOT_FOUND:
+        return _without_connection(attempt, refusal, now=now, start_deadline=start_deadline)
     if refusal is not None:
         return _refused(attempt, refusal)
     return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
+
+
+def _without_connection(attempt: Attempt, refusal: Refusal, *, now: datetime, start_deadline: timedelta) -> Assessment:
+    """What its pod needs may be created a moment after the run: it is waited for as a Secret would be."""
+    deadline = (attempt.decided_at or now) + start_deadline
+    if now < deadline:
+        return Assessment(attempt, Stage.STARTING, refusal.reason, refusal.message, deadline=deadline)
+    waited = f"; there was none for {start_deadline.total_seconds():.0f} s."
+    return _failed(attempt, reason=refusal.reason, message=refusal.message.rstrip(".") + waited)
 
 
 # They pass without a change of the run: a quota gets room, an administrator grants the right, a webhook answers again.

@@ -40,7 +40,7 @@ class LogFacts:
 class Refusal:
     """Why the API server did not take the attempt's Job, or did not let its pod start."""
 
-    reason: RunReason  # QuotaExceeded, Forbidden, ApiServerError, AdmissionDenied, InvalidPodTemplate, …
+    reason: RunReason  # QuotaExceeded, Forbidden, ConnectionNotFound, ApiServerError, AdmissionDenied, …
     message: str
 
 
@@ -135,6 +135,7 @@ class Recorded:
     release: Release | None = None
     checkpoint: Checkpoint | None = None  # while it has not ended
     sealed: Sealed | None = None
+    at: datetime | None = field(default=None, compare=False)  # when it was decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class Attempt:
     """All that is known of one attempt: what is recorded, what the cluster shows, and what dbt reported."""
 
     decision: Decision
+    decided_at: datetime | None = None
     # As it was recorded before the cluster was looked at: a released pod that the cluster does not show is gone.
     release: Release | None = None
     sealed: Sealed | None = None

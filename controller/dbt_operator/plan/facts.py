@@ -162,9 +162,9 @@ def pod_facts(pod: Mapping[str, Any], *, events: Sequence[Mapping[str, Any]] = (
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
         waiting=_with_its_cause(_first_known_reason(waiting), events),
         running="running" in state,
-        started=_optional_time((state.get("running") or ended or {}).get("startedAt")),
+        started=optional_time((state.get("running") or ended or {}).get("startedAt")),
         terminated=_terminated(ended) if ended else None,
-        ended_at=_optional_time((ended or {}).get("finishedAt")),
+        ended_at=optional_time((ended or {}).get("finishedAt")),
         init_failure=next(filter(None, failed_inits), None),
         mount_failure=mounts[-1] if mounts else None,
         sidecar=next(filter(None, (_restarting(c) for c in inits if c.get("name") in sidecars)), None),
@@ -263,5 +263,6 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _optional_time(text: str | None) -> datetime | None:
+def optional_time(text: str | None) -> datetime | None:
+    """The same; None where there is none."""
     return parse_time(text) if text else None

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 
 from dbt_operator.api.flags import WarnErrorOptions
-from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
+from dbt_operator.api.problems import InvalidSpec
+from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.pods.variables import yaml_text
 
 # Linux gives a single argument of a process 128 KiB at most (MAX_ARG_STRLEN).
@@ -25,7 +26,7 @@ def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
     for flag, value in spec.flags:
         if selection or not flag.selects:
             arguments += _with_option(flag.option, value, negative=flag.negative, field=flag.field)
-    for option, name in (("--profile", spec.profile.profile), ("--target", spec.profile.target)):
+    for option, name in (("--profile", spec.profile.name), ("--target", spec.profile.target_name)):
         if name:
             arguments.append(f"{option}={name}")
     return [*arguments, *spec.args]

@@ -16,6 +16,7 @@ from dbt_operator.pods.lifetimes import lifetimes_part
 from dbt_operator.pods.packages import packages_part
 from dbt_operator.pods.part import RESTRICTED, Part
 from dbt_operator.pods.profile import profile_part
+from dbt_operator.pods.profiles_yml import RenderedProfile
 from dbt_operator.pods.project import project_files
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 from dbt_operator.pods.runner_files import RUNNER, runner_part
@@ -37,8 +38,12 @@ def grace_seconds(spec: DbtRunSpec) -> int:
     return asked if isinstance(asked, int) else _GRACE_SECONDS
 
 
-def attempt_job(*, run: RunRef, spec: DbtRunSpec, decision: Decision, images: Images) -> dict[str, Any]:
+def attempt_job(
+    *, run: RunRef, spec: DbtRunSpec, decision: Decision, images: Images, profile: RenderedProfile | None = None
+) -> dict[str, Any]:
     """The Job of an attempt: one pod, one dbt process, the nodes that were decided on.
+
+    profile: what is kept of how the run connects, where it has a connection.
 
     Raises: InvalidPodTemplate where the user's template sets what the operator owns, InvalidSpec where a value does
     not fit into an argument of a process.
@@ -62,7 +67,9 @@ def attempt_job(*, run: RunRef, spec: DbtRunSpec, decision: Decision, images: Im
             # One Job is one attempt: whether there is another is the planner's decision, not the Job controller's.
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "template": _pod_template(run=run, spec=spec, decision=decision, labels=labels, images=images),
+            "template": _pod_template(
+                run=run, spec=spec, decision=decision, labels=labels, images=images, profile=profile
+            ),
         },
     }
 
@@ -74,7 +81,13 @@ def _attempt_label(decision: Decision) -> str:
 
 
 def _pod_template(
-    *, run: RunRef, spec: DbtRunSpec, decision: Decision, labels: Mapping[str, str], images: Images
+    *,
+    run: RunRef,
+    spec: DbtRunSpec,
+    decision: Decision,
+    labels: Mapping[str, str],
+    images: Images,
+    profile: RenderedProfile | None,
 ) -> dict[str, Any]:
     """The pod: the operator's defaults, the user's template over them, and what the operator owns over both."""
     users: Mapping[str, Any] = spec.pod_template
@@ -89,7 +102,7 @@ def _pod_template(
             environment_part(spec, image=image, found=decision.found),
             inputs_part(run, decision),
             packages_part(run, spec, decision),
-            profile_part(spec, project=project.path),
+            profile_part(spec.profile, run=run, kept=profile, project=project.path),
         )
     )
     # Of the user's template the runner is told which values are secret, and which mounts outlive the pod.

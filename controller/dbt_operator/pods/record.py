@@ -23,6 +23,7 @@ from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
 from dbt_operator.plan.attempt import Checkpoint, Decision, Left, Recorded, Release, Request, Sealed
+from dbt_operator.plan.facts import optional_time
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
 
@@ -168,9 +169,12 @@ def parse_record(record: Mapping[str, Any]) -> Recorded:
         decided = _read(record, _DECISION, _Decision)
         if not decided.kind.known and sealed is None:
             raise _NewerError
-        checkpoint = _checkpoint(record) if sealed is None else None
         return Recorded(
-            decision=_decision(record, decided), release=_release(record), checkpoint=checkpoint, sealed=sealed
+            decision=_decision(record, decided),
+            release=_release(record),
+            checkpoint=_checkpoint(record) if sealed is None else None,
+            sealed=sealed,
+            at=optional_time(record["metadata"].get("creationTimestamp")),
         )
     except _NewerError:
         text = (

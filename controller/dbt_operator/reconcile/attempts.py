@@ -146,7 +146,14 @@ class Attempts:
             let_go=self._let_go.get(name),
         )
         release, log = self._released.get(name), self._log_of(record)
-        return Attempt(decision=record.decision, release=release, sealed=record.sealed, shown=shown, log=log)
+        return Attempt(
+            decision=record.decision,
+            decided_at=record.at,
+            release=release,
+            sealed=record.sealed,
+            shown=shown,
+            log=log,
+        )
 
     def _log_of(self, record: Recorded) -> LogFacts:
         follower, checkpoint = self._followers.get(record.decision.name), record.checkpoint

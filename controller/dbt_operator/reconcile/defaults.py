@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from dbt_operator.api import names
+from dbt_operator.api.problems import InvalidSpec, Path, dotted, in_the_run
 from dbt_operator.api.project import Project
-from dbt_operator.api.spec import OF_EACH_RUN, DbtRunSpec, InvalidSpec, Path, dotted, in_the_run, parse_run_spec
+from dbt_operator.api.spec import OF_EACH_RUN, DbtRunSpec, parse_run_spec
 from dbt_operator.api.status import RunDefaults
 from dbt_operator.pods import template
 
@@ -27,7 +28,7 @@ _POD_TEMPLATE, TTL = "podTemplate", "ttlSecondsAfterFinished"
 # namesake there: a token belongs to one server.
 ALTERNATIVES: Mapping[Path, frozenset[str]] = {
     ("project",): frozenset(field.alias or name for name, field in Project.model_fields.items()),
-    ("profile",): frozenset({"inProject", "secretRef"}),
+    ("profile",): frozenset({"inProject", "secretRef", "connection", "connectionRef"}),
     ("environment", "virtualenv"): frozenset({"requirements", "requirementsFrom"}),
 }
 

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any, Self
 
 from dbt_operator.api import names
+from dbt_operator.api.problems import InvalidSpec
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import DbtRunSpec, InvalidSpec
+from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.kube.client import ApiError, Client, NameConflictError
 from dbt_operator.kube.event_manifest import EventType
 from dbt_operator.kube.logs import Ended, Sink, follow
@@ -33,6 +34,7 @@ from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.runner_files import runner_config_map, runner_name, runners_of
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
 from dbt_operator.reconcile.backend import Creation, Seen, StoredRecord, UnreadableRecordError
+from dbt_operator.reconcile.connections import MissingConnectionError, profile_of_run
 from dbt_operator.reconcile.refusals import job_refusal_of
 from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.statuses import Statuses
@@ -161,19 +163,22 @@ class KubernetesBackend:
         return sorted(found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     async def create_attempt(self, decision: Decision, *, spec: DbtRunSpec) -> Creation:
-        """Create its Job, and before that the ConfigMap of the runner that its pod mounts.
+        """Create its Job, and before that the ConfigMaps that its pod mounts: of its runner and of how it connects.
 
         Taking the step twice is harmless: names are deterministic, and what exists and is ours is adopted.
         """
         job: Mapping[str, Any] = {}
         try:
-            job = attempt_job(run=self.run, spec=spec, decision=decision, images=self.images)
+            profile = await profile_of_run(spec.profile, run=self.run, client=self.client)
+            job = attempt_job(run=self.run, spec=spec, decision=decision, images=self.images, profile=profile)
             await self._create_or_adopt(CONFIG_MAPS, runner_config_map(self.run))
             # Strictly: a field of the user's that Kubernetes does not know would vanish, and with it a limit or a
             # selector.
             await self._create_or_adopt(JOBS, job, strict=True)
         except InvalidSpec as error:
             return _refused(RunReason.INVALID_SPEC, str(error))
+        except MissingConnectionError as error:
+            return _refused(RunReason.CONNECTION_NOT_FOUND, str(error))
         except InvalidPodTemplate as error:
             return _refused(RunReason.INVALID_POD_TEMPLATE, str(error))
         except NameConflictError as error:

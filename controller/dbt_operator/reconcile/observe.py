@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbt_operator.api import names
-from dbt_operator.api.spec import DbtRunSpec, InvalidSpec, Producer
+from dbt_operator.api.problems import InvalidSpec
+from dbt_operator.api.spec import DbtRunSpec, Producer
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.observation import Rules

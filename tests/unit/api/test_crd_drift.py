@@ -18,6 +18,7 @@ from msgspec import NODEFAULT, inspect
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
+from dbt_operator.api.connection import Connection
 from dbt_operator.api.spec import DURATION, DURATION_LIMIT, OF_EACH_RUN, DbtRunSpec, parse_run_spec
 from dbt_operator.api.status import DbtModelSpec, DbtModelStatus, DbtRunStatus
 from dbt_operator.api.values import Value
@@ -52,6 +53,8 @@ def of_schema(schema: Shape) -> Shape:
         shape["defaults"] = {k: v["default"] for k, v in schema["properties"].items() if "default" in v}
     if "items" in schema:
         shape["items"] = of_schema(schema["items"])
+    if "type" in schema.get("additionalProperties", ()):
+        shape["values"] = of_schema(schema["additionalProperties"])
     return shape
 
 
@@ -151,7 +154,9 @@ def of_annotation(annotation: Any, limits: list[Any]) -> Shape:
             "maxItems": limit(limits, annotated_types.MaxLen),
         }
     if origin is dict:
-        return {"type": "object", **known(maxProperties=limit(limits, annotated_types.MaxLen))}
+        typed = isinstance(arguments[1], type) and issubclass(arguments[1], BaseModel)
+        values = {"values": of_annotation(arguments[1], [])} if typed else {}
+        return {"type": "object", **known(maxProperties=limit(limits, annotated_types.MaxLen)), **values}
     return of_class(annotation, limits)
 
 
@@ -248,6 +253,12 @@ def assert_same_defaults(schema: Shape, model: Shape) -> None:
     assert schema.get("defaults", {}).items() <= model.get("defaults", {}).items()
     for name, each in schema.get("fields", {}).items():
         assert_same_defaults(each, model["fields"][name])
+
+
+def test_a_connection_is_the_same_in_a_run_and_by_itself() -> None:
+    own = crd_schema("dbtconnections", "spec")
+    assert own == crd_schema("dbtruns", "spec")["properties"]["profile"]["properties"]["connection"]
+    assert of_schema(own) == of_model(Connection)
 
 
 def defaulted(schema: Shape, value: Any) -> Any:

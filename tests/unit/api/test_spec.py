@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_operator.api.spec import ConcurrencyPolicy, Downstream, InvalidSpec, RetryReason, parse_run_spec
+from dbt_operator.api.problems import InvalidSpec
+from dbt_operator.api.spec import ConcurrencyPolicy, Downstream, RetryReason, parse_run_spec
 
 SMALLEST: dict[str, Any] = {"project": {"image": {"path": "/dbt"}}, "profile": {"inProject": True}, "image": "dbt:1"}
 
@@ -31,10 +32,21 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
     ("change", "sentence"),
     [
         ({"image": None}, "spec: image is required, as no defaults give it and there is no environment."),
-        ({"profile": {}}, "spec.profile: exactly one of inProject (true) and secretRef is required."),
+        (
+            {"profile": {}},
+            "spec.profile: exactly one of inProject (true), secretRef, connection and connectionRef is required.",
+        ),
         (
             {"profile": {"inProject": True, "secretRef": {"name": "a"}}},
-            "spec.profile: exactly one of inProject (true) and secretRef is required.",
+            "spec.profile: exactly one of inProject (true), secretRef, connection and connectionRef is required.",
+        ),
+        (
+            {"profile": {"inProject": True, "schema": "mine"}},
+            "spec.profile: schema goes with connection and connectionRef; here profiles.yml says it.",
+        ),
+        (
+            {"profile": {"connection": {"type": "postgres", "fields": {"type": "x"}}}},
+            "spec.profile.connection: fields has type, which is a field beside fields.",
         ),
         ({"selector": "nightly", "select": ["a"]}, "spec: selector cannot be combined with select or exclude."),
         ({"threads": 0}, "spec.threads is wrong: input should be greater than or equal to 1, not 0."),

@@ -54,6 +54,20 @@ def test_refusals_that_need_another_run_end_it(reason: RunReason) -> None:
     assert (found.outcome.phase, found.outcome.reason, found.outcome.message) == (RunPhase.FAILED, reason, "no")
 
 
+def test_a_connection_that_is_not_there_is_waited_for_until_the_deadline() -> None:
+    refusal = Refusal(RunReason.CONNECTION_NOT_FOUND, "There is no DbtConnection dwh.")
+    waiting = attempt(refusal=refusal, decided_at=NOW)
+    found = assessed(waiting, later=DEADLINE - timedelta(seconds=1))
+    assert (found.stage, found.reason) == (Stage.STARTING, RunReason.CONNECTION_NOT_FOUND)
+    assert found.deadline == NOW + DEADLINE
+    late = assessed(waiting, later=DEADLINE)
+    assert late.outcome is not None
+    assert (late.outcome.phase, late.outcome.reason) == (RunPhase.FAILED, RunReason.CONNECTION_NOT_FOUND)
+    assert late.outcome.message == (
+        f"There is no DbtConnection dwh; there was none for {DEADLINE.total_seconds():.0f} s."
+    )
+
+
 def test_a_suspended_job_is_queued_for_as_long_as_it_takes() -> None:
     found = assessed(attempt(job=replace(JOB, suspended=True)), later=timedelta(days=2))
     assert (found.stage, found.reason) == (Stage.QUEUED, RunReason.JOB_SUSPENDED)

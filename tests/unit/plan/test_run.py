@@ -94,6 +94,8 @@ def test_no_pod_is_released_of_a_run_that_is_not_to_run() -> None:
 def test_a_refused_job_is_tried_again_when_the_refusal_may_pass() -> None:
     plan = planned(refusal=Refusal(RunReason.QUOTA_EXCEEDED, "full"))
     assert (plan.phase, plan.create) == (RunPhase.QUEUED, ("nightly-producer-1",))
+    plan = planned(refusal=Refusal(RunReason.CONNECTION_NOT_FOUND, "no"))
+    assert (plan.phase, plan.create) == (RunPhase.STARTING, ("nightly-producer-1",))
     assert planned(refusal=Refusal(RunReason.ADMISSION_DENIED, "no")).create == ()
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dbt_operator.api.spec import InvalidSpec
+from dbt_operator.api.problems import InvalidSpec
 from dbt_operator.reconcile.defaults import merged, spec_of, taken
 from tests.unit.plan import lines
 from tests.unit.reconcile.cluster import NAMESPACE, RUN, Given
@@ -117,7 +117,10 @@ HERE = "the ConfigMap dbt-operator-defaults (defaults.yaml)"
         ),
         ("retry: {reasons: [Error, No]}", f"retry.reasons[1] in {HERE} is wrong: input should be"),
         ("profile: {secretRef: {key: a}}", f"profile.secretRef.name in {HERE} is required."),
-        ("profile: {target: a}", f"profile in {HERE}: exactly one of inProject (true) and secretRef is required."),
+        (
+            "profile: {target: a}",
+            f"profile in {HERE}: exactly one of inProject (true), secretRef, connection and connectionRef is required.",
+        ),
         (
             "podTemplate: {spec: {nodeName: a}}",
             f"In {HERE}: podTemplate.spec.nodeName may not be set: the pod waits for the operator",

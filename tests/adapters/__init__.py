@@ -1,0 +1,1 @@
+"""Connections against the adapters of dbt themselves."""
