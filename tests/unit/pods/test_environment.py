@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dbt_operator.api.spec import InvalidSpec
+from dbt_operator.api.problems import InvalidSpec
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.part import RESTRICTED
 from dbt_operator.runner.virtualenv import packed, unpacked
