@@ -76,7 +76,7 @@ OWNED = {
             *("--target-path", "--log-path", "--log-format", "--log-format-file", "--log-level", "--log-level-file"),
             *("--quiet", "--no-quiet", "--debug", "--no-debug", "--print", "--no-print"),
             *("--write-json", "--no-write-json", "--record-timing-info", "--single-threaded", "--no-single-threaded"),
-            *("--help", "--version", "--output-path"),
+            *("--help", "--version"),
         ),
         "",
     ),

@@ -1,12 +1,18 @@
 """The commands that a run can be of: what dbt executes for each is what the tables say, at first and in retries."""
 
+import gzip
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from dbt_operator.api.commands import Command
+from dbt_operator.api.phases import RunPhase
 from dbt_operator.dbt import artifacts
+from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.state import EMPTY, Ending
+from dbt_operator.plan.outcome import PodEnd, conclude
 from dbt_operator.runner.arguments import COMMANDS
 from dbt_operator.runner.invocation import PRINTED
 from tests.unit.runner.conftest import Project, Run
@@ -75,3 +81,122 @@ def test_a_retry_of_run_executes_just_the_model(built: Built) -> None:
     run = built.project.again(built.run, ["model.torture.ok_model"], "run")
     assert run.selected == {"model.torture.ok_model"}
     assert run.results["model.torture.ok_model"]["status"] == "success"
+
+
+@pytest.mark.parametrize("command", ["seed", "snapshot"])
+def test_a_retry_executes_one_node_of_the_command(built: Built, command: str) -> None:
+    run = built.project.run(command)
+    assert {one.partition(".")[0] for one in run.selected} == {command}
+    assert _executed(run) == run.selected
+    (first, *_) = sorted(run.selected)
+    again = built.project.again(run, [first], command)
+    assert (again.selected, again.results[first]["status"]) == ({first}, "success")
+
+
+STALE = {"missing_src": True, "err_hours": 1}
+
+
+def test_a_source_is_looked_at_by_itself_and_what_dbt_found_is_told(built: Built) -> None:
+    variables = f"--vars={json.dumps(STALE)}"
+    run = built.project.run("source", "freshness", variables)
+    events, missing = "source.torture.raw.s_events", "source.torture.raw.s_missing"
+    assert run.selected == _executed(run) == {events, missing}
+    assert (run.results[events]["status"], run.results[missing]["status"]) == ("error", "runtime error")
+    (found,) = run.named("Freshness")
+    assert (found["unique_id"], found["warn_after"], found["error_after"]) == (events, "1 hour", "1 hour")
+    written = json.loads((run.target / "sources.json").read_text())["results"]
+    (dbts,) = (each for each in written if each["unique_id"] == events)
+    assert found["max_loaded_at"][:19] == dbts["max_loaded_at"][:19]
+    assert found["age_seconds"] == round(dbts["max_loaded_at_time_ago_in_s"], 3)
+    again = built.project.again(run, [missing], "source", "freshness", variables)
+    assert (again.selected, _executed(again)) == ({missing}, {missing})
+
+
+def test_a_source_without_freshness_is_none_that_is_looked_at(built: Built) -> None:
+    file = built.project.path / "models" / "plain.yml"
+    file.write_text("sources: [{name: plain, schema: main, tables: [{name: s_users}]}]")
+    assert built.project.run("source", "freshness").selected == {"source.torture.raw.s_events"}
+    file.unlink()
+
+
+def test_clone_shows_each_node_and_holds_none_back(built: Built) -> None:
+    state = built.project.scratch / "state"
+    state.mkdir()
+    (state / "manifest.json").write_bytes((built.project.scratch / "target" / "manifest.json").read_bytes())
+    built.project.edit(
+        "profiles.yml", "outputs:", "outputs:\n    copy: {type: duckdb, path: torture.duckdb, schema: copy}"
+    )
+    line = ["clone", "--target=copy", "--state", str(state), "--select", "stg_users", "ok_model", "eph", "s_users"]
+    run = built.project.run(*line)
+    assert {one.partition(".")[0] for one in run.selected} == {"model", "seed"}
+    relations = run.selected - {"model.torture.eph"}
+    assert {one: run.results[one]["status"] for one in relations} == dict.fromkeys(relations, "success")
+    begun = [each["node_info"]["unique_id"] for each in run.named("NodeExecuting")]
+    assert set(begun) >= relations
+    again = built.project.again(run, ["model.torture.ok_model"], *line)
+    assert (again.selected, again.finished["error"]) == ({"model.torture.ok_model"}, None)
+
+
+WITHOUT_NODES = {
+    "compile": [],
+    "docs": ["--empty-catalog"],
+    "ls": [],
+    "parse": [],
+    "show": ["--inline", "select 1 as one"],
+    "run-operation": ["hello"],
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_NODES)
+def test_a_command_without_nodes_tells_of_none_and_ends_with_its_name(built: Built, name: str) -> None:
+    words = Command(name).rules.words
+    run = built.project.run(*words.split(), *WITHOUT_NODES[name])
+    assert (run.code, run.finished["success"], run.finished["command"]) == (0, True, words)
+    assert [each["command"] for each in run.named("CommandStarted")] == [words]
+    assert (run.graph, run.results, run.digest) == ({}, {}, [])
+
+
+def test_what_is_asked_for_is_printed_as_files(built: Built) -> None:
+    listed = built.project.run("ls", "--select", "ok_model", "--output", "name")
+    assert b"ok_model" in gzip.decompress(listed.artifacts["output.txt"]).splitlines()
+    shown = built.project.run("show", "--inline", "select 41 + 1 as answer")
+    assert b"42" in gzip.decompress(shown.artifacts["output.txt"])
+    compiled = built.project.run("compile", "--select", "ok_model")
+    assert b"upper(name)" in gzip.decompress(compiled.artifacts["output.txt"])
+    results = json.loads(gzip.decompress(compiled.artifacts["run_results.json"]))["results"]
+    assert "upper(name)" in {each["unique_id"]: each["compiled_code"] for each in results}["model.torture.ok_model"]
+    docs = built.project.run("docs", "generate", "--select", "ok_model")
+    assert b"<html" in gzip.decompress(docs.artifacts["index.html"])
+    assert json.loads(gzip.decompress(docs.artifacts["catalog.json"]))["nodes"].keys() == {"model.torture.ok_model"}
+
+
+def test_a_secret_that_a_command_prints_is_masked_in_what_is_kept(built: Built) -> None:
+    run = built.project.run(
+        *("show", "--inline", "select 'hunter2-hunter2' as word"),
+        options=["--secret-env", "PASSWORD"],
+        environment={"PASSWORD": "hunter2-hunter2"},
+    )
+    assert b"hunter2" not in b"".join(run.lines)
+    assert b"*****" in gzip.decompress(run.artifacts["output.txt"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["run-operation", "failing"], "macro failed"),
+        (["run-operation", "no_such_macro"], "no_such_macro"),
+        (["show", "--inline", "select no_column"], "no_column"),
+        (["compile", "--vars={badjinja: true}"], "this_is_undefined_fn"),
+        (["docs", "generate", "--vars={badjinja: true}"], "this_is_undefined_fn"),
+    ],
+)
+def test_what_fails_in_a_command_without_nodes_is_told_and_no_node_of_it(
+    built: Built, line: list[str], message: str
+) -> None:
+    run = built.project.run(*line)
+    assert run.code in (1, 2)
+    state = close(state=fold_lines(state=EMPTY, lines=run.lines), ending=Ending.COMPLETED)
+    assert not state.nodes
+    outcome = conclude(state=state, pod=PodEnd(kind="Error", exit_code=run.code))
+    assert outcome.phase is RunPhase.FAILED
+    assert message in outcome.message
