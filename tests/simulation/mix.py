@@ -21,7 +21,10 @@ class Mix:
     limits: tuple[int, ...]
     first_waits: tuple[int, ...]
     parallelism: tuple[int, ...]
-    commands: tuple[Command, ...] = (Command.BUILD,) * 5 + (Command.RUN, Command.TEST)
+    commands: tuple[Command, ...] = (
+        *(Command.BUILD,) * 7,
+        *(Command.RUN, Command.TEST, Command.SEED, Command.SNAPSHOT, Command.CLONE),
+    )
     fates: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)  # how likely a pod comes to harm
     crashes: tuple[float, ...] = (0.0, 0.0, 0.005, 0.02)  # how likely the operator dies at a call
     stalls: tuple[float, ...] = (0.0, 0.0, 0.05, 0.3)  # how likely a call takes long

@@ -103,7 +103,8 @@ class Process:
         cut = self._chance.randint(1, len(entries)) if self._chance.random() < 0.3 else len(entries)
         pages = [page for page in (entries[:cut], entries[cut:]) if page]
         for part, page in enumerate(pages, start=1):
-            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page, "command": project.command}
+            words = project.command.rules.words
+            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page, "command": words}
             self.graph_line = self._print("SelectedNodes", data)
         self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
         self.todo = {one: None for one in project.nodes if one in chosen}

@@ -247,8 +247,8 @@ def draw_project(chance: Random, mix: Mix) -> Project:
 
 def _of_command(project: Project, command: Command) -> Project:
     """The project for a run of the command, if that executes any of what is selected."""
-    kinds = {Command.BUILD: None, Command.RUN: ("model",), Command.TEST: TESTS}[command]
-    if kinds is None or not any(project.nodes[one].kind in kinds for one in project.executables):
+    kinds = command.rules.executes
+    if command is Command.BUILD or not any(project.nodes[one].kind in kinds for one in project.executables):
         return project
     nodes = {
         one: node
@@ -256,6 +256,8 @@ def _of_command(project: Project, command: Command) -> Project:
         else replace(node, selected=False, results=("success",))
         for one, node in project.nodes.items()
     }
+    if not command.rules.parents_first:
+        nodes = {one: replace(node, parents=()) for one, node in nodes.items()}
     return replace(project, nodes=nodes, command=command)
 
 

@@ -151,7 +151,9 @@ def _when_cancelled(state: AttemptState, facts: _Facts) -> Outcome | None:
 
 
 def _when_nothing_selected(state: AttemptState, facts: _Facts) -> Outcome | None:
+    # A command without nodes says it where nothing at all is selected, and does not begin to execute.
     unmatched = state.dbt_ended and bool(state.unmatched) and not state.executing and state.error is None
+    unmatched = unmatched and state.without_nodes is None
     nothing = state.nothing_selected or unmatched
     if not nothing or facts.failed or any(node.phase is not NodePhase.PENDING for node in state.nodes.values()):
         return None

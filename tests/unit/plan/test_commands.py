@@ -132,3 +132,55 @@ def test_a_test_that_stays_red_keeps_no_other_from_being_executed_that_was_lost(
         RunReason.TESTS_FAILED,
         "1 of 3 tests failed: keys (Got 2 results).",
     )
+
+
+def of_sources(**rules: Any) -> Story:
+    """`dbt source freshness` of two sources."""
+    listed = ({"unique_id": f"source.shop.raw.{name}", "name": name, "resource_type": "source"} for name in ("a", "b"))
+    return Story(*listed, command=Command.SOURCE_FRESHNESS, **rules)
+
+
+def test_a_stale_source_is_retried_as_a_test_that_finds_something_and_one_that_cannot_be_read_as_an_error() -> None:
+    run = of_sources()
+    run["Producer"].builds(a="error", b="runtime error: no such table")
+    assert run.later(seconds=10) == ["Retry b"]
+    run["Retry b"].builds(b="warn")
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+    assert (run.node("a").reason, run.node("b").reason) == (NodeReason.STALE, NodeReason.WARNED)
+    run = of_sources(reasons=TESTS_FAILED)
+    run["Producer"].builds(a="error")
+    assert run.later(seconds=10) == ["Retry a"]
+
+
+def test_a_source_that_a_lost_pod_did_not_come_to_is_looked_at_by_another_one() -> None:
+    run = of_sources()
+    run["Producer"].starts().reports(a="pass", b="running").is_evicted()
+    assert run.later(seconds=1) == ["Resume b"]
+    run["Resume b"].builds()
+    run.next()
+    assert (run.phase(), run.message()) == (RunPhase.SUCCEEDED, "2 nodes succeeded.")
+
+
+def of_clones(**rules: Any) -> Story:
+    """`dbt clone` of a model and one that reads it."""
+    return Story(model("orders"), model("report", "orders"), command=Command.CLONE, **rules)
+
+
+def test_a_clone_that_failed_is_cloned_again_alone_and_holds_none_back() -> None:
+    run = of_clones()
+    run["Producer"].builds(orders="error: deadlock")
+    assert run.shows("report") is NodePhase.SUCCEEDED
+    assert run.later(seconds=10) == ["Retry orders"]
+    run["Retry orders"].builds()
+    assert run.next() == []
+    assert (run.phase(), run.message()) == (RunPhase.SUCCEEDED, "2 nodes succeeded.")
+
+
+@pytest.mark.parametrize("command", [Command.SEED, Command.SNAPSHOT])
+def test_seeds_and_snapshots_are_retried_and_resumed_by_themselves(command: Command) -> None:
+    kind = command.value
+    listed = [{**model(name), "unique_id": f"{kind}.shop.{name}", "resource_type": kind} for name in ("a", "b")]
+    run = Story(*listed, command=command)
+    run["Producer"].starts().reports(a="error: deadlock", b="running").is_evicted()
+    assert sorted(run.later(seconds=10)) == ["Resume b", "Retry a"]
