@@ -1,7 +1,8 @@
 """A git server over http or https for the tests: git's own http-backend behind Python's web server.
 
-/public/… everybody may read, /private/… who knows the password; /old/… speaks an old protocol, /hang/… never answers,
-/broken/… answers 503; /files/… are plain files. With the standard library alone, as it runs in an image too:
+/public/… everybody may read, /private/… who knows the password; /slow/… asks for it too, and never answers then;
+/old/… speaks an old protocol, /hang/… never answers, /broken/… answers 503; /files/… are plain files.
+With the standard library alone, as it runs in an image too: `python3 serve.py FOLDER PORT [CERT KEY]`.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "old":  # speaks the first version of the protocol, whatever is asked for
             del self.headers["Git-Protocol"]
             self._git(f"/{rest}", query=url.query, body=body)
-        elif kind == "private" and not self._allowed(given):
+        elif kind in ("private", "slow") and not self._allowed(given):
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
             self.send_header("Content-Length", "0")
             self.end_headers()
+        elif kind == "slow":
+            threading.Event().wait(60)
         elif kind == "files":
             self._file(self.root / "files" / Path(rest).name)
         else:

@@ -156,6 +156,31 @@ def test_a_secret_opens_a_private_repository_and_shows_nowhere(server: Server, k
     assert PASSWORD not in left + fetched.errors
 
 
+def test_a_secret_is_in_no_argument_and_no_environment_of_a_process(server: Server) -> None:
+    arguments = (f"--git={server.url}/slow/shop.git", "--seconds=20", *server.secret(token=PASSWORD))
+    argv = [sys.executable, str(server.archive), "fetch", f"--into={server.folder}/t", "--size-limit=99999", *arguments]
+    step = subprocess.Popen(argv)
+    while not any(credentials for _, credentials in server.asked):
+        time.sleep(0.05)
+    group = [one for one in Path("/proc").glob("[0-9]*") if _descends(one, step.pid)]
+    shown = b"".join((one / file).read_bytes() for one in group for file in ("cmdline", "environ"))
+    step.terminate()
+    step.wait(timeout=30)
+    assert b"git" in shown
+    assert PASSWORD.encode() not in shown
+
+
+def _descends(process: Path, ancestor: int) -> bool:
+    """Whether a process was started by another one, or by one of its children."""
+    number = int(process.name)
+    while number not in (0, ancestor):
+        try:
+            number = int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False  # it has ended meanwhile
+    return number == ancestor
+
+
 def test_no_other_server_is_sent_the_secret(server: Server) -> None:
     """A submodule may lie anywhere; so may what a repository has become by a redirect."""
     repository, macros = server.repository(), server.repository("macros")
