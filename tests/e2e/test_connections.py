@@ -4,8 +4,10 @@ import subprocess
 from typing import Any
 
 import pytest
+import yaml
 
 from dev.chaos.project import SCHEMA
+from tests.conftest import CHECKOUT
 from tests.e2e.conftest import FEW, Cluster, phases
 from tests.e2e.postgres import HOST, Postgres, chaos, everything_said, postgres, producer_pod
 
@@ -99,6 +101,14 @@ def test_a_connection_that_changes_is_another_one_for_the_runs_that_start_afterw
     assert set(postgres.executions()) >= {
         name for name, phase in phases(cluster.models()).items() if phase == "Succeeded"
     }
+
+
+def test_the_example_runs_as_it_stands(cluster: Cluster, postgres: Postgres) -> None:
+    for manifest in yaml.safe_load_all((CHECKOUT / "examples" / "connections" / "postgres.yaml").read_text()):
+        cluster.apply(manifest)
+    status = cluster.wait_for_end("bike-rental-mine")
+    assert (status["phase"], status["dbt"]["target"]) == ("Succeeded", "dev"), status["message"]
+    assert postgres.sql("select count(*) from mine_marts.daily_revenue") != [("0",)]
 
 
 def test_a_run_waits_for_its_connection(cluster: Cluster, secret: str) -> None:

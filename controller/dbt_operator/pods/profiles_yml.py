@@ -73,8 +73,13 @@ def render_profile(connection: Connection, *, profile: str, target: str, schema:
 
 
 def _schema_field(connection: Connection) -> str:
-    """The field of the schema: BigQuery's own name for it, where the connection uses that. dbt refuses both at once."""
-    return "dataset" if "dataset" in (*connection.fields, *connection.secret_fields) else "schema"
+    """The field of the schema: an adapter's own name for it where that is used, as dbt refuses two names at once."""
+    given = {*connection.fields, *connection.secret_fields}
+    return next((name for name in _SCHEMAS if name in given), "schema")
+
+
+# Of BigQuery and of Dremio.
+_SCHEMAS = ("dataset", "dremio_space_folder")
 
 
 def _variable(place: str, field: SecretField, *, taken: list[str]) -> str:
