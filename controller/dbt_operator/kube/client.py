@@ -33,7 +33,9 @@ __all__ = ["ApiError", "Client", "NameConflictError", "RetryPolicy"]
 
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-PAGE = 500
+# Of what is listed the bookkeeping of field managers is most, ten times as much in memory as what is kept of it: it is
+# never there for more objects than these.
+PAGE = 100
 _log = structlog.get_logger(__name__)
 
 # Neither spec nor status: the server need not send what nobody looks at.

@@ -210,7 +210,7 @@ def _settings(subscriptions: Iterable[Subscription]) -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 30
     settings.watching.inactivity_timeout = 90.0  # the server sends a bookmark about once a minute
     settings.watching.reconnect_backoff = 1.0
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100
     settings.queueing.idle_timeout = 0.1  # of the task that each object has after an event
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = ()  # what fails ends kopf, which is begun again: one way to try again
