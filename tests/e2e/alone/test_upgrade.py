@@ -44,6 +44,7 @@ def no_operator(kubectl: Kubectl) -> Iterator[None]:
     kubectl("wait", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dbt-operator", "--for=delete", "--timeout=120s")
     yield
     scale(1)
+    kubectl("rollout", "status", "deployment", "dbt-operator", "-n", SYSTEM, "--timeout=120s")
 
 
 def _free_port() -> int:
