@@ -35,6 +35,7 @@ FULL_SPEC: dict[str, Any] = RUN_SPEC | {
 CLOSED: dict[str, tuple[Any, ...]] = {
     "project": ({"image": {"path": "/other"}}, None),
     "profile": ({"secretRef": {"name": "other"}}, {"secretRef": {"key": "p.yml"}}, {"target": "dev"}, None),
+    "environment": ({"virtualenv": {"requirements": ["dbt-core"]}}, {}),
     "imagePullSecrets": ([], None),
     "serviceAccountName": ("bob", None),
     "select": (["a", "b"], [], None),

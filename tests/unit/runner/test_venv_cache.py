@@ -65,6 +65,19 @@ def test_environment_is_made_once_and_found_afterwards(make_pod: MakePod, volume
     assert len(volume.whole) == 2
 
 
+def test_password_may_change_and_another_index_may_have_other_packages(
+    make_pod: MakePod, volume: Volume, index: PackageIndex
+) -> None:
+    def found(url: str) -> bool:
+        ended = make_pod().run("--requirement=dbt-core", *volume.options, secret=url)
+        assert ended.code == 0, ended.log
+        return "in the cache" in ended.log
+
+    assert not found(index.url.replace("//", "//team:old-password@"))
+    assert found(index.url.replace("//", "//team:new-password@"))
+    assert not found(index.url.replace("127.0.0.1", "localhost"))
+
+
 def test_two_that_make_the_same_one_at_once_wait_for_nobody(
     make_pod: MakePod, volume: Volume, index: PackageIndex
 ) -> None:

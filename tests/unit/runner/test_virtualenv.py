@@ -11,7 +11,7 @@ import pytest
 
 from dbt_operator.runner.installer_words import failure
 from tests.unit.runner.environments import INSTALLERS, MakePod
-from tests.unit.runner.package_index import PackageIndex
+from tests.unit.runner.package_index import PackageIndex, serve
 
 
 def packages(found: dict[str, str]) -> list[str]:
@@ -96,6 +96,20 @@ def test_index_with_a_password_which_is_never_printed(make_pod: MakePod, index: 
         assert ended.code == 1
         assert secret not in ended.log + ended.message
     assert "401" in wrong.message
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_several_indexes_of_which_only_the_first_one_has_the_adapter(
+    make_pod: MakePod, index: PackageIndex, installer: str
+) -> None:
+    with serve() as own:
+        own.add("dbt-own", "1.0", needs="dbt-core")
+        urls = f"{own.url.replace('//', '//team:first-password@')}\n{index.url}"
+        ended = make_pod().run("--requirement=dbt-own", installer=installer, secret=urls)
+        assert ended.code == 0, ended.log
+        assert packages(ended.found) == ["dbt-core==1.11.2", "dbt-own==1.0"]
+        assert "first-password" not in ended.log
+        assert own.requests[0] == "/simple/dbt-own/"
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
