@@ -6,6 +6,7 @@ well: a package of the project may be somewhere above it (`local: ../shared`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,13 +24,12 @@ def mirrored(project: Path, *, top: Path, without: Iterable[Path]) -> Path:
         folder for path in (project, *absent) for folder in path.parents if project not in (folder, *folder.parents)
     }
     for folder in sorted(real):
-        _link_entries(folder, top=top, but=absent | real | {project})
+        _link(_entries(folder) - absent - real - {project}, into=_at(top, folder))
     for name, folders, files in os.walk(project):
         here = Path(name)
         folders[:] = [each for each in folders if each not in _NOT_MIRRORED and here / each not in absent]
-        _at(top, here).mkdir(parents=True, exist_ok=True)
-        for each in (*files, *(each for each in folders if (here / each).is_symlink())):
-            _link(here / each, top=top, but=absent)
+        linked = (*files, *(each for each in folders if (here / each).is_symlink()))
+        _link({here / each for each in linked} - absent, into=_at(top, here))
     return _at(top, project)
 
 
@@ -37,17 +37,15 @@ def _at(top: Path, path: Path) -> Path:
     return top / path.relative_to(path.anchor)
 
 
-def _link_entries(folder: Path, *, top: Path, but: set[Path]) -> None:
-    _at(top, folder).mkdir(parents=True, exist_ok=True)
+def _entries(folder: Path) -> set[Path]:
     try:
-        entries = [*folder.iterdir()]
+        return {*folder.iterdir()}
     except OSError:  # one that may be entered only, or is not there
-        return
-    for entry in entries:
-        _link(entry, top=top, but=but)
+        return set()
 
 
-def _link(entry: Path, *, top: Path, but: set[Path]) -> None:
-    link = _at(top, entry)
-    if entry not in but and not link.is_symlink() and not link.exists():
-        link.symlink_to(entry)
+def _link(paths: Iterable[Path], *, into: Path) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        with contextlib.suppress(FileExistsError):
+            os.symlink(path, os.path.join(into, path.name))  # noqa: PTH118, PTH211 - there may be thousands: no objects
