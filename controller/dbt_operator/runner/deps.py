@@ -53,19 +53,16 @@ class Packages:
         missing = error_kinds.kind_of_text(text) == error_kinds.DEPENDENCIES
         return missing and bool(self._options.packages_dir) and not self._installed
 
-    def restore(self) -> bool:
-        """Put in place what an earlier attempt has installed; whether there is any that belongs to this project."""
+    def restore(self) -> None:
+        """Put in place what an earlier attempt has installed, where that was for this project."""
         with contextlib.suppress(OSError, EOFError, zlib.error, tarfile.TarError):
             content = gzip.decompress(Path(self._options.packages).read_bytes()) if self._options.packages else b""
             if content:
                 with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                     digest, _, folder = archive.pax_headers.get(_ABOUT, "").partition(" ")
-                    if digest != self._digest():
-                        return False  # the image is another one since
-                    self._install_path = folder
-                    _unpack(archive, into=self._mirror())
-                    return True
-        return False
+                    if digest == self._digest():  # else the image is another one since
+                        self._install_path = folder
+                        _unpack(archive, into=self._mirror())
 
     @contextlib.contextmanager
     def installing(self, error: BaseException) -> Iterator[None]:
