@@ -39,12 +39,11 @@ class Reports:
 
     def of(self, states: tuple[AttemptState, ...]) -> "Reports":
         """The index of these attempts, made of this one as far as they are the same."""
-        found: Reports | None = self
-        while found is not None and not found.begins(states):
-            found = found.before
-        found = found or Reports()
+        found, earlier = self, None
+        while found.before is not None and not found.begins(states):
+            earlier, found = found, found.before
         for state in states[len(found.states) :]:
-            found = found.plus(state)
+            found, earlier = found.plus(state, earlier=earlier), None
         return found
 
     def begins(self, states: tuple[AttemptState, ...]) -> bool:
@@ -52,12 +51,16 @@ class Reports:
         own = len(self.states)
         return own <= len(states) and all(one is other for one, other in zip(self.states, states[:own], strict=True))
 
-    def plus(self, state: AttemptState) -> "Reports":
-        """The index with one more attempt."""
+    def plus(self, state: AttemptState, *, earlier: "Reports | None" = None) -> "Reports":
+        """The index with one more attempt. earlier: the one with an earlier state of that attempt, to spare work."""
         now, found = len(self.states), Reports(states=(*self.states, state), before=self)
-        latest = found.latest = dict(self.latest)
+        known = earlier.states[-1].nodes if earlier is not None else {}
+        again = earlier is not None and known.keys() <= state.nodes.keys()
+        latest = found.latest = dict(earlier.latest if earlier is not None and again else self.latest)
         for unique_id, node in state.nodes.items():
-            old = latest.get(unique_id, _NOTHING)
+            if again and known.get(unique_id) is node:
+                continue
+            old = self.latest.get(unique_id, _NOTHING)
             phase = node.phase
             if phase is NodePhase.PENDING:
                 latest[unique_id] = _Latest(now, *old[1:])

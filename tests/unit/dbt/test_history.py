@@ -2,7 +2,7 @@
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.history import History, Report, history_of
-from dbt_operator.dbt.state import Ending
+from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import node_view
 from tests.unit.dbt.logs import RunnerLog, closed, data_test, model
 
@@ -128,3 +128,20 @@ def test_a_node_with_a_green_retry_and_a_test_that_has_not_run_again_is_not_fail
     view = node_view(state=history_of_logs(failed, again), unique_id=A)
     assert view.tests is not None
     assert (view.phase, view.tests.total, view.tests.failed) == (NodePhase.SUCCEEDED, 1, 0)
+
+
+def test_what_counts_is_the_same_when_the_work_of_a_moment_before_is_used_again() -> None:
+    ended, again, later = first().closed, retry(*NODES), retry(model("b", "a"))
+    steps = [again.state, again.start(A).state, again.run(A).state, again.run(TEST, "error").state]
+    steps += [again.add("LogCancelLine", {"conn_name": TEST}).state, again.closed]
+    moments: list[tuple[AttemptState, ...]] = [(ended, step) for step in steps]
+    moments += [(ended, steps[-1], later.state), (ended, steps[-1], later.run(B).state), (ended, first().state)]
+    moments += [(ended, retry(model("b", "a")).run(B).state), (ended,)]  # somebody has taken an attempt away
+    before = History()
+    for attempts in moments:
+        new, known = History(attempts=attempts), History(attempts=attempts, known=before.reports)
+        assert {one: known.report(one) for one in new.unique_ids()} == {
+            one: new.report(one) for one in new.unique_ids()
+        }
+        assert {one: known.begun(one) for one in (A, B, TEST)} == {one: new.begun(one) for one in (A, B, TEST)}
+        before = known
