@@ -81,6 +81,17 @@ class TestEveryCommand:
         assert (stale["status"], stale["errorAfter"]) == ("error", "1 hour")
         assert stale["ageSeconds"] > 3600
         assert "freshness" not in sources["missing"]["status"]
+        assert status["artifacts"] == {
+            "configMap": "source-freshness-artifacts",
+            "runResults": False,
+            "manifest": True,
+            "sources": True,
+        }
+        written = json.loads(self.file("source-freshness-artifacts", "sources.json.gz"))["results"]
+        assert {each["unique_id"]: each["status"] for each in written} == {
+            "source.commands.raw.late": "warn",
+            "source.commands.raw.stale": "error",
+        }
 
     def test_what_commands_print_or_write_is_kept(self) -> None:
         status = self.run("ls", select=["+report"], args=["--output=json", "--output-keys", "name", "resource_type"])

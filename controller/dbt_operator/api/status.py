@@ -114,6 +114,7 @@ class RunArtifacts(Value, frozen=True, kw_only=True):
     config_map: ObjectName
     run_results: bool = True  # false: there is only a manifest so far
     manifest: bool = False
+    sources: bool | None = None  # None: false
 
 
 class RunDefaults(Value, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ CACHE_FILE = "partial_parse.msgpack.gz"
 MANIFEST_FILE = "manifest.json.gz"
 PACKAGES_FILE = f"{PACKAGES}.gz"
 RESULTS_FILE = "run_results.json.gz"
+SOURCES_FILE = "sources.json.gz"
 COMPILED_FILE = f"{compiled.FILE}.gz"
 
 RESULTS_LIMIT = 960 * 1024

@@ -13,6 +13,7 @@ from dbt_operator.dbt import artifacts, compiled
 from dbt_operator.dbt.artifacts import Artifact
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.run_results import NodeOutcome, codes_in, run_results
+from dbt_operator.dbt.sources_file import sources_file
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.api_error import ApiError, NameConflictError
 from dbt_operator.kube.resources import Object
@@ -20,6 +21,7 @@ from dbt_operator.pods.files import (
     MANIFEST_FILE,
     RESULTS_FILE,
     RESULTS_LIMIT,
+    SOURCES_FILE,
     File,
     compiled_file,
     file_patch,
@@ -71,13 +73,24 @@ class Keeper:
     async def keep_results(
         self, *, history: History, views: Mapping[str, NodeView], spec: DbtRunSpec, started_at: datetime
     ) -> None:
-        """Store the run_results.json of the whole run, if anything was executed."""
+        """Store run_results.json and sources.json of the whole run, each if there is anything to put into it."""
         outcomes = _outcomes(history, views)
         if not outcomes:
             return
+        first = next((state for state in history.attempts if state.dbt_version), history.attempts[0])
+        sources = sources_file(
+            (outcome.node for outcome in outcomes),
+            dbt_version=first.dbt_version.lstrip("="),
+            invocation_id=first.invocation_id,
+            started_at=started_at,
+            completed_at=self.backend.now(),
+        )
+        if sources is not None:
+            await self._keep_for_user(File(key=SOURCES_FILE, content=sources))
+        if all(outcome.node.resource_type == "source" for outcome in outcomes):
+            return
         cache = await self.backend.find_files(names.cache_name(self.run))
         before = await self.backend.find_files(names.artifacts_name(self.run))
-        first = next((state for state in history.attempts if state.dbt_version), history.attempts[0])
         results = run_results(
             outcomes=outcomes,
             dbt_version=first.dbt_version.lstrip("="),
@@ -121,8 +134,12 @@ class Keeper:
         if config_map is None:
             return
         kept = kept_files(config_map)
-        results, manifest = RESULTS_FILE in kept, MANIFEST_FILE in kept
-        self.artifacts = status.RunArtifacts(config_map=name, run_results=results, manifest=manifest)
+        self.artifacts = status.RunArtifacts(
+            config_map=name,
+            run_results=RESULTS_FILE in kept,
+            manifest=MANIFEST_FILE in kept,
+            sources=True if SOURCES_FILE in kept else None,
+        )
 
     async def _store(self, name: str, file_in: Callable[[Object | None], File]) -> Object | None:
         """The ConfigMap after the file was put in; None where there is no file, or it cannot be stored.

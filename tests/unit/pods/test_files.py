@@ -71,6 +71,19 @@ def test_where_a_later_attempt_leaves_its_file_out_an_earlier_one_does_not_stand
     assert contents(manifest(1), left_out, manifest(3)) == {MANIFEST_FILE: manifest(3).content}
 
 
+def test_all_files_of_an_attempt_stand_beside_each_other_and_not_those_of_one_before_it() -> None:
+    def file(key: str, attempt: int, *, size: int = 3) -> File:
+        return File(key=key, content=bytes([attempt]) * size, parsed_by=attempt)
+
+    catalog, index = file("catalog.json.gz", 2), file("index.html.gz", 2)
+    assert contents(file("catalog.json.gz", 1), catalog, index) == {each.key: each.content for each in (catalog, index)}
+    assert contents(catalog, index, catalog, file("index.html.gz", 1)) == {
+        each.key: each.content for each in (catalog, index)
+    }
+    large = file("catalog.json.gz", 2, size=700 * KIB)
+    assert contents(large, file("index.html.gz", 2, size=500 * KIB)).keys() == {"catalog.json.gz"}
+
+
 def test_results_are_kept_and_a_manifest_beside_them_if_there_is_room() -> None:
     largest, fits = 960 * KIB, 64 * KIB
     assert contents(manifest(1, size=largest), results(size=fits)).keys() == {MANIFEST_FILE, RESULTS_FILE}

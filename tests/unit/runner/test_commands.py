@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.dbt import artifacts
 from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.sources_file import sources_file
 from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.plan.outcome import PodEnd, conclude
 from dbt_operator.runner.arguments import COMMANDS
@@ -124,6 +128,36 @@ def test_a_source_is_looked_at_by_itself_and_what_dbt_found_is_told(built: Built
     again = built.project.again(run, [missing], *line)
     assert (again.selected, _executed(again)) == ({missing}, {missing})
     file.unlink()
+    ours = _sources_of(run)
+    (kept,) = _read_by_dbt(built.project, ours)
+    assert kept == {**dbts, "timing": [], "thread_id": "", "adapter_response": {}} | {
+        key: kept[key] for key in ("execution_time", "max_loaded_at_time_ago_in_s")
+    }
+
+
+READER = """
+import json, sys
+from dbt.artifacts.schemas.freshness import FreshnessExecutionResultArtifact
+read = FreshnessExecutionResultArtifact.read_and_check_versions(sys.argv[1])
+print(json.dumps(read.to_dict(omit_none=False)["results"]))
+"""
+
+
+def _sources_of(run: Run) -> bytes:
+    """sources.json as it is kept of a run."""
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    nodes = fold_lines(state=EMPTY, lines=run.lines).nodes.values()
+    made = sources_file(nodes, dbt_version="1.11.16", invocation_id="i", started_at=now, completed_at=now)
+    assert made is not None
+    return gzip.decompress(made)
+
+
+def _read_by_dbt(project: Project, document: bytes) -> list[dict[str, Any]]:
+    file = project.scratch / "kept.json"
+    file.write_bytes(document)
+    answer = subprocess.run([project.python, "-c", READER, str(file)], check=True, capture_output=True, text=True)
+    results: list[dict[str, Any]] = json.loads(answer.stdout)
+    return results
 
 
 def test_clone_shows_each_node_and_holds_none_back(built: Built) -> None:
