@@ -27,9 +27,14 @@ FIELDS = frozenset(
         "completed_at",
         "node_started_at",
         "node_finished_at",
+        "max_loaded_at",
+        "snapshotted_at",
+        "warn_after",
+        "error_after",
         # dbt cancels the connection that has the unique_id of a node for a name.
         "conn_name",
         # the process
+        "command",
         "attempt",
         "run_uid",
         "invocation_id",

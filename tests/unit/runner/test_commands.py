@@ -221,6 +221,14 @@ def test_a_secret_that_a_command_prints_is_masked_in_what_is_kept(built: Built) 
     assert b"*****" in gzip.decompress(run.artifacts["output.txt"])
 
 
+def test_a_secret_that_is_the_word_for_a_command_hides_it_from_nobody(built: Built) -> None:
+    run = built.project.run(
+        *("source", "freshness"), options=["--secret-env", "PASSWORD"], environment={"PASSWORD": "freshness"}
+    )
+    said = [run.finished, *run.named("CommandStarted"), *run.named("SelectedNodes")]
+    assert {each["command"] for each in said} == {"source freshness"}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
