@@ -37,7 +37,6 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "profile": ({"secretRef": {"name": "other"}}, {"secretRef": {"key": "p.yml"}}, {"target": "dev"}, None),
     "environment": ({"virtualenv": {"requirements": ["dbt-core"]}}, {}),
     "imagePullSecrets": ([], None),
-    "deps": ("Never",),
     "environment": ({"virtualenv": {"requirements": ["dbt-duckdb"]}},),
     "serviceAccountName": ("bob", None),
     "select": (["a", "b"], [], None),

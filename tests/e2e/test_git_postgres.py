@@ -17,7 +17,7 @@ __all__ = ["git_server", "hub", "postgres", "wheelhouse"]  # fixtures: pytest fi
 EXAMPLE = CHECKOUT / "examples" / "git-postgres"
 PROJECT = CHECKOUT / "examples" / "postgres" / "project"
 PACKAGES = {"packages": [{"package": "acme/greetings", "version": VERSION}]}
-GREETING = "select {{ greetings() }} as greeting"
+GREETING = "select {{ greetings.greetings() }} as greeting"
 NAP = """
 {{ config(materialized="table") }}
 select pg_sleep({{ 600 if env_var("DBT_OPERATOR_ATTEMPT_KIND") == "producer" else 0 }}) is null as slept
