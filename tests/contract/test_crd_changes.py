@@ -37,7 +37,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "profile": ({"secretRef": {"name": "other"}}, {"secretRef": {"key": "p.yml"}}, {"target": "dev"}, None),
     "environment": ({"virtualenv": {"requirements": ["dbt-core"]}}, {}),
     "imagePullSecrets": ([], None),
-    "environment": ({"virtualenv": {"requirements": ["dbt-duckdb"]}},),
+    "deps": ("Never",),
     "serviceAccountName": ("bob", None),
     "select": (["a", "b"], [], None),
     "exclude": (["c"], None),
