@@ -28,6 +28,7 @@ from typing import Any
 
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, DBT_RUNS, JOBS, PODS
+from dev.images import instructions
 from tests.api import Api
 from tests.conftest import CHECKOUT, CLUSTER, new_namespace
 from tests.e2e.conftest import run_manifest
@@ -62,13 +63,20 @@ def replaying(name: str) -> dict[str, Any]:
 def operator(namespace: str, *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The operator, for our namespace only."""
     settings = {"WATCH_NAMESPACES": namespace, "PROBE_PORT": "18080", "METRICS_PORT": "19090"}
-    environment = os.environ | {f"DBT_OPERATOR_{name}": value for name, value in settings.items()}
+    environment = os.environ | _allocator() | {f"DBT_OPERATOR_{name}": value for name, value in settings.items()}
     command = (sys.executable, "-m", "dbt_operator", "run", "--kubeconfig", str(KUBECONFIG))
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output, stdout=output) as process:
         try:
             yield process
         finally:
             process.terminate()
+
+
+def _allocator() -> dict[str, str]:
+    """How the image of the operator sets glibc's allocator."""
+    lines = instructions((CHECKOUT / "Dockerfile").read_text())
+    words = [word for keyword, *words in lines if keyword == "ENV" for word in words]
+    return dict(word.split("=", 1) for word in words if word.startswith("MALLOC_"))
 
 
 async def memory(process: subprocess.Popen[bytes]) -> float:
