@@ -193,8 +193,8 @@ def _live(turn: _Turn, phase: RunPhase, reason: RunReason, message: str) -> Plan
 
 def _refused(assessment: Assessment) -> bool:
     """Whether its Job was refused for a reason that may pass, so that creating it is worth another try."""
-    shown = assessment.attempt.shown
-    return shown.refusal is not None and shown.job is None and shown.pod is None
+    shown, waits = assessment.attempt.shown, assessment.stage in (Stage.QUEUED, Stage.STARTING)
+    return waits and shown.job is None and shown.pod is None
 
 
 def _pending_nodes(turn: _Turn) -> frozenset[str]:

@@ -99,6 +99,11 @@ def test_a_refused_job_is_tried_again_when_the_refusal_may_pass() -> None:
     assert planned(refusal=Refusal(RunReason.ADMISSION_DENIED, "no")).create == ()
 
 
+def test_a_job_whose_creation_was_answered_with_an_error_and_that_has_run_is_not_created_again() -> None:
+    plan = planned(refusal=Refusal(RunReason.API_SERVER_ERROR, "500"), log=log(*lines.EXECUTING))
+    assert (plan.reason, plan.create) == (RunReason.FINISHING, ())
+
+
 def test_the_phases_of_a_good_run() -> None:
     assert planned(job=JOB, pod=POD).phase is RunPhase.STARTING
     assert planned(job=JOB, pod=RUNNING, log=log(*lines.EXECUTING)).phase is RunPhase.RUNNING
