@@ -1,6 +1,7 @@
 """What a real API server says of webhooks that fail and policies that refuse, and what that means for a run."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,20 +90,20 @@ async def hasty(kubeconfig: Path) -> AsyncIterator[Client]:
 async def start_refused(run: RunRef, client: Client) -> Refusal:
     """What the start of a pod is refused with. The server hears of a new rule a moment later."""
     containers = [{"name": "dbt", "image": "localhost/no-such-image:1"}]
-    pod = {
-        "metadata": {"name": "held", "namespace": run.namespace},
-        "spec": {"schedulingGates": [{"name": GATE}], "nodeSelector": {"no": "such-node"}, "containers": containers},
-    }
+    pod = {"schedulingGates": [{"name": GATE}], "nodeSelector": {"no": "such-node"}, "containers": containers}
     async with asyncio.timeout(60):
-        while True:
-            held = await client.create(resource=PODS, manifest=pod)
+        for number in itertools.count():
+            # Each has a name of its own: nothing that is still under way for one of them can reach another.
+            name = {"name": f"held-{number}", "namespace": run.namespace}
+            held = await client.create(resource=PODS, manifest={"metadata": name, "spec": pod})
             try:
                 await backend_of(run, client).start_pod(pod_facts(held))
             except ApiError as error:
                 refusal = refusal_of(error, what="the start of the pod")
                 assert refusal is not None
                 return refusal
-            await client.delete(resource=PODS, namespace=run.namespace, name="held", grace_seconds=0)
+            await client.delete(resource=PODS, namespace=run.namespace, name=name["name"], grace_seconds=0)
+    raise AssertionError("the count has no end")
 
 
 async def test_a_job_whose_webhook_fails_is_created_once_it_answers(run: RunRef, api: Api, hasty: Client) -> None:

@@ -66,11 +66,16 @@ for status in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 """
 
 
+def kill_runner(cluster: Cluster, pod: str) -> None:
+    """Kill the runner of this pod from inside. The program that does it may be killed with the container."""
+    cluster.kubectl.run("exec", pod, "-n", cluster.namespace, "-c", "dbt", "--", "python3", "-c", KILL)
+
+
 def test_what_a_killed_process_did_not_report_is_lost_and_never_green(cluster: Cluster) -> None:
     # As the first process of a container it could not be killed from inside.
     cluster.create_run(pause=5, podTemplate={"spec": {"shareProcessNamespace": True}})
     cluster.wait_for_nodes("Running")
-    cluster.kubectl("exec", cluster.producer_pod(), "-n", cluster.namespace, "-c", "dbt", "--", "python3", "-c", KILL)
+    kill_runner(cluster, cluster.producer_pod())
     status = cluster.wait_for_end()
     assert (status["phase"], status["reason"]) == ("Failed", "PodLost"), status["message"]
     assert status["nodes"]["pending"] == status["nodes"]["running"] == 0

@@ -21,7 +21,7 @@ from tests.e2e.postgres import (
     postgres,
     producer_pod,
 )
-from tests.e2e.test_deletion_and_loss import KILL
+from tests.e2e.test_deletion_and_loss import kill_runner
 
 __all__ = ["postgres"]  # a fixture: pytest finds it in the module that uses it
 
@@ -170,7 +170,7 @@ def test_a_killed_producer_leaves_no_green_node_that_was_not_executed(cluster: C
     cluster.create_run(**chaos(settings={"sleep_ms": 300}, pod={"shareProcessNamespace": True}))
     cluster.until("a third of the nodes", lambda: _succeeded(cluster) >= CHAOS_NODES // 3)
     pod = producer_pod(cluster, "shop")
-    cluster.kubectl("exec", pod, "-n", cluster.namespace, "-c", "dbt", "--", "python3", "-c", KILL)
+    kill_runner(cluster, pod)
     status = cluster.wait_for_end()
     # A process that was killed has cancelled nothing: Postgres notices only when the query has ended.
     cluster.until("the warehouse is quiet", lambda: not postgres.active_queries())
