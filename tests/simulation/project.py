@@ -33,6 +33,11 @@ class Node:
         return self.materialized == "ephemeral"
 
     @property
+    def without_data(self) -> bool:
+        """Whether it is a query and nothing else: whoever reads it reads what it reads."""
+        return self.kind == "model" and self.materialized in ("ephemeral", "view")
+
+    @property
     def name(self) -> str:
         """The name within the project."""
         return self.unique_id.split(".", 2)[2]
@@ -134,13 +139,13 @@ class Project:
 
     @cached_property
     def _sources(self) -> dict[str, frozenset[str]]:
-        """What a node reads by way of what the run builds: what is not selected stays as it is."""
+        """What a node reads by way of what the run builds, and of views: another table stays as it is."""
         found: dict[str, frozenset[str]] = {}
 
         def sources(one: str) -> frozenset[str]:
             if one not in found:
                 parents = self.nodes[one].parents
-                built = (parent for parent in parents if self.nodes[parent].selected or self.nodes[parent].ephemeral)
+                built = (parent for parent in parents if self.nodes[parent].selected or self.nodes[parent].without_data)
                 found[one] = frozenset(parents).union(*(sources(parent) for parent in built))
             return found[one]
 

@@ -80,7 +80,11 @@ class Graph:
         return self._relations
 
     def sources(self, unique_id: str) -> tuple[str, ...]:
-        """The relations of the run that one is built from, also through ephemeral models and what is not selected."""
+        """The relations of the run that one is built from.
+
+        Also through models that are no data of their own, ephemeral ones and views. A table that the run does not build
+        stays as it is, whatever becomes of what it was built from.
+        """
         return self._sources.get(unique_id, ())
 
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
@@ -161,7 +165,8 @@ class Graph:
         built = frozenset(
             one for one in self._executables if not self.nodes[one].test and not self.nodes[one].ephemeral
         )
-        return {one: tuple(nearest(one, self._reads, built)) for one in built}
+        passing = {one: reads for one, reads in self._reads.items() if one in built or self.nodes[one].without_data}
+        return {one: tuple(nearest(one, passing, built)) for one in built}
 
     @cached_property
     def _relations(self) -> tuple[str, ...]:

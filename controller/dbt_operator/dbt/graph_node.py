@@ -36,6 +36,11 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
         return self.resource_type == "model" and self.materialized == "ephemeral"
 
     @property
+    def without_data(self) -> bool:
+        """Whether the node is a query and nothing else: whoever reads it reads what it reads."""
+        return self.resource_type == "model" and self.materialized in ("ephemeral", "view")
+
+    @property
     def type(self) -> NodeType:
         """The row of the table of types."""
         return node_type(self.resource_type)

@@ -19,6 +19,15 @@ def test_what_is_not_selected_is_replaced_by_its_own_parents() -> None:
     assert graph.ancestors("model.shop.b") == {"model.shop.e", "model.shop.x", "model.shop.a"}
 
 
+def test_a_table_that_the_run_does_not_build_stays_as_it_is_whatever_it_was_built_from() -> None:
+    between = [{**model(name, "a"), "selected": False} for name in ("table", "view")]
+    between = [one | {"materialized": one["name"]} for one in between]
+    below = (model("below_table", "table"), model("below_view", "view"), model("below_e", "e"))
+    graph = _graph(model("a"), ephemeral("e", "a"), *between, *below)
+    found = {name: graph.sources(f"model.shop.{name}") for name in ("below_table", "below_view", "below_e")}
+    assert found == {"below_table": (), "below_view": ("model.shop.a",), "below_e": ("model.shop.a",)}
+
+
 def test_a_test_is_listed_on_the_node_it_is_attached_to_else_on_all_it_reads() -> None:
     attached = data_test("rel", "a", "b", attached_node="model.shop.b")
     graph = _graph(model("a"), model("b"), attached, data_test("singular", "a", "b"))
