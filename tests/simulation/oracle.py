@@ -120,8 +120,9 @@ class Oracle:
     def forgotten(self, one: str) -> bool:
         """Whether dbt's last report of a node was read, and went with its operator and its log before it was stored."""
         lines = {each.decision.name: each.lines for each in self.attempts.values()}
-        for record in self.cluster.records.values():  # of one that is not sealed, once its log is gone
-            if not any(pod.job.name == record.decision.name for pod in self.cluster.pods.values()):
+        readable = {pod.job.name for pod in self.cluster.pods.values() if not pod.unreachable}
+        for record in self.cluster.records.values():  # of one that is not sealed, while its log cannot be read
+            if record.decision.name not in readable:
                 lines.setdefault(record.decision.name, record.lines)
         job, line = "", 0
         for process in self._warehouse.processes:
