@@ -48,9 +48,9 @@ class Checkpoints:
 
     def _pause(self, record: Recorded, follower: Follower) -> timedelta:
         stored = record.checkpoint.state.found if record.checkpoint is not None else {}
-        if follower.state.found != stored:
-            return _SOON
-        return _PAUSE + timedelta(seconds=self._sizes.get(record.decision.index, 0) / _BYTES_A_SECOND)
+        pause = _PAUSE if follower.state.found == stored else _SOON
+        # Also for what is too large to be stored: it would be packed in vain each time.
+        return pause + timedelta(seconds=self._sizes.get(record.decision.index, 0) / _BYTES_A_SECOND)
 
 
 def _news(record: Recorded, follower: Follower) -> bool:
