@@ -13,6 +13,7 @@ import msgspec
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
+from dbt_operator.dbt.artifact_metadata import metadata
 from dbt_operator.dbt.compiled import Code, by_node
 from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import shorten
@@ -71,14 +72,13 @@ def run_results(
     known = [(outcome.node, result) for outcome in last.values() if (result := _result(outcome)) is not None]
     results = [result for _, result in sorted(known, key=lambda pair: _place(pair[0]))]
     document = {
-        "metadata": {
-            "dbt_schema_version": _SCHEMA,
-            "dbt_version": dbt_version,
-            "generated_at": completed_at,
-            "invocation_id": invocation_id,
-            "invocation_started_at": started_at,
-            "env": {},
-        },
+        "metadata": metadata(
+            _SCHEMA,
+            dbt_version=dbt_version,
+            invocation_id=invocation_id,
+            started_at=started_at,
+            completed_at=completed_at,
+        ),
         "results": results,
         "elapsed_time": (completed_at - started_at).total_seconds(),
         "args": arguments,

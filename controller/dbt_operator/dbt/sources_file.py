@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from dbt_operator.dbt.artifact_metadata import metadata
 from dbt_operator.dbt.bodies import Freshness
 from dbt_operator.dbt.state import NodeState
 
@@ -24,14 +25,13 @@ def sources_file(
     if not found:
         return None
     document = {
-        "metadata": {
-            "dbt_schema_version": _SCHEMA,
-            "dbt_version": dbt_version,
-            "generated_at": completed_at,
-            "invocation_id": invocation_id,
-            "invocation_started_at": started_at,
-            "env": {},
-        },
+        "metadata": metadata(
+            _SCHEMA,
+            dbt_version=dbt_version,
+            invocation_id=invocation_id,
+            started_at=started_at,
+            completed_at=completed_at,
+        ),
         "results": [_result(node, freshness) for node, freshness in found],
         "elapsed_time": (completed_at - started_at).total_seconds(),
     }
