@@ -17,8 +17,8 @@ from dev.chaos.plan import Plan
 from dev.chaos.project import NODES
 
 TERMINAL = ("Succeeded", "Failed", "Skipped", "Cancelled")
-READ_WITHIN = timedelta(seconds=1)
-"""How soon an undisturbed operator has read, and stored, what dbt says."""
+STORED_WITHIN = timedelta(seconds=8)
+"""How soon an undisturbed operator has stored what dbt says: it makes a checkpoint every five seconds, if it can."""
 RECOVERY = timedelta(seconds=25)
 """How long after a disturbance the operator may still be on its way back: the kubelet waits before it restarts it."""
 GOOD = ("success", "pass", "warn", "no-op")
@@ -31,7 +31,8 @@ class Findings:
 
     wrong: what is shown is not what is; lost: shown as done and not in the warehouse; doubled: executed again although
     it was known to be done; overlapped: by two processes at once; repeated: committed, and then the pod was lost before
-    dbt could say so; unread: said while the operator was disturbed, and then the log was lost with its pod, or rotated;
+    dbt could say so; unread: said before an operator that was then disturbed had stored it, perhaps after it was shown,
+    and then the log was lost with its pod, or rotated;
     renewed: something that the node reads was executed again, and so it was, too.
     """
 
@@ -143,7 +144,7 @@ def _nodes(evidence: Evidence, plan: Plan, *, again: Set[str]) -> Iterator[str]:
         elif _phase(model) != expected:
             yield f"{model['spec']['name']} is {_phase(model)} ({_why(status)}), and should be {expected}"
     for name, phase in evidence.stored.lost_again.items():
-        if name not in again:
+        if name not in again and not _forgotten(evidence, name):
             yield f"{name} was shown as Succeeded, and then as {phase}"
 
 
@@ -221,17 +222,24 @@ def _judge(evidence: Evidence, again: Try, before: Execution, *, said: datetime 
     read = _read_by(evidence, again.node)
     if any(one.node in read and before.at < one.at <= again.at for one in evidence.tries):
         return "renewed", f"{sentence}, as something that it reads was"
+    excused = said is not None and before.invocation in evidence.gone and _disturbed(evidence, said)
+    kind = "unread" if excused else "doubled"
     since = evidence.stored.since.get(again.node)
     if since is not None and since < again.at:
-        return "doubled", f"{sentence}, and shown as Succeeded since {since:%X.%f}"
+        return kind, f"{sentence}, and shown as Succeeded since {since:%X.%f}"
     if said is not None:
-        excused = before.invocation in evidence.gone and _disturbed(evidence, said)
-        return "unread" if excused else "doubled", f"{sentence}, and dbt had said at {said:%X.%f} that it was done"
+        return kind, f"{sentence}, and dbt had said at {said:%X.%f} that it was done"
     if before.invocation in evidence.finished:
         return "doubled", f"{sentence}, and the dbt process in between came to its end without a word of it"
     return "repeated", sentence
 
 
 def _disturbed(evidence: Evidence, moment: datetime) -> bool:
-    """Whether the operator could perhaps not read at once what was said at the moment."""
-    return any(since <= moment + READ_WITHIN and moment <= until + RECOVERY for since, until in evidence.disturbed)
+    """Whether the operator had perhaps not stored what was said at the moment."""
+    return any(since <= moment + STORED_WITHIN and moment <= until + RECOVERY for since, until in evidence.disturbed)
+
+
+def _forgotten(evidence: Evidence, name: str) -> bool:
+    """Whether a good report of a node may have gone, with its log, before it was stored."""
+    good = (report for report in evidence.reports if report.name == name and report.status in GOOD)
+    return any(report.invocation in evidence.gone and _disturbed(evidence, report.at) for report in good)

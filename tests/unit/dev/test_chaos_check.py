@@ -176,12 +176,38 @@ def test_said_in_a_log_that_went_with_its_pod_is_unread() -> None:
     "evidence",
     [
         replace(_unseen(_begun_again(_good())), disturbed=[(_at(2), _at(2.5))]),
-        replace(_unseen(_begun_again(_good())), gone=frozenset({FIRST}), disturbed=[(_at(8), _at(9))]),
+        replace(_unseen(_begun_again(_good())), gone=frozenset({FIRST}), disturbed=[(_at(12), _at(13))]),
     ],
     ids=["the log is there", "nothing hindered the operator when it was said"],
 )
 def test_said_in_a_log_that_could_be_read_is_doubled(evidence: Evidence) -> None:
     assert len(examine(evidence, PLAN).doubled) == 1
+
+
+FORGOTTEN = replace(
+    _good(),
+    stored=Stored(since={}, lost_again={NODE: "Running (None)"}),
+    gone=frozenset({FIRST}),
+    disturbed=[(_at(8), _at(9))],
+)
+"""The log was rotated, and the operator died before it had stored what it had read and shown."""
+
+
+def test_what_was_shown_and_not_stored_may_be_forgotten_with_its_log() -> None:
+    assert examine(FORGOTTEN, PLAN).clean
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        replace(FORGOTTEN, gone=frozenset()),
+        replace(FORGOTTEN, disturbed=[(_at(12), _at(13))]),
+        replace(FORGOTTEN, disturbed=[]),
+    ],
+    ids=["the log is there", "it was stored long before", "the operator went on"],
+)
+def test_what_was_stored_or_can_be_read_again_stays(evidence: Evidence) -> None:
+    assert len(examine(evidence, PLAN).wrong) == 1
 
 
 def _reading(evidence: Evidence, *above: str) -> Evidence:
