@@ -270,10 +270,10 @@ class Attempts:
                 await keeper.keep(follower.artifacts[0], attempt=index, run_ended=run_ended)
                 del follower.artifacts[0]
 
-    async def store_checkpoints(self) -> list[datetime]:
-        """Store how far the logs were read. Returns when there will be more to store."""
+    async def store_checkpoints(self, *, last: bool = False) -> list[datetime]:
+        """Store how far the logs were read. Returns when there will be more to store. `last`: store it now."""
         followed = [(self._recorded(job), follower) for job, follower in self._followers.items()]
-        due = [await self._checkpoints.store(record, follower) for record, follower in followed]
+        due = [await self._checkpoints.store(record, follower, last=last) for record, follower in followed]
         return [at for at in due if at is not None]
 
     async def stop(self) -> None:

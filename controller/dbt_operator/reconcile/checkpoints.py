@@ -29,13 +29,16 @@ class Checkpoints:
     _since: dict[int, datetime] = field(default_factory=dict)  # the last try, or the first look
     _sizes: dict[int, int] = field(default_factory=dict)  # in bytes
 
-    async def store(self, record: Recorded, follower: Follower) -> datetime | None:
-        """Store how far the log was read, if that is due. Returns when it will be, if there is something to store."""
+    async def store(self, record: Recorded, follower: Follower, *, last: bool = False) -> datetime | None:
+        """Store how far the log was read, if that is due. Returns when it will be, if there is something to store.
+
+        `last`: it is due now, as the process is told to stop.
+        """
         index, now = record.decision.index, self.backend.now()
         due = self._since.setdefault(index, now) + self._pause(record, follower)
         if not _news(record, follower):
             return None
-        if now < due:
+        if now < due and not last:
             return due
         try:
             async with asyncio.timeout(_PATIENCE):

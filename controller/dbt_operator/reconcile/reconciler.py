@@ -103,6 +103,10 @@ class Reconciler:
             self._loaded = True
         await self._attempts.follow()
 
+    async def store(self) -> None:
+        """Store what is known of live attempts, for the next operator: this one is told to stop."""
+        await self._attempts.store_checkpoints(last=True)
+
     async def stop(self) -> None:
         """Nothing is to be read or done any more."""
         await self._attempts.stop()

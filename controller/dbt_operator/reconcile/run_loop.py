@@ -84,6 +84,11 @@ class RunLoop:
                     self._announcer.unreadable_record(str(error))
                     await asyncio.sleep(_LONGEST_REFUSED)
                     self.wake()
+        except asyncio.CancelledError:
+            # A node's drain takes the operator and the pods, with their logs, at the same moment.
+            if self._reconciler is not None:
+                await self._reconciler.store()
+            raise
         finally:
             if self._reconciler is not None:
                 await self._reconciler.stop()

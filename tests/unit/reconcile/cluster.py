@@ -201,9 +201,19 @@ class Given:
         self.operator = Operator(self.server)
         await self._alive.enter_async_context(self.operator.at_work())
 
+    async def stop(self) -> None:
+        """The operator is told to stop, and ends in order."""
+        await self._alive.aclose()
+
     async def die(self) -> None:
         """The operator dies, with all that it knows and has not stored."""
-        await self._alive.aclose()
+
+        async def unheard(*_: object) -> None:
+            raise ApiError(status=0, message="the operator is dead")
+
+        before, self.server.before = self.server.before, unheard
+        await self.stop()
+        self.server.before = before
 
     async def down(self, down: bool, happens: Callable[[], None]) -> None:
         """Something happens while the operator is down; or, for comparison, while it is not."""

@@ -97,6 +97,20 @@ async def test_of_a_lost_log_what_the_checkpoint_says_is_not_executed_again() ->
         assert given.server.nodes_of("nightly-attempt-2") == {MODEL}
 
 
+async def test_an_operator_that_is_told_to_stop_stores_what_it_has_read() -> None:
+    async with Given() as given:
+        pod = await given.pod(PRODUCER)
+        given.server.run_pod(pod, *SEED_DONE)
+        await given.until(lambda: given.phases().get("raw") == "Succeeded")
+        await given.stop()
+        given.server.take("pods", pod)  # with its log, before the next operator is there
+        await given.begin()
+        await given.until(lambda: given.phases() == {"raw": "Succeeded", "orders": "Pending"})
+        given.later(seconds=120)
+        await given.until(lambda: "nightly-resume-1" in given.server.names("jobs"))
+        assert given.server.nodes_of("nightly-attempt-2") == {MODEL}
+
+
 async def test_nodes_of_which_nothing_was_stored_end_with_their_run() -> None:
     async with Given(spec={"producer": {"maxRestarts": 0}}) as given:
         pod = await given.pod(PRODUCER)
