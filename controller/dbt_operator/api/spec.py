@@ -27,12 +27,16 @@ from dbt_operator.api.profile import Profile
 from dbt_operator.api.project import Project
 from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel
 
+PodTemplate = dict[str, JsonValue]
+"""A part of a pod. It is kept as it is: what may stand in it is decided where it is merged into a pod."""
+
 
 class Producer(StrictModel):
     """Of the attempt that runs the whole command, and of those that take up its work."""
 
     start_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] = 300
     max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
+    pod_template: PodTemplate = Field(default_factory=dict)
 
 
 class RetryReason(StrEnum):
@@ -93,18 +97,82 @@ class Backoff(StrictModel):
         return timedelta(seconds=min(grown, self.max.total_seconds()))
 
 
+RetryLimit = Annotated[int, Field(ge=0, le=20)]
+RetryReasons = Annotated[tuple[Annotated[RetryReason, Field(strict=False)], ...], Field(strict=False, max_length=5)]
+
+
+class NodeRetry(StrictModel):
+    """What is done about certain nodes when they fail, as far as it is another thing than for all nodes."""
+
+    limit: RetryLimit | None = None
+    reasons: RetryReasons | None = None
+    backoff: Backoff | None = None
+
+
 class Retry(StrictModel):
     """What is done about nodes that fail."""
 
-    limit: Annotated[int, Field(ge=0, le=20)] = 1
-    reasons: Annotated[tuple[Annotated[RetryReason, Field(strict=False)], ...], Field(strict=False, max_length=5)] = (
-        RetryReason.ERROR,
-    )
+    limit: RetryLimit = 1
+    reasons: RetryReasons = (RetryReason.ERROR,)
     backoff: Backoff = Backoff()
     downstream: Annotated[Downstream, Field(strict=False)] = Downstream.TOGETHER
     parallelism: Annotated[int, Field(ge=1, le=20)] = 5
     together: Annotated[int, Field(ge=1, le=1000)] = 20
     concurrency_policy: Annotated[ConcurrencyPolicy, Field(strict=False)] = ConcurrencyPolicy.AUTO
+    pod_template: PodTemplate = Field(default_factory=dict)
+
+    def under(self, over: NodeRetry) -> "Retry":
+        """The same with what is said of certain nodes laid on it, field by field."""
+        given = {name: getattr(over, name) for name in over.model_fields_set if getattr(over, name) is not None}
+        if over.backoff is not None:
+            fields = {name: getattr(over.backoff, name) for name in over.backoff.model_fields_set}
+            given["backoff"] = self.backoff.model_copy(update=fields)
+        return self.model_copy(update=given)
+
+
+class ResourceType(StrEnum):
+    """A type of nodes, in dbt's word for it."""
+
+    MODEL = "model"
+    SEED = "seed"
+    SNAPSHOT = "snapshot"
+    FUNCTION = "function"
+    TEST = "test"
+    UNIT_TEST = "unit_test"
+    SOURCE = "source"
+
+
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class Criterion(StrictModel):
+    """Nodes of which all of this is true. In a pattern `*`, `?` and `[…]` mean what they mean for names of files."""
+
+    name: Pattern | None = None
+    tag: Pattern | None = None
+    package: Pattern | None = None
+    path: Pattern | None = None
+    resource_type: Annotated[ResourceType, Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("it needs at least one of name, tag, package, path and resourceType")
+        return self
+
+
+class NodeOverride(StrictModel):
+    """What is another thing for some nodes than for all. A later one has precedence over those before it."""
+
+    select: Annotated[tuple[Criterion, ...], Field(strict=False, min_length=1, max_length=20)]
+    pod_template: PodTemplate = Field(default_factory=dict)
+    retry: NodeRetry | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set - {"select"}:
+            raise ValueError("it says nothing about the nodes that it selects: give it podTemplate or retry")
+        return self
 
 
 class Deps(StrEnum):
@@ -126,10 +194,10 @@ class DbtRunSpec(DbtFlags):
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
     service_account_name: Name | None = None
     deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO
-    # Kept as it is: what may stand in it is decided where it is merged into a pod.
-    pod_template: dict[str, JsonValue] = Field(default_factory=dict)
+    pod_template: PodTemplate = Field(default_factory=dict)
     producer: Producer = Producer()
     retry: Retry = Retry()
+    nodes: Annotated[tuple[NodeOverride, ...], Field(strict=False, max_length=50)] = ()
     active_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=INT32)] | None = None
     suspend: bool = False

@@ -29,6 +29,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     attached_node: str | None = None
     freshness: bool = False
     selected: bool = True
+    overrides: tuple[int, ...] = ()  # the items of spec.nodes, from 0, that are about it
 
     @property
     def ephemeral(self) -> bool:

@@ -216,6 +216,7 @@ def graph_node(entry: object) -> GraphNode | None:
         attached_node=values.identifier(data.get("attached_node")) or None,
         freshness=values.truth(data.get("freshness")),
         selected=data.get("selected") is not False,
+        overrides=values.integers(data.get("overrides")),
     )
 
 

@@ -101,6 +101,11 @@ def texts(value: object, *, limit: int = 10_000) -> tuple[str, ...]:
     return tuple(found for item in sequence(value)[:limit] if (found := identifier(item)))
 
 
+def integers(value: object) -> tuple[int, ...]:
+    """The whole numbers of an array, from 0."""
+    return tuple(found for item in sequence(value)[:1000] if (found := count(item)) is not None)
+
+
 def shorten(message: str, *, limit: int = MESSAGE_LIMIT) -> str:
     """A message cut to `limit` bytes of UTF-8, with an ellipsis where it was cut."""
     encoded = message.encode("utf-8", "replace")

@@ -62,6 +62,16 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class PodChoice:
+    """What the pod of an attempt at certain nodes is made of, because of these nodes."""
+
+    overrides: tuple[int, ...] = ()  # the items of spec.nodes, from 0, whose podTemplate it has
+
+
+PLAIN = PodChoice()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The decision for an attempt. Once it is recorded it is never taken back, nor changed."""
 
@@ -75,6 +85,7 @@ class Decision:
     microbatch_end: str | None = None
     left: tuple[Left, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)  # what its steps have to keep to, see `dbt.found`
+    pod: PodChoice = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

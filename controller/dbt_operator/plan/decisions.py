@@ -8,7 +8,7 @@ from dbt_operator.api import names
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.found import found_by
 from dbt_operator.dbt.state import Periods
-from dbt_operator.plan.attempt import Assessment, Decision, Left
+from dbt_operator.plan.attempt import PLAIN, Assessment, Decision, Left, PodChoice
 from dbt_operator.plan.situation import Situation
 
 SEVERAL = "nodes"  # in the name of a retry of more than one node
@@ -20,16 +20,20 @@ def new_producer(situation: Situation) -> Decision:
     return _decision(situation, kind=AttemptKind.PRODUCER, name=name, nodes=None)
 
 
-def new_retry(situation: Situation, *, key: str, nodes: frozenset[str], ahead: Sequence[Decision] = ()) -> Decision:
+def new_retry(
+    situation: Situation, *, key: str, nodes: frozenset[str], pod: PodChoice, ahead: Sequence[Decision] = ()
+) -> Decision:
     """A retry of these nodes, called after `key`, as the next attempt after those `ahead` of it."""
     name = partial(names.retry_job_name, situation.run, key=key)
-    return _decision(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, ahead=ahead)
+    return _decision(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, pod=pod, ahead=ahead)
 
 
-def new_resume(situation: Situation, *, nodes: frozenset[str], ahead: Sequence[Decision] = ()) -> Decision:
+def new_resume(
+    situation: Situation, *, nodes: frozenset[str], pod: PodChoice, ahead: Sequence[Decision] = ()
+) -> Decision:
     """An attempt that goes on with these nodes, as the next one after those `ahead` of it."""
     name = partial(names.resume_job_name, situation.run)
-    return _decision(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, ahead=ahead)
+    return _decision(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, pod=pod, ahead=ahead)
 
 
 def _decision(
@@ -38,6 +42,7 @@ def _decision(
     kind: AttemptKind,
     name: Callable[..., str],
     nodes: frozenset[str] | None,
+    pod: PodChoice = PLAIN,
     ahead: Sequence[Decision] = (),
 ) -> Decision:
     assessments = situation.assessments
@@ -50,6 +55,7 @@ def _decision(
         microbatch_end=_microbatch_end(assessments),
         left=_microbatch_left(assessments, nodes or ()),
         found=found_by(each.state for each in assessments),
+        pod=pod,
     )
 
 

@@ -17,6 +17,7 @@ from dbt_operator.dbt.history import BEGUN
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.decisions import new_producer, new_resume, new_retry
 from dbt_operator.plan.ledger import Ledger, Standing
+from dbt_operator.plan.overrides import pod_of, resumes_by_pod
 from dbt_operator.plan.retries import Wanted, all_in_one, batches, build_of, new_failures, wanted_retries
 from dbt_operator.plan.situation import Situation, after
 
@@ -123,7 +124,8 @@ def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -> 
         if batch.due > situation.now:
             dues.append(batch.due)
         elif situation.room > len(decisions):
-            decisions.append(new_retry(situation, key=batch.key, nodes=batch.nodes, ahead=decisions))
+            made = new_retry(situation, key=batch.key, nodes=batch.nodes, pod=batch.pod, ahead=decisions)
+            decisions.append(made)
     if left and (lost_work or not (free or _live(situation, AttemptKind.RETRY))):
         due = _left_due(situation)
         if due > situation.now:
@@ -146,13 +148,22 @@ def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
     candidates = [
         one
         for one, standing in ledger.standings.items()
-        if standing in (Standing.OPEN, Standing.BLOCKED) and _has_a_chance(situation, ledger, one)
+        if (standing in (Standing.OPEN, Standing.BLOCKED) or _asked_for(situation, one, standing))
+        and _has_a_chance(situation, ledger, one)
     ]
     roots = situation.episode.roots
     if roots is not None:
         below = roots | ledger.graph.descendants(*roots)
         candidates = [one for one in candidates if one in below]
     return ledger.ready(candidates)
+
+
+def _asked_for(situation: Situation, unique_id: str, standing: Standing) -> bool:
+    """Whether a person has asked for all that is not done, and dbt had said nothing of the node before that."""
+    if standing is not Standing.UNREPORTED or situation.episode.roots is not None:
+        return False
+    report = situation.history.report(unique_id)
+    return report is not None and report.attempt < situation.episode.since
 
 
 def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
@@ -189,7 +200,7 @@ def _resumes(
 ) -> list[Decision]:
     """The attempts that go on with what is left: one, or one for each node where `downstream` is PerNode.
 
-    in_one: one in any case, as it takes up the work of a lost attempt.
+    in_one: one in any case, as it takes up the work of a lost attempt; or one for each kind of pod.
     """
     per_node, room = situation.rules.retry.downstream is Downstream.PER_NODE, situation.room - len(ahead)
     taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
@@ -197,11 +208,12 @@ def _resumes(
     if not left or room < 1 or (not per_node and _live(situation, AttemptKind.RESUME)):
         return []
     if in_one or not per_node:
-        return [new_resume(situation, nodes=left, ahead=ahead)]
+        return resumes_by_pod(situation, ledger, left, ahead=ahead)[:room]
     found: list[Decision] = []
     for unique_id in (one for one in ledger.standings if one in left):
         nodes = (build_of(ledger, [unique_id]) if not ledger.graph.nodes[unique_id].test else {unique_id}) & left
         if len(found) < room and nodes.isdisjoint(taken) and all(ledger.satisfied(one, within=nodes) for one in nodes):
-            found.append(new_resume(situation, nodes=frozenset(nodes), ahead=[*ahead, *found]))
+            pod = pod_of(situation.rules, ledger.graph, unique_id)
+            found.append(new_resume(situation, nodes=frozenset(nodes), pod=pod, ahead=[*ahead, *found]))
             taken |= nodes
     return found

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import Retry
+from dbt_operator.api.spec import NodeOverride, Retry
 from dbt_operator.dbt.history import History, Reports
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, time_at_work
 from dbt_operator.plan.outcome import Outcome
@@ -21,6 +21,7 @@ class Rules:
     cancel: bool = False
     suspend: bool = False
     retry: Retry = field(default_factory=Retry)
+    nodes: tuple[NodeOverride, ...] = ()
     max_restarts: int = 3
     fail_fast: bool = False
     repeats: bool = True  # see `CommandRules`

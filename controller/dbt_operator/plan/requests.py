@@ -6,8 +6,9 @@ from datetime import datetime
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.plan.attempt import Decision, Request
-from dbt_operator.plan.decisions import SEVERAL, new_producer, new_resume, new_retry
+from dbt_operator.plan.decisions import SEVERAL, new_producer, new_retry
 from dbt_operator.plan.ledger import Ledger, Standing
+from dbt_operator.plan.overrides import pod_of, resumes_by_pod
 from dbt_operator.plan.retries import build_of, retry_of
 from dbt_operator.plan.situation import Situation
 
@@ -53,7 +54,9 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     nodes = ledger.ready(left)
     if not nodes:
         return Answer(handled=asked)
-    return Answer((replace(new_resume(situation, nodes=nodes), requests=asked),), asked)
+    first, *others = resumes_by_pod(situation, ledger, nodes)
+    # What is left for want of room follows by itself: with the first one an episode begins in which it is all due.
+    return Answer((replace(first, requests=asked), *others[: max(0, situation.room - 1)]), asked)
 
 
 def _from_the_start(situation: Situation, asked: tuple[Request, ...]) -> Answer:
@@ -84,9 +87,13 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) 
     due = {request: nodes for request, nodes in wanted.items() if nodes}
     if not due or situation.room < 1:
         return Answer(handled=unneeded)
+    # Those whose nodes want another pod are answered in a turn of their own.
+    pods = {request: pod_of(situation.rules, ledger.graph, request.unique_id or "") for request in due}
+    pod = next(iter(pods.values()))
+    due = {request: nodes for request, nodes in due.items() if pods[request] == pod}
     roots = tuple(sorted({request.unique_id or "" for request in due}))
     key = roots[0] if len(roots) == 1 else SEVERAL
-    made = new_retry(situation, key=key, nodes=frozenset[str]().union(*due.values()))
+    made = new_retry(situation, key=key, nodes=frozenset[str]().union(*due.values()), pod=pod)
     return Answer((replace(made, requests=tuple(due), roots=roots if run_ends else None),), (*unneeded, *due))
 
 

@@ -1,13 +1,15 @@
 """Retries of what failed: which nodes are tried again, when, with which others, and which together in one attempt."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dbt_operator.api.spec import Retry, RetryReason
 from dbt_operator.dbt.graph import Graph, is_test
+from dbt_operator.plan.attempt import PodChoice
 from dbt_operator.plan.decisions import SEVERAL
 from dbt_operator.plan.ledger import Failure, Ledger, Standing
+from dbt_operator.plan.overrides import pod_of, retry_rules
 from dbt_operator.plan.situation import Situation, after
 
 
@@ -19,6 +21,7 @@ class Wanted:
     nodes: frozenset[str]
     due: datetime
     cause: str  # what its nodes failed for; "" where that is not known, or differs
+    pod: PodChoice
 
 
 def wanted_retries(situation: Situation, ledger: Ledger) -> dict[str, Wanted]:
@@ -28,8 +31,10 @@ def wanted_retries(situation: Situation, ledger: Ledger) -> dict[str, Wanted]:
         if not _may_be_retried(situation, ledger, unique_id, failure):
             continue
         key, nodes = retry_of(ledger, unique_id)
-        pause = situation.rules.retry.backoff.pause(failure.count)
-        wanted = Wanted(key, nodes, due=after(failure.at, pause, now=situation.now), cause=failure.cause)
+        rules = situation.rules
+        pause = retry_rules(rules, ledger.graph, unique_id).backoff.pause(failure.count)
+        due = after(failure.at, pause, now=situation.now)
+        wanted = Wanted(key, nodes, due=due, cause=failure.cause, pod=pod_of(rules, ledger.graph, key))
         found[key] = _merged(found[key], wanted, ledger) if key in found else wanted
     return found
 
@@ -41,16 +46,21 @@ def new_failures(ledger: Ledger) -> set[str]:
 
 def batches(free: Sequence[Wanted], ledger: Ledger, *, together: bool) -> list[Wanted]:
     """One retry for each attempt. Those that one would read what another one builds wait for their turn."""
-    if together and free:
-        nodes = frozenset[str]().union(*(each.nodes for each in free))
-        return [Wanted(SEVERAL, nodes, due=max(each.due for each in free), cause="")]
     found: list[Wanted] = []
     taken: set[str] = set()
-    for each in free:
+    for each in _in_one(free) if together else free:
         if taken.isdisjoint(each.nodes):
             found.append(each)
             taken |= ledger.related(each.nodes)
     return found
+
+
+def _in_one(free: Sequence[Wanted]) -> Iterator[Wanted]:
+    """All retries as one, or as one for each kind of pod that they are to have."""
+    for pod in dict.fromkeys(each.pod for each in free):
+        alike = [each for each in free if each.pod == pod]
+        nodes = frozenset[str]().union(*(each.nodes for each in alike))
+        yield Wanted(SEVERAL, nodes, due=max(each.due for each in alike), cause="", pod=pod)
 
 
 def all_in_one(retries: Sequence[Wanted], rules: Retry) -> bool:
@@ -72,7 +82,8 @@ def _may_be_retried(situation: Situation, ledger: Ledger, unique_id: str, failur
     if failure.count == 0:  # it failed before a person asked for a retry: is it what the person pointed at?
         roots = situation.episode.roots
         return roots is None or not roots.isdisjoint((unique_id, *ledger.graph.tested_nodes(unique_id)))
-    return failure.kind in situation.rules.retry.reasons and failure.count <= situation.rules.retry.limit
+    rules = retry_rules(situation.rules, ledger.graph, unique_id)
+    return failure.kind in rules.reasons and failure.count <= rules.limit
 
 
 # what one attempt executes so that a node is built, or tried, again

@@ -22,7 +22,7 @@ def dbt_arguments(spec: DbtRunSpec, *, selection: bool = True) -> list[str]:
     if operation is not None:
         arguments.append(operation.macro)
         if operation.args:
-            arguments.append(_argument("--args", operation.args, field="runOperation.args"))
+            arguments.append(argument("--args", operation.args, field="runOperation.args"))
     for flag, value in spec.flags:
         if selection or not flag.selects:
             arguments += _with_option(flag.option, value, negative=flag.negative, field=flag.field)
@@ -38,11 +38,14 @@ def _with_option(option: str, value: object, *, negative: str, field: str) -> It
         yield option if value else negative
     else:
         for item in value if isinstance(value, list | tuple) else (value,):
-            yield _argument(option, item, field=field)
+            yield argument(option, item, field=field)
 
 
-def _argument(option: str, value: object, *, field: str) -> str:
-    """The value in one argument with its option: whatever it is, dbt cannot take it for an option of its own."""
+def argument(option: str, value: object, *, field: str) -> str:
+    """The value in one argument with its option: whatever it is, it cannot be taken for an option itself.
+
+    Raises: InvalidSpec where it does not fit into an argument of a process.
+    """
     text = _text(value)
     limit = _ARGUMENT_LIMIT - len(option) - 1
     if len(text) > limit:

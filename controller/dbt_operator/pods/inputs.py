@@ -1,7 +1,11 @@
 """What a certain attempt is given beside the project: its nodes, and what dbt has parsed before."""
 
+import json
+
 from dbt_operator.api import names
+from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods.dbt_arguments import argument
 from dbt_operator.pods.files import CACHE_FILE
 from dbt_operator.pods.part import Part, read_only
 from dbt_operator.pods.record import NODES_FILE
@@ -30,3 +34,16 @@ def inputs_part(run: RunRef, decision: Decision) -> Part:
             *microbatch,
         ),
     )
+
+
+def overrides_part(spec: DbtRunSpec) -> Part:
+    """What the runner is told of `nodes`: it says which of them are about which nodes of the project.
+
+    Raises: InvalidSpec where that does not fit into an argument of a process.
+    """
+    if not spec.nodes:
+        return Part()
+    items = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, include={"nodes": {"__all__": {"select"}}})
+    # Kubernetes replaces $(NAME) in arguments.
+    text = json.dumps(items["nodes"], separators=(",", ":")).replace("$", "\\u0024")
+    return Part(arguments=(argument("--overrides", text, field="nodes"),))

@@ -7,11 +7,12 @@ from dbt_operator.api import names
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.plan.attempt import Decision
+from dbt_operator.pods import layers
 from dbt_operator.pods import template as pod_template
 from dbt_operator.pods.dbt_arguments import dbt_arguments
 from dbt_operator.pods.environment import environment_part
 from dbt_operator.pods.images import Images
-from dbt_operator.pods.inputs import inputs_part
+from dbt_operator.pods.inputs import inputs_part, overrides_part
 from dbt_operator.pods.lifetimes import lifetimes_part
 from dbt_operator.pods.packages import packages_part
 from dbt_operator.pods.part import RESTRICTED, Part
@@ -26,16 +27,7 @@ from dbt_operator.pods.template_lists import mappings, named
 
 # Any uid serves: the image's files are readable, and what dbt writes goes to /tmp.
 _UID = 65532
-# Cancelling the queries of a warehouse takes dbt about a second for each connection, so a minute is generous.
-_GRACE_SECONDS = 60
 _QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"
-
-
-def grace_seconds(spec: DbtRunSpec) -> int:
-    """How long a pod of the run may take to stop, in seconds."""
-    pod = spec.pod_template.get("spec")
-    asked = pod.get("terminationGracePeriodSeconds") if isinstance(pod, dict) else None
-    return asked if isinstance(asked, int) else _GRACE_SECONDS
 
 
 def attempt_job(
@@ -90,8 +82,8 @@ def _pod_template(
     profile: RenderedProfile | None,
 ) -> dict[str, Any]:
     """The pod: the operator's defaults, the user's template over them, and what the operator owns over both."""
-    users: Mapping[str, Any] = spec.pod_template
-    pod_template.check(users)
+    layers.check_all(spec)
+    users = layers.joined(layers.layers_of(spec, decision))
     template = pod_template.merge(base=_defaults(users), over=users)
     image = spec.image or images.tools
     project = project_files(spec, found=decision.found, tools_image=images.tools)
@@ -101,13 +93,15 @@ def _pod_template(
             project.part,
             environment_part(spec, image=image, found=decision.found),
             inputs_part(run, decision),
+            overrides_part(spec),
             packages_part(run, spec, decision),
             profile_part(spec.profile, run=run, kept=profile, project=project.path),
         )
     )
     # Of the user's template the runner is told which values are secret, and which mounts outlive the pod.
     part = Part.joined((own, secrets_part(template["spec"]), lifetimes_part(template["spec"])))
-    dbt = _container(run=run, spec=spec, decision=decision, part=part, start=project.start, image=image)
+    grace = layers.grace_seconds(users)
+    dbt = _container(run=run, spec=spec, decision=decision, part=part, start=project.start, image=image, grace=grace)
     owned = {"metadata": {"labels": dict(labels)}, "spec": _pod(spec, part=part, dbt=dbt)}
     merged = pod_template.merge(base=template, over=owned)
     users_dbt = named(template["spec"].get("containers"), pod_template.CONTAINER)
@@ -117,7 +111,7 @@ def _pod_template(
 
 
 def _container(
-    *, run: RunRef, spec: DbtRunSpec, decision: Decision, part: Part, start: str, image: str
+    *, run: RunRef, spec: DbtRunSpec, decision: Decision, part: Part, start: str, image: str, grace: int
 ) -> dict[str, Any]:
     """What the operator owns of the container of dbt."""
     container = {
@@ -129,7 +123,7 @@ def _container(
         "args": [
             *("--attempt", _attempt_label(decision), "--run-uid", run.uid),
             *("--attempt-kind", decision.kind.value.lower()),
-            f"--grace-seconds={grace_seconds(spec)}",
+            f"--grace-seconds={grace}",
             *part.arguments,
             "--",
             *dbt_arguments(spec, selection=decision.nodes is None),
@@ -177,7 +171,7 @@ def _defaults(users: Mapping[str, Any]) -> dict[str, Any]:
         "metadata": {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}},
         "spec": {
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "terminationGracePeriodSeconds": layers.GRACE_SECONDS,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": _UID,

@@ -22,7 +22,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
 from dbt_operator.dbt import stored
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
-from dbt_operator.plan.attempt import Checkpoint, Decision, Left, Recorded, Release, Request, Sealed
+from dbt_operator.plan.attempt import Checkpoint, Decision, Left, PodChoice, Recorded, Release, Request, Sealed
 from dbt_operator.plan.facts import optional_time
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
@@ -51,6 +51,7 @@ class _Decision(Value, frozen=True, kw_only=True):
     roots: tuple[str, ...] | None = None
     microbatch_end: str | None = None
     found: dict[str, str] | None = None
+    overrides: tuple[int, ...] | None = None
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,6 +90,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         roots=decision.roots,
         microbatch_end=decision.microbatch_end,
         found=dict(sorted(decision.found.items())) or None,
+        overrides=decision.pod.overrides or None,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -215,6 +217,7 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         roots=decided.roots,
         microbatch_end=decided.microbatch_end,
         found=decided.found or {},
+        pod=PodChoice(overrides=decided.overrides or ()),
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))
             for node in nodes or ()

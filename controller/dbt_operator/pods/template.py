@@ -15,6 +15,7 @@ from dbt_operator.pods.part import PROJECT_VOLUME
 from dbt_operator.pods.template_lists import mappings
 
 CONTAINER = "dbt"
+CALLED = "spec.podTemplate"
 
 # How Kubernetes itself identifies the items of a list of a pod (the patchMergeKey of its API types).
 _LIST_KEYS = {
@@ -84,47 +85,58 @@ def _merge_list(*, base: Sequence[Any], over: Sequence[Any], key: str) -> list[A
     return list(merged.values())
 
 
-def check(template: Mapping[str, Any]) -> None:
+def check(template: Mapping[str, Any], *, called: str = CALLED) -> None:
     """Refuse a template that sets what the operator owns, or has a shape that cannot be merged.
+
+    called: the field of the spec that it is.
 
     Raises: InvalidPodTemplate, naming the field and what to do instead. What else a pod can have is left to the
     apiserver, which knows every field, is asked to be strict, and says so when it refuses one (`in_users_words`).
     """
-    metadata = _mapping(template.get("metadata"), path="spec.podTemplate.metadata")
+    metadata = _mapping(template.get("metadata"), path=f"{called}.metadata")
     for kind in ("labels", "annotations"):
-        for key in _mapping(metadata.get(kind), path=f"spec.podTemplate.metadata.{kind}"):
+        for key in _mapping(metadata.get(kind), path=f"{called}.metadata.{kind}"):
             if key.partition("/")[0] == names.GROUP:
                 raise InvalidPodTemplate(
-                    f"spec.podTemplate.metadata.{kind} sets {key!r}: keys of {names.GROUP} belong to the operator."
+                    f"{called}.metadata.{kind} sets {key!r}: keys of {names.GROUP} belong to the operator."
                 )
-    pod = _mapping(template.get("spec"), path="spec.podTemplate.spec")
+    pod = _mapping(template.get("spec"), path=f"{called}.spec")
     for field, why in _OWNED_POD_FIELDS.items():
         if field in pod:
-            raise InvalidPodTemplate(f"spec.podTemplate.spec.{field} may not be set: {why}.")
+            raise InvalidPodTemplate(f"{called}.spec.{field} may not be set: {why}.")
     for field in ("volumes", "initContainers"):
-        for item in _items(pod, field, path="spec.podTemplate.spec"):
+        for item in _items(pod, field, path=f"{called}.spec"):
             if str(item.get("name", "")).startswith(names.RESERVED_PREFIX):
                 raise InvalidPodTemplate(
-                    f"spec.podTemplate.spec.{field} has the name {item['name']!r}: choose one that does not begin with"
+                    f"{called}.spec.{field} has the name {item['name']!r}: choose one that does not begin with"
                     f" {names.RESERVED_PREFIX!r}."
                 )
-    for container in _items(pod, "containers", path="spec.podTemplate.spec"):
-        _check_container(container)
+    for container in _items(pod, "containers", path=f"{called}.spec"):
+        _check_container(container, path=f"{called}.spec.containers")
 
 
 _PROJECT = f"spec.podTemplate.spec.volumes[{PROJECT_VOLUME}]"
 # A path within the Job, as the server's messages have it: spec.template.spec.containers[0].resource
 _PATH = re.compile(r"\bspec\.template((?:\.\w+|\[\d+\])+)")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_NAMED_STEP = re.compile(r"\.(\w+)|\[([^\]]+)\]")
+Layers = Mapping[str, Mapping[str, Any]]
+_NO_LAYERS: Layers = {}
 
 
-def in_users_words(message: str, *, job: Mapping[str, Any]) -> str:
+def in_users_words(message: str, *, job: Mapping[str, Any], layers: Layers = _NO_LAYERS) -> str:
     """The server's message about a Job, with paths as its user has written them.
 
     Items of lists are called by their names: beside the operator's own they may have another place in the list.
+    layers: the user's templates that the pod is made of, each laid over those before it, by the fields that they are.
     """
     template = job["spec"]["template"]
-    told = _PATH.sub(lambda found: f"spec.podTemplate{_named(found[1], template)}", message)
+
+    def words(found: re.Match[str]) -> str:
+        path = _named(found[1], template)
+        return f"{_written_in(layers, path)}{path}"
+
+    told = _PATH.sub(words, message)
     if _PROJECT in told:
         told = told.replace(_PROJECT, "spec.project.volume.source").replace("made with spec.podTemplate", "of the run")
     if "quantities must match" in message:  # of these the server does not say where they are
@@ -145,6 +157,30 @@ def _no_quantities(pod: Mapping[str, Any]) -> Iterator[str]:
                 yield from (f"{path}.{name} is {value!r}" for name, value in wrong)
 
 
+def _written_in(layers: Layers, path: str) -> str:
+    """The field of the spec with the template that has the most of this path, the last of several."""
+    found, most = CALLED, 0
+    for called, template in layers.items():
+        depth = _depth(template, path)
+        if depth and depth >= most:
+            found, most = called, depth
+    return found
+
+
+def _depth(template: Any, path: str) -> int:
+    here, field = template, ""
+    for depth, (name, key) in enumerate(_NAMED_STEP.findall(path)):
+        if name:
+            known, field = isinstance(here, Mapping) and name in here, name
+            here = here[name] if known else None
+        else:
+            here = next((item for item in mappings(here) if item.get(_LIST_KEYS.get(field, "name")) == key), None)
+            known = here is not None
+        if not known:
+            return depth
+    return len(path)
+
+
 def _named(path: str, template: Any) -> str:
     here, field, words = template, "", ""
     for name, index in _STEP.findall(path):
@@ -158,19 +194,19 @@ def _named(path: str, template: Any) -> str:
     return words
 
 
-def _check_container(container: Mapping[str, Any]) -> None:
+def _check_container(container: Mapping[str, Any], *, path: str) -> None:
     if not container.get("name"):
         raise InvalidPodTemplate(
-            f"spec.podTemplate.spec.containers has an item without a name: the container that runs dbt is called"
+            f"{path} has an item without a name: the container that runs dbt is called"
             f" {CONTAINER!r}, and the only one that may be described."
         )
     if container["name"] != CONTAINER:
         # A second ordinary container would keep the Job alive after dbt has ended.
         raise InvalidPodTemplate(
-            f"spec.podTemplate.spec.containers may only describe the container {CONTAINER!r}, not"
+            f"{path} may only describe the container {CONTAINER!r}, not"
             f" {container['name']!r}: run a sidecar as an init container with restartPolicy Always."
         )
-    path = f"spec.podTemplate.spec.containers[{CONTAINER}]"
+    path = f"{path}[{CONTAINER}]"
     for field, why in _OWNED_CONTAINER_FIELDS.items():
         if field in container:
             raise InvalidPodTemplate(f"{path}.{field} may not be set: {why}.")

@@ -22,7 +22,8 @@ Fields = Mapping[str, Any]
 _LIMIT = 64 * 1024
 _IN_NAMESPACE = f"the ConfigMap {names.DEFAULTS} ({names.DEFAULTS_KEY})"
 _IN_OPERATOR = "the operator's defaults (defaults in the values of its chart)"
-_POD_TEMPLATE, TTL = "podTemplate", "ttlSecondsAfterFinished"
+TTL = "ttlSecondsAfterFinished"
+_POD_TEMPLATES = (("podTemplate",), ("producer", "podTemplate"), ("retry", "podTemplate"))
 
 # Fields that exclude each other. One of them takes the place of all of the layer below, and is never mixed with its
 # namesake there: a token belongs to one server.
@@ -76,7 +77,7 @@ def merged(base: Fields, over: Fields, *, path: Path = ()) -> dict[str, Any]:
         whole = path == ("vars",)  # for dbt, too, a variable is one value
         if whole or not (isinstance(below, Mapping) and isinstance(value, Mapping) and value):
             result[key] = value
-        elif (*path, key) == (_POD_TEMPLATE,):
+        elif (*path, key) in _POD_TEMPLATES:
             result[key] = template.merge(base=below, over=value)
         else:
             result[key] = merged(below, value, path=(*path, key))
@@ -87,12 +88,15 @@ def _check(layer: Fields, *, source: str) -> None:
     for name in layer:
         if name in OF_EACH_RUN:
             raise InvalidSpec(f"{name} in {source} cannot have a default: each run says it itself.")
-    pod = layer.get(_POD_TEMPLATE)
-    if isinstance(pod, Mapping):
-        try:
-            template.check(pod)
-        except template.InvalidPodTemplate as error:
-            raise InvalidSpec(f"In {source}: {str(error).replace('spec.podTemplate', _POD_TEMPLATE)}") from error
+    for path in _POD_TEMPLATES:
+        pod: Any = layer
+        for part in path:
+            pod = pod.get(part) if isinstance(pod, Mapping) else None
+        if isinstance(pod, Mapping):
+            try:
+                template.check(pod, called=dotted(path)[1:])
+            except template.InvalidPodTemplate as error:
+                raise InvalidSpec(f"In {source}: {error}") from error
 
 
 def _called(path: Path, *, layers: Sequence[tuple[str, Fields]], own: Fields) -> str:

@@ -29,6 +29,7 @@ from dbt_operator.plan.facts import CONTAINER, LABEL_JOB_NAME, JobFacts, PodFact
 from dbt_operator.pods.files import File, file_config_map
 from dbt_operator.pods.images import Images
 from dbt_operator.pods.job import attempt_job
+from dbt_operator.pods.layers import layers_of
 from dbt_operator.pods.record import attempt_record, checkpointing, parse_record, releasing, same_decision, sealing
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.runner_files import runner_config_map, runner_name, runners_of
@@ -192,7 +193,8 @@ class KubernetesBackend:
             if refusal is None:
                 raise
             if refusal.reason is RunReason.INVALID_POD_TEMPLATE:
-                refusal = replace(refusal, message=in_users_words(refusal.message, job=job))
+                templates = {layer.called: layer.template for layer in layers_of(spec, decision)}
+                refusal = replace(refusal, message=in_users_words(refusal.message, job=job, layers=templates))
             return Creation(refusal=refusal)
         return Creation(created=True)
 

@@ -10,7 +10,7 @@ from dbt_operator.api.spec import DbtRunSpec, Producer
 from dbt_operator.kube.resources import Object
 from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.observation import Rules
-from dbt_operator.pods.job import grace_seconds
+from dbt_operator.pods.layers import longest_grace
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.defaults import Fields, spec_of, taken
 from dbt_operator.reconcile.run_status import RunRecord, run_record
@@ -50,10 +50,11 @@ class Cluster:
             cancel=spec.cancel,
             suspend=spec.suspend,
             retry=spec.retry,
+            nodes=spec.nodes,
             max_restarts=spec.producer.max_restarts,
             fail_fast=bool(spec.fail_fast),
             repeats=spec.command.rules.repeats,
-            grace=timedelta(seconds=grace_seconds(spec)),
+            grace=timedelta(seconds=longest_grace(spec)),
         )
 
 

@@ -28,6 +28,7 @@ from dbt_operator.runner.arguments import COMMANDS, Command, asking, refusal, se
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Line, Output
+from dbt_operator.runner.overrides import parse_overrides, with_overrides
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
 from dbt_operator.runner.translator import Callback, Translator
@@ -291,7 +292,8 @@ class Invocations:
         microbatch.keep_periods(end=end, left=left, report=report)
 
     def _learn(self, manifest: Any) -> None:
-        self._translator.known = graph.known_nodes(manifest=manifest)
+        known = graph.known_nodes(manifest=manifest)
+        self._translator.known = with_overrides(known=known, overrides=parse_overrides(self._options.overrides))
         self._output.event("Hooks", graph.hooks(manifest=manifest))
 
     def _check_database(self, manifest: Any, chosen: frozenset[str]) -> None:

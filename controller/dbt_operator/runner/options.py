@@ -24,6 +24,7 @@ class Options:
     nodes: str = ""
     parse_cache: str = ""
     microbatch_end: str = ""
+    overrides: str = ""  # what the run's `nodes` select, as JSON
     grace_seconds: float = GRACE_SECONDS
     secret_env: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
     parser.add_argument("--microbatch-end", default="", metavar="TIME")
+    parser.add_argument("--overrides", default="", metavar="JSON")
     parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS, metavar="SECONDS")
     parser.add_argument("--secret-env", action="append", default=[], metavar="NAME")
     parser.add_argument("--secret-file", action="append", default=[], metavar="PATH", dest="secret_files")
@@ -69,6 +71,7 @@ def parse_options(*, argv: list[str]) -> Options:
         nodes=ours.nodes,
         parse_cache=ours.parse_cache,
         microbatch_end=ours.microbatch_end,
+        overrides=ours.overrides,
         grace_seconds=ours.grace_seconds,
         secret_env=tuple(ours.secret_env),
         secret_files=tuple(ours.secret_files),

@@ -228,16 +228,25 @@ def without(shape: Shape, *keys: str) -> Shape:
 
 def test_the_spec_of_a_run_is_the_same_in_the_crd_and_in_python() -> None:
     schema = of_schema(crd_schema("dbtruns", "spec"))
-    # Free in Python: where it is merged into a pod its fields are checked, with better sentences.
-    assert set(schema["fields"].pop("podTemplate")["fields"]) == {"metadata", "spec"}
     model = of_model(DbtRunSpec)
-    assert model["fields"].pop("podTemplate") == {"type": "object"}
+    # Free in Python: where they are merged into a pod their fields are checked, with better sentences.
+    for path in ((), ("producer",), ("retry",), ("nodes",)):
+        assert set(fields_at(schema, path).pop("podTemplate")["fields"]) == {"metadata", "spec"}
+        assert fields_at(model, path).pop("podTemplate") == {"type": "object"}
     # What the API server filled in would hide what defaults give; and what they give, a run need not have.
     assert {path[0] for path in filled_in(crd_schema("dbtruns", "spec"))} <= OF_EACH_RUN
     assert schema.pop("required") == []
     assert model.pop("required") == ["profile", "project"]
     assert_same_defaults(schema, model)
     assert without(schema, "defaults") == without(model, "defaults")
+
+
+def fields_at(shape: Shape, path: tuple[str, ...]) -> Shape:
+    """The fields of what is at this path, of the items where that is a list."""
+    for name in path:
+        shape = shape["fields"][name]
+    fields: Shape = shape.get("items", shape)["fields"]
+    return fields
 
 
 def filled_in(schema: Shape, path: tuple[str, ...] = ()) -> typing.Iterator[tuple[str, ...]]:

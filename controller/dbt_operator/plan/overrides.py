@@ -1,0 +1,76 @@
+"""What is another thing for some nodes than for all: their retries, and what the pods are like that execute them.
+
+Which items of `spec.nodes` are about a node, its tests included, the runner says in its listing of the nodes.
+"""
+
+from collections.abc import Collection, Sequence
+
+from dbt_operator.api.spec import Retry
+from dbt_operator.dbt.graph import Graph
+from dbt_operator.plan.attempt import PLAIN, Decision, PodChoice
+from dbt_operator.plan.decisions import new_resume
+from dbt_operator.plan.ledger import Ledger
+from dbt_operator.plan.observation import Rules
+from dbt_operator.plan.situation import Situation
+
+
+def retry_rules(rules: Rules, graph: Graph, unique_id: str) -> Retry:
+    """What is done about this node when it fails: a later item of spec.nodes goes before those before it."""
+    retry = rules.retry
+    for index in _items(rules, graph, unique_id):
+        over = rules.nodes[index].retry
+        retry = retry if over is None else retry.under(over)
+    return retry
+
+
+def pod_of(rules: Rules, graph: Graph, unique_id: str) -> PodChoice:
+    """What the pod is to be like that executes this node, and no other one that differs from it in that."""
+    return PodChoice(tuple(index for index in _items(rules, graph, unique_id) if rules.nodes[index].pod_template))
+
+
+def _items(rules: Rules, graph: Graph, unique_id: str) -> Sequence[int]:
+    node = graph.nodes.get(unique_id)
+    return sorted(index for index in (node.overrides if node is not None else ()) if index < len(rules.nodes))
+
+
+def by_pod(rules: Rules, graph: Graph, unique_ids: Collection[str]) -> dict[PodChoice, frozenset[str]]:
+    """These nodes, by the pod that they are to be executed in.
+
+    A test goes with the node that it is listed on, which a unit test cannot be executed without, and an ephemeral model
+    with what it is first a part of.
+    """
+    choices = {one: pod_of(rules, graph, one) for one in unique_ids}
+    if len(set(choices.values())) <= 1:
+        return {next(iter(choices.values()), PLAIN): frozenset(unique_ids)}
+    found: dict[PodChoice, set[str]] = {}
+    for one in unique_ids:
+        found.setdefault(choices[_leading(graph, one, choices)], set()).add(one)
+    return {pod: frozenset(found[pod]) for pod in sorted(found, key=lambda each: each.overrides)}
+
+
+def _leading(graph: Graph, unique_id: str, among: Collection[str]) -> str:
+    node = graph.nodes[unique_id]
+    if node.test:
+        leading = graph.tested_nodes(unique_id)
+    elif node.ephemeral:
+        below = graph.descendants(unique_id)
+        leading = tuple(one for one in graph.relations() if one in below)
+    else:
+        leading = ()
+    return next((one for one in leading if one in among), unique_id)
+
+
+def resumes_by_pod(
+    situation: Situation, ledger: Ledger, left: frozenset[str], *, ahead: Sequence[Decision] = ()
+) -> list[Decision]:
+    """Attempts that go on with what is left, one for each kind of pod, which may all live at once.
+
+    What needs a node that is to have another pod follows when that is done.
+    """
+    found: list[Decision] = []
+    for pod, nodes in by_pod(situation.rules, ledger.graph, left).items():
+        taken = frozenset[str]().union(*(each.nodes or () for each in found))
+        ready = ledger.ready(nodes - ledger.related(taken))
+        if ready:
+            found.append(new_resume(situation, nodes=ready, pod=pod, ahead=[*ahead, *found]))
+    return found
