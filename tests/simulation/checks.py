@@ -240,8 +240,9 @@ class Checks:
         """More attempts than this cannot be needed: each uses up something that is finite."""
         rules, nodes = self._scenario.rules, len(self._project.executables)
         retry = rules.retry
-        retries = nodes * (retry.limit + 1)
-        blocked = retries * (nodes if retry.downstream is Downstream.PER_NODE else 1) + 1
+        limit = max((retry.limit, *(self._scenario.retry_of(one).limit for one in self._project.nodes)))
+        retries = nodes * (limit + 1)
+        blocked = retries * (nodes if rules.nodes or retry.downstream is Downstream.PER_NODE else 1) + 1
         lost = (rules.max_restarts + 1) * (retry.parallelism + 1)
         episode = retries + blocked + lost + retry.limit + 1
         rested = self.suspensions * (retry.parallelism + 1) + self._cluster.taken_back

@@ -44,6 +44,20 @@ class DecisionChecks:
         if decision.kind is AttemptKind.RETRY and not decision.requests:
             self._retried(observation, decision, known)
             self._rebuilt(plan, decision, known)
+        self._pod(decision)
+
+    def _pod(self, decision: Decision) -> None:
+        """Nodes are executed in the pod that is said for them. A retry is for one, and may have others that need it."""
+        nodes = decision.nodes or frozenset()
+        alone = [
+            one
+            for one in nodes
+            if not self._project.nodes[one].ephemeral
+            and (self._project.nodes[one].kind not in TESTS or nodes.isdisjoint(self._project.tested(one)))
+        ]
+        wrong = [one for one in alone if self._scenario.pod_of(one) != decision.pod.overrides]
+        if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(alone)):
+            broken("the pod of its nodes", f"{decision.name} has {decision.pod.overrides}, which is wrong for {wrong}")
 
     def _same_project(self, plan: Plan, decision: Decision) -> None:
         """A node is not executed from another project than those of which it is known that they were executed."""
@@ -97,7 +111,8 @@ class DecisionChecks:
         """Where nothing may be retried, nothing was lost and nobody asked, one attempt is all."""
         reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.attempts.values()}
         asked = any(attempt.decision.requests for attempt in self._oracle.attempts.values()) or decision.requests
-        if self._scenario.rules.retry.limit or asked or decision.index == 1 or reasons & (LOST | STOPPED):
+        retried = any(self._scenario.retry_of(one).limit for one in self._project.nodes)
+        if self._scenario.rules.retry.limit or retried or asked or decision.index == 1 or reasons & (LOST | STOPPED):
             return
         broken("one attempt", f"{decision.name} is decided on although nothing may be retried and nothing was lost")
 
@@ -124,7 +139,7 @@ class DecisionChecks:
 
     def _retried(self, observation: Observation, decision: Decision, known: Known) -> None:
         """A retry has a node that failed, not too often, in a way that is retried, and its backoff is over."""
-        rules, excuses = self._scenario.rules.retry, []
+        excuses = []
         for one in sorted(decision.nodes or ()):
             failed_in = [index for index, endings in known.endings.items() if endings.get(one) in (*BAD, "bad")]
             count = sum(index >= self._oracle.since for index in failed_in)
@@ -133,6 +148,7 @@ class DecisionChecks:
             failed = self._failed(one, failed_in)
             if not count or failed is None:
                 continue
+            rules = self._scenario.retry_of(one)
             if count > rules.limit or KINDS[failed.ending] not in rules.reasons:
                 excuses.append(f"{one} failed {count} times, {failed.ending} at last")
                 continue

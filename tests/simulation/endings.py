@@ -151,8 +151,8 @@ class EndingChecks:
         for one, ending in endings.items():
             if any(endings[need] not in GOOD for need in self._project.needs[one]):
                 continue
-            count = self._oracle.failures(one)
-            if ending in BAD and KINDS[ending] in rules.reasons and count <= rules.limit:
+            count, own = self._oracle.failures(one), self._scenario.retry_of(one)
+            if ending in BAD and KINDS[ending] in own.reasons and count <= own.limit:
                 broken("retried as often as allowed", f"{one} failed {count} times ({ending}), and the run is over")
             others = [attempt for attempt in recent if attempt.sealed.outcome.reason is not RunReason.CONNECTION_FAILED]
             counted = others if self._reachable() and count <= rules.limit else recent

@@ -48,6 +48,7 @@ def described(node: Node) -> dict[str, Any]:
         "depends_on": list(node.parents),
         "fqn": ["p", node.name],
         "attached_node": node.attached,
+        "overrides": list(node.overrides),
     }
 
 

@@ -156,6 +156,7 @@ def run_manifest(scenario: Scenario) -> Object:
         },
         "retry": retry | {"backoff": pauses},
         "failFast": rules.fail_fast,
+        "nodes": [item.model_dump(mode="json", by_alias=True, exclude_unset=True) for item in rules.nodes],
     }
     if rules.active_deadline is not None:
         spec["activeDeadlineSeconds"] = int(rules.active_deadline.total_seconds())

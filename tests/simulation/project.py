@@ -21,6 +21,7 @@ class Node:
     results: tuple[str, ...] = ("success",)
     by_build: bool = False  # a test: its result depends on how often the tested node was built
     selected: bool = True
+    overrides: tuple[int, ...] = ()  # the items of spec.nodes that are about it
 
     @property
     def kind(self) -> str:
@@ -267,6 +268,16 @@ def _of_command(project: Project, command: Command) -> Project:
 
 
 _BAD = ("error", "error", "error", "compile", "partial", "lost", "lost", "silent")
+
+
+def differing(project: Project, chance: Random, items: int) -> Project:
+    """The project with so many items of spec.nodes, each of which is about some of its nodes and their tests."""
+    own = {one: {at for at in range(items) if chance.random() < 0.4} for one in project.nodes}
+    for one, node in project.nodes.items():
+        if node.kind in TESTS:
+            own[one] = own[one].union(*(own[tested] for tested in project.tested(one)))
+    nodes = {one: replace(node, overrides=tuple(sorted(own[one]))) for one, node in project.nodes.items()}
+    return replace(project, nodes=nodes)
 
 
 def _select(chance: Random, nodes: dict[str, Node]) -> None:

@@ -1,13 +1,13 @@
 """What one seed is about: the project, the rules, and what people and the cluster do to the run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 
-from dbt_operator.api.spec import Backoff, ConcurrencyPolicy, Downstream, Retry, RetryReason
+from dbt_operator.api.spec import Backoff, ConcurrencyPolicy, Downstream, NodeOverride, Retry, RetryReason
 from dbt_operator.plan.observation import Rules
 from tests.simulation.mix import DRAWN, Mix
-from tests.simulation.project import Project, draw_project
+from tests.simulation.project import Project, differing, draw_project
 from tests.simulation.world import World
 
 FATES = (
@@ -44,6 +44,18 @@ class Scenario:
     lost_watches: float
     skews: tuple[int, ...] = field(default=(0,))  # of the clocks of pods
 
+    def retry_of(self, one: str) -> Retry:
+        """How a node is retried: the last item of spec.nodes that says anything about it does, else the run."""
+        said = [self.rules.nodes[at].retry for at in self.project.nodes[one].overrides]
+        limits = [each.limit for each in said if each is not None and each.limit is not None]
+        reasons = [each.reasons for each in said if each is not None and each.reasons is not None]
+        retry = self.rules.retry
+        return retry.model_copy(update={"limit": (retry.limit, *limits)[-1], "reasons": (retry.reasons, *reasons)[-1]})
+
+    def pod_of(self, one: str) -> tuple[int, ...]:
+        """The items of spec.nodes whose podTemplate a node is executed with."""
+        return tuple(at for at in self.project.nodes[one].overrides if self.rules.nodes[at].pod_template)
+
 
 def draw_scenario(world: World) -> Scenario:
     """The scenario of a seed."""
@@ -53,9 +65,10 @@ def draw_scenario(world: World) -> Scenario:
     project = draw_project(world.chance("project"), mix)
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
     grace = timedelta(seconds=chance.choice((5, 30, 60)))
+    nodes = _draw_nodes(world.chance("nodes"))
     return Scenario(
-        project=project,
-        rules=_draw_rules(chance, mix, project, grace),
+        project=differing(project, world.chance("nodes that differ"), len(nodes)),
+        rules=replace(_draw_rules(chance, mix, project, grace), nodes=nodes),
         calm=calm,
         wishes=_draw_wishes(chance, project, calm),
         down=_draw_down(chance, calm),
@@ -88,6 +101,23 @@ def _draw_rules(chance: Random, mix: Mix, project: Project, grace: timedelta) ->
         active_deadline=timedelta(seconds=chance.choice((15, 60, 600))) if chance.random() < 0.12 else None,
         ttl=timedelta(seconds=chance.choice((0, 30))) if chance.random() < 0.1 else None,
     )
+
+
+def _draw_nodes(chance: Random) -> tuple[NodeOverride, ...]:
+    """What is another thing for some nodes: which ones is drawn with the project."""
+    if chance.random() < 0.75:
+        return ()
+    return tuple(_draw_item(chance) for _ in range(chance.choice((1, 2, 3))))
+
+
+def _draw_item(chance: Random) -> NodeOverride:
+    item: dict[str, object] = {"select": [{"name": "drawn"}]}
+    if chance.random() < 0.7:
+        item["podTemplate"] = {"spec": {"priorityClassName": "drawn"}}
+    if "podTemplate" not in item or chance.random() < 0.5:
+        reasons = [one for one in RetryReason if chance.random() < 0.5]
+        item["retry"] = {"limit": chance.choice((0, 1, 3)), **({"reasons": reasons} if chance.random() < 0.5 else {})}
+    return NodeOverride.model_validate(item)
 
 
 def _draw_backoff(chance: Random, mix: Mix) -> Backoff:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     JsonValue,
     PlainValidator,
@@ -161,10 +162,17 @@ class Criterion(StrictModel):
         return self
 
 
+def _some(criteria: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
+    # Not as a limit of the length: what is wrong with a criterion would be told a second time by that.
+    if not criteria:
+        raise ValueError("it needs at least one criterion")
+    return criteria
+
+
 class NodeOverride(StrictModel):
     """What is another thing for some nodes than for all. A later one has precedence over those before it."""
 
-    select: Annotated[tuple[Criterion, ...], Field(strict=False, min_length=1, max_length=20)]
+    select: Annotated[tuple[Criterion, ...], Field(strict=False, max_length=20), AfterValidator(_some)]
     pod_template: PodTemplate = Field(default_factory=dict)
     retry: NodeRetry | None = None
 

@@ -89,6 +89,19 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
             "spec.retry.backoff.duration: it has to be a duration such as 10s, 5m or 1h30m.",
         ),
         ({"retry": {"backoff": {"max": "24h1s"}}}, "spec.retry.backoff.max: it can be 24h at most."),
+        (
+            {"nodes": [{"select": [{}], "retry": {"limit": 1}}]},
+            "spec.nodes[0].select[0]: it needs at least one of name, tag, package, path and resourceType.",
+        ),
+        ({"nodes": [{"select": [], "retry": {}}]}, "spec.nodes[0].select: it needs at least one criterion."),
+        (
+            {"nodes": [{"select": [{"name": "a"}]}]},
+            "spec.nodes[0]: it says nothing about the nodes that it selects: give it podTemplate or retry.",
+        ),
+        (
+            {"nodes": [{"select": [{"model": "a"}], "retry": {}}]},
+            "spec.nodes[0].select[0].model is not a field that this version of the operator knows.",
+        ),
         ({"select": ["a", ""]}, "spec.select[1] is wrong: string should have at least 1 character, not ''."),
         ({"project": {"git": {}}}, "spec.project.git.url is required."),
         ({"project": {}}, "spec.project: exactly one of image, git, archive and volume is required."),

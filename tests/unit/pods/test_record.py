@@ -20,6 +20,7 @@ from dbt_operator.plan.attempt import (
     Checkpoint,
     Decision,
     Left,
+    PodChoice,
     Recorded,
     Release,
     Request,
@@ -52,6 +53,7 @@ DECISION = Decision(
     microbatch_end="2026-11-19T17:00:00+00:00",
     left=(Left(MODEL, (("2026-11-18T00:00:00", "2026-11-19T00:00:00"),), incremental=True),),
     found={"project.commit": "a" * 40},
+    pod=PodChoice((0, 3)),
 )
 STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
 

@@ -66,6 +66,15 @@ def config_map(text: str | None) -> dict[str, Any]:
             },
         ),
         (
+            {"retry": {"podTemplate": {"spec": {"volumes": [{"name": "a", "emptyDir": {}}]}}}},
+            {"retry": {"podTemplate": {"spec": {"volumes": [{"name": "b", "emptyDir": {}}]}}}},
+            {
+                "retry": {
+                    "podTemplate": {"spec": {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "emptyDir": {}}]}}
+                }
+            },
+        ),
+        (
             {"podTemplate": {"spec": {"hostAliases": ["nonsense"]}}},
             {"podTemplate": {"spec": {"hostAliases": [{"ip": "::1"}]}}},
             {"podTemplate": {"spec": {"hostAliases": [{"ip": "::1"}]}}},

@@ -1,0 +1,148 @@
+"""Nodes that are retried in another way than the others, or executed in pods of another kind."""
+
+from typing import Any
+
+import pytest
+
+from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.spec import Downstream, NodeOverride
+from tests.unit.dbt.logs import data_test, ephemeral, model, unit_test
+from tests.unit.plan.story import Story
+
+LARGE = {"spec": {"nodeSelector": {"size": "large"}}}
+SELECT = [{"name": "any"}]  # which nodes an item is about, the listing says
+
+
+def items(*fields: dict[str, Any]) -> tuple[NodeOverride, ...]:
+    """Items of spec.nodes."""
+    return tuple(NodeOverride.model_validate({"select": SELECT, **each}) for each in fields)
+
+
+def pods(run: Story) -> dict[str, tuple[int, ...]]:
+    """The items of spec.nodes that the pod of each attempt has, by what the attempt executes."""
+    return {run._words(each.decision): each.decision.pod.overrides for each in run.attempts}
+
+
+def test_a_node_is_retried_as_often_as_is_said_for_it() -> None:
+    nodes = items({"retry": {"limit": 2, "backoff": {"duration": "1s"}}})
+    run = Story(model("orders", overrides=[0]), model("other"), nodes=nodes, limit=0)
+    run["Producer"].builds(orders="error: deadlock", other="error: timeout")
+    assert run.later(seconds=1) == ["Retry orders"]
+    run["Retry orders"].builds(orders="error: deadlock")
+    assert run.later(seconds=1.9) == []  # the factor is that of the run
+    assert run.later(seconds=0.1) == ["Retry orders"]
+    run["Retry orders"].builds()
+    assert run.later(seconds=600) == []
+    assert (run.shows("orders"), run.shows("other")) == (NodePhase.SUCCEEDED, NodePhase.FAILED)
+
+
+def test_a_node_is_not_retried_although_all_others_are() -> None:
+    nodes = items({"retry": {"limit": 0}})
+    run = Story(model("orders", overrides=[0]), model("other"), nodes=nodes, limit=1)
+    run["Producer"].builds(orders="error: deadlock", other="error: timeout")
+    assert run.later(seconds=10) == ["Retry other"]
+
+
+def test_which_failures_are_retried_is_said_for_a_node_and_its_tests() -> None:
+    nodes = items({"retry": {"reasons": ["TestsFailed"]}})
+    run = Story(
+        *(model("orders", overrides=[0]), data_test("unique", "orders", overrides=[0])),
+        *(model("other"), data_test("not_null", "other")),
+        nodes=nodes,
+    )
+    run["Producer"].builds(orders="success", unique="fail", other="success", not_null="fail")
+    assert run.later(seconds=10) == ["Retry orders unique"]
+
+
+def test_a_later_item_goes_before_an_earlier_one_field_by_field() -> None:
+    nodes = items({"retry": {"limit": 3, "backoff": {"duration": "1s"}}}, {"retry": {"limit": 1}})
+    run = Story(model("orders", overrides=[0, 1]), nodes=nodes)
+    run["Producer"].builds(orders="error: deadlock")
+    assert run.later(seconds=1) == ["Retry orders"]
+    run["Retry orders"].builds(orders="error: deadlock")
+    assert run.later(seconds=600) == []
+    assert run.phase() is RunPhase.FAILED
+
+
+def test_a_retry_has_the_pod_of_its_node() -> None:
+    nodes = items({"podTemplate": LARGE}, {"retry": {"limit": 1}}, {"podTemplate": LARGE})
+    run = Story(model("orders", overrides=[0, 1, 2]), model("other", overrides=[1]), nodes=nodes)
+    run["Producer"].builds(orders="error: deadlock", other="error: timeout")
+    run.later(seconds=10)
+    assert pods(run) == {"Producer": (), "Retry orders": (0, 2), "Retry other": ()}
+
+
+def test_many_retries_share_a_pod_with_those_that_want_the_same() -> None:
+    large, run = [model(name, overrides=[0]) for name in ("a", "b")], None
+    run = Story(*large, model("c"), model("d"), nodes=items({"podTemplate": LARGE}), together=1)
+    run["Producer"].builds(**dict.fromkeys("abcd", "error: deadlock"))
+    assert run.later(seconds=10) == ["Retry a b", "Retry c d"]
+    assert pods(run) == {"Producer": (), "Retry a b": (0,), "Retry c d": ()}
+    assert len({each.decision.name for each in run.attempts}) == 3
+
+
+@pytest.mark.parametrize("downstream", Downstream)
+def test_what_is_left_is_resumed_in_the_pods_that_are_said_for_it(downstream: Downstream) -> None:
+    run = Story(
+        model("orders"),
+        *(model("large", "orders", overrides=[0]), model("small", "orders"), model("report", "large")),
+        nodes=items({"podTemplate": LARGE}),
+        downstream=downstream,
+    )
+    run["Producer"].builds(orders="error: deadlock", large="skipped", small="skipped", report="skipped")
+    run.later(seconds=10)
+    run["Retry orders"].builds()
+    assert set(run.next()) == {"Resume large", "Resume small"}
+    run["Resume large"].builds()
+    run["Resume small"].builds()
+    assert run.next() == ["Resume report"]
+    assert pods(run)["Resume large"] == (0,)
+    assert pods(run)["Resume small"] == pods(run)["Resume report"] == ()
+    run["Resume report"].builds()
+    run.next()
+    assert run.phase() is RunPhase.SUCCEEDED
+
+
+def test_a_lost_pod_is_made_up_for_by_one_pod_of_each_kind_and_one_after_the_other_on_duckdb() -> None:
+    run = Story(model("large", overrides=[0]), model("small"), nodes=items({"podTemplate": LARGE}), adapter="duckdb")
+    run["Producer"].starts().reports(large="running", small="running").is_killed()
+    assert run.next() == ["Resume small"]
+    run["Resume small"].builds()
+    assert run.next() == ["Resume large"]
+    assert pods(run) == {"Producer": (), "Resume small": (), "Resume large": (0,)}
+
+
+def test_tests_and_ephemeral_models_go_with_their_nodes() -> None:
+    run = Story(
+        *(model("small"), ephemeral("inlined", "small"), model("large", "inlined", overrides=[0])),
+        *(unit_test("logic", "large"), data_test("unique", "large"), data_test("both", "small", "large")),
+        nodes=items({"podTemplate": LARGE}),
+    )
+    run["Producer"].starts().reports(small="running").is_killed()
+    assert run.next() == ["Resume small"]
+    run["Resume small"].builds()
+    assert run.next() == ["Resume inlined large logic unique both"]
+
+
+def test_a_person_who_asks_for_all_gets_it_in_pods_of_each_kind() -> None:
+    run = Story(
+        *(model("large", overrides=[0]), model("small")), nodes=items({"podTemplate": LARGE}), limit=0, adapter="duckdb"
+    )
+    run["Producer"].builds(large="skipped", small="error: deadlock")  # for which nobody knows why
+    run.next()
+    assert run.phase() is RunPhase.FAILED
+    assert run.ask("now") == ["Resume small"]
+    run["Resume small"].builds()
+    assert run.next() == ["Resume large"]
+    assert pods(run)["Resume large"] == (0,)
+    run["Resume large"].builds()
+    run.next()
+    assert run.phase() is RunPhase.SUCCEEDED
+
+
+def test_people_who_ask_for_nodes_that_want_different_pods_are_answered_one_by_one() -> None:
+    run = Story(model("large", overrides=[0]), model("small"), nodes=items({"podTemplate": LARGE}), limit=0)
+    run["Producer"].builds(large="error: out of memory", small="error: deadlock")
+    run.next()
+    assert run.ask("now", "large") + run.ask("now", "small") == ["Retry large", "Retry small"]
+    assert pods(run) == {"Producer": (), "Retry large": (0,), "Retry small": ()}
