@@ -132,6 +132,11 @@ class Runs:
         image: str = self._pod_of(job)["spec"]["containers"][0]["image"]
         return image
 
+    def labels(self, job: str) -> dict[str, str]:
+        """The labels of the pod of a Job."""
+        labels: dict[str, str] = self._pod_of(job)["metadata"]["labels"]
+        return labels
+
     def live_pods(self) -> list[str]:
         """Names of the pods, of all runs, that have a process or will have one."""
         pods = self.cluster.objects("pods", labels="dbt-operator.io/run")

@@ -150,3 +150,36 @@ class TestRetries:
         (attempt,) = status["attempts"]
         assert (attempt["state"], attempt["reason"], attempt["exitCode"]) == ("Failed", "ConnectionFailed", 2)
         assert runs.postgres.executions()["layer1_14"] == 1
+
+    def test_nodes_that_differ_have_pods_retries_and_deadlines_of_their_own(self, runs: Runs) -> None:
+        large = {"metadata": {"labels": {"size": "large"}}}
+        with runs.postgres.locked("seed_1"):  # layer1_14 reads it, and would wait for ever
+            runs.start(
+                "differing",
+                *("layer1_05", "layer1_13", "layer1_14", "layer2_04", "layer2_10", "layer2_13"),
+                settings={"fail_times": {"layer1_13": 1}},
+                producer={"podTemplate": {"metadata": {"labels": {"size": "medium"}}}},
+                retry={
+                    **QUICK,
+                    "limit": 0,
+                    "podTemplate": {"metadata": {"labels": {"size": "small", "kind": "retry"}}},
+                },
+                nodes=[
+                    {"select": [{"name": "layer1_1?"}], "retry": {"limit": 1}, "podTemplate": large},
+                    {"select": [{"name": "*_14"}], "activeDeadlineSeconds": 3},
+                ],
+            )
+            status = runs.end("differing")
+        nodes = runs.nodes("differing")
+        # The default of reasons has no deadlines in it.
+        late, below = nodes["layer1_14"], nodes["layer2_13"]
+        assert (late["phase"], late["reason"], late["tries"]) == ("Failed", "DeadlineExceeded", 1)
+        assert late["message"].startswith("It took longer than its deadline of 3 s, and was cancelled.\nDatabase Error")
+        assert (below["phase"], below["blockedBy"]) == ("Skipped", "model.chaos.layer1_14")
+        assert {name for name, node in nodes.items() if node["phase"] != "Succeeded"} == {"layer1_14", "layer2_13"}
+        assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed"), status["message"]
+        assert [attempt["kind"] for attempt in status["attempts"]] == ["Producer", "Retry", "Resume"]
+        assert not [query for query in runs.postgres.active_queries() if "layer1_14" in query]
+        producer, retry, resume = (runs.labels(attempt["name"]) for attempt in status["attempts"])
+        assert (producer["size"], resume["size"]) == ("medium", "medium")
+        assert (retry["size"], retry["kind"]) == ("large", "retry")

@@ -11,12 +11,13 @@ from tests.simulation.project import Node, Project
 
 _encode = msgspec.json.Encoder().encode
 
-STATUS = {"compile": "error", "partial": "partial success", "lost": "error"}
+STATUS = {"compile": "error", "partial": "partial success", "lost": "error", "late": "error"}
 _MESSAGES = {
     "error": "Database Error in model\n  relation{own} does not exist",
     "compile": "Compilation Error in model\n  'nothing' is undefined",
     "partial": "PARTIAL SUCCESS (2/3)",
     "lost": 'Database Error\n  connection to server at "db" failed: Connection refused',
+    "late": "Database Error\n  server closed the connection unexpectedly",  # cancelled at its deadline
     "fail": "Got 3 results, configured to fail if != 0",
     "cancelled": "Runtime Error\n  INTERRUPT Error: Interrupted!",
 }
@@ -102,6 +103,7 @@ def result(node: Node, ending: str, *, began: datetime | None, ended: datetime) 
         "execution_time": 0.5,
         "started_at": began,
         "completed_at": ended,
+        **deadline(ending),
     }
 
 
@@ -114,7 +116,13 @@ def entry(unique_id: str, ending: str) -> dict[str, Any]:
         "execution_time": 0.5,
         "failures": failures(ending),
         "message": "Skipping due to fail_fast" if fast else message(unique_id, ending),
+        **deadline(ending),
     }
+
+
+def deadline(ending: str) -> dict[str, Any]:
+    """What the runner says of a node that was cancelled at its deadline."""
+    return {"deadline_seconds": 30} if ending == "late" else {}
 
 
 def failures(ending: str) -> int | None:

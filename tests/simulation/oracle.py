@@ -20,6 +20,7 @@ KINDS = {
     "partial": RetryReason.PARTIAL_SUCCESS,
     "error": RetryReason.ERROR,
     "lost": RetryReason.ERROR,
+    "late": RetryReason.DEADLINE_EXCEEDED,
 }
 _ENDINGS = {
     NodePhase.SUCCEEDED: "success",

@@ -267,7 +267,7 @@ def _of_command(project: Project, command: Command) -> Project:
     return replace(project, nodes=nodes, command=command)
 
 
-_BAD = ("error", "error", "error", "compile", "partial", "lost", "lost", "silent")
+_BAD = ("error", "error", "error", "compile", "partial", "lost", "lost", "silent", "late")
 
 
 def differing(project: Project, chance: Random, items: int) -> Project:

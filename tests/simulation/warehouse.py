@@ -9,7 +9,7 @@ from tests.simulation.project import Project
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
-BAD = frozenset({"error", "fail", "compile", "partial", "lost"})
+BAD = frozenset({"error", "fail", "compile", "partial", "lost", "late"})
 GOOD = frozenset({"success", "pass", "warn"})
 
 

@@ -526,6 +526,11 @@ NODE_REASONS = {
         meaning="The source is older than its freshness criteria allow.",
         advice="Look at what loads the source.",
     ),
+    NodeReason.DEADLINE_EXCEEDED: About(
+        phases=(NodePhase.FAILED,),
+        meaning="It took longer than its own deadline, and its query was cancelled in the warehouse.",
+        advice="Look at its query, or allow more in `activeDeadlineSeconds` of `nodes`.",
+    ),
     NodeReason.UPSTREAM_FAILED: About(
         phases=(NodePhase.SKIPPED,),
         meaning="A node that it needs failed, directly or further up.",

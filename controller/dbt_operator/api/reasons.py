@@ -15,6 +15,7 @@ class NodeReason(OpenEnum):
     PARTIAL_SUCCESS = "PartialSuccess"
     TESTS_FAILED = "TestsFailed"
     STALE = "Stale"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
     UPSTREAM_FAILED = "UpstreamFailed"
     HOOK_FAILED = "HookFailed"
     FAIL_FAST = "FailFast"

@@ -48,6 +48,7 @@ class RetryReason(StrEnum):
     COMPILE_ERROR = "CompileError"
     PARTIAL_SUCCESS = "PartialSuccess"
     CONNECTION_FAILED = "ConnectionFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
 
 
 class Downstream(StrEnum):
@@ -99,7 +100,7 @@ class Backoff(StrictModel):
 
 
 RetryLimit = Annotated[int, Field(ge=0, le=20)]
-RetryReasons = Annotated[tuple[Annotated[RetryReason, Field(strict=False)], ...], Field(strict=False, max_length=5)]
+RetryReasons = Annotated[tuple[Annotated[RetryReason, Field(strict=False)], ...], Field(strict=False, max_length=6)]
 
 
 class NodeRetry(StrictModel):
@@ -175,11 +176,14 @@ class NodeOverride(StrictModel):
     select: Annotated[tuple[Criterion, ...], Field(strict=False, max_length=20), AfterValidator(_some)]
     pod_template: PodTemplate = Field(default_factory=dict)
     retry: NodeRetry | None = None
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if not self.model_fields_set - {"select"}:
-            raise ValueError("it says nothing about the nodes that it selects: give it podTemplate or retry")
+            raise ValueError(
+                "it says nothing about the nodes that it selects: give it podTemplate, retry or activeDeadlineSeconds"
+            )
         return self
 
 

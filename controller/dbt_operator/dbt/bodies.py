@@ -51,6 +51,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     num_failures: int | None = None
     attached_node: str = ""
     excerpt: str = ""  # the lines of its query around the error
+    deadline_seconds: float | None = None  # how long it was allowed to take, where it was cancelled for taking longer
 
 
 class NodeEnded(NodeBody, frozen=True, kw_only=True):
@@ -173,6 +174,7 @@ class DigestEntry(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     execution_seconds: float | None = None
     num_failures: int | None = None
+    deadline_seconds: float | None = None
 
 
 class DigestPart(Body, frozen=True, kw_only=True):
@@ -182,6 +184,12 @@ class DigestPart(Body, frozen=True, kw_only=True):
     parts: int
     total: int
     results: tuple[DigestEntry, ...]
+
+
+class DeadlinesIgnored(Body, frozen=True, kw_only=True):
+    """Nodes have deadlines, and dbt cannot cancel the queries of one node with this adapter."""
+
+    adapter: str
 
 
 class Hooks(Body, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "MemoryPeak": run_parsing.memory_peak,
     "Artifact": run_parsing.artifact_part,
     "ArtifactOmitted": run_parsing.artifact_omitted,
+    "DeadlinesIgnored": run_parsing.deadlines_ignored,
     "RunResults": parsing.digest_part,
     "RunFinished": run_parsing.runner_finished,
     "MainReportVersion": run_parsing.report_version,

@@ -299,6 +299,9 @@ class Folding:
         if body.name in artifacts.ASKED_FOR:
             self._set("omitted", {**self._get("omitted"), body.name: body.reason})
 
+    def deadlines_ignored(self, event: Event, body: bodies.DeadlinesIgnored) -> None:  # noqa: ARG002 - as above
+        self._fill("deadlines_ignored", body.adapter)
+
     def database_file(self, event: Event, body: bodies.DatabaseFile) -> None:  # noqa: ARG002 - handlers look the same
         if not body.kept:
             self._fill("pod_database", body.file)
@@ -367,6 +370,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.Found: Folding.found,
     bodies.FreshnessFound: Folding.freshness,
     bodies.ArtifactOmitted: Folding.artifact_omitted,
+    bodies.DeadlinesIgnored: Folding.deadlines_ignored,
     bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

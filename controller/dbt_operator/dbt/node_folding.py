@@ -113,6 +113,7 @@ def with_facts(node: NodeState, facts: NodeFacts) -> NodeState:
         num_failures=facts.num_failures if node.num_failures is None else node.num_failures,
         attached_node=node.attached_node or facts.attached_node,
         excerpt=node.excerpt or facts.excerpt,
+        deadline_seconds=facts.deadline_seconds if node.deadline_seconds is None else node.deadline_seconds,
     )
 
 
@@ -146,5 +147,10 @@ def recorded(node: NodeState, entry: DigestEntry) -> NodeState:
     node = replace(node, phase=phase, status=entry.status, from_digest=True)
     if overruled:
         node = replace(node, message="", message_authority=-1, message_ts=None)
-    node = with_facts(node, NodeFacts(execution_seconds=entry.execution_seconds, num_failures=entry.num_failures))
+    facts = NodeFacts(
+        execution_seconds=entry.execution_seconds,
+        num_failures=entry.num_failures,
+        deadline_seconds=entry.deadline_seconds,
+    )
+    node = with_facts(node, facts)
     return with_message(node, entry.message, authority=DIGEST, ts=None)

@@ -72,6 +72,10 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
         text = f"dbt ended it with a status that is not known here: {node.status!r}."
         return Verdict(phase=phase, reason=reason, message=f"{text} {node.message}".rstrip())
     message = with_excerpt(node.message, node.excerpt)
+    if node.deadline_seconds is not None:
+        reason = NodeReason.DEADLINE_EXCEEDED
+        late = f"It took longer than its deadline of {node.deadline_seconds:g} s, and was cancelled."
+        message = f"{late}\n{message}".rstrip()
     if not message and reason is NodeReason.STALE and node.freshness is not None:
         message = _how_old(node.freshness, limit=node.freshness.error_after)
     if not message and reason is NodeReason.STALE:

@@ -153,6 +153,7 @@ def node_result(data: Mapping[str, object]) -> bodies.Body | None:
             num_failures=values.count(data.get("num_failures")),
             attached_node=values.identifier(data.get("attached_node")),
             excerpt=values.text(data.get("excerpt"), limit=1000),
+            deadline_seconds=values.seconds(data.get("deadline_seconds")),
         ),
     )
 
@@ -255,4 +256,5 @@ def digest_entry(item: object) -> bodies.DigestEntry | None:
         message=values.text(data.get("message")),
         execution_seconds=values.seconds(data.get("execution_time")),
         num_failures=values.count(data.get("failures")),
+        deadline_seconds=values.seconds(data.get("deadline_seconds")),
     )

@@ -163,6 +163,11 @@ def freshness(data: Mapping[str, object]) -> bodies.Body | None:
     return bodies.FreshnessFound(unique_id=unique_id, freshness=found)
 
 
+def deadlines_ignored(data: Mapping[str, object]) -> bodies.Body | None:
+    adapter = values.identifier(data.get("adapter_name"))
+    return bodies.DeadlinesIgnored(adapter=adapter) if adapter else None
+
+
 def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:
     peak = values.count(data.get("peak_memory_bytes"))
     return None if peak is None else bodies.MemoryPeak(peak_memory_bytes=peak)

@@ -46,6 +46,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     attached_node: str = ""
     freshness: Freshness | None = None  # of a source
     excerpt: str = ""  # the lines of its query around the one that its message names
+    deadline_seconds: float | None = None  # that it was cancelled for, where it failed by that
     relation: str = ""
     materialized: str = ""
     package: str = ""
@@ -156,6 +157,7 @@ class AttemptState:
     microbatch: Microbatch = field(default_factory=Microbatch)
     end_hooks: int | None = None  # on-run-end hooks of the project and its packages
     pod_database: str = ""  # the file that nodes are built into, or ":memory:", where it is gone with the pod
+    deadlines_ignored: str = ""  # the adapter, where nodes have deadlines and their queries cannot be cancelled
     found: Mapping[str, str] = field(default_factory=dict)  # what the steps before dbt have found out, see `dbt.found`
     peak_memory_bytes: int | None = None  # the most memory that the process has had in use so far
     closed: Closed | None = None

@@ -169,6 +169,7 @@ def _outline(node: NodeState) -> NodeState:
         message_authority=node.message_authority,
         num_failures=node.num_failures,
         attached_node=node.attached_node,
+        deadline_seconds=node.deadline_seconds,
         materialized=node.materialized,
         package=node.package,
         cancel_seen=node.cancelled,  # which of the two times came first is decided here, as both are gone

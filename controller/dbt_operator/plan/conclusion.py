@@ -15,10 +15,10 @@ from dataclasses import replace
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.dbt.error_texts import THE_CONNECTION, cause_of
+from dbt_operator.dbt.error_texts import THE_CONNECTION
 from dbt_operator.plan import run_text
 from dbt_operator.plan.attempt import Assessment
-from dbt_operator.plan.ledger import Ledger, Standing
+from dbt_operator.plan.ledger import Ledger, Standing, node_cause
 from dbt_operator.plan.outcome import Outcome, conclude_history
 from dbt_operator.plan.situation import Situation
 
@@ -33,9 +33,8 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
         reason = outcome.reason if outcome.reason in LOST else RunReason.POD_LOST
         message = f"{outcome.message} {run_text.NOT_REPEATED}"
         outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=message)
-    if not withheld:
-        return outcome
-    return replace(outcome, message=f"{outcome.message} {run_text.withheld(situation.pod_database)}")
+    added = [run_text.withheld(situation.pod_database)] if withheld else []
+    return replace(outcome, message=" ".join((outcome.message, *added, *run_text.ignored(situation.history))))
 
 
 def _concluded(situation: Situation) -> Outcome:
@@ -107,7 +106,7 @@ def _failed_in_no_node(assessment: Assessment) -> bool:
 def _failed_by_itself(unique_id: str, assessment: Assessment) -> bool:
     node = assessment.state.nodes.get(unique_id)
     failed = node is not None and node.phase is NodePhase.FAILED and not node.stopped
-    return failed and cause_of(node.message if node is not None else "") != THE_CONNECTION
+    return failed and (node_cause(node) if node is not None else "") != THE_CONNECTION
 
 
 def _all_succeeded(assessment: Assessment) -> bool:

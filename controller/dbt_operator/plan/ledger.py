@@ -268,12 +268,19 @@ def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment])
         kind=failure_kind(report.node),
         count=len(failed) + len(without),
         at=max((moment for moment in times if moment is not None), default=None),
-        cause=cause_of(report.node.message),
+        cause=node_cause(report.node),
     )
+
+
+def node_cause(node: NodeState) -> str:
+    """What a node failed for, as `cause_of`. A warehouse that has cancelled one query was not lost."""
+    return cause_of(node.message) if node.deadline_seconds is None else ""
 
 
 def failure_kind(node: NodeState) -> RetryReason:
     """In which way a node failed, in the words of `spec.retry.reasons`."""
+    if node.deadline_seconds is not None:
+        return RetryReason.DEADLINE_EXCEEDED
     if node.resource_type in TEST_TYPES and node.status == "fail":
         return RetryReason.TESTS_FAILED
     if node.resource_type == "source" and node.status == "error":  # it is stale, as a test that finds something

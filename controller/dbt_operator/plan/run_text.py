@@ -72,6 +72,13 @@ def _why_anew(situation: Situation) -> str:
     return f"{outcome.message.rstrip('.')}. "
 
 
+def ignored(history: History) -> tuple[str, ...]:
+    """What the run asks for, and nothing is done about."""
+    adapter = next((state.deadlines_ignored for state in history.attempts if state.deadlines_ignored), "")
+    text = "Deadlines of nodes are not kept to, as dbt cannot cancel the queries of one node with the adapter"
+    return (f"{text} {adapter}.",) if adapter else ()
+
+
 def withheld(database: str) -> str:
     """Why nothing is tried again, although the rules would have it."""
     gone = f"the database file {database} is gone with the pod"

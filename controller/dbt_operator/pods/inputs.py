@@ -43,7 +43,8 @@ def overrides_part(spec: DbtRunSpec) -> Part:
     """
     if not spec.nodes:
         return Part()
-    items = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, include={"nodes": {"__all__": {"select"}}})
+    told = {"nodes": {"__all__": {"select", "active_deadline_seconds"}}}
+    items = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, include=told)
     # Kubernetes replaces $(NAME) in arguments.
     text = json.dumps(items["nodes"], separators=(",", ":")).replace("$", "\\u0024")
     return Part(arguments=(argument("--overrides", text, field="nodes"),))

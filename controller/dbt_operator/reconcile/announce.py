@@ -21,7 +21,7 @@ from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUN_DURATION
 from dbt_operator.plan.attempt import Decision, Refusal, Request
 from dbt_operator.plan.observation import Plan
-from dbt_operator.plan.run_text import about_to
+from dbt_operator.plan.run_text import about_to, ignored
 from dbt_operator.reconcile.backend import Backend
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +42,7 @@ class Announcer:
         self._backend = backend
         self._run: Object | None = None
         self._failed_nodes = 0
+        self._ignored: set[str] = set()
         self._unreadable: str | None = None
         self._waiting: set[Request] = set()  # requests that are known to wait
         self._background: set[asyncio.Task[None]] = set()
@@ -108,6 +109,14 @@ class Announcer:
             _log.warning("a record cannot be read", message=message)
             self._post(kind="Warning", reason="RecordUnreadable", message=message)
         self._unreadable = message
+
+    def ignored(self, plan: Plan) -> None:
+        """What the run asks for, and nothing is done about."""
+        for message in ignored(plan.history):
+            if message not in self._ignored:
+                self._ignored.add(message)
+                _log.warning("a setting is ignored", message=message)
+                self._post(kind="Warning", reason="SettingIgnored", message=message)
 
     def obstructed(self, obstacle: Refusal) -> None:
         """The API server does not do what the run needs, whether it has ended or not."""

@@ -323,6 +323,7 @@ class Reconciler:
         live = [each.state.last_ts for each in plan.assessments if each.live and each.state.last_ts is not None]
         self._submit(shown, event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None)
         self._announcer.moved(plan, now=now)
+        self._announcer.ignored(plan)
 
     def _submit(self, shown: DbtRunStatus, *, event_time: datetime | None = None) -> None:
         self._shown = shown

@@ -7,7 +7,6 @@ import gc
 import importlib
 import io
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -26,9 +25,11 @@ from dbt_operator.runner import (
 )
 from dbt_operator.runner.arguments import COMMANDS, Command, asking, refusal, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
+from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Line, Output
-from dbt_operator.runner.overrides import parse_overrides, with_overrides
+from dbt_operator.runner.overrides import deadlines, parse_overrides, with_overrides
+from dbt_operator.runner.queries import cancellable, loaded_adapters
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
 from dbt_operator.runner.translator import Callback, Translator
@@ -69,6 +70,7 @@ class Invocations:
         callback: Callback,
         translator: Translator,
         cancellation: Cancellation,
+        deadlines: Deadlines,
     ) -> None:
         self.phase = "start"
         self.command = ""  # in dbt's words, once it has begun
@@ -81,6 +83,8 @@ class Invocations:
         self._callback = callback
         self._translator = translator
         self._cancellation = cancellation
+        self._deadlines = deadlines
+        self._overrides = parse_overrides(options.overrides)
         self._runner: Any = None
         self._began = datetime.now(timezone.utc)
 
@@ -198,7 +202,7 @@ class Invocations:
     def cancel_queries(self) -> None:
         """Cancel what runs in the warehouse now, as dbt does when interrupted. Called from a thread of its own."""
         try:
-            for adapter in _adapters():
+            for adapter in loaded_adapters():
                 if adapter.is_cancelable():
                     with adapter.connection_named("dbt-operator-cancel"):
                         adapter.cancel_open_connections()
@@ -293,7 +297,7 @@ class Invocations:
 
     def _learn(self, manifest: Any) -> None:
         known = graph.known_nodes(manifest=manifest)
-        self._translator.known = with_overrides(known=known, overrides=parse_overrides(self._options.overrides))
+        self._translator.known = with_overrides(known=known, overrides=self._overrides)
         self._output.event("Hooks", graph.hooks(manifest=manifest))
 
     def _check_database(self, manifest: Any, chosen: frozenset[str]) -> None:
@@ -317,7 +321,7 @@ class Invocations:
         mounts = database.Mounts(kept=self._options.kept_paths, lost=self._options.lost_paths)
         known = self._translator.known
         try:
-            credentials = next((adapter.config.credentials for adapter in _adapters()), None)
+            credentials = next((adapter.config.credentials for adapter in loaded_adapters()), None)
             return database.files_of(
                 nodes=nodes, known=known, manifest=manifest, credentials=credentials, mounts=mounts
             )
@@ -344,12 +348,17 @@ class Invocations:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
             self._output.event("SelectedNodes", {**part, "command": command.name})
+        self._watch(chosen)
 
-
-def _adapters() -> list[Any]:
-    """The adapters that dbt has loaded; from one call of dbt to the next they stay."""
-    factory = getattr(sys.modules.get("dbt.adapters.factory"), "FACTORY", None)
-    return list(getattr(factory, "adapters", {}).values())
+    def _watch(self, chosen: frozenset[str]) -> None:
+        """Keep to the deadlines of these nodes, or say that nothing does."""
+        nodes = (self._translator.known[one] for one in chosen)
+        seconds = deadlines(nodes=nodes, overrides=self._overrides)
+        unable = [adapter.type() for adapter in loaded_adapters() if not cancellable(adapter)]
+        if not seconds or not unable:
+            self._deadlines.watch(seconds)
+            return
+        self._output.event("DeadlinesIgnored", {"adapter_name": unable[0], "nodes": len(seconds)}, level="warn")
 
 
 def _quietly(cli: Any, command: Command, *, other: str) -> list[str]:

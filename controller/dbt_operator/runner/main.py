@@ -16,12 +16,14 @@ from dbt_operator import __version__
 from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps, venv_place
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.capture import Capture
+from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.deps import Packages
 from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
 from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
 from dbt_operator.runner.output import Line, Output
+from dbt_operator.runner.queries import cancel_queries_of, loaded_adapters
 from dbt_operator.runner.signals import Cancellation, leave
 from dbt_operator.runner.translator import Callback, Translator, converter
 
@@ -56,11 +58,16 @@ class Session:
         )
         self._capture = Capture(emit=self._emit_output, masker=self._masker)
         queries = compiled.Queries()
+        self._deadlines = Deadlines(cancel=self._cancel_queries_of, warn=self._warn)
         self._translator = Translator(
-            convert=self._convert, speak=self._capture.text, masker=self._masker, queries=queries
+            convert=self._convert,
+            speak=self._capture.text,
+            masker=self._masker,
+            queries=queries,
+            deadlines=self._deadlines,
         )
         self._output = Output(fd=self._capture.redirect(), masker=self._masker, translate=self._translator.lines)
-        self._callback = Callback(put=self._output.message, warn=self._warn, queries=queries)
+        self._callback = Callback(put=self._output.message, warn=self._warn, queries=queries, deadlines=self._deadlines)
         self._artifacts = Artifacts(output=self._output, masker=self._masker)
         self._memory = MemoryWatch(report=self._report_memory)
         self._invocations = Invocations(
@@ -71,6 +78,7 @@ class Session:
             callback=self._callback,
             translator=self._translator,
             cancellation=cancellation,
+            deadlines=self._deadlines,
         )
         self._finishing = threading.Lock()
 
@@ -163,6 +171,7 @@ class Session:
         if not self._finishing.acquire(blocking=False):
             threading.Event().wait()
         self._cancellation.over()
+        self._deadlines.over()
         self._memory.stop()
         self._capture.stop(timeout=1.0)
         # What dbt has said last is a result yet.
@@ -178,11 +187,11 @@ class Session:
         self._keep_compiled(found)
         self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         for late in results.late_results(results=found, reported=reported, known=known, masker=self._masker):
-            self._output.event("NodeResult", late)
+            self._output.event("NodeResult", self._deadlines.marked(late))
         for each in found:
             if each.get("freshness"):
                 self._output.event("Freshness", {"unique_id": each["unique_id"], **each["freshness"]})
-        entries = results.digest_entries(results=found, masker=self._masker)
+        entries = [self._deadlines.marked(one) for one in results.digest_entries(results=found, masker=self._masker)]
         for part in graph.parts(items=entries, key="results"):
             # The digest is about just these bytes.
             self._output.event("RunResults", part, masked=False)
@@ -224,6 +233,9 @@ class Session:
 
     def _report_memory(self, peak: int) -> None:
         self._output.event("MemoryPeak", {"peak_memory_bytes": peak})
+
+    def _cancel_queries_of(self, unique_id: str) -> bool:
+        return any(cancel_queries_of(unique_id, adapter=adapter) for adapter in loaded_adapters())
 
     def _convert(self, message: object) -> Line:
         return self._to_line(message)

@@ -22,9 +22,10 @@ _FIELDS: Mapping[str, Callable[[Line], Iterable[str]]] = {
 
 @dataclass(frozen=True)
 class Override:
-    """One item: its criteria, each of which is a pattern for each of some fields."""
+    """One item: its criteria, each of which is a pattern for each of some fields, and the deadline of the nodes."""
 
     select: tuple[Mapping[str, re.Pattern[str]], ...]
+    deadline_seconds: float | None = None
 
     def selects(self, node: Line) -> bool:
         """Whether the node meets one of the criteria."""
@@ -42,7 +43,8 @@ def parse_overrides(text: str) -> tuple[Override, ...]:
             select=tuple(
                 {field: re.compile(fnmatch.translate(pattern)) for field, pattern in criterion.items()}
                 for criterion in item["select"]
-            )
+            ),
+            deadline_seconds=item.get("activeDeadlineSeconds"),
         )
         for item in items
     )
@@ -58,6 +60,13 @@ def with_overrides(*, known: dict[str, Line], overrides: Sequence[Override]) -> 
         found = sorted({at for one in (unique_id, *_tested(node)) for at in own.get(one, ())})
         marked[unique_id] = {**node, "overrides": found} if found else node
     return marked
+
+
+def deadlines(*, nodes: Iterable[Line], overrides: Sequence[Override]) -> dict[str, float]:
+    """How long which of the nodes may take, in seconds: a later item goes before those before it."""
+    said = {node["unique_id"]: [overrides[at].deadline_seconds for at in node.get("overrides", ())] for node in nodes}
+    found = {one: [each for each in seconds if each is not None] for one, seconds in said.items()}
+    return {one: seconds[-1] for one, seconds in found.items() if seconds}
 
 
 def _tested(node: Line) -> Iterable[str]:

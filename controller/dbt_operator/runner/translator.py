@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
+from dbt_operator.runner import deadlines
 from dbt_operator.runner.compiled import FAILURES, Queries, excerpt
+from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.masking import Masker
 from dbt_operator.runner.output import Line, plain
 
@@ -87,11 +89,19 @@ def converter() -> Callable[[Any], Line]:
 class Callback:
     """What dbt calls for each event, on its worker threads: were it to raise, the node would fail; nor may it block."""
 
-    def __init__(self, *, put: Callable[[Any], None], warn: Callable[[str], None], queries: Queries) -> None:
+    def __init__(
+        self,
+        *,
+        put: Callable[[Any], None],
+        warn: Callable[[str], None],
+        queries: Queries,
+        deadlines: Deadlines,
+    ) -> None:
         self.invocation_id = ""
         self.executing = False
         self._put = put
         self._queries = queries
+        self._deadlines = deadlines
         self._warn = warn
         self._listening = True
         self._begins = ""
@@ -148,6 +158,8 @@ class Callback:
             self._queries.begun(message.data.node_info.unique_id, message.data.sql)
         elif name == "SQLQueryStatus":
             self._queries.succeeded(message.data.node_info.unique_id)
+        if name in deadlines.EVENTS:
+            self._deadlines.saw(name, message.data.node_info.unique_id)
         if name in _LAST_WORDS and self._passes(info.msg):
             return
         if self._listening and (
@@ -175,6 +187,7 @@ class Translator:
         speak: Callable[[str, str], None],
         masker: Masker,
         queries: Queries,
+        deadlines: Deadlines,
     ) -> None:
         self.dropped = 0
         self.results: dict[str, Line] = {}
@@ -184,6 +197,7 @@ class Translator:
         self._speak = speak
         self._masker = masker
         self._queries = queries
+        self._deadlines = deadlines
         self._remarks = 0
         self._once: set[str] = set()
         self._printed: set[str] = set()
@@ -277,7 +291,7 @@ class Translator:
 
     def _result(self, node: Line, result: Line) -> Line:
         known = self.known.get(node.get("unique_id", ""), {})
-        data = node_result(node=node, result=result, known=known, masker=self._masker)
+        data = self._deadlines.marked(node_result(node=node, result=result, known=known, masker=self._masker))
         self.results[data["unique_id"]] = data
         query = self._queries.take(data["unique_id"])
         if query and data["status"] in FAILURES:

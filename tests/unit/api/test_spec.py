@@ -81,8 +81,8 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"retry": {"limit": 21}}, "spec.retry.limit is wrong: input should be less than or equal to 20, not 21."),
         (
             {"retry": {"reasons": ["Error", "Skipped"]}},
-            "spec.retry.reasons[1] is wrong: input should be 'Error', 'TestsFailed', 'CompileError', 'PartialSuccess' "
-            "or 'ConnectionFailed', not 'Skipped'.",
+            "spec.retry.reasons[1] is wrong: input should be 'Error', 'TestsFailed', 'CompileError', 'PartialSuccess', "
+            "'ConnectionFailed' or 'DeadlineExceeded', not 'Skipped'.",
         ),
         (
             {"retry": {"backoff": {"duration": "soon"}}},
@@ -96,7 +96,8 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ({"nodes": [{"select": [], "retry": {}}]}, "spec.nodes[0].select: it needs at least one criterion."),
         (
             {"nodes": [{"select": [{"name": "a"}]}]},
-            "spec.nodes[0]: it says nothing about the nodes that it selects: give it podTemplate or retry.",
+            "spec.nodes[0]: it says nothing about the nodes that it selects: give it podTemplate, retry or"
+            " activeDeadlineSeconds.",
         ),
         (
             {"nodes": [{"select": [{"model": "a"}], "retry": {}}]},

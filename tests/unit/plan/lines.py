@@ -159,12 +159,12 @@ class Log:
         """dbt cancels the query of a node."""
         self.add("LogCancelLine", {"conn_name": unique_id}, at=at)
 
-    def ends(self, unique_id: str, status: str, message: str = "", *, at: datetime) -> None:
-        """dbt says how a node has ended."""
+    def ends(self, unique_id: str, status: str, message: str = "", *, at: datetime, **fields: object) -> None:
+        """dbt says how a node has ended; `fields` are further ones of its result."""
         kind, *_, name = unique_id.split(".")
         times = {} if status == "skipped" else {"started_at": _time(at), "completed_at": _time(at)}
         said = {"unique_id": unique_id, "resource_type": kind, "name": name, "status": status, "message": message}
-        self.add("NodeResult", {**said, **times, "execution_time": 0.5}, at=at)
+        self.add("NodeResult", {**said, **times, "execution_time": 0.5, **fields}, at=at)
         self.results[unique_id] = status
 
     def finishes(
