@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_
 from pydantic.alias_generators import to_snake
 
 from dbt_operator.api.commands import Command
+from dbt_operator.api.state_source import StateSource
 from dbt_operator.api.strict import DbtName, Selection, StrictModel, shown
 
 
@@ -30,6 +31,10 @@ _SELECTING = _ALL - {Command.PARSE, Command.RUN_OPERATION}
 _EXECUTING = frozenset(command for command in Command if command.rules.executes)
 _BUILDING = frozenset({Command.BUILD, Command.RUN})
 _OF_TYPES = frozenset({Command.BUILD, Command.TEST, Command.CLONE, Command.LS})
+# Those whose nodes may read a relation of another environment. Seeds read none, and `clone` always looks there.
+_READING = frozenset(
+    {Command.BUILD, Command.RUN, Command.TEST, Command.SNAPSHOT, Command.COMPILE, Command.DOCS, Command.SHOW}
+)
 _ALL_ANEW = frozenset({Command.BUILD, Command.RUN, Command.SEED, Command.CLONE, Command.COMPILE, Command.SHOW})
 
 FLAGS = (
@@ -54,6 +59,8 @@ FLAGS = (
     Flag("empty", "--empty", _BUILDING | {Command.SNAPSHOT, Command.COMPILE}),
     Flag("eventTimeStart", "--event-time-start", _BUILDING),
     Flag("eventTimeEnd", "--event-time-end", _BUILDING),
+    Flag("defer", "--defer", _READING, negative="--no-defer"),
+    Flag("favorState", "--favor-state", _READING),
     Flag("storeFailures", "--store-failures", frozenset({Command.BUILD, Command.TEST})),
 )
 
@@ -64,6 +71,7 @@ OWNED = {
     "--profiles-dir": "spec.profile",
     "--project-dir": "spec.project",
     "--args": "spec.runOperation",
+    "--state": "spec.state",
     "--models": "spec.select",
     "--model": "spec.select",
     "--resource-types": "spec.resourceTypes",
@@ -71,6 +79,7 @@ OWNED = {
     **{flag.option: f"spec.{flag.field}" for flag in FLAGS},
     **{flag.negative: f"spec.{flag.field}" for flag in FLAGS if flag.negative},
     "--no-empty": "spec.empty",
+    "--no-favor-state": "spec.favorState",
     **dict.fromkeys(
         (
             *("--target-path", "--log-path", "--log-format", "--log-format-file", "--log-level", "--log-level-file"),
@@ -142,7 +151,10 @@ class DbtFlags(StrictModel):
     empty: bool | None = None
     event_time_start: Text | None = None
     event_time_end: Text | None = None
+    defer: bool | None = None
+    favor_state: bool | None = None
     store_failures: bool | None = None
+    state: StateSource | None = None
     args: Annotated[tuple[Argument, ...], Field(strict=False, max_length=100)] = ()
 
     @property
@@ -163,6 +175,16 @@ class DbtFlags(StrictModel):
     def _one_way_of_warnings(self) -> Self:
         if self.warn_error and self.warn_error_options is not None:
             raise ValueError("warnError cannot be combined with warnErrorOptions")
+        return self
+
+    @model_validator(mode="after")
+    def _state_to_defer_to(self) -> Self:
+        if self.state is not None and self.command not in _SELECTING:
+            raise ValueError(f"state is of no use to dbt {self.command.rules.words}")
+        if self.defer and self.state is None:
+            raise ValueError("defer needs state, which says whose artifacts dbt defers to")
+        if self.favor_state and not self.defer:
+            raise ValueError("favorState needs defer: it says what dbt prefers when it defers")
         return self
 
     @model_validator(mode="after")

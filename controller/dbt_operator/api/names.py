@@ -111,6 +111,11 @@ def profile_name(run: str) -> str:
     return _config_map_name(run, suffix="-profile")
 
 
+def state_name(run: str) -> str:
+    """Name of the ConfigMap that keeps the artifacts of another run that a run is given, for all of its attempts."""
+    return _config_map_name(run, suffix="-state")
+
+
 def artifacts_name(run: str) -> str:
     """Name of the ConfigMap that holds the artifacts of a run."""
     return _config_map_name(run, suffix="-artifacts")

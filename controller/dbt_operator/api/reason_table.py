@@ -401,6 +401,18 @@ RUN_REASONS = {
         meaning="The project could not be fetched from where `spec.project` says.",
         advice="Correct what the message names, and ask for a retry, or create a new run where it is a field.",
     ),
+    RunReason.STATE_UNAVAILABLE: About(
+        phases=(Phase.FAILED,),
+        kind=Kind.FINAL,
+        step=True,
+        error_kind="state",
+        sentence="The artifacts of spec.state cannot be used",
+        meaning=(
+            "The artifacts that `spec.state` names are not there, were not kept, or cannot be read by this dbt; or the "
+            "command needs some, and `spec.state` is not set."
+        ),
+        advice=("Correct what the message names, and ask for a retry; or create a run with other artifacts."),
+    ),
     RunReason.ENVIRONMENT_FAILED: About(
         phases=(Phase.FAILED,),
         kind=Kind.FINAL,

@@ -80,6 +80,7 @@ class RunReason(OpenEnum):
     UNSCHEDULABLE = "Unschedulable"
     START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
     PROJECT_FETCH_FAILED = "ProjectFetchFailed"
+    STATE_UNAVAILABLE = "StateUnavailable"
     ENVIRONMENT_FAILED = "EnvironmentFailed"
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     # the pod was lost

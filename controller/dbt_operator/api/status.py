@@ -93,6 +93,14 @@ class RunProject(Value, frozen=True, kw_only=True):
     digest: Annotated[str, Meta(max_length=71)] | None = None
 
 
+class RunState(Value, frozen=True, kw_only=True):
+    """Whose artifacts the run was given: those of a run, a copy of a ConfigMap, or those in an archive."""
+
+    run: ObjectName | None = None
+    config_map: ObjectName | None = None
+    digest: Annotated[str, Meta(max_length=71)] | None = None
+
+
 class RunAttempt(Value, frozen=True, kw_only=True):
     """A Job of a run."""
 
@@ -154,6 +162,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     tests: Counts | None = None
     failures: Annotated[tuple[RunFailure, ...], Meta(max_length=20)] = ()
     project: RunProject | None = None
+    state: RunState | None = None
     dbt: DbtInfo | None = None
     peak_memory_bytes: int | None = None
     retries: int | None = None  # attempts after the first

@@ -12,6 +12,9 @@ COMMIT = "project.commit"  # that the project was fetched at
 PACKAGES = "environment.packages."  # and a number: a piece of the list of what is installed, packed
 LOCK = "packages.lock"  # the package-lock.yml that dbt has made, packed by the runner
 DIGEST = "project.digest"  # of the archive that the project came in: sha256:…
+STATE_RUN = "state.run"  # whose artifacts the run was given
+STATE_CONFIG_MAP = "state.configMap"  # … or of which ConfigMap they are a copy
+STATE_DIGEST = "state.digest"  # … or of the archive that they came in
 
 
 def found_by(states: Iterable[AttemptState]) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ from dbt_operator.pods.project import project_files
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 from dbt_operator.pods.runner_files import RUNNER, runner_part
 from dbt_operator.pods.secrets import secrets_part
+from dbt_operator.pods.state_files import state_part
 from dbt_operator.pods.steps import as_dbt_has_it
 from dbt_operator.pods.template_lists import mappings, named
 
@@ -95,6 +96,7 @@ def _pod_template(
             inputs_part(run, decision),
             overrides_part(spec),
             packages_part(run, spec, decision),
+            state_part(spec.state, run=run, found=decision.found, tools_image=images.tools),
             profile_part(spec.profile, run=run, kept=profile, project=project.path),
         )
     )
@@ -126,7 +128,8 @@ def _container(
             f"--grace-seconds={grace}",
             *part.arguments,
             "--",
-            *dbt_arguments(spec, selection=decision.nodes is None),
+            # What dbt prefers depends on all that the run selects.
+            *dbt_arguments(spec, selection=decision.nodes is None or bool(spec.favor_state)),
         ],
         "env": list(part.env),
         "volumeMounts": list(part.mounts),

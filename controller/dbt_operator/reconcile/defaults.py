@@ -30,6 +30,9 @@ _POD_TEMPLATES = (("podTemplate",), ("producer", "podTemplate"), ("retry", "podT
 ALTERNATIVES: Mapping[Path, frozenset[str]] = {
     ("project",): frozenset(field.alias or name for name, field in Project.model_fields.items()),
     ("profile",): frozenset({"inProject", "secretRef", "connection", "connectionRef"}),
+    ("state",): frozenset({"runRef", "artifactsFrom"}),
+    ("state", "runRef"): frozenset({"name", "selector"}),
+    ("state", "artifactsFrom"): frozenset({"configMapRef", "volume", "archive"}),
     ("environment", "virtualenv"): frozenset({"requirements", "requirementsFrom"}),
 }
 

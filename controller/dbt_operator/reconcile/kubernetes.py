@@ -38,6 +38,7 @@ from dbt_operator.reconcile.backend import Creation, Seen, StoredRecord, Unreada
 from dbt_operator.reconcile.connections import MissingConnectionError, profile_of_run
 from dbt_operator.reconcile.refusals import job_refusal_of
 from dbt_operator.reconcile.run_key import RunKey
+from dbt_operator.reconcile.state_source import MissingStateError, keep_state_files
 from dbt_operator.reconcile.statuses import Statuses
 
 
@@ -164,24 +165,21 @@ class KubernetesBackend:
         return sorted(found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     async def create_attempt(self, decision: Decision, *, spec: DbtRunSpec) -> Creation:
-        """Create its Job, and before that the ConfigMaps that its pod mounts: of its runner and of how it connects.
+        """Create its Job, and before that the ConfigMaps that its pod mounts: runner, profile, state files.
 
         Taking the step twice is harmless: names are deterministic, and what exists and is ours is adopted.
         """
         job: Mapping[str, Any] = {}
         try:
             profile = await profile_of_run(spec.profile, run=self.run, client=self.client)
+            await keep_state_files(spec, run=self.run, client=self.client)
             job = attempt_job(run=self.run, spec=spec, decision=decision, images=self.images, profile=profile)
             await self._create_or_adopt(CONFIG_MAPS, runner_config_map(self.run))
             # Strictly: a field of the user's that Kubernetes does not know would vanish, and with it a limit or a
             # selector.
             await self._create_or_adopt(JOBS, job, strict=True)
-        except InvalidSpec as error:
-            return _refused(RunReason.INVALID_SPEC, str(error))
-        except MissingConnectionError as error:
-            return _refused(RunReason.CONNECTION_NOT_FOUND, str(error))
-        except InvalidPodTemplate as error:
-            return _refused(RunReason.INVALID_POD_TEMPLATE, str(error))
+        except tuple(_MISTAKES) as error:
+            return _refused(_MISTAKES[type(error)], str(error))
         except NameConflictError as error:
             if error.stale:
                 return Creation()  # of an earlier run of this name, about to be deleted with it
@@ -277,6 +275,15 @@ class KubernetesBackend:
         return await self.client.patch(
             resource=resource, namespace=self.run.namespace, name=name, patch=patch, retry=retry
         )
+
+
+# What is wrong with what a run is made of, and the reason of the run for that.
+_MISTAKES: Mapping[type[Exception], RunReason] = {
+    InvalidSpec: RunReason.INVALID_SPEC,
+    InvalidPodTemplate: RunReason.INVALID_POD_TEMPLATE,
+    MissingConnectionError: RunReason.CONNECTION_NOT_FOUND,
+    MissingStateError: RunReason.STATE_UNAVAILABLE,
+}
 
 
 def _stored(config_map: Object) -> StoredRecord:

@@ -14,7 +14,7 @@ from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.values import format_duration, format_time
 from dbt_operator.dbt.error_texts import cause_of
-from dbt_operator.dbt.found import COMMIT, DIGEST, found_by
+from dbt_operator.dbt.found import COMMIT, DIGEST, STATE_CONFIG_MAP, STATE_DIGEST, STATE_RUN, found_by
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts
@@ -37,6 +37,7 @@ class RunRecord:
     attempts: Mapping[str, status.RunAttempt]  # those whose Job was created, by its name
     handled_retry: str | None
     project: status.RunProject | None
+    state: status.RunState | None
     dbt: status.DbtInfo | None
     artifacts: status.RunArtifacts | None
     output: status.RunOutput | None
@@ -54,6 +55,7 @@ def run_record(run: Mapping[str, Any]) -> RunRecord:
         attempts={attempt.name: attempt for attempt in before.attempts},
         handled_retry=before.handled_retry,
         project=before.project,
+        state=before.state,
         dbt=before.dbt,
         artifacts=before.artifacts,
         output=before.output,
@@ -89,6 +91,7 @@ def run_status(
     """
     terminal = plan.phase.terminal
     states = plan.history.attempts
+    found = found_by(states)
     message = plan.message if terminal else _progress_message(plan=plan, views=views)
     return status.DbtRunStatus(
         phase=plan.phase,
@@ -109,7 +112,8 @@ def run_status(
         nodes=node_counts(views=views),
         tests=test_counts(views=views),
         failures=_failures(views.values(), history=plan.history),
-        project=_project(found_by(states)) or record.project,
+        project=_project(found) or record.project,
+        state=_state(found) or record.state,
         dbt=dbt_info(states),
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
         retries=max(len(plan.assessments) - 1, 0),
@@ -162,6 +166,13 @@ def _project(found: Mapping[str, str]) -> status.RunProject | None:
         return None
     revision = (commit or (digest or "").removeprefix("sha256:"))[:_SHORT]
     return status.RunProject(revision=revision, commit=commit, digest=digest)
+
+
+def _state(found: Mapping[str, str]) -> status.RunState | None:
+    run, config_map, digest = (found.get(name) for name in (STATE_RUN, STATE_CONFIG_MAP, STATE_DIGEST))
+    if run is None and config_map is None and digest is None:
+        return None
+    return status.RunState(run=run, config_map=config_map, digest=digest)
 
 
 def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:

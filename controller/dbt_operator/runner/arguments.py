@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 
@@ -100,6 +100,15 @@ class Command:
         asked = any(argument.parameter in ("log_level", "debug") for argument in self.arguments)
         silence = ["--log-level", "none"] if quiet and self.words and self.known and not asked else []
         return [*self.words, *silence, *self.rest]
+
+    def with_value(self, parameter: str, value: str) -> Command:
+        """The command with this value of an option of one value, in the place of any other."""
+        option = "--" + parameter.replace("_", "-")
+        others = tuple(argument for argument in self.arguments if argument.parameter != parameter)
+        arguments = (*others, Argument(parameter=parameter, option=option, tokens=(option, value)))
+        return replace(
+            self, arguments=arguments, rest=tuple(token for argument in arguments for token in argument.tokens)
+        )
 
 
 def take_apart(*, cli: Any, args: tuple[str, ...]) -> Command:

@@ -9,6 +9,7 @@ from typing import Any
 USAGE, SELECTOR, PROFILE, PROJECT, PARSE = "usage", "selector", "profile", "project", "parse"
 DEPENDENCIES, CONNECTION, DATABASE, NOT_FOUND = "dependencies", "connection", "database", "dbt_not_found"
 NOTHING_SELECTED = "nothing_selected"
+STATE = "state"
 DEPS, SOURCE = "deps", "source"
 INTERRUPTED, OTHER = "interrupted", "other"
 
@@ -25,11 +26,13 @@ _TEXTS = (
     (r"package\(s\) specified in|packages? specified in packages\.yml", DEPENDENCIES),
     (r"Could not find profile|profiles\.yml|Credentials in profile|have a target named", PROFILE),
     (_DEFAULT_PROFILES, PROFILE),
+    (r"Could not find manifest in --state path|are required for deferral", STATE),
     (r"dbt_project\.yml", PROJECT),
     (r"Could not find selector|[Nn]o such selector|not a valid method name|[Ii]nvalid selector", SELECTOR),
 )
 # Where an exception arose tells a broken profile from a broken model when both only say "Syntax error near line 3".
 _PLACES = (
+    (re.compile(r"/dbt/contracts/state\.py$"), STATE),
     # selectors.yml is read while dbt_project.yml is; a method of a selection may have any kind of exception.
     (re.compile(r"/dbt/config/selectors\.py$|/dbt/graph/(cli|selector|selector_methods|selector_spec)\.py$"), SELECTOR),
     (re.compile(r"/dbt/config/(profile|renderer_profile)\.py$"), PROFILE),

@@ -11,6 +11,7 @@ from dbt_operator.runner.limits import Limits
 from dbt_operator.runner.steps import StepError
 
 PROJECT_FILE = "dbt_project.yml"
+FIELD = "spec.project.archive"
 
 
 def run(argv: list[str]) -> dict[str, str]:
@@ -19,26 +20,25 @@ def run(argv: list[str]) -> dict[str, str]:
     # dbt may run as another user than this program.
     os.umask(0o022)
     tree = Path(options.into)
-    field = fetch_git.FIELD if options.git else fetch_archive.FIELD
+    field = fetch_git.FIELD if options.git else FIELD
     limits = Limits(tree=tree, size=options.size_limit, seconds=options.seconds, field=field)
     if options.git:
         git = _git(options)
         found, what = fetch_git.fetch(git, tree=tree, limits=limits), f"the {git.wanted[1]} of {git.url}"
     else:
-        archive = _archive(options)
-        found, what = fetch_archive.fetch(archive, tree=tree, limits=limits), f"the {archive.name}"
-    check_path(tree=tree, path=options.path, field=field, what=what)
+        archive = archive_of(options, field=FIELD)
+        found, what = {"project.digest": fetch_archive.fetch(archive, tree=tree, limits=limits)}, f"the {archive.name}"
+    project = inside(tree=tree, path=options.path, field=field, what=what)
+    if not (project / PROJECT_FILE).is_file():
+        others = sorted(str(file.parent.relative_to(tree)) for file in tree.glob(f"*/{PROJECT_FILE}"))
+        hint = f" (there is one in {', '.join(others[:5])})" if others else ""
+        where = f"the folder {options.path} of {what}" if options.path else f"the top folder of {what}"
+        raise StepError(f"There is no {PROJECT_FILE} in {where}{hint}: correct {field}.path.")
     return found
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="runner.pyz fetch", allow_abbrev=False)
-    parser.add_argument("--into", required=True, metavar="FOLDER", help="where the files go; it does not exist")
-    parser.add_argument("--path", default="", metavar="FOLDER", help="in it, of the project")
-    parser.add_argument("--size-limit", type=int, required=True, metavar="BYTES")
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--as-before", default="", help="what an earlier attempt has found")
-    parser.add_argument("--ca", default="", metavar="FILE")
+    parser = options_parser("fetch")
     git = parser.add_argument_group("a git repository")
     git.add_argument("--git", default="", metavar="URL")
     git.add_argument("--branch", default="")
@@ -49,12 +49,24 @@ def _options(argv: list[str]) -> argparse.Namespace:
     git.add_argument("--packages", action="store_true", help="fetch those of the same server as well")
     git.add_argument("--secret", default="", metavar="FOLDER")
     git.add_argument("--secret-name", default="")
+    return parser.parse_args(argv)
+
+
+def options_parser(step: str) -> argparse.ArgumentParser:
+    """The options of a step that fetches, among them those of an archive."""
+    parser = argparse.ArgumentParser(prog=f"runner.pyz {step}", allow_abbrev=False)
+    parser.add_argument("--into", required=True, metavar="FOLDER", help="where the files go; it does not exist")
+    parser.add_argument("--path", default="", metavar="FOLDER", help="in it, of what is wanted")
+    parser.add_argument("--size-limit", type=int, required=True, metavar="BYTES")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--as-before", default="", help="what an earlier attempt has found")
+    parser.add_argument("--ca", default="", metavar="FILE")
     archive = parser.add_argument_group("an archive")
     archive.add_argument("--archive", default="", metavar="FILE")
     archive.add_argument("--archive-name", default="", help="what messages call it")
     archive.add_argument("--archive-url", default="", metavar="URL")
     archive.add_argument("--sha256", default="")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _git(options: argparse.Namespace) -> fetch_git.Source:
@@ -73,7 +85,8 @@ def _git(options: argparse.Namespace) -> fetch_git.Source:
     )
 
 
-def _archive(options: argparse.Namespace) -> fetch_archive.Source:
+def archive_of(options: argparse.Namespace, *, field: str) -> fetch_archive.Source:
+    """The archive that these options say. `field`: of the spec, which says so."""
     return fetch_archive.Source(
         # What follows a question mark may be a signature that lets everybody in who has it.
         name=options.archive_name or f"archive {options.archive_url.partition('?')[0]}",
@@ -82,18 +95,15 @@ def _archive(options: argparse.Namespace) -> fetch_archive.Source:
         sha256=options.sha256,
         ca=options.ca,
         as_before=options.as_before,
+        field=field,
     )
 
 
-def check_path(*, tree: Path, path: str, field: str, what: str) -> None:
-    """Check that the project is there, and that its path does not lead out of what was fetched. Raises: StepError."""
-    project = (tree / path).resolve()
-    if project != tree.resolve() and tree.resolve() not in project.parents:
+def inside(*, tree: Path, path: str, field: str, what: str) -> Path:
+    """The folder of this path in what was fetched, out of which it does not lead. Raises: StepError."""
+    folder = (tree / path).resolve()
+    if folder != tree.resolve() and tree.resolve() not in folder.parents:
         raise StepError(f"{field}.path ({path}) leads out of what was fetched by a link: name a folder inside of it.")
-    if not project.is_dir():
+    if not folder.is_dir():
         raise StepError(f"There is no folder {path} in {what}: correct {field}.path.")
-    if not (project / PROJECT_FILE).is_file():
-        others = sorted(str(file.parent.relative_to(tree)) for file in tree.glob(f"*/{PROJECT_FILE}"))
-        hint = f" (there is one in {', '.join(others[:5])})" if others else ""
-        where = f"the folder {path} of {what}" if path else f"the top folder of {what}"
-        raise StepError(f"There is no {PROJECT_FILE} in {where}{hint}: correct {field}.path.")
+    return folder

@@ -1,4 +1,4 @@
-"""A project in an archive, .tgz or .zip: from a file that is mounted, or from a URL."""
+"""Files in an archive, .tgz or .zip: from a file that is mounted, or from a URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from typing import IO
 from dbt_operator.runner.limits import Limits
 from dbt_operator.runner.steps import StepError
 
-FIELD = "spec.project.archive"
 MOST_ENTRIES = 100_000
 _CHUNK = 1 << 20
 _NO_ANSWER_SECONDS = 30.0
@@ -33,10 +32,11 @@ _KINDS = {b"\x1f\x8b": "tgz", b"PK": "zip"}
 class Source:
     """Where the archive is. `name`: what messages call it, without an article.
 
-    `as_before`: its digest in an earlier attempt of the run.
+    `as_before`: its digest in an earlier attempt of the run. `field`: of the spec, which says so.
     """
 
     name: str
+    field: str
     file: Path | None = None
     url: str = ""
     sha256: str = ""
@@ -56,7 +56,7 @@ class _Entry:
     strange: str = ""
 
 
-def fetch(source: Source, *, tree: Path, limits: Limits) -> dict[str, str]:
+def fetch(source: Source, *, tree: Path, limits: Limits) -> str:
     """Unpack the archive; returns its digest. Raises: StepError."""
     # Beside the tree, as there is room for it.
     file = source.file or tree.with_name("archive")
@@ -68,7 +68,7 @@ def fetch(source: Source, *, tree: Path, limits: Limits) -> dict[str, str]:
     finally:
         if source.file is None:
             file.unlink(missing_ok=True)
-    return {"project.digest": digest}
+    return digest
 
 
 def _checked_digest(source: Source, file: Path) -> str:
@@ -79,13 +79,13 @@ def _checked_digest(source: Source, file: Path) -> str:
     found = f"sha256:{digest.hexdigest()}"
     if source.sha256 and found != f"sha256:{source.sha256}":
         raise StepError(
-            f"The {source.name} has the digest {found}, and not that of {FIELD}.sha256 (sha256:{source.sha256}):"
+            f"The {source.name} has the digest {found}, and not that of {source.field}.sha256 (sha256:{source.sha256}):"
             " correct the field, or find out who has changed the file."
         )
     if source.as_before and found != source.as_before:
         raise StepError(
             f"The {source.name} has been changed since the run began with another archive ({source.as_before}), and an"
-            " attempt of the run would have another project: create a new run."
+            " attempt of the run would have other files: create a new run."
         )
     return found
 
@@ -100,10 +100,10 @@ def _download(source: Source, file: Path, limits: Limits) -> None:
         with opener.open(source.url, timeout=min(limits.left, _NO_ANSWER_SECONDS)) as answer, file.open("wb") as target:
             _copy(answer, target, used=0, limits=limits)
     except urllib.error.HTTPError as error:
-        passing = error.code in _BUSY
+        said = f"its server answers {error.code} {error.reason}"
         raise StepError(
-            f"The {source.name} cannot be fetched, its server answers {error.code} {error.reason}: check {FIELD}.url.",
-            passing=passing,
+            f"The {source.name} cannot be fetched, {said}: check {source.field}.url.",
+            passing=error.code in _BUSY,
         ) from error
     except OSError as error:
         raise _unreachable(source, error) from error
@@ -114,10 +114,13 @@ def _unreachable(source: Source, error: OSError) -> StepError:
     if isinstance(why, ssl.SSLCertVerificationError):
         return StepError(
             f"The certificate of the server of the {source.name} is not signed by an authority that is trusted: name a"
-            f" ConfigMap with the authority's certificate in {FIELD}.caConfigMapRef ({why.verify_message})."
+            f" ConfigMap with the authority's certificate in {source.field}.caConfigMapRef ({why.verify_message})."
         )
-    text = f"The server of the {source.name} could not be reached, or the connection broke off: check {FIELD}.url, the"
-    return StepError(f"{text} server and the network ({why}).", passing=True)
+    return StepError(
+        f"The server of the {source.name} could not be reached, or the connection broke off: check {source.field}.url,"
+        f" the server and the network ({why}).",
+        passing=True,
+    )
 
 
 def _copy(content: IO[bytes], target: IO[bytes], *, used: int, limits: Limits) -> int:

@@ -22,6 +22,7 @@ from dbt_operator.runner import (
     interpreter,
     microbatch,
     selection,
+    state_files,
 )
 from dbt_operator.runner.arguments import COMMANDS, Command, asking, refusal, setting, take_apart
 from dbt_operator.runner.artifacts import Artifacts
@@ -36,6 +37,7 @@ from dbt_operator.runner.translator import Callback, Translator
 
 PRINTED = "output.txt"
 _DRAIN_SECONDS = 10.0
+_DEFERRED = ("defer_state", "state")  # where dbt looks for the manifest that it defers to
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,11 @@ class Invocations:
         with self._cancellation.interruptible():
             dbt = importlib.import_module("dbt.cli.main")
         self._runner = dbt.dbtRunner
-        command = take_apart(cli=dbt.cli, args=self._options.dbt_args)
+        try:
+            args = (*self._options.dbt_args, *self._state_arguments())
+        except (state_files.StateError, OSError) as error:
+            return failed(kind=error_kinds.STATE, message=str(error))
+        command = take_apart(cli=dbt.cli, args=args)
         if self._options.nodes and not command.rules.types:
             return failed(kind=error_kinds.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
         if command.name not in COMMANDS:
@@ -102,6 +108,11 @@ class Invocations:
         if refused:
             return failed(kind=error_kinds.USAGE, message=refused)
         return self._run_parsed(dbt.cli, command) if command.known else self._execute(command, manifest=None)
+
+    def _state_arguments(self) -> list[str]:
+        """What tells dbt where the artifacts of another run are. Raises: state_files.StateError, OSError."""
+        directory = self._options.state_dir
+        return [f"--state={state_files.prepare(Path(directory))}"] if directory else []
 
     def _run_parsed(self, cli: Any, command: Command) -> Outcome:
         self._packages.restore()
@@ -270,6 +281,8 @@ class Invocations:
         selection.check_known(wanted=wanted, known=known)
         if command.rules.unit_tests_with_model:
             selection.check_unit_tests(wanted=wanted, known=known)
+        if any(argument.parameter == "favor_state" for argument in command.arguments):
+            command = self._favoring_own(cli, command, manifest)
         state = selection.write_state(unique_ids=wanted)
         exact = selection.selecting(cli=cli, command=command, state=state, environ=os.environ)
         listed = self._list(cli, exact, manifest)
@@ -280,6 +293,21 @@ class Invocations:
         self._check_database(manifest, chosen)
         self._report_selected(exact, chosen)
         return exact
+
+    def _favoring_own(self, cli: Any, command: Command, manifest: Any) -> Command:
+        """The command, which prefers the relations of another environment only of what the run itself does not build.
+
+        dbt prefers them of all that it does not execute: also of what an earlier attempt of the run has built.
+        """
+        listed = self._list(cli, command, manifest)
+        if not listed.success:
+            raise selection.SelectionError(f"dbt cannot list what the run selects: {listed.exception}")
+        places = (setting(cli=cli, command=command, parameter=each, environ=os.environ) for each in _DEFERRED)
+        place = next(filter(None, places), "")
+        if not place:
+            return command
+        folder = state_files.without_nodes(Path(place), graph.selected_ids(listed=listed.result or ()))
+        return command.with_value("defer_state", str(folder))
 
     def _keep_periods(self, manifest: Any, left: dict[str, microbatch.Left]) -> None:
         """Have microbatch models execute what they would in the run's first attempt, and tell what that is."""

@@ -21,8 +21,9 @@ class ProgramError(Exception):
 class Limits:
     """How long a step may take from now on, and how large what it fetches may become."""
 
-    def __init__(self, *, tree: Path, size: int, seconds: float, field: str) -> None:
+    def __init__(self, *, tree: Path, size: int, seconds: float, field: str, what: str = "the project") -> None:
         self.tree = tree
+        self.what = what  # is fetched, for sentences
         self.size = size
         self.field = field  # of the spec, whose sizeLimit and timeoutSeconds these are
         self._seconds = seconds
@@ -42,7 +43,7 @@ class Limits:
         """Raises: StepError where no time is left."""
         if self.left <= 0:
             raise StepError(
-                f"Fetching the project took longer than {self.field}.timeoutSeconds ({self._seconds:.0f} s) allows:"
+                f"Fetching {self.what} took longer than {self.field}.timeoutSeconds ({self._seconds:.0f} s) allows:"
                 f" check whether the server of {self.field}.url answers.",
                 passing=True,
             )
@@ -51,8 +52,8 @@ class Limits:
         """Raises: StepError where so many bytes are too many."""
         if size > self.size:
             raise StepError(
-                f"The project is larger than {self.field}.sizeLimit ({_in_words(self.size)}) allows: raise it, or keep"
-                " large files elsewhere."
+                f"{self.what[:1].upper()}{self.what[1:]} is larger than {self.field}.sizeLimit ({_in_words(self.size)})"
+                " allows: raise it, or keep large files elsewhere."
             )
 
 

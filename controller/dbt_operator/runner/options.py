@@ -21,6 +21,7 @@ class Options:
     run_uid: str = ""
     project_dir: str = ""
     profiles_dir: str = ""
+    state_dir: str = ""  # the folder with the artifacts of another run
     nodes: str = ""
     parse_cache: str = ""
     microbatch_end: str = ""
@@ -48,6 +49,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--run-uid", default="")
     parser.add_argument("--project-dir", default="")
     parser.add_argument("--profiles-dir", default="")
+    parser.add_argument("--state-dir", default="", metavar="FOLDER")
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
     parser.add_argument("--microbatch-end", default="", metavar="TIME")
@@ -68,6 +70,7 @@ def parse_options(*, argv: list[str]) -> Options:
         run_uid=ours.run_uid,
         project_dir=ours.project_dir,
         profiles_dir=ours.profiles_dir,
+        state_dir=ours.state_dir,
         nodes=ours.nodes,
         parse_cache=ours.parse_cache,
         microbatch_end=ours.microbatch_end,

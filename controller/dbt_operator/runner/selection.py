@@ -23,7 +23,8 @@ from dbt_operator.runner.microbatch import Left, moment
 from dbt_operator.runner.output import Line
 
 _STATUS = "error"
-_REPLACED = frozenset(("select", "exclude", "selector", "indirect_selection", "state"))
+_OF_TYPES = ("resource_types", "resource_type", "exclude_resource_types", "exclude_resource_type")
+_REPLACED = frozenset(("select", "exclude", "selector", "indirect_selection", "state", *_OF_TYPES))
 _MOST_NAMED = 3
 
 

@@ -45,6 +45,7 @@ class Step:
 UNAVAILABLE = "SourceUnavailable"  # the reason where the failure may pass
 STEPS: Mapping[str, Step] = {
     "fetch": Step(module="dbt_operator.runner.fetch", reason="ProjectFetchFailed"),
+    "fetch-state": Step(module="dbt_operator.runner.fetch_state", reason="StateUnavailable"),
     "environment": Step(module="dbt_operator.runner.virtualenv", reason="EnvironmentFailed"),
 }
 

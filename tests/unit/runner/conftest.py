@@ -165,7 +165,12 @@ class Project:
         )
 
     def again(
-        self, producer: Run, unique_ids: Sequence[str], *dbt: str, environment: Mapping[str, str] | None = None
+        self,
+        producer: Run,
+        unique_ids: Sequence[str],
+        *dbt: str,
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> Run:
         """A retry of these nodes with what the producer has printed, in a target directory that is empty at first."""
         place = Path(tempfile.mkdtemp(dir=self.scratch))
@@ -179,6 +184,7 @@ class Project:
                 *("--attempt-kind", "retry"),
                 *("--nodes", str(place / "nodes.json.gz")),
                 *("--parse-cache", str(place / "cache.gz")),
+                *options,
             ],
             environment={"DBT_TARGET_PATH": str(place / "target"), **(environment or {})},
         )
