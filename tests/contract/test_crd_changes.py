@@ -63,6 +63,9 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "empty": (True,),
     "eventTimeStart": ("2026-11-01",),
     "eventTimeEnd": ("2026-11-02",),
+    "defer": (True,),
+    "favorState": (True,),
+    "state": ({"runRef": {"name": "prod"}}, {"artifactsFrom": {"configMapRef": {"name": "prod"}}}),
     "storeFailures": (True,),
     "args": (["--no-introspect"], [], None),
     "podTemplate": (

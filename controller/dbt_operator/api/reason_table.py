@@ -201,12 +201,12 @@ RUN_REASONS = {
         kind=Kind.FINAL,
         error_kind="selector",
         sentence="dbt could not read the selection",
-        check="check spec.command, spec.select, spec.exclude and spec.selector",
+        check="check spec.command, spec.select, spec.exclude, spec.selector and, for state: and the like, spec.state",
         meaning=(
-            "dbt could not read the selection, or it asks for the state of an earlier run (`state:`, `result:`) that "
-            "the pod does not have."
+            "dbt could not read the selection, or it compares (`state:`, `result:`, `source_status:`) with an artifact "
+            "that `spec.state` does not name or have."
         ),
-        advice="Check the syntax of `select`, `exclude`, and the name in `selector`.",
+        advice="Check the syntax of `select`, `exclude`, the name in `selector`, and `state`.",
     ),
     RunReason.PROFILE_ERROR: About(
         phases=(Phase.FAILED,),
@@ -407,6 +407,7 @@ RUN_REASONS = {
         step=True,
         error_kind="state",
         sentence="The artifacts of spec.state cannot be used",
+        check="check spec.state",
         meaning=(
             "The artifacts that `spec.state` names are not there, were not kept, or cannot be read by this dbt; or the "
             "command needs some, and `spec.state` is not set."

@@ -21,7 +21,7 @@ class Last(StrEnum):
 class RunSelector(StrictModel):
     """Labels that a run has."""
 
-    match_labels: Annotated[dict[Annotated[str, StringConstraints(max_length=317)], _Label], Field(min_length=1)]
+    match_labels: Annotated[dict[str, _Label], Field(min_length=1, max_length=20)]
 
 
 class RunReference(StrictModel):

@@ -154,7 +154,8 @@ def of_annotation(annotation: Any, limits: list[Any]) -> Shape:
             "maxItems": limit(limits, annotated_types.MaxLen),
         }
     if origin is dict:
-        typed = isinstance(arguments[1], type) and issubclass(arguments[1], BaseModel)
+        limited = typing.get_origin(arguments[1]) is typing.Annotated
+        typed = limited or (isinstance(arguments[1], type) and issubclass(arguments[1], BaseModel))
         values = {"values": of_annotation(arguments[1], [])} if typed else {}
         return {"type": "object", **known(maxProperties=limit(limits, annotated_types.MaxLen)), **values}
     return of_class(annotation, limits)

@@ -31,6 +31,27 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (
+            {"defer": True},
+            "spec: defer needs state, which says whose artifacts dbt defers to.",
+        ),
+        (
+            {"favorState": True, "state": {"runRef": {"name": "a"}}},
+            "spec: favorState needs defer: it says what dbt prefers when it defers.",
+        ),
+        (
+            {"command": "run-operation", "runOperation": {"macro": "a"}, "state": {"runRef": {"name": "a"}}},
+            "spec: state is of no use to dbt run-operation.",
+        ),
+        (
+            {"state": {"runRef": {"name": "a", "selector": {"matchLabels": {"a": "b"}}}}},
+            "spec.state.runRef: exactly one of name and selector is required.",
+        ),
+        (
+            {"state": {"artifactsFrom": {"volume": {"source": {"name": "x", "emptyDir": {}}}}}},
+            "spec.state.artifactsFrom.volume: source has a name: the operator gives the volume its name.",
+        ),
+        ({"args": ["--state=/x"]}, "spec.args[0]: --state cannot be among them: take spec.state."),
         ({"image": None}, "spec: image is required, as no defaults give it and there is no environment."),
         (
             {"profile": {}},

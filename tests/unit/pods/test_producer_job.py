@@ -60,6 +60,8 @@ def test_an_attempt_at_certain_nodes_has_the_same_arguments_but_for_the_selectio
         "empty": True,
         "eventTimeStart": "2026-11-01",
         "eventTimeEnd": "2026-11-02",
+        "state": {"runRef": {"name": "prod"}},
+        "defer": True,
         "storeFailures": True,
         "args": ["--no-introspect"],
     }
@@ -70,11 +72,20 @@ def test_an_attempt_at_certain_nodes_has_the_same_arguments_but_for_the_selectio
     others = [
         '--warn-error-options={"error": "all", "silence": ["NoNodesForSelectionCriteria"]}',
         *("--sample=3 days", "--empty", "--event-time-start=2026-11-01", "--event-time-end=2026-11-02"),
-        *("--store-failures", "--no-introspect"),
+        *("--defer", "--store-failures", "--no-introspect"),
     ]
     assert dbt_arguments(spec(**fields)) == ["build", *selection, *others]
     assert dbt_arguments(spec(**fields), selection=False) == ["build", *others]
     assert dbt_arguments(spec(warnError=True)) == ["build", "--warn-error"]
+
+
+def test_an_attempt_at_certain_nodes_is_told_what_the_run_selects_where_others_are_preferred() -> None:
+    fields: dict[str, Any] = {"select": ["a"], "state": {"runRef": {"name": "prod"}}, "defer": True}
+    for favored in (False, True):
+        job = attempt_job(run=RUN, spec=spec(**fields, favorState=favored), decision=RETRY, images=IMAGES)
+        arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert ("--select=a" in arguments) is favored
+        assert "--state-dir=/dbt-operator/state" in arguments
 
 
 def test_a_macro_is_called_with_its_arguments() -> None:
