@@ -15,7 +15,7 @@ from dbt_operator.api.status import DbtModelSpec
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.view import NodeView
 from dbt_operator.kube.client import Client
-from dbt_operator.plan.attempt import Assessment, Stage
+from dbt_operator.plan.attempt import Assessment, Life
 from dbt_operator.plan.observation import Plan
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.objects import Tried, model_status
@@ -67,7 +67,7 @@ def models(api: Api, group: str) -> Iterator[Kind]:
 
 def plan(phase: RunPhase, reason: RunReason, message: str) -> Plan:
     attempt = given.attempt(created=True)
-    assessment = Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
+    assessment = Assessment(attempt, Life.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
     return Plan(
         start=False,
         assessments=(assessment,),

@@ -16,7 +16,7 @@ from dbt_operator.dbt.state import EMPTY, Ending
 from dbt_operator.dbt.view import node_views
 from dbt_operator.kube.client import Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS
-from dbt_operator.plan.attempt import Assessment, Attempt, Checkpoint, Decision, Recorded, Request, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Checkpoint, Decision, Life, Recorded, Request
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import STATE_LIMIT
 from dbt_operator.pods.run import RunRef
@@ -44,7 +44,7 @@ def ended(decision: Decision, outcome: Outcome) -> Assessment:
     """The attempt of a decision at its end."""
     state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
     attempt = Attempt(decision=decision)
-    return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
+    return Assessment(attempt, Life.ENDED, outcome.reason, outcome.message, outcome, state)
 
 
 def outcome(record: Recorded) -> Outcome | None:

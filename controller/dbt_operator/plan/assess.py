@@ -1,4 +1,4 @@
-"""Where one attempt stands: one function per stage of its life.
+"""Where one attempt stands in its life: one function for each part of that.
 
     Absent ──► Queued ──► Starting ──► Running ──► Draining ──► Ended
       │          ▲ │          │           │                       ▲
@@ -24,7 +24,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.view import node_counts, node_views
-from dbt_operator.plan.attempt import Assessment, Attempt, Refusal, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Life, Refusal
 from dbt_operator.plan.facts import InitFailure, JobFacts, PodFacts, Restarting
 from dbt_operator.plan.outcome import KILLED, Outcome, PodEnd, conclude, ending_of
 
@@ -51,7 +51,7 @@ def assess(attempt: Attempt, *, now: datetime, start_deadline: timedelta, asked:
 
 def _ended(attempt: Attempt, *, outcome: Outcome, state: AttemptState | None = None) -> Assessment:
     closed = state if state is not None else close(state=attempt.log.state, ending=Ending.LOST)
-    return Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, closed)
+    return Assessment(attempt, Life.ENDED, outcome.reason, outcome.message, outcome, closed)
 
 
 def _failed(attempt: Attempt, *, reason: RunReason, message: str) -> Assessment:
@@ -68,14 +68,14 @@ def _without_job(attempt: Attempt, *, now: datetime, start_deadline: timedelta, 
         return _without_connection(attempt, refusal, now=now, start_deadline=start_deadline)
     if refusal is not None:
         return _refused(attempt, refusal)
-    return Assessment(attempt, Stage.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
+    return Assessment(attempt, Life.ABSENT, RunReason.ACCEPTED, "The run was accepted.")
 
 
 def _without_connection(attempt: Attempt, refusal: Refusal, *, now: datetime, start_deadline: timedelta) -> Assessment:
     """What its pod needs may be created a moment after the run: it is waited for as a Secret would be."""
     deadline = (attempt.decided_at or now) + start_deadline
     if now < deadline:
-        return Assessment(attempt, Stage.STARTING, refusal.reason, refusal.message, deadline=deadline)
+        return Assessment(attempt, Life.STARTING, refusal.reason, refusal.message, deadline=deadline)
     waited = f"; there was none for {start_deadline.total_seconds():.0f} s."
     return _failed(attempt, reason=refusal.reason, message=refusal.message.rstrip(".") + waited)
 
@@ -86,13 +86,13 @@ _PASSING = frozenset({RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN, RunReason.A
 
 def _refused(attempt: Attempt, refusal: Refusal) -> Assessment:
     if refusal.reason in _PASSING:
-        return Assessment(attempt, Stage.QUEUED, refusal.reason, refusal.message)
+        return Assessment(attempt, Life.QUEUED, refusal.reason, refusal.message)
     return _failed(attempt, reason=refusal.reason, message=refusal.message)
 
 
 def _orphaned(attempt: Attempt) -> Assessment:
     """The Job is gone and its pod will be. It may still start, so nothing else may execute its nodes until then."""
-    return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, "Its Job was deleted; the pod is about to go.")
+    return Assessment(attempt, Life.STARTING, RunReason.SCHEDULING, "Its Job was deleted; the pod is about to go.")
 
 
 def _without_pod(
@@ -101,7 +101,7 @@ def _without_pod(
     if job.suspended and not attempt.released:
         return Assessment(
             attempt,
-            Stage.QUEUED,
+            Life.QUEUED,
             RunReason.JOB_SUSPENDED,
             f"Job {job.name} is suspended: its queue has not admitted it.",
         )
@@ -117,7 +117,7 @@ def _without_pod(
         return _pod_refused(attempt, job, refusal=job.refusal, now=now, start_deadline=start_deadline)
     return Assessment(
         attempt,
-        Stage.STARTING,
+        Life.STARTING,
         RunReason.SCHEDULING,
         f"Job {job.name} has no pod yet.",
         deadline=job.created + start_deadline,
@@ -135,14 +135,14 @@ def _pod_refused(
 ) -> Assessment:
     """The Job controller keeps trying. Only what can pass by itself is waited for."""
     if "exceeded quota" in refusal:
-        return Assessment(attempt, Stage.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
+        return Assessment(attempt, Life.QUEUED, RunReason.QUOTA_EXCEEDED, f"The pod waits for quota: {refusal}")
     deadline = job.created + start_deadline
     message = f"The pod of Job {job.name} is refused: {refusal}"
     hopeless = _HOPELESS_REFUSAL.search(refusal) is not None
     if hopeless or now >= deadline:
         check = "; check spec.podTemplate" if hopeless else ""
         return _failed(attempt, reason=RunReason.ADMISSION_DENIED, message=message.rstrip(".") + check + ".")
-    return Assessment(attempt, Stage.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
+    return Assessment(attempt, Life.STARTING, RunReason.SCHEDULING, message, deadline=deadline)
 
 
 # Pod security, a LimitRange, a quota that wants every container to have requests or limits.
@@ -237,7 +237,7 @@ def _lost(attempt: Attempt, *, message: str, asked: Outcome | None) -> Assessmen
 def _draining(attempt: Attempt) -> Assessment:
     return Assessment(
         attempt,
-        Stage.DRAINING,
+        Life.DRAINING,
         RunReason.FINISHING,
         "dbt has ended; the last of its log is being read.",
         state=attempt.log.state,
@@ -248,16 +248,16 @@ def _running(attempt: Attempt, pod: PodFacts, *, asked: Outcome | None) -> Asses
     state = attempt.log.state
     if asked is not None:
         message = "dbt was told to stop and is cancelling its queries."
-        return Assessment(attempt, Stage.RUNNING, RunReason.STOPPING, message, state=state)
+        return Assessment(attempt, Life.RUNNING, RunReason.STOPPING, message, state=state)
     if attempt.log.stalled is not None:
         message = f"The log of pod {pod.name} cannot be read; dbt may be at work all the same: {attempt.log.stalled}"
-        return Assessment(attempt, Stage.RUNNING, RunReason.LOG_UNREADABLE, message, state=state)
+        return Assessment(attempt, Life.RUNNING, RunReason.LOG_UNREADABLE, message, state=state)
     if state.without_nodes is not None:
         message = f"dbt {state.without_nodes.rules.words} is at work."
-        return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, message, state=state)
+        return Assessment(attempt, Life.RUNNING, RunReason.EXECUTING, message, state=state)
     if state.executing:
-        return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
-    return Assessment(attempt, Stage.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)
+        return Assessment(attempt, Life.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.", state=state)
+    return Assessment(attempt, Life.RUNNING, RunReason.PARSING, "dbt is loading the project.", state=state)
 
 
 # By the reason with which a container waits: the reason of the run while it may pass, and at the deadline.
@@ -303,14 +303,14 @@ def _waiting(attempt: Attempt, pod: PodFacts, *, now: datetime, start_deadline: 
     if pod.held and attempt.shown.refusal is not None:
         return _refused(attempt, attempt.shown.refusal)
     if pod.held:
-        return Assessment(attempt, Stage.STARTING, live, message)  # it waits for us, so no deadline runs
+        return Assessment(attempt, Life.STARTING, live, message)  # it waits for us, so no deadline runs
     if pod.waiting is not None and pod.waiting[0] in _HOPELESS_WAITING:
         return _failed(attempt, reason=failure, message=f"{message.rstrip('.')}.")
     released = attempt.release.at if attempt.release is not None else pod.created
     # After the release was recorded the API server may have refused it for long.
     deadline = max(pod.created, released, attempt.shown.let_go or pod.created) + start_deadline
     if now < deadline:
-        return Assessment(attempt, Stage.STARTING, live, message, deadline=deadline)
+        return Assessment(attempt, Life.STARTING, live, message, deadline=deadline)
     return _failed(
         attempt,
         reason=failure,

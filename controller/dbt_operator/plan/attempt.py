@@ -13,8 +13,8 @@ from dbt_operator.plan.facts import JobFacts, PodFacts
 from dbt_operator.plan.outcome import Outcome
 
 
-class Stage(StrEnum):
-    """Stage of an attempt."""
+class Life(StrEnum):
+    """How far an attempt is in its life."""
 
     ABSENT = "Absent"
     QUEUED = "Queued"
@@ -238,7 +238,7 @@ class Assessment:
     """Where an attempt stands, and what the run shows of it."""
 
     attempt: Attempt
-    stage: Stage
+    life: Life
     reason: RunReason
     message: str
     outcome: Outcome | None = None  # only when Ended
@@ -248,7 +248,7 @@ class Assessment:
     @property
     def live(self) -> bool:
         """Whether it has not ended."""
-        return self.stage is not Stage.ENDED
+        return self.life is not Life.ENDED
 
     @property
     def end(self) -> Outcome:
@@ -308,7 +308,7 @@ class Assessment:
         pod_ends = pod is not None and pod.ended and not pod.others
         about_to_end = job is not None and pod is not None and pod_ends and pod.job in (None, job.uid)
         return (
-            (self.stage is Stage.ENDED or self.reason is RunReason.STOPPING)
+            (self.life is Life.ENDED or self.reason is RunReason.STOPPING)
             and job is not None
             and not (job.complete or job.deleting or job.failed is not None)
             and not about_to_end

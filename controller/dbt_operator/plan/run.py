@@ -20,7 +20,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import Report
 from dbt_operator.plan import run_text
 from dbt_operator.plan.assess import assess
-from dbt_operator.plan.attempt import Assessment, Stage, history_of_run, time_at_work
+from dbt_operator.plan.attempt import Assessment, Life, history_of_run, time_at_work
 from dbt_operator.plan.conclusion import conclude_run
 from dbt_operator.plan.ledger import Standing
 from dbt_operator.plan.next_attempts import NOTHING, Upcoming, next_attempts
@@ -122,17 +122,17 @@ def _pending(turn: _Turn) -> Plan:
 
 
 _PHASES = {
-    Stage.ABSENT: RunPhase.PENDING,
-    Stage.QUEUED: RunPhase.QUEUED,
-    Stage.STARTING: RunPhase.STARTING,
-    Stage.RUNNING: RunPhase.RUNNING,
-    Stage.DRAINING: RunPhase.RUNNING,
+    Life.ABSENT: RunPhase.PENDING,
+    Life.QUEUED: RunPhase.QUEUED,
+    Life.STARTING: RunPhase.STARTING,
+    Life.RUNNING: RunPhase.RUNNING,
+    Life.DRAINING: RunPhase.RUNNING,
 }
 
 
 def _running(turn: _Turn, producer: Assessment) -> Plan:
     """The whole command is executed, or will be. Failed nodes may be retried at the same time."""
-    return _working(turn, _PHASES[producer.stage], producer.reason, producer.message)
+    return _working(turn, _PHASES[producer.life], producer.reason, producer.message)
 
 
 # Retrying
@@ -142,7 +142,7 @@ _REPAIRS = {
     AttemptKind.RETRY: RunReason.RETRYING_NODES,
     AttemptKind.RESUME: RunReason.RESUMING,
 }
-_FURTHEST_FIRST = (Stage.DRAINING, Stage.RUNNING, Stage.STARTING, Stage.QUEUED, Stage.ABSENT)
+_FURTHEST_FIRST = (Life.DRAINING, Life.RUNNING, Life.STARTING, Life.QUEUED, Life.ABSENT)
 
 
 def _retrying(turn: _Turn) -> Plan:
@@ -150,8 +150,8 @@ def _retrying(turn: _Turn) -> Plan:
     live, decisions = turn.situation.live, turn.answer.decisions or turn.upcoming.decisions
     if live:
         # The attempt that has come furthest is shown. While it has not started, its obstacle is what people need.
-        first = min(live, key=lambda each: _FURTHEST_FIRST.index(each.stage))
-        if first.stage in (Stage.QUEUED, Stage.STARTING):
+        first = min(live, key=lambda each: _FURTHEST_FIRST.index(each.life))
+        if first.life in (Life.QUEUED, Life.STARTING):
             return _working(turn, RunPhase.RETRYING, first.reason, first.message)
         return _working(turn, RunPhase.RETRYING, _REPAIRS[first.attempt.kind], run_text.repairing(live))
     if decisions:
@@ -176,7 +176,7 @@ def _live(turn: _Turn, phase: RunPhase, reason: RunReason, message: str) -> Plan
     """A run that has not ended."""
     observation, situation = turn.observation, turn.situation
     pending = _pending_nodes(turn)
-    absent = (each for each in situation.live if each.stage is Stage.ABSENT or _refused(each))
+    absent = (each for each in situation.live if each.life is Life.ABSENT or _refused(each))
     return Plan(
         start=not observation.started,
         create=tuple(each.attempt.name for each in absent) if observation.started else (),
@@ -193,7 +193,7 @@ def _live(turn: _Turn, phase: RunPhase, reason: RunReason, message: str) -> Plan
 
 def _refused(assessment: Assessment) -> bool:
     """Whether its Job was refused for a reason that may pass, so that creating it is worth another try."""
-    shown, waits = assessment.attempt.shown, assessment.stage in (Stage.QUEUED, Stage.STARTING)
+    shown, waits = assessment.attempt.shown, assessment.life in (Life.QUEUED, Life.STARTING)
     return waits and shown.job is None and shown.pod is None
 
 
@@ -226,19 +226,19 @@ def _no_result_yet(report: Report | None, situation: Situation) -> bool:
 
 # When to look again without a watch event: a watch can miss something, and shows no Events of pods.
 _PERIODS = {
-    Stage.ABSENT: timedelta(seconds=1),  # its creation is in the way of the garbage collector
-    Stage.QUEUED: timedelta(seconds=10),  # … and what was refused is tried again
-    Stage.STARTING: timedelta(seconds=3),  # the reason of a failed mount is only in the pod's events
-    Stage.RUNNING: timedelta(seconds=30),
-    Stage.DRAINING: timedelta(seconds=5),
-    Stage.ENDED: timedelta(seconds=2),
+    Life.ABSENT: timedelta(seconds=1),  # its creation is in the way of the garbage collector
+    Life.QUEUED: timedelta(seconds=10),  # … and what was refused is tried again
+    Life.STARTING: timedelta(seconds=3),  # the reason of a failed mount is only in the pod's events
+    Life.RUNNING: timedelta(seconds=30),
+    Life.DRAINING: timedelta(seconds=5),
+    Life.ENDED: timedelta(seconds=2),
 }
 _NOTHING_LIVES = timedelta(seconds=30)
 
 
 def _wake_at(turn: _Turn, *, due: datetime | None) -> datetime:
     live, now = turn.situation.live, turn.observation.now
-    periods = [now + _PERIODS[each.stage] for each in live] or [now + _NOTHING_LIVES]
+    periods = [now + _PERIODS[each.life] for each in live] or [now + _NOTHING_LIVES]
     moments = (*periods, *(each.deadline for each in live), due, _active_until(turn.observation))
     return min(moment for moment in moments if moment is not None and moment > now)
 
@@ -304,7 +304,7 @@ def _stopping(turn: _Turn) -> Plan:
     """The run is shown as what it was, until its processes have ended."""
     live = turn.situation.live
     shown = next((each for each in live if each.reason is RunReason.STOPPING), live[-1])
-    return _live(turn, _PHASES[shown.stage], shown.reason, shown.message)
+    return _live(turn, _PHASES[shown.life], shown.reason, shown.message)
 
 
 def _stopped(turn: _Turn, stop: _Stop) -> Plan:
@@ -352,7 +352,7 @@ def _ended(turn: _Turn, outcome: Outcome) -> Plan:
         reason=outcome.reason,
         message=outcome.message,
         stop=stop,
-        wake_at=due or observation.now + _PERIODS[Stage.ENDED],
+        wake_at=due or observation.now + _PERIODS[Life.ENDED],
         handled=turn.answer.handled,
         held_back=_held_back(observation),
         answer_pending=due is not None,

@@ -18,7 +18,7 @@ from dbt_operator.dbt.found import COMMIT, DIGEST, STATE_CONFIG_MAP, STATE_DIGES
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
 from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts
-from dbt_operator.plan.attempt import Assessment, Refusal, Stage
+from dbt_operator.plan.attempt import Assessment, Life, Refusal
 from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
 
@@ -217,7 +217,7 @@ def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[
     After a restart, a listed attempt without a Job is a lost one, as its Job had been created. So if not all can be
     kept, the oldest of the ended ones are left out.
     """
-    listed = [each for each in assessments if each.attempt.existed or each.stage is Stage.ENDED]
+    listed = [each for each in assessments if each.attempt.existed or each.life is Life.ENDED]
     # Stable: within those that ended, and within those that live, the newest are last.
     kept = {each.attempt.name for each in sorted(listed, key=lambda each: each.live)[-_MOST_ATTEMPTS:]}
     shown = (each for each in listed if each.attempt.name in kept)
@@ -225,11 +225,11 @@ def _attempts(assessments: Iterable[Assessment], *, record: RunRecord) -> tuple[
 
 
 _LIVE = {
-    Stage.ABSENT: AttemptPhase.PENDING,
-    Stage.QUEUED: AttemptPhase.PENDING,
-    Stage.STARTING: AttemptPhase.PENDING,
-    Stage.RUNNING: AttemptPhase.RUNNING,
-    Stage.DRAINING: AttemptPhase.RUNNING,
+    Life.ABSENT: AttemptPhase.PENDING,
+    Life.QUEUED: AttemptPhase.PENDING,
+    Life.STARTING: AttemptPhase.PENDING,
+    Life.RUNNING: AttemptPhase.RUNNING,
+    Life.DRAINING: AttemptPhase.RUNNING,
 }
 _ENDED = {RunPhase.SUCCEEDED: AttemptPhase.SUCCEEDED, RunPhase.CANCELLED: AttemptPhase.CANCELLED}
 
@@ -238,7 +238,7 @@ def _attempt(assessment: Assessment, *, before: status.RunAttempt | None) -> sta
     attempt, outcome = assessment.attempt, assessment.outcome
     pod = attempt.shown.pod
     if outcome is None:
-        state = _LIVE[assessment.stage]
+        state = _LIVE[assessment.life]
     else:
         state = AttemptPhase.LOST if outcome.reason in LOST else _ENDED.get(outcome.phase, AttemptPhase.FAILED)
     nodes = attempt.decision.nodes if attempt.decision is not None else None

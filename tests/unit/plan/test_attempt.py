@@ -8,7 +8,7 @@ import pytest
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.assess import assess
-from dbt_operator.plan.attempt import Assessment, Attempt, LogFacts, Refusal, Release, Stage
+from dbt_operator.plan.attempt import Assessment, Attempt, Life, LogFacts, Refusal, Release
 from dbt_operator.plan.facts import InitFailure, PodFacts, Restarting, Terminated
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.plan import lines
@@ -25,24 +25,24 @@ def assessed(subject: Attempt, *, later: timedelta = timedelta()) -> Assessment:
 
 
 def test_an_attempt_without_a_job_is_absent() -> None:
-    assert assessed(attempt()).stage is Stage.ABSENT
+    assert assessed(attempt()).life is Life.ABSENT
 
 
 def test_a_created_attempt_whose_job_is_gone_is_lost_and_not_created_again() -> None:
     found = assessed(attempt(created=True))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.POD_LOST)
 
 
 def test_a_job_that_was_refused_and_then_existed_is_lost_when_it_is_gone() -> None:
     refusal = Refusal(RunReason.QUOTA_EXCEEDED, "exceeded quota")
     found = assessed(attempt(refusal=refusal, log=log(*lines.GREEN_LOG[:5], read=True)))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.POD_LOST)
     assert found.state.events
 
 
 @pytest.mark.parametrize("reason", [RunReason.QUOTA_EXCEEDED, RunReason.FORBIDDEN])
 def test_refusals_that_pass_by_themselves_queue(reason: RunReason) -> None:
-    assert assessed(attempt(refusal=Refusal(reason, "no")), later=timedelta(days=1)).stage is Stage.QUEUED
+    assert assessed(attempt(refusal=Refusal(reason, "no")), later=timedelta(days=1)).life is Life.QUEUED
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_connection_that_is_not_there_is_waited_for_until_the_deadline() -> No
     refusal = Refusal(RunReason.CONNECTION_NOT_FOUND, "There is no DbtConnection dwh.")
     waiting = attempt(refusal=refusal, decided_at=NOW)
     found = assessed(waiting, later=DEADLINE - timedelta(seconds=1))
-    assert (found.stage, found.reason) == (Stage.STARTING, RunReason.CONNECTION_NOT_FOUND)
+    assert (found.life, found.reason) == (Life.STARTING, RunReason.CONNECTION_NOT_FOUND)
     assert found.deadline == NOW + DEADLINE
     late = assessed(waiting, later=DEADLINE)
     assert late.outcome is not None
@@ -70,19 +70,19 @@ def test_a_connection_that_is_not_there_is_waited_for_until_the_deadline() -> No
 
 def test_a_suspended_job_is_queued_for_as_long_as_it_takes() -> None:
     found = assessed(attempt(job=replace(JOB, suspended=True)), later=timedelta(days=2))
-    assert (found.stage, found.reason) == (Stage.QUEUED, RunReason.JOB_SUSPENDED)
+    assert (found.life, found.reason) == (Life.QUEUED, RunReason.JOB_SUSPENDED)
 
 
 def test_a_pod_that_a_quota_refuses_is_queued_for_as_long_as_it_takes() -> None:
     refusal = 'pods "x" is forbidden: exceeded quota: full, requested: pods=1, used: pods=0, limited: pods=0'
     found = assessed(attempt(job=replace(JOB, refusal=refusal)), later=timedelta(days=2))
-    assert (found.stage, found.reason) == (Stage.QUEUED, RunReason.QUOTA_EXCEEDED)
+    assert (found.life, found.reason) == (Life.QUEUED, RunReason.QUOTA_EXCEEDED)
 
 
 def test_a_pod_that_a_policy_refuses_ends_the_run_at_once() -> None:
     refusal = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged'
     found = assessed(attempt(job=replace(JOB, refusal=refusal)))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.ADMISSION_DENIED)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_a_pod_that_a_policy_refuses_ends_the_run_at_once() -> None:
 )
 def test_a_pod_that_no_wait_makes_acceptable_ends_the_run_at_once(refusal: str) -> None:
     found = assessed(attempt(job=replace(JOB, refusal=refusal)))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.ADMISSION_DENIED)
     assert refusal in found.message
 
 
 def test_a_missing_service_account_may_still_be_created() -> None:
     job = replace(JOB, refusal='error looking up service account data/x: serviceaccount "x" not found')
-    assert assessed(attempt(job=job)).stage is Stage.STARTING
+    assert assessed(attempt(job=job)).life is Life.STARTING
     found = assessed(attempt(job=job), later=DEADLINE)
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.ADMISSION_DENIED)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.ADMISSION_DENIED)
     assert '"x" not found' in found.message
 
 
@@ -176,16 +176,16 @@ OBSTACLES = {
 def test_a_pod_that_does_not_start_fails_at_the_deadline_and_not_before(obstacle: str) -> None:
     pod, live, failure = OBSTACLES[obstacle]
     before = assessed(attempt(job=JOB, pod=pod), later=DEADLINE - timedelta(seconds=31))
-    assert (before.stage, before.reason) == (Stage.STARTING, live)
+    assert (before.life, before.reason) == (Life.STARTING, live)
     after = assessed(attempt(job=JOB, pod=pod), later=DEADLINE - timedelta(seconds=30))
-    assert (after.stage, after.reason) == (Stage.ENDED, failure)
+    assert (after.life, after.reason) == (Life.ENDED, failure)
     assert after.must_stop
 
 
 @pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
 def test_an_image_that_no_wait_brings_is_not_waited_for(reason: str) -> None:
     found = assessed(attempt(job=JOB, pod=replace(POD, waiting=(reason, 'image "SHOP"'))))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.IMAGE_PULL_FAILED)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.IMAGE_PULL_FAILED)
     assert 'image "SHOP"' in found.message
 
 
@@ -200,7 +200,7 @@ def test_a_program_that_the_image_lacks_is_named() -> None:
     pod = ended(exit_code=128, reason="StartError")
     terminated = Terminated(exit_code=128, reason="StartError", message='exec: "python3": executable file not found')
     found = assessed(attempt(job=JOB, pod=replace(pod, terminated=terminated)))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.CONTAINER_START_FAILED)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.CONTAINER_START_FAILED)
     assert "python3" in found.message
 
 
@@ -212,7 +212,7 @@ def test_a_failed_init_container_is_named() -> None:
         init_failure=InitFailure("step", Terminated(exit_code=3, reason="Error", message="")),
     )
     found = assessed(attempt(job=JOB, pod=pod))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.CONTAINER_START_FAILED)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.CONTAINER_START_FAILED)
 
 
 def test_a_running_pod_is_parsing_until_dbt_says_that_it_executes() -> None:
@@ -223,7 +223,7 @@ def test_a_running_pod_is_parsing_until_dbt_says_that_it_executes() -> None:
 
 def test_an_ended_pod_is_not_judged_before_its_log_is_read_to_the_end() -> None:
     found = assessed(attempt(job=JOB, pod=ended(), log=LogFacts(state=log(*lines.EXECUTING).state)))
-    assert (found.stage, found.outcome) == (Stage.DRAINING, None)
+    assert (found.life, found.outcome) == (Life.DRAINING, None)
 
 
 def test_a_green_log_and_a_clean_exit_are_a_success() -> None:
@@ -253,7 +253,7 @@ def test_a_lost_pod_is_named_as_what_it_was_and_its_open_nodes_are_lost(loss: st
     pod, reason = LOSSES[loss]
     job = replace(JOB, failed="BackoffLimitExceeded")
     found = assessed(attempt(job=job, pod=pod, log=log(*lines.EXECUTING, read=True)))
-    assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
+    assert (found.life, found.reason) == (Life.ENDED, reason), found.message
     assert found.state.closed is not None
     assert all(node.phase is not NodePhase.SUCCEEDED for node in found.state.nodes.values())
 
@@ -263,7 +263,7 @@ def test_a_pod_that_was_gone_before_anybody_looked_is_named_as_what_the_watch_sh
     pod, reason = LOSSES[loss]
     job = replace(JOB, failed="BackoffLimitExceeded")
     found = assessed(attempt(job=job, last_pod=pod, log=log(*lines.EXECUTING, read=True)))
-    assert (found.stage, found.reason) == (Stage.ENDED, reason), found.message
+    assert (found.life, found.reason) == (Life.ENDED, reason), found.message
 
 
 def test_when_a_container_started_is_known_also_where_its_pod_was_gone_before_anybody_looked() -> None:
@@ -295,30 +295,30 @@ def test_last_words_that_were_lost_with_their_pod_are_not_missed(pod: PodFacts, 
 def test_a_pod_that_did_not_start_in_time_may_start_yet_where_a_kubelet_has_it() -> None:
     late = {"later": DEADLINE + timedelta(seconds=1)}
     there = assessed(attempt(job=JOB, pod=replace(POD, waiting=("ImagePullBackOff", "no such image"))), **late)
-    assert (there.stage, there.gone) == (Stage.ENDED, False)
+    assert (there.life, there.gone) == (Life.ENDED, False)
     nowhere = assessed(attempt(job=JOB, pod=replace(POD, node=None, unschedulable="no room")), **late)
-    assert (nowhere.stage, nowhere.gone) == (Stage.ENDED, True)
+    assert (nowhere.life, nowhere.gone) == (Life.ENDED, True)
 
 
 def test_a_pod_that_waits_for_its_release_has_no_deadline_before_it() -> None:
     waits = assessed(attempt(job=JOB, pod=HELD), later=timedelta(days=1))
-    assert (waits.stage, waits.reason, waits.deadline) == (Stage.STARTING, RunReason.SCHEDULING, None)
+    assert (waits.life, waits.reason, waits.deadline) == (Life.STARTING, RunReason.SCHEDULING, None)
     release = Release(pod=POD.uid, at=NOW + timedelta(days=1))
     found = assessed(attempt(job=JOB, pod=POD, release=release), later=timedelta(days=1, minutes=4))
-    assert (found.stage, found.deadline) == (Stage.STARTING, release.at + DEADLINE)
+    assert (found.life, found.deadline) == (Life.STARTING, release.at + DEADLINE)
 
 
 def test_a_pod_that_waits_for_somebody_elses_gate_says_so() -> None:
     found = assessed(attempt(job=JOB, pod=replace(HELD, gates=("example.com/budget",))))
-    assert (found.stage, "example.com/budget" in found.message) == (Stage.STARTING, True)
+    assert (found.life, "example.com/budget" in found.message) == (Life.STARTING, True)
 
 
 def test_an_attempt_is_lost_with_its_pod_whatever_else_its_job_has_started() -> None:
     """The Job was deleted and created anew, or has started its program twice: that pod is never released."""
     release = Release(pod=POD.uid, at=NOW)
     found = assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING, read=True)))
-    assert (found.stage, found.reason, found.must_stop) == (Stage.ENDED, RunReason.POD_LOST, True)
-    assert assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING))).stage is Stage.DRAINING
+    assert (found.life, found.reason, found.must_stop) == (Life.ENDED, RunReason.POD_LOST, True)
+    assert assessed(attempt(job=JOB, release=release, log=log(*lines.EXECUTING))).life is Life.DRAINING
 
 
 def test_a_job_that_was_made_anew_goes_with_the_end_of_the_first_ones_pod() -> None:
@@ -330,15 +330,15 @@ def test_a_job_that_was_made_anew_goes_with_the_end_of_the_first_ones_pod() -> N
 def test_without_a_release_there_was_no_process() -> None:
     for never in (attempt(created=True), attempt(job=replace(JOB, deleting=True)), attempt(job=JOB, pod=HELD)):
         found = assess(never, now=NOW, start_deadline=DEADLINE, asked=CANCELLED)
-        assert (found.stage, found.gone, found.left_over) == (Stage.ENDED, True, False)
+        assert (found.life, found.gone, found.left_over) == (Life.ENDED, True, False)
     released = attempt(job=JOB, pod=POD, release=Release(pod=POD.uid, at=NOW))
     found = assess(released, now=NOW, start_deadline=DEADLINE, asked=CANCELLED)
-    assert (found.stage, found.gone, found.left_over) == (Stage.ENDED, False, True)
+    assert (found.life, found.gone, found.left_over) == (Life.ENDED, False, True)
 
 
 def test_a_pod_that_was_given_up_with_its_node_may_live_on() -> None:
     found = assessed(attempt(job=JOB, pod=ABANDONED, log=log(*lines.EXECUTING, read=True)))
-    assert (found.stage, found.gone) == (Stage.ENDED, False)
+    assert (found.life, found.gone) == (Life.ENDED, False)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_a_process_is_known_to_be_gone_where_the_watch_has_shown_its_end(pod: Po
 def test_a_pod_that_vanished_is_not_judged_before_its_job_says_so() -> None:
     # The Job controller may still be creating another pod, or the pod's last lines may be on their way.
     found = assessed(attempt(job=JOB, log=log(*lines.EXECUTING, read=True)))
-    assert found.stage is Stage.DRAINING
+    assert found.life is Life.DRAINING
 
 
 def test_dbt_cancelled_by_a_deleted_pod_is_a_lost_pod_for_the_run() -> None:
@@ -364,7 +364,7 @@ def test_dbt_cancelled_by_a_deleted_pod_is_a_lost_pod_for_the_run() -> None:
 def test_a_log_that_cannot_be_read_is_no_success() -> None:
     unread = log(*lines.EXECUTING, read=True, unreadable="500 Internal Server Error")
     found = assessed(attempt(job=JOB, pod=ended(), log=unread))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.LOG_UNREADABLE)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.LOG_UNREADABLE)
     assert "500" in found.message
 
 
@@ -374,8 +374,8 @@ def test_an_attempt_that_ended_by_itself_needs_no_stop() -> None:
 
 def test_a_pod_whose_job_was_deleted_is_followed_to_its_end() -> None:
     found = assessed(attempt(created=True, pod=RUNNING, log=log(*lines.EXECUTING)))
-    assert found.stage is Stage.RUNNING
+    assert found.life is Life.RUNNING
     found = assessed(attempt(created=True, log=log(*lines.EXECUTING)))
-    assert found.stage is Stage.DRAINING
+    assert found.life is Life.DRAINING
     found = assessed(attempt(created=True, log=log(*lines.EXECUTING, read=True)))
-    assert (found.stage, found.reason) == (Stage.ENDED, RunReason.POD_LOST)
+    assert (found.life, found.reason) == (Life.ENDED, RunReason.POD_LOST)

@@ -8,7 +8,7 @@ from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
 from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.state import AttemptState, Ending
-from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Release, Stage, history_of_run
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Life, Release, history_of_run
 from dbt_operator.plan.ledger import Ledger, Standing, ledger_of
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.plan.retries import build_of, retry_of
@@ -22,7 +22,7 @@ def ended(log: RunnerLog, *, nodes: frozenset[str] | None = None, ending: Ending
     reason = RunReason.NODES_FAILED if ending is Ending.COMPLETED else RunReason.POD_LOST
     outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message="")
     return replace(
-        live(log, nodes=nodes, state=close(state=log.state, ending=ending)), stage=Stage.ENDED, outcome=outcome
+        live(log, nodes=nodes, state=close(state=log.state, ending=ending)), life=Life.ENDED, outcome=outcome
     )
 
 
@@ -30,7 +30,7 @@ def live(log: RunnerLog, *, nodes: frozenset[str] | None = None, state: AttemptS
     """An attempt at work."""
     kind = AttemptKind.PRODUCER if nodes is None else AttemptKind.RETRY
     attempt = Attempt(decision=Decision(index=1, kind=kind, name="x", nodes=nodes))
-    return Assessment(attempt, Stage.RUNNING, RunReason.EXECUTING, "", state=state or log.state)
+    return Assessment(attempt, Life.RUNNING, RunReason.EXECUTING, "", state=state or log.state)
 
 
 def ledger(*assessments: Assessment, since: int = 0) -> Ledger:

@@ -20,12 +20,12 @@ from dbt_operator.plan.attempt import (
     Checkpoint,
     Decision,
     Left,
+    Life,
     PodChoice,
     Recorded,
     Release,
     Request,
     Sealed,
-    Stage,
 )
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import (
@@ -80,7 +80,7 @@ def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
     state = close(state=STATE, ending=Ending.COMPLETED)
     outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.NODES_FAILED, message="1 of 2 nodes failed.")
     attempt = known(DECISION, began=NOW)
-    assessment = Assessment(attempt, Stage.ENDED, outcome.reason, outcome.message, outcome, state)
+    assessment = Assessment(attempt, Life.ENDED, outcome.reason, outcome.message, outcome, state)
     sealed = Sealed.of(assessment, now=NOW)
     patch = sealing(sealed, version="7")
     said = parse_record(merged(recorded(), patch))
@@ -114,7 +114,7 @@ def sealed() -> dict[str, Any]:
     """A record of an attempt that has ended."""
     state = close(state=STATE, ending=Ending.COMPLETED)
     attempt = known(DECISION, began=NOW)
-    assessment = Assessment(attempt, Stage.ENDED, OUTCOME.reason, OUTCOME.message, OUTCOME, state)
+    assessment = Assessment(attempt, Life.ENDED, OUTCOME.reason, OUTCOME.message, OUTCOME, state)
     return merged(recorded(), sealing(Sealed.of(assessment, now=NOW), version="7"))
 
 

@@ -9,7 +9,7 @@ from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.state import EMPTY, Ending
-from dbt_operator.plan.attempt import Assessment, Decision, Sealed, Stage
+from dbt_operator.plan.attempt import Assessment, Decision, Life, Sealed
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.record import attempt_record, sealing
 from dbt_operator.pods.run import RunRef
@@ -27,7 +27,7 @@ def record() -> dict[str, Any]:
     """The record of a producer that has ended."""
     state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
     attempt = given.known(PRODUCER, began=given.NOW)
-    assessment = Assessment(attempt, Stage.ENDED, FAILED.reason, FAILED.message, FAILED, state)
+    assessment = Assessment(attempt, Life.ENDED, FAILED.reason, FAILED.message, FAILED, state)
     patch = sealing(Sealed.of(assessment, now=given.NOW), version="0")
     return merged(attempt_record(run=RUN, decision=PRODUCER), patch)
 

@@ -11,7 +11,7 @@ from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.dbt.view import node_views
-from dbt_operator.plan.attempt import Assessment, Decision, Sealed, Stage
+from dbt_operator.plan.attempt import Assessment, Decision, Life, Sealed
 from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
 from dbt_operator.reconcile.run_status import dbt_info, run_record, run_status
@@ -27,10 +27,10 @@ def attempt(index: int, *, live: bool, created: bool = True, **facts: Any) -> As
     decision = Decision(index=index, kind=kind, name=f"nightly-{index}", nodes=None if index == 1 else frozenset("a"))
     if live:
         known = given.known(decision, created=created, **facts)
-        return Assessment(known, Stage.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
+        return Assessment(known, Life.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
     sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=given.NOW, gone=True)
     known = given.known(decision, created=True, sealed=sealed, **facts)
-    return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
+    return Assessment(known, Life.ENDED, FAILED.reason, FAILED.message, FAILED)
 
 
 def status(
@@ -84,7 +84,7 @@ def at_work(index: int, *, since: timedelta, seconds: float) -> Assessment:
     sealed = Sealed(outcome=FAILED, state=EMPTY, ended_at=begun + timedelta(seconds=seconds), gone=True, started=begun)
     decision = Decision(index=index, kind=AttemptKind.PRODUCER, name=f"nightly-{index}")
     known = given.known(decision, created=True, sealed=sealed)
-    return Assessment(known, Stage.ENDED, FAILED.reason, FAILED.message, FAILED)
+    return Assessment(known, Life.ENDED, FAILED.reason, FAILED.message, FAILED)
 
 
 def test_the_duration_is_that_of_work_and_not_of_days_before_a_retry_that_somebody_asks_for() -> None:
