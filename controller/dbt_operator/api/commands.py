@@ -5,8 +5,42 @@ those of its tests that the command executes too, and a test with the nodes that
 A command that executes no nodes has none to show, to retry or to resume: it is run again as a whole, or not at all.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
+
+from dbt_operator.api.open_enum import OpenEnum
+
+
+class WhenTested(StrEnum):
+    """When the tests are executed that a run selects."""
+
+    BUILD = "Build"  # as the command does it
+    AFTER_ALL = "AfterAll"  # in a stage of their own, after everything else
+    NONE = "None"
+
+
+class Stage(OpenEnum):
+    """A part of a run with a dbt command of its own, which begins when the one before has done what it can."""
+
+    BUILD = "Build"
+    TEST = "Test"
+
+    @property
+    def rules(self) -> "StageRules":
+        """The row of the table."""
+        return _STAGES[self]
+
+
+class StageRules(NamedTuple):
+    """What a stage executes, of what the run selects: dbt's types of nodes, by the command of these words."""
+
+    words: str
+    executes: frozenset[str]
+
+    def of(self, unique_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the nodes that the stage executes: dbt's unique ids begin with the type."""
+        return frozenset(one for one in unique_ids if one.partition(".")[0] in self.executes)
 
 
 class Command(StrEnum):
@@ -28,13 +62,22 @@ class Command(StrEnum):
 
     @property
     def rules(self) -> "CommandRules":
-        """The row of the table."""
-        return _RULES[self]
+        """The row of the table: what the command does by itself."""
+        return self.rules_for(WhenTested.BUILD)
+
+    def rules_for(self, tests: WhenTested) -> "CommandRules":
+        """The row of the table. Raises: KeyError where the command has no such choice."""
+        return _RULES[self, tests]
+
+    @property
+    def choices(self) -> tuple[WhenTested, ...]:
+        """When the tests of a run of this command can be executed."""
+        return tuple(tests for command, tests in _RULES if command is self)
 
     @classmethod
     def of_words(cls, words: str) -> "Command | None":
         """The command that dbt calls so; None where there is none."""
-        return next((command for command, rules in _RULES.items() if rules.words == words), None)
+        return next((command for command in cls if command.rules.words == words), None)
 
 
 class CommandRules(NamedTuple):
@@ -47,6 +90,7 @@ class CommandRules(NamedTuple):
         fails; a unit test is executed right before its model, and only together with it. Otherwise tests wait for
         nothing but what they read, and nothing waits for them.
     repeats: what was lost with a pod may be done again without anybody asking for it.
+    stages: in which the nodes are executed, one after the other; none: the command executes all of them.
     """
 
     words: str
@@ -54,15 +98,17 @@ class CommandRules(NamedTuple):
     parents_first: bool = True
     tests_hold_back: bool = False
     repeats: bool = True
+    stages: tuple[Stage, ...] = ()
 
 
 _TESTS = frozenset({"test", "unit_test"})
-_RULES = {
-    Command.BUILD: CommandRules(
-        words="build",
-        executes=frozenset({"model", "seed", "snapshot", "function", "saved_query", "exposure"}) | _TESTS,
-        tests_hold_back=True,
-    ),
+_BUILT = frozenset({"model", "seed", "snapshot", "function", "saved_query", "exposure"})
+_STAGES = {
+    Stage.BUILD: StageRules(words="build", executes=_BUILT),
+    Stage.TEST: StageRules(words="test", executes=_TESTS),
+}
+_OF_COMMANDS = {
+    Command.BUILD: CommandRules(words="build", executes=_BUILT | _TESTS, tests_hold_back=True),
     Command.RUN: CommandRules(words="run", executes=frozenset({"model"})),
     Command.TEST: CommandRules(words="test", executes=_TESTS),
     Command.SEED: CommandRules(words="seed", executes=frozenset({"seed"})),
@@ -76,4 +122,10 @@ _RULES = {
     Command.SHOW: CommandRules(words="show"),
     # What a macro does is not known: done twice, it may do harm.
     Command.RUN_OPERATION: CommandRules(words="run-operation", repeats=False),
+}
+_RULES = {(command, WhenTested.BUILD): rules for command, rules in _OF_COMMANDS.items()} | {
+    (Command.BUILD, WhenTested.AFTER_ALL): CommandRules(
+        words="build", executes=_BUILT | _TESTS, stages=(Stage.BUILD, Stage.TEST)
+    ),
+    (Command.BUILD, WhenTested.NONE): CommandRules(words="build", executes=_BUILT),
 }

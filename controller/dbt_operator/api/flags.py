@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic.alias_generators import to_snake
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, CommandRules, WhenTested
 from dbt_operator.api.state_source import StateSource
 from dbt_operator.api.strict import DbtName, Selection, StrictModel, shown
 
@@ -133,6 +133,7 @@ class DbtFlags(StrictModel):
     """The command and its flags: a part of the spec of a DbtRun. The CRD says what each field means."""
 
     command: Annotated[Command, Field(strict=False)] = Command.BUILD
+    tests: Annotated[WhenTested, Field(strict=False)] = WhenTested.BUILD
     run_operation: RunOperation | None = None
     # Strict mode would want tuples, which JSON does not have.
     select: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
@@ -156,6 +157,11 @@ class DbtFlags(StrictModel):
     store_failures: bool | None = None
     state: StateSource | None = None
     args: Annotated[tuple[Argument, ...], Field(strict=False, max_length=100)] = ()
+
+    @property
+    def rules(self) -> CommandRules:
+        """What the run does."""
+        return self.command.rules_for(self.tests)
 
     @property
     def flags(self) -> Iterator[tuple[Flag, object]]:
@@ -190,6 +196,8 @@ class DbtFlags(StrictModel):
     @model_validator(mode="after")
     def _flags_of_the_command(self) -> Self:
         words = self.command.rules.words
+        if self.tests not in self.command.choices:
+            raise ValueError(f"tests cannot be {self.tests} for dbt {words}")
         for flag, _ in self.flags:
             if self.command not in flag.commands:
                 raise ValueError(f"{flag.field} is no option of dbt {words}")

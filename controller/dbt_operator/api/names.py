@@ -82,6 +82,11 @@ def retry_job_name(run: str, *, key: str, number: int) -> str:
     return _job_name(run, suffix=f"-retry-{digest(key) if '.' in key else key}-{number}")
 
 
+def tests_job_name(run: str, *, number: int) -> str:
+    """Name of the Job of attempt `number` (from 1) that executes all tests of the run in a stage of their own."""
+    return _job_name(run, suffix=f"-tests-{number}")
+
+
 def resume_job_name(run: str, *, number: int) -> str:
     """Name of the Job of the run's resume `number` (from 1)."""
     return _job_name(run, suffix=f"-resume-{number}")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.conditions import Condition
 from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
@@ -114,6 +115,7 @@ class RunAttempt(Value, frozen=True, kw_only=True):
     exit_code: int | None = None
     log_time: Annotated[str, Meta(max_length=40)] | None = None  # text, as the kubelet counts nanoseconds
     nodes: int | None = None  # how many it was to execute; None: all
+    stage: Stage | None = None  # of a run that has stages
 
 
 class RunArtifacts(Value, frozen=True, kw_only=True):
@@ -165,7 +167,7 @@ class DbtRunStatus(Value, frozen=True, kw_only=True):
     state: RunState | None = None
     dbt: DbtInfo | None = None
     peak_memory_bytes: int | None = None
-    retries: int | None = None  # attempts after the first
+    retries: int | None = None  # attempts after the first; in a run with stages, after the first of each
     handled_retry: Token | None = None
     artifacts: RunArtifacts | None = None
     output: RunOutput | None = None

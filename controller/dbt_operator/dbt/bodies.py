@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, WhenTested
 from dbt_operator.dbt.graph import GraphNode
 
 
@@ -164,6 +164,7 @@ class GraphPart(Body, frozen=True, kw_only=True):
     parts: int
     nodes: tuple[GraphNode, ...]
     command: Command = Command.BUILD
+    tests: WhenTested = WhenTested.BUILD
 
 
 class DigestEntry(msgspec.Struct, frozen=True, kw_only=True):

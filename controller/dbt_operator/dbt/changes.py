@@ -13,6 +13,7 @@ def affected(*, before: AttemptState | History, after: AttemptState | History) -
     """The unique_ids of the nodes whose view may differ: rather some too many than one too few."""
     old, new = history_of(before), history_of(after)
     found = _by_attempts(old, new)
+    found |= _of_later_stages(old, new, found)
     # The view of an ephemeral model depends on the nodes that contain it.
     return found if new.graph is None else found.union(*(new.graph.order.gates(one) for one in found))
 
@@ -32,6 +33,15 @@ def _by_attempts(old: History, new: History) -> frozenset[str]:
     # A test result no longer counts once its node is built again, and a test that waits again changes what it tests.
     found = found.union(test for one in found for test in graph.tests_about(one))
     return found.union(tested for one in found for tested in graph.tested_nodes(one))
+
+
+def _of_later_stages(old: History, new: History, found: frozenset[str]) -> frozenset[str]:
+    """What no attempt has come to yet is shown by what is above it, and by how the attempt ended that has listed it."""
+    if not found or not new.later or new.graph is None:
+        return frozenset()
+    ended = [each.closed for each in old.attempts] != [each.closed for each in new.attempts]
+    tests = new.later if ended else new.later & new.graph.order.needing(*found)
+    return tests.union(tested for one in tests for tested in new.graph.tested_nodes(one))
 
 
 def _listed(history: History) -> frozenset[str]:

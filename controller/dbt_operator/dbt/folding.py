@@ -253,7 +253,7 @@ class Folding:
         self._set("graph_parts", parts)
         if all(number in parts for number in range(1, body.parts + 1)):
             nodes = (node for number in sorted(parts) for node in parts[number])
-            self._announce(Graph.of(nodes, command=body.command))
+            self._announce(Graph.of(nodes, command=body.command, tests=body.tests))
 
     def _announce(self, graph: Graph) -> None:
         self._set("graph", graph)
@@ -262,8 +262,8 @@ class Folding:
         nodes = {
             node.unique_id: node_folding.announced(node, known.pop(node.unique_id, None))
             for node in graph.nodes.values()
-            # A node that is not executed by itself gets a state when dbt mentions it.
-            if node.unique_id in known or node.executed
+            # A node that is not executed by itself, or not yet, gets a state when dbt mentions it.
+            if node.unique_id in known or (node.executed and node.unique_id not in graph.later())
         }
         self._nodes = {**nodes, **known}
 

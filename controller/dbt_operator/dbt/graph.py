@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, CommandRules, WhenTested
 from dbt_operator.dbt.edges import closure, inverse, nearest
 from dbt_operator.dbt.graph_node import GraphNode, is_test, unit_tested
 from dbt_operator.dbt.node_types import Shown
@@ -19,15 +19,23 @@ class Graph:
 
     nodes: Mapping[str, GraphNode] = field(default_factory=dict)
     command: Command = Command.BUILD
+    tests: WhenTested = WhenTested.BUILD
 
     @classmethod
-    def of(cls, nodes: Iterable[GraphNode], *, command: Command = Command.BUILD) -> "Graph":
+    def of(
+        cls, nodes: Iterable[GraphNode], *, command: Command = Command.BUILD, tests: WhenTested = WhenTested.BUILD
+    ) -> "Graph":
         """The graph of these entries; several entries of one node are merged."""
         merged: dict[str, GraphNode] = {}
         for node in nodes:
             known = merged.get(node.unique_id)
             merged[node.unique_id] = node if known is None else known.merged(node)
-        return cls(nodes=merged, command=command)
+        return cls(nodes=merged, command=command, tests=tests)
+
+    @property
+    def rules(self) -> CommandRules:
+        """What the command does to the nodes."""
+        return self.command.rules_for(self.tests)
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
         """What the node reads, of this run: what is neither selected nor has an object is replaced by its parents."""
@@ -45,10 +53,14 @@ class Graph:
         """The selected nodes that dbt executes, tests included."""
         return self._executables
 
+    def later(self) -> frozenset[str]:
+        """Those of them that dbt executes in a later stage than the one in which it has listed them."""
+        return self._later
+
     @cached_property
     def order(self) -> Order:
         """What holds what back while the command executes the nodes."""
-        return Order(self.nodes, reads=self._reads, read_by=self._read_by, rules=self.command.rules)
+        return Order(self.nodes, reads=self._reads, read_by=self._read_by, rules=self.rules)
 
     def descendants(self, *unique_ids: str) -> frozenset[str]:
         """Everything that depends on one of these nodes, directly or not, tests included, without the nodes."""
@@ -68,7 +80,7 @@ class Graph:
         if node.resource_type == "unit_test":
             return unit_tested(node, self.nodes)
         read = self.reads(unique_id)
-        executes = self.command.rules.executes
+        executes = self.rules.executes
         here = (one for one in read if self.nodes[one].selected or self.nodes[one].resource_type not in executes)
         return tuple(here) or read
 
@@ -130,7 +142,7 @@ class Graph:
 
     @cached_property
     def _reads(self) -> dict[str, tuple[str, ...]]:
-        if not self.command.rules.parents_first:
+        if not self.rules.parents_first:
             return dict.fromkeys(self.nodes, ())  # what is read is not of this run
         return {
             unique_id: tuple(one for one in dict.fromkeys(node.depends_on) if one in self.nodes and one != unique_id)
@@ -192,3 +204,11 @@ class Graph:
     @cached_property
     def _executables(self) -> tuple[str, ...]:
         return tuple(node.unique_id for node in self.nodes.values() if node.executed)
+
+    @cached_property
+    def _later(self) -> frozenset[str]:
+        stages = self.rules.stages
+        if not stages:
+            return frozenset()
+        now = stages[0].rules.executes
+        return frozenset(one for one in self._executables if self.nodes[one].resource_type not in now)

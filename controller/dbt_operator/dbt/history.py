@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph, is_test
+from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.state import AttemptState, NodeState
 
 BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
@@ -113,14 +114,30 @@ class History:
         whole = (state.graph for index, state in enumerate(self.attempts) if index not in self.parts)
         return next((graph for graph in whole if graph is not None), None)
 
+    @cached_property
+    def later(self) -> frozenset[str]:
+        """What was listed for a later stage than that of the attempt that has listed it."""
+        return self.graph.later() if self.graph is not None else frozenset()
+
+    @cached_property
+    def _listed_for_later(self) -> dict[str, Report]:
+        if not self.later or self.graph is None:
+            return {}
+        attempt = next(index for index, state in enumerate(self.attempts) if state.graph is self.graph)
+        state, nodes = self.attempts[attempt], self.graph.nodes
+        return {one: Report(state, announced(nodes[one], None), attempt) for one in nodes if one in self.later}
+
     def report(self, unique_id: str) -> Report | None:
-        """What counts for the node; None when no attempt has mentioned it."""
+        """What counts for the node; None when no attempt has mentioned it.
+
+        Of what was listed for a later stage, which has not come to it, that counts.
+        """
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)
-            return None if node is None else Report(self.attempts[0], node, 0)
+            return self._listed_for_later.get(unique_id) if node is None else Report(self.attempts[0], node, 0)
         latest = self.reports.latest.get(unique_id)
         if latest is None:
-            return None
+            return self._listed_for_later.get(unique_id)
         if is_test(unique_id):
             return self._report_of_test(unique_id, latest)
         if latest.failed >= self.since and unique_id.startswith("operation."):
@@ -149,10 +166,11 @@ class History:
         )
 
     def unique_ids(self) -> Iterator[str]:
-        """Every node that an attempt has mentioned, once."""
+        """Every node that an attempt has mentioned, or listed for a later stage, once."""
         seen: dict[str, None] = {}
         for state in self.attempts:
             seen.update(dict.fromkeys(state.nodes))
+        seen.update(dict.fromkeys(self._listed_for_later))
         return iter(seen)
 
     def _report_of_test(self, unique_id: str, latest: _Latest) -> Report:

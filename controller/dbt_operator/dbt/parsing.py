@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, WhenTested
 from dbt_operator.dbt import bodies, statuses, values
 from dbt_operator.dbt.graph import GraphNode
 
@@ -233,7 +233,9 @@ def graph_part(data: Mapping[str, object]) -> bodies.Body | None:
     nodes = tuple(node for entry in values.sequence(data.get("nodes")) if (node := graph_node(entry)))
     # A runner of an older version, which had only `build`, does not name the command.
     command = Command.of_words(values.identifier(data.get("command"))) or Command.BUILD
-    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=command)
+    words = values.identifier(data.get("tests"))
+    tests = next((each for each in command.choices if each.value == words), WhenTested.BUILD)
+    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=command, tests=tests)
 
 
 def digest_part(data: Mapping[str, object]) -> bodies.Body | None:

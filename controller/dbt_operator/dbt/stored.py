@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, WhenTested
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
@@ -77,6 +77,8 @@ def _packed(state: AttemptState) -> bytes:
     }
     if state.graph is not None and state.graph.command is not Command.BUILD:
         document["command"] = state.graph.command
+    if state.graph is not None and state.graph.tests is not WhenTested.BUILD:
+        document["tests"] = state.graph.tests
     return gzip.compress(msgspec.json.encode(document), compresslevel=6, mtime=0)  # 9 takes twice as long for 1 %
 
 
@@ -86,6 +88,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, list[Any]]
     graph: dict[str, list[Any]] | None
     command: Command = Command.BUILD
+    tests: WhenTested = WhenTested.BUILD
 
 
 def _unpacked(data: bytes) -> AttemptState | None:
@@ -97,7 +100,7 @@ def _unpacked(data: bytes) -> AttemptState | None:
     if not all(node.phase.known for node in nodes):
         return None
     listed = None if document.graph is None else _by_id(_rows(GraphNode, document.graph))
-    graph = None if listed is None else Graph(nodes=listed, command=document.command)
+    graph = None if listed is None else Graph(nodes=listed, command=document.command, tests=document.tests)
     plain = {
         name: msgspec.convert(document.state[name], _HINTS[name], str_keys=True)
         for name in _PLAIN

@@ -175,14 +175,14 @@ class _Reader:
         return announced(self._history.graph.nodes[unique_id], None)
 
     def _verdict(self, report: Report) -> Verdict:
-        if (
-            report.node.phase is NodePhase.PENDING
-            and report.state.closed is not None
-            and report.state.closed.ending in _CUT
-        ):
-            culprit = self._blame_of_run.of(report.node.unique_id)
+        closed, unique_id = report.state.closed, report.node.unique_id
+        later = unique_id in self._history.later and unique_id not in report.state.nodes
+        if report.node.phase is NodePhase.PENDING and closed is not None and (later or closed.ending in _CUT):
+            culprit = self._blame_of_run.of(unique_id)
             if culprit is not None:
                 return held_back(culprit)
+            if later and closed.ending is Ending.COMPLETED:
+                return _NOT_REACHED
         blame = self._blames.setdefault(report.attempt, Blame(report.state))
         return own_verdict(state=report.state, node=report.node, blame=blame)
 
@@ -251,6 +251,9 @@ class _Reader:
                 return tested or any(own.unique_id in state.failures for state in self._history.attempts)
 
 
+_NOT_REACHED = Verdict(
+    phase=NodePhase.SKIPPED, reason=NodeReason.SKIPPED, message="The run ended before its tests were executed."
+)
 _GOOD = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.SUCCESS)
 _INLINED = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.INLINED)
 _CUT = frozenset({Ending.CANCELLED, Ending.LOST})

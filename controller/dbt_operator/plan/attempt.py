@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import History, Reports
@@ -86,6 +87,13 @@ class Decision:
     left: tuple[Left, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)  # what its steps have to keep to, see `dbt.found`
     pod: PodChoice = PLAIN
+    stage: Stage | None = None  # of a run that has stages
+
+    def covers(self, unique_id: str) -> bool:
+        """Whether the node is one of those that the attempt is to execute."""
+        if self.nodes is not None:
+            return unique_id in self.nodes
+        return self.stage is None or bool(self.stage.rules.of((unique_id,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +238,12 @@ class Attempt:
 
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that it is to execute."""
-        return self.nodes is None or unique_id in self.nodes
+        return self.decision.covers(unique_id)
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that it belongs to, in a run that has stages."""
+        return self.decision.stage
 
 
 @dataclass(frozen=True, slots=True)

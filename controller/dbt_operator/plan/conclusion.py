@@ -40,7 +40,7 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
 def _concluded(situation: Situation) -> Outcome:
     ledger, whole = situation.ledger, situation.last_whole
     if ledger is None and whole is not None and whole.end.phase is RunPhase.SUCCEEDED:
-        return whole.end
+        return _without_later_stages() if len(situation.rules.stages) > 1 else whole.end
     if situation.restarts_used_up and (
         ledger is None or any(ledger.standings[one] in _LEFT for one in ledger.undone())
     ):
@@ -60,6 +60,15 @@ def _concluded(situation: Situation) -> Outcome:
     outcome = conclude_history(situation.history)
     success = outcome.phase is RunPhase.SUCCEEDED
     return _if_hooks_have_run(outcome, last, situation, ledger) if success and _interrupted(last) else outcome
+
+
+def _without_later_stages() -> Outcome:
+    """The first stage has succeeded, and what belongs to the others is not known: that is no success of the run."""
+    message = (
+        "Everything was built, and no test was executed: the list of the tests was lost with a part of the log. A retry"
+        " that you ask for runs all of it again."
+    )
+    return Outcome(phase=RunPhase.FAILED, reason=RunReason.LOG_UNREADABLE, message=message)
 
 
 _LEFT = frozenset({Standing.OPEN, Standing.BUSY, Standing.BLOCKED})

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import count
 
 from dbt_operator.api import names
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.found import found_by
 from dbt_operator.dbt.state import Periods
@@ -15,9 +16,16 @@ SEVERAL = "nodes"  # in the name of a retry of more than one node
 
 
 def new_producer(situation: Situation) -> Decision:
-    """An attempt that runs the whole command."""
+    """An attempt that runs the whole command, or the whole of its first stage."""
     name = partial(names.producer_job_name, situation.run)
-    return _decision(situation, kind=AttemptKind.PRODUCER, name=name, nodes=None)
+    stage = next(iter(situation.rules.stages), None)
+    return _decision(situation, kind=AttemptKind.PRODUCER, name=name, nodes=None, stage=stage)
+
+
+def new_tests(situation: Situation, *, nodes: frozenset[str], ahead: Sequence[Decision] = ()) -> Decision:
+    """An attempt that executes these tests, which are all that can be executed, in a stage of their own."""
+    name = partial(names.tests_job_name, situation.run)
+    return _decision(situation, kind=AttemptKind.PRODUCER, name=name, nodes=nodes, stage=Stage.TEST, ahead=ahead)
 
 
 def new_retry(
@@ -25,7 +33,8 @@ def new_retry(
 ) -> Decision:
     """A retry of these nodes, called after `key`, as the next attempt after those `ahead` of it."""
     name = partial(names.retry_job_name, situation.run, key=key)
-    return _decision(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, pod=pod, ahead=ahead)
+    stage = stage_of(situation, nodes)
+    return _decision(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
 
 
 def new_resume(
@@ -33,7 +42,19 @@ def new_resume(
 ) -> Decision:
     """An attempt that goes on with these nodes, as the next one after those `ahead` of it."""
     name = partial(names.resume_job_name, situation.run)
-    return _decision(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, pod=pod, ahead=ahead)
+    stage = stage_of(situation, nodes)
+    return _decision(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
+
+
+def first_part(situation: Situation, nodes: frozenset[str]) -> frozenset[str]:
+    """Those of the nodes that one attempt can execute: in a run with stages, the ones of the first of these."""
+    stage = stage_of(situation, nodes)
+    return nodes if stage is None else stage.rules.of(nodes)
+
+
+def stage_of(situation: Situation, nodes: Iterable[str]) -> Stage | None:
+    """The first stage that executes any of the nodes; None in a run without stages."""
+    return next((stage for stage in situation.rules.stages if stage.rules.of(nodes)), None)
 
 
 def _decision(
@@ -42,6 +63,7 @@ def _decision(
     kind: AttemptKind,
     name: Callable[..., str],
     nodes: frozenset[str] | None,
+    stage: Stage | None,
     pod: PodChoice = PLAIN,
     ahead: Sequence[Decision] = (),
 ) -> Decision:
@@ -52,6 +74,7 @@ def _decision(
         kind=kind,
         name=next(free for number in count(1) if (free := name(number=number)) not in taken),
         nodes=nodes,
+        stage=stage,
         microbatch_end=_microbatch_end(assessments),
         left=_microbatch_left(assessments, nodes or ()),
         found=found_by(each.state for each in assessments),

@@ -231,8 +231,8 @@ def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: His
 
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
     """The nodes that an attempt has and whose end it has not reported. Its process is alive, or may be."""
-    mine = assessment.attempt.nodes
-    return frozenset(one for one in graph.executables() if (mine is None or one in mine) and _has(assessment, one))
+    attempt = assessment.attempt
+    return frozenset(one for one in graph.executables() if attempt.covers(one) and _has(assessment, one))
 
 
 def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:

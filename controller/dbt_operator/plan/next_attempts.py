@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, RESTING
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Downstream, RetryReason
 from dbt_operator.dbt.history import BEGUN
 from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.decisions import new_producer, new_resume, new_retry
+from dbt_operator.plan.decisions import new_producer, new_resume, new_retry, new_tests, stage_of
 from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.overrides import pod_of, resumes_by_pod
 from dbt_operator.plan.retries import Wanted, all_in_one, batches, build_of, new_failures, wanted_retries
@@ -70,7 +71,9 @@ def _needed(situation: Situation) -> Upcoming:
     retries = wanted_retries(situation, ledger)
     if situation.rules.fail_fast and not new_failures(ledger) <= retries.keys():
         return NOTHING  # a failure that stays: the user wants nothing more to be executed after it
-    upcoming = _repair(situation, ledger, list(retries.values()))
+    stages = situation.rules.stages
+    work = list(retries.values())
+    upcoming = _by_stage(situation, ledger, work) if stages else _repair(situation, ledger, work)
     return _without_a_database(situation) if situation.pod_database and not upcoming.nothing_more else upcoming
 
 
@@ -113,8 +116,31 @@ def _from_the_start(situation: Situation) -> Upcoming:
 # retries, and what is left
 
 
-def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -> Upcoming:
-    left = _left(situation, ledger)
+def _by_stage(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -> Upcoming:
+    """What is needed in the first stage that has work. But what is at work, of whatever stage, comes to its end first.
+
+    What a retry executes of a later stage is executed there: the tests of a node that is built again.
+    """
+    stages = situation.rules.stages
+    at_work = {each.attempt.stage for each in situation.live}
+    for stage in sorted(stages, key=lambda one: one not in at_work):
+        mine = [each for each in retries if stage_of(situation, each.nodes) is stage]
+        parts = [replace(each, nodes=stage.rules.of(each.nodes)) for each in mine]
+        upcoming = _repair(situation, ledger, parts, stage=stage)
+        if stage in at_work or not upcoming.nothing_more:
+            return replace(upcoming, resumed=upcoming.resumed | _not_begun(situation, ledger))
+    return NOTHING
+
+
+def _not_begun(situation: Situation, ledger: Ledger) -> frozenset[str]:
+    """What is executed in stages of which no attempt was decided on yet, if what it needs succeeds."""
+    begun = {each.attempt.stage for each in situation.assessments}
+    ahead = [stage for stage in situation.rules.stages if stage not in begun]
+    return frozenset[str]().union(*(stage.rules.of(ledger.standings) for stage in ahead))
+
+
+def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted], *, stage: Stage | None = None) -> Upcoming:
+    left = _left(situation, ledger, stage)
     lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
     taken = ledger.related(ledger.at_work)
     free = [each for each in retries if _free(each.nodes, ledger, taken)]
@@ -132,7 +158,11 @@ def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -> 
             dues.append(due)
         else:
             # Skip nodes that a live attempt reads: we may have forgotten that they are done, with the end of a log.
-            decisions += _resumes(situation, ledger, left - taken, ahead=decisions, in_one=lost_work)
+            free_left = left - taken
+            if stage is Stage.TEST:
+                decisions += _tests(situation, ledger, free_left, ahead=decisions)
+            else:
+                decisions += _resumes(situation, ledger, free_left, ahead=decisions, in_one=lost_work)
     if ledger.lingering or (situation.exclusive and (retries or left)):
         dues += situation.lingering.values()
     return Upcoming(
@@ -143,7 +173,7 @@ def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -> 
     )
 
 
-def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
+def _left(situation: Situation, ledger: Ledger, stage: Stage | None) -> frozenset[str]:
     """What one attempt could go on with now."""
     candidates = [
         one
@@ -151,6 +181,8 @@ def _left(situation: Situation, ledger: Ledger) -> frozenset[str]:
         if (standing in (Standing.OPEN, Standing.BLOCKED) or _asked_for(situation, one, standing))
         and _has_a_chance(situation, ledger, one)
     ]
+    if stage is not None:
+        candidates = list(stage.rules.of(candidates))
     roots = situation.episode.roots
     if roots is not None:
         below = roots | ledger.graph.descendants(*roots)
@@ -193,6 +225,16 @@ def _left_due(situation: Situation) -> datetime:
         return situation.now
     pause = situation.rules.retry.backoff.pause(sum(each.ended_as(unreachable) for each in ended))
     return after(situation.recent[-1].ended_at, pause, now=situation.now)
+
+
+def _tests(situation: Situation, ledger: Ledger, left: frozenset[str], *, ahead: Sequence[Decision]) -> list[Decision]:
+    """The attempt at all tests that are left: that with which their stage begins, or those that go on with it."""
+    room = situation.room - len(ahead)
+    if not left or room < 1 or _live(situation, AttemptKind.RESUME):
+        return []
+    if any(each.attempt.stage is Stage.TEST for each in situation.assessments):
+        return resumes_by_pod(situation, ledger, left, ahead=ahead)[:room]
+    return [new_tests(situation, nodes=left, ahead=ahead)]
 
 
 def _resumes(

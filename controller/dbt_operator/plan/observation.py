@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import NodeOverride, Retry
@@ -25,6 +26,7 @@ class Rules:
     max_restarts: int = 3
     fail_fast: bool = False
     repeats: bool = True  # see `CommandRules`
+    stages: tuple[Stage, ...] = ()  # likewise
     # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
     grace: timedelta = timedelta(seconds=60)
 

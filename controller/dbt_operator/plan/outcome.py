@@ -94,8 +94,10 @@ class _Facts:
 
     @classmethod
     def of(cls, state: AttemptState | History) -> "_Facts":
-        views = node_views(state=state)
         history = history_of(state)
+        # Of an attempt by itself, without what a later stage of the run executes.
+        later = history.later if isinstance(state, AttemptState) else frozenset[str]()
+        views = {one: view for one, view in node_views(state=state).items() if one not in later}
         failed = [view for view in views.values() if view.phase is NodePhase.FAILED and not _built(history, view)]
         # A test that has a DbtModel of its own is named as the test that it is.
         nodes = {one: each for one, each in views.items() if each.resource_type not in TEST_TYPES}
@@ -154,7 +156,8 @@ def _when_nothing_selected(state: AttemptState, facts: _Facts) -> Outcome | None
     # A command without nodes says it where nothing at all is selected, and does not begin to execute.
     unmatched = state.dbt_ended and bool(state.unmatched) and not state.executing and state.error is None
     unmatched = unmatched and state.without_nodes is None
-    nothing = state.nothing_selected or unmatched
+    later = state.graph is not None and bool(state.graph.later())
+    nothing = (state.nothing_selected or unmatched) and not later
     if not nothing or facts.failed or any(node.phase is not NodePhase.PENDING for node in state.nodes.values()):
         return None
     return _failed(RunReason.NOTHING_SELECTED, outcome_text.nothing_selected(state))

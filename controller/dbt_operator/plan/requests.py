@@ -6,7 +6,7 @@ from datetime import datetime
 
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.plan.attempt import Decision, Request
-from dbt_operator.plan.decisions import SEVERAL, new_producer, new_retry
+from dbt_operator.plan.decisions import SEVERAL, first_part, new_producer, new_retry
 from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.overrides import pod_of, resumes_by_pod
 from dbt_operator.plan.retries import build_of, retry_of
@@ -51,7 +51,7 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     left = {one for one, standing in ledger.standings.items() if standing is not Standing.DONE}
     for unique_id in ledger.failures:
         left |= retry_of(ledger, unique_id)[1]
-    nodes = ledger.ready(left)
+    nodes = first_part(situation, ledger.ready(left))
     if not nodes:
         return Answer(handled=asked)
     first, *others = resumes_by_pod(situation, ledger, nodes)
@@ -71,7 +71,8 @@ def _undone(situation: Situation, unique_id: str | None) -> bool:
     """Whether something of the node or one of its tests is not done; None: of the run."""
     ledger, last = situation.ledger, situation.last_whole
     if ledger is None:
-        return last is None or last.live or last.end.phase is not RunPhase.SUCCEEDED
+        succeeded = last is not None and not last.live and last.end.phase is RunPhase.SUCCEEDED
+        return not succeeded or len(situation.rules.stages) > 1
     tests = (test.unique_id for test in ledger.graph.tests_of(unique_id or ""))
     nodes = ledger.standings if unique_id is None else (unique_id, *tests)
     return any(ledger.standings.get(one, Standing.DONE) is not Standing.DONE for one in nodes)
@@ -93,7 +94,8 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) 
     due = {request: nodes for request, nodes in due.items() if pods[request] == pod}
     roots = tuple(sorted({request.unique_id or "" for request in due}))
     key = roots[0] if len(roots) == 1 else SEVERAL
-    made = new_retry(situation, key=key, nodes=frozenset[str]().union(*due.values()), pod=pod)
+    nodes = first_part(situation, frozenset[str]().union(*due.values()))
+    made = new_retry(situation, key=key, nodes=nodes, pod=pod)
     return Answer((replace(made, requests=tuple(due), roots=roots if run_ends else None),), (*unneeded, *due))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.history import Report
@@ -48,7 +49,9 @@ def plan_run(observation: Observation) -> Plan:
     if not assessments:
         return _pending(turn)
     producers = [each for each in situation.live if each.attempt.kind is AttemptKind.PRODUCER]
-    return _running(turn, producers[-1]) if producers else _retrying(turn)
+    if producers:
+        return _running(turn, producers[-1])
+    return _testing(turn) if turn.begins_tests else _retrying(turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class _Turn:
     def run_ends(self) -> bool:
         """Whether the run ends now, or has ended, unless a person asks for more."""
         return self.upcoming.nothing_more and not self.situation.live
+
+    @property
+    def begins_tests(self) -> bool:
+        """Whether the tests are executed next, in a stage of their own."""
+        decisions = self.answer.decisions or self.upcoming.decisions
+        return any(each.kind is AttemptKind.PRODUCER and each.stage is Stage.TEST for each in decisions)
 
     def with_answer(self) -> "_Turn":
         """The turn with what comes of the retries that people ask for."""
@@ -131,8 +140,15 @@ _PHASES = {
 
 
 def _running(turn: _Turn, producer: Assessment) -> Plan:
-    """The whole command is executed, or will be. Failed nodes may be retried at the same time."""
+    """The whole command is executed, or a whole stage, or will be. Failed nodes may be retried at the same time."""
+    if producer.life is Life.ABSENT and producer.attempt.stage is Stage.TEST:
+        return _testing(turn)
     return _working(turn, _PHASES[producer.life], producer.reason, producer.message)
+
+
+def _testing(turn: _Turn) -> Plan:
+    """The Job of the tests is about to be created. All else has been done that can be."""
+    return _working(turn, RunPhase.STARTING, RunReason.SCHEDULING, "The tests are executed next.")
 
 
 # Retrying

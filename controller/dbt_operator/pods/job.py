@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dbt_operator.api import names
+from dbt_operator.api.commands import WhenTested
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.plan.attempt import Decision
@@ -125,6 +126,7 @@ def _container(
         "args": [
             *("--attempt", _attempt_label(decision), "--run-uid", run.uid),
             *("--attempt-kind", decision.kind.value.lower()),
+            *_about_tests(spec, decision),
             f"--grace-seconds={grace}",
             *part.arguments,
             "--",
@@ -135,6 +137,12 @@ def _container(
         "volumeMounts": list(part.mounts),
     }
     return _without_unset(container)
+
+
+def _about_tests(spec: DbtRunSpec, decision: Decision) -> list[str]:
+    if spec.tests is WhenTested.NONE:
+        return ["--without-tests"]
+    return ["--stage", decision.stage.value.lower()] if decision.stage is not None else []
 
 
 def _pod(spec: DbtRunSpec, *, part: Part, dbt: dict[str, Any]) -> dict[str, Any]:

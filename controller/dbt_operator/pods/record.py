@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dbt_operator.api import names
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.values import Value
@@ -52,6 +53,7 @@ class _Decision(Value, frozen=True, kw_only=True):
     microbatch_end: str | None = None
     found: dict[str, str] | None = None
     overrides: tuple[int, ...] | None = None
+    stage: Stage | None = None
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,6 +93,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         microbatch_end=decision.microbatch_end,
         found=dict(sorted(decision.found.items())) or None,
         overrides=decision.pod.overrides or None,
+        stage=decision.stage,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -169,7 +172,8 @@ def parse_record(record: Mapping[str, Any]) -> Recorded:
     try:
         sealed = _sealed(record)
         decided = _read(record, _DECISION, _Decision)
-        if not decided.kind.known and sealed is None:
+        known = decided.kind.known and (decided.stage is None or decided.stage.known)
+        if not known and sealed is None:
             raise _NewerError
         return Recorded(
             decision=_decision(record, decided),
@@ -218,6 +222,7 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         microbatch_end=decided.microbatch_end,
         found=decided.found or {},
         pod=PodChoice(overrides=decided.overrides or ()),
+        stage=decided.stage if decided.stage is not None and decided.stage.known else None,
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))
             for node in nodes or ()

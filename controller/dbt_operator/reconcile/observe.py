@@ -53,7 +53,8 @@ class Cluster:
             nodes=spec.nodes,
             max_restarts=spec.producer.max_restarts,
             fail_fast=bool(spec.fail_fast),
-            repeats=spec.command.rules.repeats,
+            repeats=spec.rules.repeats,
+            stages=spec.rules.stages,
             grace=timedelta(seconds=longest_grace(spec)),
         )
 

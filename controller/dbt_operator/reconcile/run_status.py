@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from dbt_operator.api import status
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.conditions import Condition, run_conditions
 from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reason_table import LOST
@@ -116,7 +117,7 @@ def run_status(
         state=_state(found) or record.state,
         dbt=dbt_info(states),
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
-        retries=max(len(plan.assessments) - 1, 0),
+        retries=len(plan.assessments) - len({each.attempt.stage for each in plan.assessments}),
         handled_retry=handled_retry,
         artifacts=artifacts or record.artifacts,
         output=output or record.output,
@@ -179,10 +180,11 @@ def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
     """While the command executes its nodes: how far it is, and what has failed so far."""
     if plan.phase is not RunPhase.RUNNING or plan.reason is not RunReason.EXECUTING or not views:
         return plan.message
-    counts = node_counts(views=views)
+    testing = any(each.live and each.attempt.stage is Stage.TEST for each in plan.assessments)
+    counts, what = (test_counts(views=views), "test") if testing else (node_counts(views=views), "node")
     failed = f", {counts.failed} failed" if counts.failed else ""
     done = counts.total - counts.pending - counts.running
-    return f"{done} of {counts.total} nodes are done, {counts.running} running{failed}."
+    return f"{done} of {counts.total} {what}s are done, {counts.running} running{failed}."
 
 
 def _failures(views: Iterable[NodeView], *, history: History) -> tuple[status.RunFailure, ...]:
@@ -248,6 +250,7 @@ def _attempt(assessment: Assessment, *, before: status.RunAttempt | None) -> sta
         state=state,
         reason=assessment.reason,
         nodes=None if nodes is None else len(nodes),
+        stage=attempt.stage,
         start_time=attempt.started,
         completion_time=pod.ended_at if pod else None,
         pod=pod.name if pod else None,

@@ -50,6 +50,11 @@ COMMANDS = {
     "show": Rules(parsed=False, printed=True),
     "run-operation": Rules(parsed=False, files=("run_results.json",)),
 }
+# A run may execute what it selects in two stages: all that is built, and then the tests. The words of dbt's command.
+STAGES = {"build": "build", "test": "test"}
+TESTS = ("test", "unit_test")
+AFTER_ALL = "AfterAll"  # as `spec.tests` calls it
+_EXCLUDED = "exclude_resource_types"
 # `ls` and `parse` know these as well, but for them they mean something else, or would overwrite what the build writes.
 _NOT_PASSED = frozenset(
     (
@@ -164,6 +169,10 @@ def setting(*, cli: Any, command: Command, parameter: str, environ: Mapping[str,
         if argument.parameter == parameter:
             attached = argument.tokens[0][len(argument.option) :].lstrip("=")
             return attached or "".join(argument.tokens[1:2])
+    return _of_variable(cli, command, parameter=parameter, environ=environ)
+
+
+def _of_variable(cli: Any, command: Command, *, parameter: str, environ: Mapping[str, str]) -> str:
     for param in _definition(cli, command).params:
         if param.name == parameter:
             # One name, or several of which the first that is set counts.
@@ -204,6 +213,23 @@ def refusal(*, cli: Any, command: Command, version: str) -> str:
     except Exception:  # noqa: BLE001 - such as --help
         return ""
     return ""
+
+
+def without_tests(*, cli: Any, command: Command, environ: Mapping[str, str]) -> Command:
+    """The command without the types of tests. dbt asks no variable for what is on its command line."""
+    given = any(argument.parameter == _EXCLUDED for argument in command.arguments)
+    by_variable = () if given else tuple(_of_variable(cli, command, parameter=_EXCLUDED, environ=environ).split())
+    option = "--exclude-resource-type"
+    added = tuple(
+        Argument(parameter=_EXCLUDED, option=option, tokens=(f"{option}={one}",)) for one in (*by_variable, *TESTS)
+    )
+    rest = (*command.rest, *(token for argument in added for token in argument.tokens))
+    return replace(command, arguments=(*command.arguments, *added), rest=rest)
+
+
+def as_command(*, cli: Any, command: Command, words: str) -> Command:
+    """Another dbt command with those of the arguments that it has as well."""
+    return take_apart(cli=cli, args=(words, *asking(cli=cli, command=command, other=words)))
 
 
 def asking(*, cli: Any, command: Command, other: str) -> list[str]:

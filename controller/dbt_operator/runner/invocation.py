@@ -24,7 +24,18 @@ from dbt_operator.runner import (
     selection,
     state_files,
 )
-from dbt_operator.runner.arguments import COMMANDS, Command, asking, refusal, setting, take_apart
+from dbt_operator.runner.arguments import (
+    AFTER_ALL,
+    COMMANDS,
+    STAGES,
+    Command,
+    as_command,
+    asking,
+    refusal,
+    setting,
+    take_apart,
+    without_tests,
+)
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.options import Options
@@ -107,7 +118,14 @@ class Invocations:
         refused = refusal(cli=dbt.cli, command=command, version=interpreter.dbt_version())
         if refused:
             return failed(kind=error_kinds.USAGE, message=refused)
-        return self._run_parsed(dbt.cli, command) if command.known else self._execute(command, manifest=None)
+        if not command.known:
+            return self._execute(command, manifest=None)
+        if self._options.without_tests:
+            command = without_tests(cli=dbt.cli, command=command, environ=os.environ)
+        words = STAGES.get(self._options.stage, command.name)
+        if words != command.name:
+            command = as_command(cli=dbt.cli, command=command, words=words)
+        return self._run_parsed(dbt.cli, command)
 
     def _state_arguments(self) -> list[str]:
         """What tells dbt where the artifacts of another run are. Raises: state_files.StateError, OSError."""
@@ -139,19 +157,22 @@ class Invocations:
 
     def _run_nodes(self, cli: Any, command: Command, manifest: Any) -> Outcome:
         self.phase = "list"
+        executed = command
+        if self._options.stage == "build":
+            executed = without_tests(cli=cli, command=command, environ=os.environ)
         if self._options.nodes:
             try:
                 nodes = selection.read_nodes(file=self._options.nodes)
-                command = self._report_exact_graph(cli, command, manifest, wanted=frozenset(nodes))
+                executed = self._report_exact_graph(cli, executed, manifest, wanted=frozenset(nodes))
                 self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
             except selection.SelectionError as error:
                 return failed(kind=error_kinds.SELECTOR, message=str(error))
             except database.DatabaseGoneError as error:
                 return failed(kind=error_kinds.OTHER, message=str(error))
-            return self._execute(command, manifest=manifest)
+            return self._execute(executed, manifest=manifest)
         unknown = self._report_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
-        outcome = self._execute(command, manifest=manifest)
+        outcome = self._execute(executed, manifest=manifest)
         if unknown and outcome.exit_code == 0:
             message = f"dbt calls the command successful, but the nodes that it was asked for are not known: {unknown}"
             return replace(outcome, exit_code=2, kind=error_kinds.OTHER, message=message)
@@ -370,13 +391,20 @@ class Invocations:
 
     def _runnable(self, command: Command, listed: Any) -> frozenset[str]:
         selected = graph.selected_ids(listed=listed.result or ())
-        return graph.runnable(known=self._translator.known, selected=selected, rules=command.rules)
+        rules = command.rules._replace(unit_tests_with_model=False) if self._tests_later else command.rules
+        return graph.runnable(known=self._translator.known, selected=selected, rules=rules)
 
     def _report_selected(self, command: Command, chosen: frozenset[str]) -> None:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
-            self._output.event("SelectedNodes", {**part, "command": command.name})
+            tests = {"tests": AFTER_ALL} if self._tests_later else {}
+            self._output.event("SelectedNodes", {**part, "command": command.name, **tests})
         self._watch(chosen)
+
+    @property
+    def _tests_later(self) -> bool:
+        """Whether tests are listed that another stage of the run executes."""
+        return self._options.stage == "build" and not self._options.nodes
 
     def _watch(self, chosen: frozenset[str]) -> None:
         """Keep to the deadlines of these nodes, or say that nothing does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 
+from dbt_operator.runner.arguments import STAGES
 from dbt_operator.runner.signals import GRACE_SECONDS
 
 _OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_config")
@@ -22,6 +23,8 @@ class Options:
     project_dir: str = ""
     profiles_dir: str = ""
     state_dir: str = ""  # the folder with the artifacts of another run
+    stage: str = ""  # of a run that executes its tests in a stage of their own
+    without_tests: bool = False
     nodes: str = ""
     parse_cache: str = ""
     microbatch_end: str = ""
@@ -50,6 +53,8 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--project-dir", default="")
     parser.add_argument("--profiles-dir", default="")
     parser.add_argument("--state-dir", default="", metavar="FOLDER")
+    parser.add_argument("--stage", default="", choices=("", *STAGES))
+    parser.add_argument("--without-tests", action="store_true")
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
     parser.add_argument("--microbatch-end", default="", metavar="TIME")
@@ -71,6 +76,8 @@ def parse_options(*, argv: list[str]) -> Options:
         project_dir=ours.project_dir,
         profiles_dir=ours.profiles_dir,
         state_dir=ours.state_dir,
+        stage=ours.stage,
+        without_tests=ours.without_tests,
         nodes=ours.nodes,
         parse_cache=ours.parse_cache,
         microbatch_end=ours.microbatch_end,

@@ -1,0 +1,102 @@
+"""A run whose tests come after all else: dbt builds what is selected, and executes the tests when asked again."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dbt_operator.api.commands import Stage
+from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt.fold import EMPTY, Ending, close, fold_lines
+from dbt_operator.runner.arguments import STAGES, TESTS
+from tests.unit.runner.conftest import Project, Run
+
+SELECTION = ("--select", "+test_fails", "+ok_model", "after_test_fail", "--exclude", "s_events")
+# What `dbt build` has and `dbt test` has not.
+FOR_BUILD_ONLY = ("--full-refresh", "--show")
+
+
+def is_test(unique_id: str) -> bool:
+    return unique_id.startswith(("test.", "unit_test."))
+
+
+@pytest.fixture(scope="module")
+def staged(make_project: Callable[[], Project]) -> tuple[Project, Run]:
+    """A project, and the first stage of a run of it."""
+    project = make_project()
+    return project, project.run("build", *SELECTION, *FOR_BUILD_ONLY, options=["--stage", "build"])
+
+
+def executed(run: Run) -> set[str]:
+    """What dbt has executed, but for hooks."""
+    return {one for one in run.results if not one.startswith("operation.")}
+
+
+def types(unique_ids: set[str]) -> set[str]:
+    return {one.partition(".")[0] for one in unique_ids}
+
+
+def listed(project: Project, unique_ids: set[str]) -> str:
+    file = Path(project.scratch / "nodes.json.gz")
+    file.write_bytes(gzip.compress(json.dumps([{"unique_id": one} for one in sorted(unique_ids)]).encode()))
+    return str(file)
+
+
+def test_the_runner_and_the_operator_know_the_same_stages() -> None:
+    assert {stage.value.lower(): stage.rules.words for stage in Stage} == STAGES
+    assert frozenset(TESTS) == Stage.TEST.rules.executes
+
+
+def test_the_first_stage_builds_everything_and_lists_the_tests_that_come_later(staged: tuple[Project, Run]) -> None:
+    project, first = staged
+    assert first.code == 0
+    tests = {one for one in first.selected if is_test(one)}
+    assert {one for one in tests if one.startswith("unit_test.")} == {"unit_test.torture.ok_model.ut_upper_ok"}
+    assert len(tests) > 3
+    assert executed(first) == first.selected - tests
+    # What the failing test of test_fails holds back in `build`.
+    assert first.results["model.torture.after_test_fail"]["status"] == "success"
+    assert first.selected == project.run("build", *SELECTION).selected
+    state = close(state=fold_lines(state=EMPTY, lines=first.lines), ending=Ending.COMPLETED)
+    assert state.graph is not None
+    assert state.graph.later() == tests
+    assert not any(map(is_test, state.nodes))
+
+
+def test_the_second_stage_executes_the_tests_of_the_list_and_nothing_else(staged: tuple[Project, Run]) -> None:
+    project, first = staged
+    tests = {one for one in first.selected if is_test(one)}
+    options = ["--stage", "test", "--nodes", listed(project, tests)]
+    second = project.run("build", *FOR_BUILD_ONLY, "--threads=2", options=options)
+    assert executed(second) == tests
+    failed = {one for one, result in second.results.items() if result["status"] == "fail"}
+    assert {one.split(".")[2] for one in failed} == {"not_null_test_fails_id"}
+    state = fold_lines(state=EMPTY, lines=second.lines)
+    assert {one for one, node in state.nodes.items() if node.phase is NodePhase.FAILED} == failed
+    assert second.finished["command"] == "test"
+
+
+def test_nodes_of_the_first_stage_are_built_again_without_their_unit_tests(staged: tuple[Project, Run]) -> None:
+    project, _ = staged
+    options = ["--stage", "build", "--nodes", listed(project, {"model.torture.ok_model"})]
+    again = project.run("build", options=options)
+    assert executed(again) == again.selected == {"model.torture.ok_model"}
+
+
+def test_a_selection_of_tests_alone_builds_nothing_and_lists_them(project: Project) -> None:
+    first = project.run("build", "--select", "test_name:singular", "test_type:unit", options=["--stage", "build"])
+    assert (first.code, first.digest) == (0, [])
+    assert first.selected
+    assert all(map(is_test, first.selected))
+
+
+def test_without_tests_dbt_neither_lists_nor_executes_one_whatever_else_is_excluded(project: Project) -> None:
+    environment = {"DBT_EXCLUDE_RESOURCE_TYPES": "seed"}
+    run = project.run("build", *SELECTION, options=["--without-tests"], environment=environment)
+    assert run.code == 0
+    assert "model.torture.test_fails" in run.results
+    assert types(executed(run)) == types(run.selected) == {"model"}
+    given = project.run("build", *SELECTION, "--exclude-resource-type=model", options=["--without-tests"])
+    assert types(executed(given)) == types(given.selected) == {"seed"}
