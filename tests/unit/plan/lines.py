@@ -132,6 +132,7 @@ class Log:
         nodes: Sequence[Mapping[str, Any]],
         *,
         command: str = "build",
+        tests: str = "",
         adapter: str,
         end_hooks: int | None,
         at: datetime,
@@ -141,6 +142,7 @@ class Log:
         pages = [nodes[start : start + _PAGE] for start in range(0, len(nodes), _PAGE)]
         for part, page in enumerate(pages, start=1):
             data = {"part": part, "parts": len(pages), "total": len(nodes), "nodes": page, "command": command}
+            data |= {"tests": tests} if tests else {}
             self.add("SelectedNodes", data, at=at)
         if end_hooks is not None:
             self.add("Hooks", {"on_run_start": 0, "on_run_end": end_hooks}, at=at)

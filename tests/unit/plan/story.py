@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, WhenTested
 from dbt_operator.api.names import RESERVED_PREFIX
-from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Retry
 from dbt_operator.dbt.fold import fold_lines
@@ -39,12 +39,13 @@ class Story:
         self,
         *nodes: Mapping[str, Any],
         command: Command = Command.BUILD,
+        tests: WhenTested = WhenTested.BUILD,
         adapter: str = "postgres",
         end_hooks: int | None = 0,
         pod_database: str = "",
         **rules: Any,
     ) -> None:
-        self.command = command
+        self.command, self.tests, self.does = command, tests, command.rules_for(tests)
         self.passed_over = Command.BUILD.rules.executes - command.rules.executes
         self.nodes = {
             node["unique_id"]: {**node, "selected": False} if node["resource_type"] in self.passed_over else node
@@ -53,7 +54,7 @@ class Story:
         self.ids = {node["name"]: node["unique_id"] for node in nodes}
         self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
         retry = Retry.model_validate({key: rules.pop(key) for key in Retry.model_fields.keys() & rules.keys()})
-        rules = {"repeats": command.rules.repeats} | rules
+        rules = {"repeats": self.does.repeats, "stages": self.does.stages} | rules
         self.rules = Rules(start_deadline=DEADLINE, retry=retry, **rules)
         self.now = NOW
         self.attempts: list[Dbt] = []
@@ -176,7 +177,8 @@ class Story:
             return decision.kind.value
         names = [node["name"] for unique_id, node in self.nodes.items() if unique_id in decision.nodes]
         assert len(names) == len(decision.nodes)
-        return " ".join((decision.kind.value, *names))
+        kind = "Tests" if decision.kind is AttemptKind.PRODUCER else decision.kind.value
+        return " ".join((kind, *names))
 
 
 class Dbt:
@@ -209,8 +211,8 @@ class Dbt:
         """Those that it executes; `build` runs the unit tests of a model with it, whether they are asked for or not."""
         mine = self.decision.nodes
         if mine is None:
-            return list(self.run.nodes)
-        if not self.run.command.rules.tests_hold_back:
+            return [one for one in self.run.nodes if self.decision.covers(one)]
+        if not self.run.does.tests_hold_back:
             return [one for one in self.run.nodes if one in mine]
         unit_tests = [one for one in self.run.nodes if one.startswith("unit_test.")]
         tested = {one for one in unit_tests if mine.intersection(self.run.nodes[one]["depends_on"])}
@@ -232,15 +234,19 @@ class Dbt:
         self.pod = replace(self.pod, phase="Running", running=True, waiting=None, started=now)
         self.log.begins(at=now)
         if loaded:
-            listed = [self.run.nodes[one] for one in self.nodes]
-            run = self.run
+            run, whole = self.run, self.decision.nodes is None
+            # The first of several stages lists what the later ones execute.
+            listed = [run.nodes[one] for one in (run.nodes if whole else self.nodes)]
             if run.pod_database:
                 self.log.add("DatabaseFile", {"file": run.pod_database, "kept": False}, at=now)
             if not run.command.rules.executes:
                 self.log.add("CommandStarted", {"command": run.command.rules.words}, at=now)
                 return self
-            self.log.lists(listed, command=run.command, adapter=run.adapter, end_hooks=run.end_hooks, at=now)
-            self.log.executes(len(listed), at=now)
+            stage = self.decision.stage
+            command = run.command if stage is None else stage.rules.words
+            tests = run.tests if whole and stage is not None else ""
+            self.log.lists(listed, command=command, tests=tests, adapter=run.adapter, end_hooks=run.end_hooks, at=now)
+            self.log.executes(len(self.nodes), at=now)
         return self
 
     def reports(self, **results: str) -> "Dbt":

@@ -13,7 +13,15 @@ from dbt_operator.dbt.fold import EMPTY, Ending, close, fold_lines
 from dbt_operator.runner.arguments import STAGES, TESTS
 from tests.unit.runner.conftest import Project, Run
 
-SELECTION = ("--select", "+test_fails", "+ok_model", "after_test_fail", "--exclude", "s_events")
+SELECTION = (
+    "--select",
+    "+test_fails",
+    "+ok_model",
+    "after_test_fail",
+    "--exclude",
+    "s_events",
+    "test_name:ut_upper_bad",
+)
 # What `dbt build` has and `dbt test` has not.
 FOR_BUILD_ONLY = ("--full-refresh", "--show")
 
@@ -72,7 +80,7 @@ def test_the_second_stage_executes_the_tests_of_the_list_and_nothing_else(staged
     second = project.run("build", *FOR_BUILD_ONLY, "--threads=2", options=options)
     assert executed(second) == tests
     failed = {one for one, result in second.results.items() if result["status"] == "fail"}
-    assert {one.split(".")[2] for one in failed} == {"not_null_test_fails_id"}
+    assert {one.split(".")[2] for one in failed} == {"not_null_test_fails_name"}
     state = fold_lines(state=EMPTY, lines=second.lines)
     assert {one for one, node in state.nodes.items() if node.phase is NodePhase.FAILED} == failed
     assert second.finished["command"] == "test"
@@ -93,10 +101,11 @@ def test_a_selection_of_tests_alone_builds_nothing_and_lists_them(project: Proje
 
 
 def test_without_tests_dbt_neither_lists_nor_executes_one_whatever_else_is_excluded(project: Project) -> None:
-    environment = {"DBT_EXCLUDE_RESOURCE_TYPES": "seed"}
-    run = project.run("build", *SELECTION, options=["--without-tests"], environment=environment)
+    run = project.run("build", *SELECTION, options=["--without-tests"])
     assert run.code == 0
-    assert "model.torture.test_fails" in run.results
-    assert types(executed(run)) == types(run.selected) == {"model"}
-    given = project.run("build", *SELECTION, "--exclude-resource-type=model", options=["--without-tests"])
-    assert types(executed(given)) == types(given.selected) == {"seed"}
+    assert "model.torture.after_test_fail" in run.results
+    assert types(executed(run)) == types(run.selected) == {"seed", "model"}
+    for excluding, variable in ((["--exclude-resource-type=model"], ""), ([], "model")):
+        environment = {"DBT_EXCLUDE_RESOURCE_TYPES": variable}
+        run = project.run("build", *SELECTION, *excluding, options=["--without-tests"], environment=environment)
+        assert types(executed(run)) == types(run.selected) == {"seed"}
