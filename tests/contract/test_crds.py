@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.conditions import run_conditions
 from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
@@ -82,6 +83,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
             "eventTimeStart": "2026-11-01",
             "eventTimeEnd": "2026-11-02",
             "storeFailures": True,
+            "tests": "AfterAll",
             "args": ["--no-introspect", "--output-keys", "name"],
         },
         {"state": {"runRef": {"name": "prod"}}, "defer": True, "favorState": True},
@@ -171,6 +173,8 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
             {"state": {"artifactsFrom": {"configMapRef": {"name": "a"}, "volume": {"source": {"emptyDir": {}}}}}},
             "spec.state.artifactsFrom: .*: exactly one of configMapRef, volume and archive is required",
         ),
+        ({"command": "test", "tests": "AfterAll"}, "spec.tests: .*: tests cannot be AfterAll for dbt test"),
+        ({"tests": "Never"}, 'spec.tests: Unsupported value: "Never": supported values: "Build", "AfterAll", "None"'),
         ({"command": "ls", "threads": 1}, "spec.threads: .*: threads is no option of dbt ls"),
         ({"command": "run-operation"}, "spec.runOperation: .*: runOperation is for the command run-operation"),
         ({"runOperation": {"macro": "a"}}, "spec.runOperation: .*: runOperation is for the command run-operation"),
@@ -321,7 +325,9 @@ def run_status() -> DbtRunStatus:
                 log_time="2026-11-20T17:11:13.219457123Z",
             ),
             RunAttempt(name="nightly-retry-nodes-1", kind=AttemptKind.RETRY, state=AttemptPhase.LOST, nodes=3),
-            RunAttempt(name="nightly-resume-1", kind=AttemptKind.RESUME, state=AttemptPhase.RUNNING, nodes=2),
+            RunAttempt(
+                name="nightly-resume-1", kind=AttemptKind.RESUME, state=AttemptPhase.RUNNING, nodes=2, stage=Stage.TEST
+            ),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from dbt_operator.api.commands import WhenTested
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.api.spec import ConcurrencyPolicy, Downstream
 from dbt_operator.api.status import DbtModelStatus, DbtRunStatus
@@ -223,7 +224,7 @@ class Checks:
         """Whether an attempt was decided on that is to execute the node after the last one that had begun with it."""
         made = [record.decision for _, record in sorted(self._cluster.records.items())]
         began = [number for number, each in enumerate(made) if status.attempts and each.name == status.attempts[-1].job]
-        return any(each.nodes is None or one in each.nodes for each in made[max(began, default=0) + 1 :])
+        return any(each.covers(one) for each in made[max(began, default=0) + 1 :])
 
     def _good(self, one: str) -> bool:
         """Whether the last executions of a node and of its tests have ended well."""
@@ -244,7 +245,7 @@ class Checks:
         retries = nodes * (limit + 1)
         blocked = retries * (nodes if rules.nodes or retry.downstream is Downstream.PER_NODE else 1) + 1
         lost = (rules.max_restarts + 1) * (retry.parallelism + 1)
-        episode = retries + blocked + lost + retry.limit + 1
+        episode = retries + blocked + lost + retry.limit + 1 + (self._project.tests is WhenTested.AFTER_ALL)
         rested = self.suspensions * (retry.parallelism + 1) + self._cluster.taken_back
         return (1 + self.requests) * episode + rested + self.requests
 

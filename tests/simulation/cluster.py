@@ -297,7 +297,7 @@ class Cluster:
             warehouse=self.warehouse,
             job=pod.job.name,
             number=pod.job.number - 1,
-            nodes=pod.job.decision.nodes,
+            decision=pod.job.decision,
             commit=pod.job.decision.found.get(COMMIT) or f"commit-{len(self.warehouse.processes)}",
             exited=partial(self._exited, pod),
             hang_until=self.scenario.calm,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.dbt.found import COMMIT
@@ -25,6 +26,7 @@ class DecisionChecks:
     def check(self, observation: Observation, plan: Plan, decision: Decision) -> None:
         """A decision is about to be recorded."""
         self._restarts(decision)
+        self._stages(plan, decision)
         if decision.nodes is None:
             whole = [attempt for attempt in self._oracle.attempts.values() if attempt.decision.nodes is None]
             if decision.index > 1 and any(attempt.endings and attempt.listed for attempt in whole):
@@ -47,7 +49,9 @@ class DecisionChecks:
         self._pod(decision)
 
     def _pod(self, decision: Decision) -> None:
-        """Nodes are executed in the pod that is said for them. A retry is for one, and may have others that need it."""
+        """Nodes are retried and resumed in their own kind of pod. A retry is for one, and may have others that need it."""
+        if decision.kind is AttemptKind.PRODUCER:
+            return
         nodes = decision.nodes or frozenset()
         alone = [
             one
@@ -58,6 +62,20 @@ class DecisionChecks:
         wrong = [one for one in alone if self._scenario.pod_of(one) != decision.pod.overrides]
         if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(alone)):
             broken("the pod of its nodes", f"{decision.name} has {decision.pod.overrides}, which is wrong for {wrong}")
+
+    def _stages(self, plan: Plan, decision: Decision) -> None:
+        """Each attempt is of one stage. No test is executed while anything is built, or could be."""
+        stages = self._project.command.rules_for(self._project.tests).stages
+        if (decision.stage is None) == bool(stages):
+            broken("one stage after the other", f"{decision.name} is of the stage {decision.stage}")
+        if decision.stage is None:
+            return
+        others = [one for one in decision.nodes or () if not decision.stage.rules.of((one,))]
+        live = [
+            each.attempt.name for each in plan.assessments if each.live and each.attempt.stage is not decision.stage
+        ]
+        if others or (live and not decision.requests):
+            broken("one stage after the other", f"{decision.name} has {others}, while {live} live")
 
     def _same_project(self, plan: Plan, decision: Decision) -> None:
         """A node is not executed from another project than those of which it is known that they were executed."""
@@ -112,7 +130,8 @@ class DecisionChecks:
         reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.attempts.values()}
         asked = any(attempt.decision.requests for attempt in self._oracle.attempts.values()) or decision.requests
         retried = any(self._scenario.retry_of(one).limit for one in self._project.nodes)
-        if self._scenario.rules.retry.limit or retried or asked or decision.index == 1 or reasons & (LOST | STOPPED):
+        begins = all(attempt.decision.stage is not decision.stage for attempt in self._oracle.attempts.values())
+        if self._scenario.rules.retry.limit or retried or asked or begins or reasons & (LOST | STOPPED):
             return
         broken("one attempt", f"{decision.name} is decided on although nothing may be retried and nothing was lost")
 
@@ -140,7 +159,7 @@ class DecisionChecks:
     def _retried(self, observation: Observation, decision: Decision, known: Known) -> None:
         """A retry has a node that failed, not too often, in a way that is retried, and its backoff is over."""
         excuses = []
-        for one in sorted(decision.nodes or ()):
+        for one in sorted((decision.nodes or frozenset()) | self._tested_later(decision)):
             failed_in = [index for index, endings in known.endings.items() if endings.get(one) in (*BAD, "bad")]
             count = sum(index >= self._oracle.since for index in failed_in)
             if not count and failed_in:
@@ -157,6 +176,14 @@ class DecisionChecks:
                 return
             excuses.append(f"{one} has to wait until {earliest}")
         broken("retries by the rules", f"{decision.name} retries {sorted(decision.nodes or ())}: {excuses}")
+
+    def _tested_later(self, decision: Decision) -> frozenset[str]:
+        """The tests for which nodes may be built again, where a later stage executes them."""
+        project, nodes = self._project, decision.nodes or frozenset()
+        if decision.stage is not Stage.BUILD:
+            return frozenset()
+        tests = (one for one in project.executables if project.nodes[one].kind in TESTS)
+        return frozenset(test for test in tests if not nodes.isdisjoint(project.rebuilt(test)))
 
     def _rebuilt(self, plan: Plan, decision: Decision, known: Known) -> None:
         """A test that found rows finds them again, unless what it tests is built before it."""

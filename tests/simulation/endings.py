@@ -67,11 +67,7 @@ class EndingChecks:
         if self._may_have_end_hooks() and self._cut_short():
             return
         for one, ending in endings.items():
-            had = [
-                attempt
-                for attempt in self._oracle.recent
-                if attempt.decision.nodes is None or one in attempt.decision.nodes
-            ]
+            had = [attempt for attempt in self._oracle.recent if attempt.decision.covers(one)]
             needs = self._project.needs
             held_back = any(endings[need] not in GOOD and one not in needs[need] for need in needs[one])
             not_connected = had and had[-1].sealed.outcome.reason is RunReason.CONNECTION_FAILED

@@ -25,6 +25,7 @@ class Mix:
         *(Command.BUILD,) * 7,
         *(Command.RUN, Command.TEST, Command.SEED, Command.SNAPSHOT, Command.CLONE),
     )
+    after_all: float = 0.25  # how likely the tests of `build` have a stage of their own
     fates: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)  # how likely a pod comes to harm
     crashes: tuple[float, ...] = (0.0, 0.0, 0.005, 0.02)  # how likely the operator dies at a call
     stalls: tuple[float, ...] = (0.0, 0.0, 0.05, 0.3)  # how likely a call takes long

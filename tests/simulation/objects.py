@@ -146,6 +146,7 @@ def run_manifest(scenario: Scenario) -> Object:
     pauses = {"duration": _duration(backoff.duration), "factor": backoff.factor, "max": _duration(backoff.max)}
     spec: Object = {
         "command": scenario.project.command.value,
+        "tests": scenario.project.tests.value,
         "image": "shop:1",
         "project": {"image": {"path": "/dbt"}},
         "profile": {"inProject": True},

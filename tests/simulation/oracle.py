@@ -49,15 +49,13 @@ class EndedAttempt:
 
     def may_have_begun(self, one: str) -> bool:
         """Whether it was to execute this node, and was cut off before dbt's last word, without one about the node."""
-        mine = self.decision.nodes is None or one in self.decision.nodes
         cut_off = self.sealed.outcome.reason in LOST | STOPPED and self.sealed.state.finished is None
-        return mine and cut_off and one not in self.endings
+        return self.decision.covers(one) and cut_off and one not in self.endings
 
     def not_reached(self, one: str) -> bool:
         """Whether dbt ended by itself and without reporting the end of this node: it would do so again."""
         interrupted = self.lost or self.sealed.outcome.reason in (RunReason.SUSPENDED, RunReason.JOB_SUSPENDED)
-        mine = self.decision.nodes is None or one in self.decision.nodes
-        return mine and not interrupted and one not in self.endings
+        return self.decision.covers(one) and not interrupted and one not in self.endings
 
 
 @dataclass

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from dbt_operator.dbt.found import COMMIT
+from dbt_operator.plan.attempt import Decision
 from tests.simulation import lines
 from tests.simulation.project import TESTS
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
@@ -27,7 +28,7 @@ class Process:
         warehouse: Warehouse,
         job: str,
         number: int,
-        nodes: frozenset[str] | None,
+        decision: Decision,
         exited: Callable[[int], None],
         commit: str,
         hang_until: int,
@@ -39,7 +40,7 @@ class Process:
         self._hang_until = hang_until
         self._skew = timedelta(milliseconds=skew)
         self._number = number
-        self.nodes = nodes
+        self.decision = decision
         self.commit = commit  # of its project: the branch has moved since the attempt before
         self.alive = True
         self.crashed = False
@@ -103,23 +104,31 @@ class Process:
         cut = self._chance.randint(1, len(entries)) if self._chance.random() < 0.3 else len(entries)
         pages = [page for page in (entries[:cut], entries[cut:]) if page]
         for part, page in enumerate(pages, start=1):
-            words = project.command.rules.words
-            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page, "command": words}
+            data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page, **self._command}
             self.graph_line = self._print("SelectedNodes", data)
         self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
-        self.todo = {one: None for one in project.nodes if one in chosen}
+        self.todo = {one: None for one in project.nodes if one in chosen and self.decision.covers(one)}
         self._later(self._chance.randint(50, 800), self._execute)
 
     def _not_connected(self) -> None:
         text = "Database Error\n  could not connect to server: Connection refused"
         self._finish(code=2, error={"kind": "connection", "message": text}, phase="execute")
 
+    @property
+    def _command(self) -> dict[str, str]:
+        """What SelectedNodes says of it."""
+        stage, project = self.decision.stage, self._project
+        if stage is None:
+            return {"command": project.command.rules.words}
+        return {"command": stage.rules.words} | ({"tests": project.tests} if self.decision.nodes is None else {})
+
     def _chosen(self) -> frozenset[str]:
-        project = self._project
-        if self.nodes is None:
+        """What it lists. The first of several stages lists what the later ones execute."""
+        project, nodes = self._project, self.decision.nodes
+        if nodes is None:
             return frozenset(project.executables)
-        along = (test for one in self.nodes for test in project.unit_tests.get(one, ()))
-        return self.nodes.union(along)
+        along = (test for one in nodes for test in project.unit_tests.get(one, ()))
+        return nodes.union(along)
 
     def _execute(self) -> None:
         if self._ending or self._cancelling:

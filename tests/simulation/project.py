@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
-from dbt_operator.api.commands import Command
+from dbt_operator.api.commands import Command, WhenTested
 from tests.simulation.mix import Mix
 
 TESTS = ("test", "unit_test")
@@ -52,6 +52,7 @@ class Project:
     threads: int
     adapter: str
     command: Command = Command.BUILD
+    tests: WhenTested = WhenTested.BUILD
     fail_fast: bool = False
     by_flag: bool = False  # the project itself asks for fail-fast, so that the operator does not know of it
     end_hooks: int = 0
@@ -76,7 +77,7 @@ class Project:
     @property
     def interleaved(self) -> bool:
         """Whether models and tests are executed by one command, so that tests hold back, and unit tests come along."""
-        return self.command is Command.BUILD
+        return self.command.rules_for(self.tests).tests_hold_back
 
     def along(self, one: str) -> bool:
         """Whether the node is executed with its model only."""
@@ -248,7 +249,9 @@ def draw_project(chance: Random, mix: Mix) -> Project:
         fatal=chance.choice(("parse", "selector", "other")) if chance.random() < 0.01 else "",
         lengths=mix.lengths,
     )
-    return _of_command(project, chance.choice(mix.commands))
+    project = _of_command(project, chance.choice(mix.commands))
+    later = project.command is Command.BUILD and chance.random() < mix.after_all
+    return replace(project, tests=WhenTested.AFTER_ALL) if later else project
 
 
 def _of_command(project: Project, command: Command) -> Project:

@@ -41,6 +41,7 @@ def test_attempts_and_what_they_leave_are_called_after_their_run() -> None:
     assert names.retry_job_name("nightly", key="nodes", number=3) == "nightly-retry-nodes-3"
     assert re.fullmatch(r"nightly-retry-[0-9a-f]{8}-1", names.retry_job_name("nightly", key="model.a.b", number=1))
     assert names.resume_job_name("nightly", number=1) == "nightly-resume-1"
+    assert names.tests_job_name("nightly", number=1) == "nightly-tests-1"
     assert names.attempt_record_name("nightly", index=7) == "nightly-attempt-7"
     assert names.cache_name("nightly") == "nightly-parse-cache"
     assert names.artifacts_name("nightly") == "nightly-artifacts"
@@ -52,6 +53,7 @@ def jobs(run: str) -> list[str]:
         names.producer_job_name(run, number=1),
         names.producer_job_name(run, number=101),
         names.resume_job_name(run, number=1),
+        names.tests_job_name(run, number=1),
         names.retry_job_name(run, key="nodes", number=1),
         names.retry_job_name(run, key="model.shop.orders", number=1),
         names.retry_job_name(run, key="model.shop.items", number=1),

@@ -79,6 +79,8 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ),
         ({"command": "test", "fullRefresh": True}, "spec: fullRefresh is no option of dbt test."),
         ({"command": "docs", "sample": "3 days"}, "spec: sample is no option of dbt docs generate."),
+        ({"command": "run", "tests": "AfterAll"}, "spec: tests cannot be AfterAll for dbt run."),
+        ({"command": "docs", "tests": "None"}, "spec: tests cannot be None for dbt docs generate."),
         ({"command": "run-operation"}, "spec: runOperation is for the command run-operation, which needs it."),
         ({"runOperation": {"macro": "a"}}, "spec: runOperation is for the command run-operation, which needs it."),
         (

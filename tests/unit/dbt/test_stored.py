@@ -224,3 +224,13 @@ def test_what_an_attempt_executes_is_remembered_with_its_command(command: Comman
     restored = _restored(RunnerLog().add("SelectedNodes", line).state)
     assert restored.graph is not None
     assert restored.graph.command is command
+
+
+def test_what_is_executed_in_a_later_stage_is_remembered() -> None:
+    listed = [model("a"), data_test("t", "a")]
+    line = {"part": 1, "parts": 1, "total": 2, "nodes": listed, "command": "build", "tests": "AfterAll"}
+    state = RunnerLog().add("SelectedNodes", line).state
+    assert list(state.nodes) == ["model.shop.a"]
+    restored = _restored(state)
+    assert restored.graph is not None
+    assert restored.graph.later() == {"test.shop.t"}

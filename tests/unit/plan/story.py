@@ -54,8 +54,8 @@ class Story:
         self.ids = {node["name"]: node["unique_id"] for node in nodes}
         self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
         retry = Retry.model_validate({key: rules.pop(key) for key in Retry.model_fields.keys() & rules.keys()})
-        rules = {"repeats": self.does.repeats, "stages": self.does.stages} | rules
-        self.rules = Rules(start_deadline=DEADLINE, retry=retry, **rules)
+        given: dict[str, Any] = {"repeats": self.does.repeats, "stages": self.does.stages, **rules}
+        self.rules = Rules(start_deadline=DEADLINE, retry=retry, **given)
         self.now = NOW
         self.attempts: list[Dbt] = []
         self.requests: tuple[Request, ...] = ()

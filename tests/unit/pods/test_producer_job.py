@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.names import GATE
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.plan.attempt import Decision
@@ -285,6 +286,29 @@ def test_a_retry_has_the_producers_arguments_but_for_the_selection() -> None:
     assert producers == ["build", "--select=a", *dbts[1:]]
     assert ours[ours.index("--attempt-kind") + 1] == "retry"
     assert theirs[theirs.index("--attempt-kind") + 1] == "producer"
+
+
+@pytest.mark.parametrize(
+    ("tests", "stage", "told"),
+    [("Build", None, []), ("AfterAll", Stage.BUILD, ["--stage", "build"]), ("None", None, ["--without-tests"])],
+)
+def test_the_runner_is_told_what_becomes_of_the_tests(tests: str, stage: Stage | None, told: list[str]) -> None:
+    job = attempt_job(run=RUN, spec=spec(tests=tests), decision=replace(PRODUCER, stage=stage), images=IMAGES)
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[arguments.index("producer") + 1 :][: len(told)] == told
+    assert ("--stage" in arguments or "--without-tests" in arguments) is bool(told)
+
+
+def test_the_attempt_at_the_tests_has_the_arguments_of_the_run_but_for_the_selection() -> None:
+    decision = Decision(
+        index=2, kind=AttemptKind.PRODUCER, name="nightly-tests-1", nodes=frozenset({"test.shop.a"}), stage=Stage.TEST
+    )
+    fields: dict[str, Any] = {"tests": "AfterAll", "select": ["a"], "threads": 3}
+    job = attempt_job(run=RUN, spec=spec(**fields), decision=decision, images=IMAGES)
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[arguments.index("--stage") + 1] == "test"
+    assert arguments[arguments.index("--") + 1 :] == ["build", "--threads=3"]
+    assert job["metadata"]["labels"]["dbt-operator.io/attempt"] == "tests-1"
 
 
 def test_a_retry_mounts_its_nodes_and_the_parse_cache_that_may_be_missing() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import close, fold_lines
@@ -54,6 +55,7 @@ DECISION = Decision(
     left=(Left(MODEL, (("2026-11-18T00:00:00", "2026-11-19T00:00:00"),), incremental=True),),
     found={"project.commit": "a" * 40},
     pod=PodChoice((0, 3)),
+    stage=Stage.TEST,
 )
 STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from dbt_operator.api.commands import WhenTested
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import RetryReason
@@ -114,6 +115,20 @@ def test_what_was_seen_of_a_pod_stays_when_it_is_gone() -> None:
     gone = status(attempt(1, live=False), before=seen)
     assert gone["attempts"] == seen["attempts"]
     assert gone["attempts"][0]["exitCode"] == 1
+
+
+def test_the_attempts_of_a_run_with_stages_tell_theirs_and_the_first_of_each_is_no_retry() -> None:
+    run = Story(model("orders"), data_test("keys", "orders"), data_test("sums", "orders"), tests=WhenTested.AFTER_ALL)
+    run["Producer"].builds()
+    run.next()
+    run["Tests keys sums"].starts().reports(keys="pass", sums="running")
+    shown = status_of(run.plan())
+    assert shown["message"] == "1 of 2 tests are done, 1 running."
+    assert (shown["nodes"]["succeeded"], shown["tests"]["succeeded"], shown["retries"]) == (1, 1, 0)
+    assert [(each["stage"], each.get("nodes")) for each in shown["attempts"]] == [("Build", None), ("Test", 2)]
+    run["Tests keys sums"].is_killed()
+    run.later(seconds=61)
+    assert status_of(run.plan())["retries"] == 1
 
 
 def test_retries_count_the_attempts_after_the_first() -> None:
