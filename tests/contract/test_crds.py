@@ -18,7 +18,7 @@ from dbt_operator.api.status import (
     DbtModelSpec,
     DbtModelStatus,
     DbtRunStatus,
-    FailingTest,
+    ListedTest,
     ModelAttempt,
     ModelTest,
     ModelTests,
@@ -332,13 +332,14 @@ def run_status() -> DbtRunStatus:
     )
 
 
-def failing_test() -> FailingTest:
+def failing_test() -> ListedTest:
     """A test of a model, with every field set."""
-    return FailingTest(
+    return ListedTest(
         unique_id="test.shop.t",
         name="t",
         message="Got 3 results",
         failures=3,
+        relation='"db"."audit"."t"',
         finished_at=START,
         job="nightly-producer-1",
     )
@@ -373,6 +374,7 @@ def model_status() -> DbtModelStatus:
             errored=0,
             skipped=0,
             failing=(failing_test(),),
+            warning=(failing_test(),),
         ),
         tries=2,
         handled_retry="1732122673",
@@ -405,7 +407,16 @@ def test_every_field_of_a_status_is_stored_as_it_was_written(runs: Kind, models:
         relation='"dev"."main"."orders"',
         tags=("nightly",),
         depends_on=("model.shop.a",),
-        tests=(ModelTest(unique_id="test.shop.t", name="t", severity=Severity.WARN, depends_on=("model.shop.b",)),),
+        tests=(
+            ModelTest(
+                unique_id="test.shop.t",
+                name="t",
+                severity=Severity.WARN,
+                warn_if="> 1",
+                error_if="> 10",
+                depends_on=("model.shop.b",),
+            ),
+        ),
     )
     models.create(namespace, "nightly.orders", spec.to_dict())
     models.report(namespace, "nightly.orders", model_status().to_dict())

@@ -107,7 +107,8 @@ class Process:
             data = {"part": part, "parts": len(pages), "total": len(entries), "nodes": page, **self._command}
             self.graph_line = self._print("SelectedNodes", data)
         self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
-        self.todo = {one: None for one in project.nodes if one in chosen and self.decision.covers(one)}
+        later = frozenset(one for one in chosen if self.decision.nodes is None and not self.decision.covers(one))
+        self.todo = {one: None for one in project.nodes if one in chosen - later}
         self._later(self._chance.randint(50, 800), self._execute)
 
     def _not_connected(self) -> None:

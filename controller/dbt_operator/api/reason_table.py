@@ -501,8 +501,8 @@ NODE_REASONS = {
     ),
     NodeReason.WARNED: About(
         phases=(NodePhase.SUCCEEDED,),
-        meaning="It was built, but a test of severity warn, or the freshness check, warned.",
-        advice="Look at the message.",
+        meaning="It was built, but a test, or the freshness check, warned.",
+        advice="Look at the message, and at `status.tests.warning`.",
     ),
     NodeReason.NO_OP: About(
         phases=(NodePhase.SUCCEEDED,),
@@ -561,7 +561,7 @@ NODE_REASONS = {
     ),
     NodeReason.SKIPPED: About(
         phases=(NodePhase.SKIPPED,),
-        meaning="dbt skipped it, and the log does not say why.",
+        meaning="dbt skipped it, and the log does not say why; or the run ended before its tests were executed.",
         advice="Look at the pod's log.",
     ),
     NodeReason.CANCELLED: About(

@@ -17,6 +17,7 @@ NodeName = Annotated[str, Meta(max_length=1024)]
 NodeMessage = Annotated[str, Meta(max_length=1024)]
 RunMessage = Annotated[str, Meta(max_length=2048)]
 ObjectName = Annotated[str, Meta(max_length=253)]
+Relation = Annotated[str, Meta(max_length=4096)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Column = Annotated[str, Meta(max_length=32)]
 Token = Annotated[str, Meta(max_length=253)]  # of a retry that a person asked for
@@ -63,12 +64,16 @@ class NodeCounts(Counts, frozen=True, kw_only=True):
 
 
 class RunFailure(Value, frozen=True, kw_only=True):
-    """A node or test that failed. `first_message`: of its first failure in the run, where that is another one."""
+    """A node or test that failed. `first_message`: of its first failure in the run, where that is another one.
+
+    `relation`: with the rows that a test found, where it keeps them.
+    """
 
     unique_id: UniqueId
     name: NodeName
     message: NodeMessage
     first_message: NodeMessage | None = None
+    relation: Relation | None = None
 
 
 class DbtInfo(Value, frozen=True, kw_only=True):
@@ -192,6 +197,8 @@ class ModelTest(Value, frozen=True, kw_only=True):
     unique_id: UniqueId
     name: NodeName
     severity: Severity | None = None
+    warn_if: ShortText | None = None
+    error_if: ShortText | None = None
     depends_on: Annotated[tuple[UniqueId, ...], Meta(max_length=20)] = ()
 
 
@@ -206,19 +213,20 @@ class DbtModelSpec(Value, frozen=True, kw_only=True):
     package: Annotated[str, Meta(max_length=1024)] | None = None
     path: Annotated[str, Meta(max_length=4096)] | None = None
     materialized: Annotated[str, Meta(max_length=253)] | None = None
-    relation: Annotated[str, Meta(max_length=4096)] | None = None
+    relation: Relation | None = None
     tags: Annotated[tuple[Annotated[str, Meta(max_length=1024)], ...], Meta(max_length=200)] = ()
     depends_on: Annotated[tuple[UniqueId, ...], Meta(max_length=5000)] = ()
     tests: Annotated[tuple[ModelTest, ...], Meta(max_length=1000)] = ()
 
 
-class FailingTest(Value, frozen=True, kw_only=True):
-    """A test that did not pass. `job`: of the attempt that executed it."""
+class ListedTest(Value, frozen=True, kw_only=True):
+    """A test that did not pass. `job`: of the attempt that executed it. `relation`: with the rows that it found."""
 
     unique_id: UniqueId
     name: NodeName
     message: NodeMessage | None = None
     failures: int | None = None
+    relation: Relation | None = None
     finished_at: datetime | None = None
     job: ObjectName | None = None
 
@@ -233,7 +241,8 @@ class ModelTests(Value, frozen=True, kw_only=True):
     errored: int
     skipped: int
     summary: Column = ""
-    failing: Annotated[tuple[FailingTest, ...], Meta(max_length=20)] = ()
+    failing: Annotated[tuple[ListedTest, ...], Meta(max_length=20)] = ()
+    warning: Annotated[tuple[ListedTest, ...], Meta(max_length=20)] = ()
 
     def __post_init__(self) -> None:
         self._derive("summary", f"{self.passed}/{self.total}")

@@ -11,7 +11,7 @@ import typer
 from dbt_operator.dbt.fold import EMPTY, close, fold_lines
 from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.dbt.state import AttemptState
-from dbt_operator.dbt.view import NodeView, TestCounts, node_counts, node_views
+from dbt_operator.dbt.view import ListedTest, NodeView, TestCounts, node_counts, node_views
 from dbt_operator.plan.outcome import conclude, ending_of
 
 _CHUNK = 1024 * 1024
@@ -58,10 +58,6 @@ def _node(view: NodeView) -> dict[str, object]:
 
 
 def _tests(tests: TestCounts) -> dict[str, object]:
-    failing = [
-        {"uniqueId": test.unique_id, "name": test.name, "message": test.message, "failures": test.failures}
-        for test in tests.failing
-    ]
     return {
         "total": tests.total,
         "passed": tests.passed,
@@ -69,8 +65,13 @@ def _tests(tests: TestCounts) -> dict[str, object]:
         "failed": tests.failed,
         "errored": tests.errored,
         "skipped": tests.skipped,
-        "failing": failing,
+        "failing": [_listed(test) for test in tests.failing],
+        "warning": [_listed(test) for test in tests.warning],
     }
+
+
+def _listed(test: ListedTest) -> dict[str, object]:
+    return {"uniqueId": test.unique_id, "name": test.name, "message": test.message, "failures": test.failures}
 
 
 def _print(out: TextIO, document: object) -> None:

@@ -26,6 +26,8 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     depends_on: tuple[str, ...] = ()
     fqn: tuple[str, ...] = ()
     severity: str = ""
+    warn_if: str = ""  # the condition for the number of rows that a test finds; "": any row
+    error_if: str = ""
     attached_node: str | None = None
     freshness: bool = False
     selected: bool = True

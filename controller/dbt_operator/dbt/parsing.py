@@ -214,6 +214,8 @@ def graph_node(entry: object) -> GraphNode | None:
         depends_on=values.texts(data.get("depends_on")),
         fqn=values.texts(data.get("fqn")),
         severity=values.identifier(data.get("severity")).upper(),
+        warn_if=values.text(data.get("warn_if"), limit=64),
+        error_if=values.text(data.get("error_if"), limit=64),
         attached_node=values.identifier(data.get("attached_node")) or None,
         freshness=values.truth(data.get("freshness")),
         selected=data.get("selected") is not False,

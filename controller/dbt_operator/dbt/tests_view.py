@@ -9,20 +9,26 @@ import msgspec
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.excerpts import without_excerpt
+from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.own_view import Verdict
 from dbt_operator.dbt.state import NodeState
 from dbt_operator.dbt.values import headline, shorten
 
-FAILING_LIMIT = 20
+LISTED_LIMIT = 20
+_FOUND = frozenset({"fail", "warn"})  # dbt's statuses of tests that found something
 
 
-class FailingTest(msgspec.Struct, frozen=True, kw_only=True):
-    """A test that failed, without those that warned. `attempt`: which one reported it, from 0."""
+class ListedTest(msgspec.Struct, frozen=True, kw_only=True):
+    """A test that failed or warned. `attempt`: which one reported it, from 0.
+
+    relation: with the rows that it found; "" where they are not kept.
+    """
 
     unique_id: str
     name: str
     message: str
     failures: int | None
+    relation: str
     finished_at: datetime | None
     attempt: int
 
@@ -38,7 +44,8 @@ class TestCounts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     errored: int = 0
     skipped: int = 0
-    failing: tuple[FailingTest, ...] = ()
+    failing: tuple[ListedTest, ...] = ()
+    warning: tuple[ListedTest, ...] = ()
 
 
 class TestReport(NamedTuple):
@@ -50,30 +57,40 @@ class TestReport(NamedTuple):
 
 
 def counts_of(tests: Iterable[TestReport]) -> TestCounts:
-    """How many tests ended in which way, with the first of those that failed."""
+    """How many tests ended in which way, with the first of those that failed, and of those that warned."""
     numbers = dict.fromkeys(("total", "passed", "warned", "failed", "errored", "skipped"), 0)
-    failing: list[FailingTest] = []
+    failing: list[ListedTest] = []
+    warning: list[ListedTest] = []
     for test in tests:
         numbers["total"] += 1
         match test.verdict.phase:
+            case NodePhase.SUCCEEDED if test.verdict.reason is NodeReason.WARNED:
+                numbers["warned"] += 1
+                warning.append(_listed(test))
             case NodePhase.SUCCEEDED:
-                numbers["warned" if test.verdict.reason is NodeReason.WARNED else "passed"] += 1
+                numbers["passed"] += 1
             case NodePhase.SKIPPED | NodePhase.CANCELLED:
                 numbers["skipped"] += 1
             case NodePhase.FAILED:
                 numbers["failed" if test.node.status == "fail" else "errored"] += 1
-                failing.append(_failing(test))
+                failing.append(_listed(test))
             case _:
                 pass
-    return TestCounts(**numbers, failing=tuple(failing[:FAILING_LIMIT]))
+    return TestCounts(**numbers, failing=tuple(failing[:LISTED_LIMIT]), warning=tuple(warning[:LISTED_LIMIT]))
 
 
-def _failing(test: TestReport) -> FailingTest:
-    return FailingTest(
+def kept_rows(node: NodeState) -> str:
+    """The relation with the rows that a test has found; "" where it has found none, or does not keep them."""
+    return node.relation if node.resource_type in TEST_TYPES and node.status in _FOUND else ""
+
+
+def _listed(test: TestReport) -> ListedTest:
+    return ListedTest(
         unique_id=test.node.unique_id,
         name=test.node.name,
         message=shorten(without_excerpt(test.verdict.message)[0], limit=256),
         failures=test.node.num_failures,
+        relation=kept_rows(test.node),
         finished_at=test.node.finished_at or test.node.ended_ts,
         attempt=test.attempt,
     )
@@ -101,12 +118,15 @@ def with_tests(verdict: Verdict, tests: Sequence[TestReport], counts: TestCounts
         message = f"The outcome of {lost} of its {counts.total} tests is unknown."
         return Verdict(phase=NodePhase.FAILED, reason=NodeReason.LOST, message=message)
     if bad:
-        first = counts.failing[0]
-        detail = f"{first.name} ({headline(first.message)})" if first.message else first.name
-        more = ", …" if bad > 1 else ""
-        message = f"{bad} of {counts.total} tests failed: {detail}{more}"
+        message = f"{bad} of {counts.total} tests failed: {_first(counts.failing, of=bad)}"
         return Verdict(phase=NodePhase.FAILED, reason=NodeReason.TESTS_FAILED, message=message)
     if counts.warned and verdict.reason is not NodeReason.WARNED:
-        message = f"{counts.warned} of {counts.total} tests warned."
+        message = f"{counts.warned} of {counts.total} tests warned: {_first(counts.warning, of=counts.warned)}"
         return Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.WARNED, message=message)
     return verdict
+
+
+def _first(listed: Sequence[ListedTest], *, of: int) -> str:
+    first = listed[0]
+    detail = f"{first.name} ({headline(first.message)})" if first.message else first.name
+    return f"{detail}, …" if of > 1 else detail

@@ -19,11 +19,19 @@ from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.node_types import TEST_TYPES, Shown, node_type
 from dbt_operator.dbt.own_view import Verdict, held_back, own_verdict
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
-from dbt_operator.dbt.tests_view import FailingTest, TestCounts, TestReport, counts_of, verdict_by_tests, with_tests
+from dbt_operator.dbt.tests_view import (
+    ListedTest,
+    TestCounts,
+    TestReport,
+    counts_of,
+    kept_rows,
+    verdict_by_tests,
+    with_tests,
+)
 from dbt_operator.dbt.values import shorten
 
 __all__ = [
-    "FailingTest",
+    "ListedTest",
     "NodeView",
     "TestCounts",
     "affected",
@@ -56,6 +64,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""  # dbt's word for how it ended
     freshness: Freshness | None = None
     relation: str = ""
+    kept_rows: str = ""  # of a test: the relation with the rows that it has found
     materialized: str = ""
     package: str = ""
     path: str = ""
@@ -162,6 +171,7 @@ class _Reader:
             status=own.status,
             freshness=own.freshness,
             relation=own.relation,
+            kept_rows=kept_rows(own),
             materialized=own.materialized,
             package=own.package,
             path=own.path,

@@ -10,7 +10,7 @@ from dbt_operator.api import names, status
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.view import NodeView, TestCounts, node_view
+from dbt_operator.dbt.view import ListedTest, NodeView, TestCounts, node_view
 from dbt_operator.pods.run import RunRef, owner_reference, run_labels
 
 
@@ -39,6 +39,8 @@ def model_spec(*, run: RunRef, node: GraphNode, graph: Graph) -> status.DbtModel
             unique_id=test.unique_id,
             name=test.name,
             severity=_severity(test.severity),
+            warn_if=test.warn_if or None,
+            error_if=test.error_if or None,
             depends_on=tuple(one for one in graph.reads(test.unique_id) if one != node.unique_id),
         )
         for test in graph.tests_of(node.unique_id)
@@ -166,17 +168,6 @@ def _freshness(view: NodeView) -> status.SourceFreshness | None:
 
 
 def _tests(counts: TestCounts, *, jobs: Sequence[tuple[AttemptKind, str]]) -> status.ModelTests:
-    failing = (
-        status.FailingTest(
-            unique_id=test.unique_id,
-            name=test.name,
-            message=test.message or None,
-            failures=test.failures,
-            finished_at=test.finished_at,
-            job=jobs[test.attempt][1],
-        )
-        for test in counts.failing
-    )
     return status.ModelTests(
         total=counts.total,
         passed=counts.passed,
@@ -184,5 +175,18 @@ def _tests(counts: TestCounts, *, jobs: Sequence[tuple[AttemptKind, str]]) -> st
         failed=counts.failed,
         errored=counts.errored,
         skipped=counts.skipped,
-        failing=tuple(failing),
+        failing=tuple(_listed(test, jobs=jobs) for test in counts.failing),
+        warning=tuple(_listed(test, jobs=jobs) for test in counts.warning),
+    )
+
+
+def _listed(test: ListedTest, *, jobs: Sequence[tuple[AttemptKind, str]]) -> status.ListedTest:
+    return status.ListedTest(
+        unique_id=test.unique_id,
+        name=test.name,
+        message=test.message or None,
+        failures=test.failures,
+        relation=test.relation or None,
+        finished_at=test.finished_at,
+        job=jobs[test.attempt][1],
     )

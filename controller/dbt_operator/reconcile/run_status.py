@@ -197,6 +197,7 @@ def _failures(views: Iterable[NodeView], *, history: History) -> tuple[status.Ru
             name=view.name,
             message=view.message,
             first_message=_first_message(view, history=history) if index < _MOST_FAILURES else None,
+            relation=view.kept_rows or None,
         )
         for index, view in enumerate(failed)
     )

@@ -23,6 +23,10 @@ _COLLECTIONS = (
 )
 
 
+# When a test warns or fails whose project says nothing else: it counts the rows that it finds.
+_ANYTHING = "!= 0"
+
+
 def selected_ids(*, listed: Iterable[Any]) -> list[str]:
     """The unique ids in what `ls --output json --output-keys unique_id` returned."""
     return [json.loads(line)["unique_id"] for line in listed]
@@ -91,6 +95,10 @@ def describe(*, node: Any) -> Line:
         severity = _word(getattr(config, "severity", "")) if resource_type == "test" else ""
         described["severity"] = (severity or "ERROR").upper()
         described["attached_node"] = getattr(node, "attached_node", None)
+        for threshold in ("warn_if", "error_if"):
+            condition = str(getattr(config, threshold, "") or "")
+            if condition not in ("", _ANYTHING):
+                described[threshold] = condition
     if resource_type == "source":
         described["freshness"] = bool(getattr(node, "has_freshness", False))
     return described

@@ -341,7 +341,7 @@ def node_result(*, node: Line, result: Line, known: Line, masker: Masker) -> Lin
         "job_id": response.get("job_id") or response.get("query_id") or None,
         "num_failures": _count(failures) if is_test else None,
         "attached_node": known.get("attached_node"),
-        "relation": None if is_test else relation,
+        "relation": relation,  # of a test: with the rows that it has found, where it keeps them
         "materialized": node.get("materialized") or known.get("materialized") or "",
     }
 

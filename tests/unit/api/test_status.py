@@ -16,7 +16,7 @@ from dbt_operator.api.status import (
     DbtModelSpec,
     DbtModelStatus,
     DbtRunStatus,
-    FailingTest,
+    ListedTest,
     ModelAttempt,
     ModelTests,
     NodeCounts,
@@ -35,9 +35,9 @@ def model_statuses() -> st.SearchStrategy[DbtModelStatus]:
         ModelTests,
         **{name: st.integers(0, 9) for name in ("total", "passed", "warned", "failed", "errored", "skipped")},
         summary=st.just(""),
-        failing=st.lists(
-            st.builds(FailingTest, unique_id=st.text(), name=st.text(), message=st.none() | st.text())
-        ).map(tuple),
+        failing=st.lists(st.builds(ListedTest, unique_id=st.text(), name=st.text(), message=st.none() | st.text())).map(
+            tuple
+        ),
     )
     return st.builds(
         DbtModelStatus,

@@ -47,6 +47,7 @@ def test_nodes_in_the_order_of_the_graph_and_the_run_at_the_end() -> None:
             "errored": 0,
             "skipped": 0,
             "failing": [{"uniqueId": "test.shop.t", "name": "t", "message": "Got 2 results", "failures": 2}],
+            "warning": [],
         },
     }
     assert (second["unique_id"], second["phase"], second["blockedBy"]) == ("model.shop.b", "Skipped", "model.shop.a")

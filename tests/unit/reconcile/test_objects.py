@@ -1,6 +1,7 @@
 """What DbtModels are made of a graph, and what they show."""
 
 from dbt_operator.api.phases import AttemptKind, NodePhase
+from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import AttemptState, NodeState
@@ -79,6 +80,54 @@ def test_a_test_that_failed_names_the_job_that_executed_it_last() -> None:
         OWN: "nightly-retry-1",
         SINGULAR: "nightly-producer-1",
     }
+
+
+def test_what_tests_have_found_is_told_with_its_threshold_and_where_it_is_kept() -> None:
+    found = {
+        OWN: ("warn", NodePhase.SUCCEEDED, "Got 2 results, configured to warn if >0", '"db"."audit"."not_null"'),
+        SINGULAR: ("fail", NodePhase.FAILED, "Got 3 results, configured to fail if >1", '"db"."audit"."agree"'),
+        UNIT: ("pass", NodePhase.SUCCEEDED, "", ""),
+    }
+    nodes = {
+        one: NodeState(
+            unique_id=one,
+            name=one.split(".")[2],
+            resource_type=one.partition(".")[0],
+            phase=phase,
+            status=status,
+            message=message,
+            num_failures=int(message[4:5] or 0),
+            relation=relation,
+        )
+        for one, (status, phase, message, relation) in found.items()
+    }
+    nodes |= {one: NodeState(unique_id=one, phase=NodePhase.SUCCEEDED, status="success") for one in (ORDERS, ITEMS)}
+    history = History(attempts=(AttemptState(graph=GRAPH, nodes=nodes),))
+    jobs = [(AttemptKind.PRODUCER, "nightly-producer-1")]
+    shown = {
+        one: model_status(view=node_view(state=history, unique_id=one), tried=[], jobs=jobs, handled_retry=None)
+        for one in (ORDERS, ITEMS)
+    }
+    tests = shown[ORDERS].tests
+    assert tests is not None
+    assert [(each.failures, each.relation) for each in tests.failing] == [(3, '"db"."audit"."agree"')]
+    assert [(each.message, each.failures, each.relation) for each in tests.warning] == [
+        ("Got 2 results, configured to warn if >0", 2, '"db"."audit"."not_null"')
+    ]
+    # The test of both is counted on each of them.
+    assert [(one.phase, one.tests.failed if one.tests else 0) for one in shown.values()] == [(NodePhase.FAILED, 1)] * 2
+
+
+def test_a_node_whose_tests_only_warned_says_which_and_is_not_red() -> None:
+    message = "Got 2 results, configured to warn if >0"
+    nodes = {
+        ORDERS: NodeState(unique_id=ORDERS, phase=NodePhase.SUCCEEDED, status="success"),
+        OWN: NodeState(unique_id=OWN, name="not_null", phase=NodePhase.SUCCEEDED, status="warn", message=message),
+        SINGULAR: NodeState(unique_id=SINGULAR, phase=NodePhase.SUCCEEDED, status="pass"),
+    }
+    view = node_view(state=History(attempts=(AttemptState(graph=GRAPH, nodes=nodes),)), unique_id=ORDERS)
+    assert (view.phase, view.reason) == (NodePhase.SUCCEEDED, NodeReason.WARNED)
+    assert view.message == f"1 of 3 tests warned: not_null ({message})"
 
 
 def _state(phases: dict[str, NodePhase]) -> AttemptState:

@@ -77,13 +77,16 @@ def test_the_second_stage_executes_the_tests_of_the_list_and_nothing_else(staged
     project, first = staged
     tests = {one for one in first.selected if is_test(one)}
     options = ["--stage", "test", "--nodes", listed(project, tests)]
-    second = project.run("build", *FOR_BUILD_ONLY, "--threads=2", options=options)
+    second = project.run("build", *FOR_BUILD_ONLY, "--store-failures", options=options)
     assert executed(second) == tests
     failed = {one for one, result in second.results.items() if result["status"] == "fail"}
     assert {one.split(".")[2] for one in failed} == {"not_null_test_fails_name"}
     state = fold_lines(state=EMPTY, lines=second.lines)
     assert {one for one, node in state.nodes.items() if node.phase is NodePhase.FAILED} == failed
     assert second.finished["command"] == "test"
+    (kept,) = (second.results[one]["relation"] for one in failed)
+    assert kept.endswith('"main_dbt_test__audit"."not_null_test_fails_name"')
+    assert [state.nodes[one].relation for one in failed] == [kept]
 
 
 def test_nodes_of_the_first_stage_are_built_again_without_their_unit_tests(staged: tuple[Project, Run]) -> None:
