@@ -49,7 +49,7 @@ class DecisionChecks:
         self._pod(decision)
 
     def _pod(self, decision: Decision) -> None:
-        """Nodes are retried and resumed in their own kind of pod. A retry is for one, and may have more that need it."""
+        """Nodes are retried and resumed in their own kind of pod. A retry of one may have others that need it."""
         if decision.kind is AttemptKind.PRODUCER:
             return
         nodes = decision.nodes or frozenset()
