@@ -20,6 +20,7 @@ from dbt_operator.api.status import (
     DbtRunStatus,
     ListedTest,
     ModelAttempt,
+    ModelBatches,
     ModelTest,
     ModelTests,
     NodeCounts,
@@ -358,6 +359,7 @@ def model_status() -> DbtModelStatus:
         rows_affected=99,
         bytes_processed=2**40,
         job_id="job",
+        batches=ModelBatches(total=30, succeeded=28, failed=1),
         freshness=SourceFreshness(
             status="warn",
             max_loaded_at=START,
@@ -456,8 +458,8 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, n
     assert header == ["NAME", "RUN", "TYPE", "PHASE", "TESTS", "TRIES", "SECONDS", "ROWS", "AGE"]
     assert row[:-1] == ["nightly.orders", "nightly", "model", "Failed", "4/5", "2", "0.05", "99"]
     header, row = columns(kubectl("get", "-n", namespace, models.resource, "-o", "wide"))
-    assert header[9:] == ["REASON", "MESSAGE", "MATERIALIZED", "RELATION"]
-    assert row[9:] == ["TestsFailed", "INSERT 99", "table", '"dev"."main"."orders"']
+    assert header[9:] == ["REASON", "MESSAGE", "BATCHES", "MATERIALIZED", "RELATION"]
+    assert row[9:] == ["TestsFailed", "INSERT 99", "28/30", "table", '"dev"."main"."orders"']
 
 
 def test_kubectl_waits_for_the_end_of_a_run(runs: Kind, kubectl: Kubectl, namespace: str) -> None:

@@ -259,6 +259,18 @@ class SourceFreshness(Value, frozen=True, kw_only=True):
     error_after: ShortText | None = None
 
 
+class ModelBatches(Value, frozen=True, kw_only=True):
+    """The batches of a microbatch model, over all attempts. `summary` follows from the counts and is filled in here."""
+
+    total: int
+    succeeded: int
+    failed: int
+    summary: Column = ""
+
+    def __post_init__(self) -> None:
+        self._derive("summary", f"{self.succeeded}/{self.total}")
+
+
 class ModelAttempt(Value, frozen=True, kw_only=True):
     """One execution of a node."""
 
@@ -286,6 +298,7 @@ class DbtModelStatus(Value, frozen=True, kw_only=True):
     bytes_processed: int | None = None
     job_id: Annotated[str, Meta(max_length=1024)] | None = None
     freshness: SourceFreshness | None = None
+    batches: ModelBatches | None = None
     tests: ModelTests | None = None
     tries: int | None = None
     handled_retry: Token | None = None

@@ -41,6 +41,17 @@ class NodeStarted(NodeBody, frozen=True):
     """dbt executes the node."""
 
 
+class BatchReported(NodeBody, frozen=True, kw_only=True):
+    """dbt begins with a batch of a microbatch model, or has ended it. `status`: "" at its begin.
+
+    `number`: counted from 1 among the `total` batches that this attempt executes.
+    """
+
+    number: int
+    total: int
+    status: str = ""
+
+
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a node's execution beside its status."""
 

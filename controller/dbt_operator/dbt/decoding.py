@@ -59,7 +59,8 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "NodeExecuting": parsing.started,
     "LogStartLine": parsing.started,
     "LogHookStartLine": parsing.started,
-    "LogStartBatch": parsing.started,
+    "LogStartBatch": parsing.batch,
+    "LogBatchResult": parsing.batch,
     "SkippingDetails": parsing.skipped,
     "NodeFinished": parsing.finished,
     "MarkSkippedChildren": parsing.marked,
@@ -135,6 +136,6 @@ def _body(name: str, data: Mapping[str, object], *, level: str, text: str) -> Bo
         return parsing.test_ended(data, level=level)
     if name == "Generic":
         return parsing.generic(data, level=level)
-    if name == "LogHookEndLine" or (_RESULT_NAME.match(name) and name != "LogBatchResult"):
+    if name == "LogHookEndLine" or _RESULT_NAME.match(name):
         return parsing.ended(data, level=level)
     return parsing.complaint(data, text=text) if level == "error" else None

@@ -145,6 +145,10 @@ class Folding:
         self._put(node_folding.started(self._about(body), body.node, event.ts))
         self._set("executing", True)
 
+    def batch(self, event: Event, body: bodies.BatchReported) -> None:
+        self._put(node_folding.batch(node_folding.started(self._about(body), body.node, event.ts), body))
+        self._set("executing", True)
+
     def ended(self, event: Event, body: bodies.NodeEnded) -> None:
         self._put(node_folding.ended(self._about(body), body, event.ts))
 
@@ -347,6 +351,7 @@ class Folding:
 _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.NodeMentioned: Folding.mentioned,
     bodies.NodeStarted: Folding.started,
+    bodies.BatchReported: Folding.batch,
     bodies.NodeEnded: Folding.ended,
     bodies.NodeFinished: Folding.finished,
     bodies.NodeMessage: Folding.message,

@@ -7,12 +7,13 @@ from msgspec.structs import replace
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import statuses
-from dbt_operator.dbt.bodies import DigestEntry, NodeEnded, NodeFacts, NodeFinished, NodeInfo
+from dbt_operator.dbt.bodies import BatchReported, DigestEntry, NodeEnded, NodeFacts, NodeFinished, NodeInfo
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, name_of, package_of, resource_type_of
-from dbt_operator.dbt.state import NodeState
+from dbt_operator.dbt.state import Batches, NodeState
 from dbt_operator.dbt.values import shorten
 
+_SUCCESS = "success"
 # Materializations that dbt never runs in batches: there NodeFinished is the node's own end and not a batch's.
 _UNBATCHED = frozenset({"table", "view", "ephemeral", "materialized_view"})
 # Of a microbatch model dbt says no more than this; what happened in a batch was said on the way.
@@ -70,6 +71,17 @@ def started(node: NodeState, info: NodeInfo, ts: datetime | None) -> NodeState:
     if node.started_at is None and (when := info.started_at or ts) is not None:
         node = replace(node, started_at=when)
     return node
+
+
+def batch(node: NodeState, body: BatchReported) -> NodeState:
+    """The node after what dbt said of one of its batches."""
+    known = node.batches or Batches(total=body.total)
+    bit = 1 << (body.number - 1)
+    if body.status == _SUCCESS:
+        known = replace(known, succeeded=known.succeeded | bit)
+    elif statuses.failing(body.status):
+        known = replace(known, failed=known.failed | bit)
+    return replace(node, batches=known)
 
 
 def finished(node: NodeState, body: NodeFinished, ts: datetime | None) -> NodeState:

@@ -9,6 +9,8 @@ from dbt_operator.dbt.graph import GraphNode
 # Which text about a node wins: the higher one. The text of the result wins over texts before it.
 FREE_TEXT, DIGEST, ON_THE_WAY, END_OF_RUN, RESULT, NODE_RESULT = range(6)
 
+_BATCHES_LIMIT = 100_000  # ten years of hours
+
 _RESOURCE_TYPES = (
     "model", "seed", "snapshot", "test", "unit_test", "source", "operation", "exposure", "saved_query", "function",
     "analysis", "metric", "semantic_model",
@@ -60,6 +62,18 @@ def mentioned(data: Mapping[str, object]) -> bodies.Body | None:
     # dbt fires NodeStart for nodes that it is about to skip as well.
     node = node_info(data)
     return bodies.NodeMentioned(node=node) if node else None
+
+
+def batch(data: Mapping[str, object]) -> bodies.Body | None:
+    """LogStartBatch and LogBatchResult."""
+    node = node_info(data)
+    number, total = values.count(data.get("batch_index")), values.count(data.get("total_batches"))
+    if node is None or number is None or total is None or not 1 <= number <= total <= _BATCHES_LIMIT:
+        return None if node is None else bodies.NodeStarted(node=node)
+    # As for a model: its status may be a sentence of the warehouse's ("MERGE 1").
+    text = values.text(data.get("status"), limit=200)
+    status = statuses.worst(node.status, text if statuses.known(text) else "")
+    return bodies.BatchReported(node=node, number=number, total=total, status=status)
 
 
 def ended(data: Mapping[str, object], *, level: str) -> bodies.Body | None:

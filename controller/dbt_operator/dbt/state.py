@@ -24,6 +24,14 @@ class Ending(StrEnum):
     CANCELLED = "Cancelled"  # somebody asked for it
 
 
+class Batches(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an attempt has come with the batches of a microbatch model: a bit for each, by its number."""
+
+    total: int
+    succeeded: int = 0
+    failed: int = 0
+
+
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     """What dbt reported of a node itself, whatever its tests or parents did."""
 
@@ -45,6 +53,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     num_failures: int | None = None
     attached_node: str = ""
     freshness: Freshness | None = None  # of a source
+    batches: Batches | None = None  # of a microbatch model
     excerpt: str = ""  # the lines of its query around the one that its message names
     deadline_seconds: float | None = None  # that it was cancelled for, where it failed by that
     relation: str = ""

@@ -10,6 +10,7 @@ import msgspec
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.api.status import Counts, NodeCounts
+from dbt_operator.dbt.batches import BatchCounts, batch_counts
 from dbt_operator.dbt.blame import Blame
 from dbt_operator.dbt.bodies import Freshness
 from dbt_operator.dbt.changes import affected
@@ -63,6 +64,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str = ""
     status: str = ""  # dbt's word for how it ended
     freshness: Freshness | None = None
+    batches: BatchCounts | None = None
     relation: str = ""
     kept_rows: str = ""  # of a test: the relation with the rows that it has found
     materialized: str = ""
@@ -170,6 +172,7 @@ class _Reader:
             job_id=own.job_id,
             status=own.status,
             freshness=own.freshness,
+            batches=self._batches(own),
             relation=own.relation,
             kept_rows=kept_rows(own),
             materialized=own.materialized,
@@ -178,6 +181,12 @@ class _Reader:
             executed=report is not None,
             shown=shown,
         )
+
+    def _batches(self, own: NodeState) -> BatchCounts | None:
+        """The batches of a node that has begun, or has not come to them in this attempt yet."""
+        if own.materialized != "incremental" or own.phase is NodePhase.PENDING:
+            return None
+        return batch_counts(own.unique_id, attempts=self._history.attempts)
 
     def _announced(self, unique_id: str) -> NodeState:
         if self._history.graph is None:

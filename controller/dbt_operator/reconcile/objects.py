@@ -146,6 +146,7 @@ def model_status(
         bytes_processed=view.bytes_processed,
         job_id=view.job_id or None,
         freshness=_freshness(view),
+        batches=_batches(view),
         tests=_tests(view.tests, jobs=jobs) if view.tests is not None and view.tests.total else None,
         tries=len(attempts) or None,
         handled_retry=handled_retry,
@@ -165,6 +166,13 @@ def _freshness(view: NodeView) -> status.SourceFreshness | None:
         warn_after=found.warn_after or None,
         error_after=found.error_after or None,
     )
+
+
+def _batches(view: NodeView) -> status.ModelBatches | None:
+    found = view.batches
+    if found is None:
+        return None
+    return status.ModelBatches(total=found.total, succeeded=found.succeeded, failed=found.failed)
 
 
 def _tests(counts: TestCounts, *, jobs: Sequence[tuple[AttemptKind, str]]) -> status.ModelTests:

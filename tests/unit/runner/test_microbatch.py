@@ -5,12 +5,17 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dbt_operator.dbt.fold import fold_lines
+from dbt_operator.dbt.history import History
+from dbt_operator.dbt.state import EMPTY
+from dbt_operator.dbt.view import node_view
 from tests.unit.runner.conftest import Project, Run
 
 pytestmark = pytest.mark.needs("dbt-core", "1.9", "microbatch models")
@@ -129,6 +134,26 @@ def test_of_a_partial_success_only_the_failed_batches_are_executed_again(days: P
     ids = [run.finished["invocation_id"] for run in (first, again, last)]
     built = dict(zip(DAYS, (ids[0], ids[1], ids[1], ids[0], ids[2], ids[0]), strict=True))
     assert _built(days) == built
+
+
+def _counted(*runs: Run) -> tuple[int, int, int]:
+    attempts = tuple(fold_lines(state=EMPTY, lines=run.lines) for run in runs)
+    found = node_view(state=History(attempts=attempts), unique_id=MODEL).batches
+    assert found is not None
+    return found.succeeded, found.failed, found.total
+
+
+def test_batches_are_counted_while_they_are_executed_and_over_all_attempts(days: Project) -> None:
+    first = _run(days, broken=f"{DAYS[1]} {DAYS[4]}")
+    (end,), (left,) = _told(first, "end"), _told(first, "left")
+    begins = [at for at, event in enumerate(first.events) if event["info"]["name"] == "LogStartBatch"]
+    live = [_counted(replace(first, lines=first.lines[: at + 1])) for at in begins]
+    assert live == [(0, 0, 6), (1, 0, 6), (1, 1, 6), (2, 1, 6), (3, 1, 6), (3, 2, 6)]
+    assert _counted(first) == (4, 2, 6)
+    again = _run(days, [{"unique_id": MODEL, "periods": left, "incremental": True}], end=end, broken=DAYS[4])
+    assert _counted(first, again) == (5, 1, 6)
+    last = _run(days, [{"unique_id": MODEL, "periods": _told(again, "left")[0], "incremental": True}], end=end)
+    assert _counted(first, again, last) == (6, 0, 6)
 
 
 def test_a_first_execution_that_was_cut_off_is_executed_again_from_its_beginning(days: Project) -> None:
