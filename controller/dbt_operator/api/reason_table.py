@@ -527,7 +527,7 @@ NODE_REASONS = {
     NodeReason.PARTIAL_SUCCESS: About(
         phases=(NodePhase.FAILED,),
         meaning="Some batches of a microbatch model failed.",
-        advice="The message and the pod's log say which ones.",
+        advice="`status.batches` says how many, the message why, and the pod's log which ones.",
     ),
     NodeReason.TESTS_FAILED: About(
         phases=(NodePhase.FAILED,),
