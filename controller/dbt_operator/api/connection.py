@@ -11,14 +11,18 @@ from typing import Annotated, Any, Self
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, model_validator
 
 from dbt_operator.api.problems import InvalidSpec, sentence_of
-from dbt_operator.api.strict import Name, SecretKeyName, StrictModel
+from dbt_operator.api.strict import Meant, Name, SecretKeyName, StrictModel
 
 PLACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
 PLACE_LIMIT = 253
 # What dbt puts in the place of a secret, and takes away again; a text with it in would not arrive.
 _DBTS_OWN = "DBT_ENV_SECRET"
 
-Place = Annotated[str, StringConstraints(min_length=1, max_length=PLACE_LIMIT, pattern=PLACE)]
+Place = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=PLACE_LIMIT, pattern=PLACE),
+    Meant("the name of a field, or a path into one such as keyfile_json/private_key"),
+]
 
 
 class SecretFormat(StrEnum):
@@ -46,7 +50,11 @@ class SecretFile(StrictModel):
 class Connection(StrictModel):
     """The CRD says what each field means."""
 
-    type: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_]*$")]
+    type: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_]*$"),
+        Meant("the name of an adapter, such as postgres"),
+    ]
     fields: Annotated[dict[str, JsonValue], Field(max_length=200)] = Field(default_factory=dict)
     secret_fields: Annotated[dict[Place, SecretField], Field(max_length=50)] = Field(default_factory=dict)
     secret_files: Annotated[dict[Place, SecretFile], Field(max_length=50)] = Field(default_factory=dict)

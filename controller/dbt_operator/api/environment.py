@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from dbt_operator.api.strict import INT32, Name, StrictModel
+from dbt_operator.api.strict import INT32, Meant, Name, SecretKeyName, StrictModel
 
 _PASSWORD = re.compile(r"://[^/\s]*@")
 
@@ -16,11 +16,11 @@ def _no_password(value: str) -> str:
     return value
 
 
-Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 # None that begins like an option of an installer, and none of several lines.
 Requirement = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9][^\r\n]*$"),
+    Meant("a requirement of one line, such as dbt-postgres==1.10.*; options of the installer go into options"),
     AfterValidator(_no_password),
 ]
 Option = Annotated[
@@ -32,10 +32,14 @@ Option = Annotated[
             r"(only-binary|no-binary|trusted-host|index-url|extra-index-url)=\S+)$"
         ),
     ),
+    Meant("one of the options that uv and pip have in common (kubectl explain has them)"),
     AfterValidator(_no_password),
 ]
 Link = Annotated[
-    str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^-\s]\S*$"), AfterValidator(_no_password)
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^[^-\s]\S*$"),
+    Meant("a URL or an absolute path"),
+    AfterValidator(_no_password),
 ]
 
 
@@ -43,7 +47,7 @@ class KeyRef(StrictModel):
     """A key of a ConfigMap or of a Secret in the namespace of the run."""
 
     name: Name
-    key: Key
+    key: SecretKeyName
 
 
 class RequirementsFrom(StrictModel):

@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_snake
 
 from dbt_operator.api.commands import Command, CommandRules, WhenTested
 from dbt_operator.api.state_source import StateSource
-from dbt_operator.api.strict import DbtName, Selection, StrictModel, shown
+from dbt_operator.api.strict import DbtName, Meant, Selection, StrictModel, shown
 
 
 class Flag(NamedTuple):
@@ -114,7 +114,9 @@ class RunOperation(StrictModel):
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Warnings = Annotated[tuple[Text, ...], Field(strict=False, max_length=200)]
-ResourceType = Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z_]+$")]
+ResourceType = Annotated[
+    str, StringConstraints(max_length=63, pattern=r"^[a-z_]+$"), Meant("a type of nodes, such as model or unit_test")
+]
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=16384), AfterValidator(_free)]
 
 

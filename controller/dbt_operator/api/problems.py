@@ -42,8 +42,21 @@ def _sentence(problem: ErrorDetails, *, field: str) -> str:
             return f"{field} is required."
         case "extra_forbidden":
             return f"{field} is not a field that this version of the operator knows."
+        case "string_too_long" | "too_long":
+            return f"{field} is too long: {_too_long(problem)}."
         case "value_error":
             return f"{field}: {problem['msg'].removeprefix('Value error, ')}."
         case _:
             what = problem["msg"][:1].lower() + problem["msg"][1:]
+            for word, meant in _PYTHONS.items():
+                what = what.replace(word, meant)
             return f"{field} is wrong: {what}, not {shown(problem['input'])}."
+
+
+# What Python calls otherwise than JSON and YAML do.
+_PYTHONS = {"valid tuple": "list", "valid dictionary": "mapping"}
+
+
+def _too_long(problem: ErrorDetails) -> str:
+    limit, what = problem["ctx"]["max_length"], "characters" if isinstance(problem["input"], str) else "items"
+    return f"it has {len(problem['input'])} {what}, and may have {limit}"

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
-from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel
+from dbt_operator.api.strict import INT32, LocalObject, Meant, Name, SecretKeyName, StrictModel
 
 _UNITS: Mapping[str, int] = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -17,10 +17,23 @@ def _inside(value: str) -> str:
     return value
 
 
-Folder = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/]"), AfterValidator(_inside)]
-Size = Annotated[str, StringConstraints(max_length=16, pattern=r"^[1-9][0-9]*(Ki|Mi|Gi)$")]
+Folder = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^[^/]"),
+    Meant("a path within the project's source, which begins without a slash"),
+    AfterValidator(_inside),
+]
+Size = Annotated[
+    str,
+    StringConstraints(max_length=16, pattern=r"^[1-9][0-9]*(Ki|Mi|Gi)$"),
+    Meant("a size such as 512Mi or 2Gi"),
+]
 Seconds = Annotated[int, Field(ge=1, le=INT32)]
-_Ref = StringConstraints(min_length=1, max_length=1024, pattern=r"^[^-\s:^~?*\[\\][^\s:^~?*\[\\]*$")
+_Ref = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^[^-\s:^~?*\[\\][^\s:^~?*\[\\]*$"),
+    Meant("a name that git allows"),
+]
 
 
 def size_in_bytes(size: str) -> int:
@@ -28,35 +41,43 @@ def size_in_bytes(size: str) -> int:
     return int(size[:-2]) * _UNITS[size[-2:]]
 
 
-_Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-
-
 class CaConfigMap(StrictModel):
     """A key of a ConfigMap in the namespace of the run that holds certificates."""
 
     name: Name
-    key: _Key = "ca.crt"
+    key: SecretKeyName = "ca.crt"
 
 
 class ObjectKey(StrictModel):
     """A key of a ConfigMap or a Secret in the namespace of the run."""
 
     name: Name
-    key: _Key
+    key: SecretKeyName
 
 
 class ImageProject(StrictModel):
     """A dbt project that is part of the image."""
 
-    path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern="^/")]
+    path: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=1024, pattern="^/"),
+        Meant("an absolute path, such as /dbt/shop"),
+    ]
+
+
+_Commit = Annotated[
+    str,
+    StringConstraints(max_length=64, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$"),
+    Meant("a commit by its whole name, of 40 or 64 hexadecimal digits"),
+]
 
 
 class GitRef(StrictModel):
     """What to check out of a git repository."""
 
-    branch: Annotated[str, _Ref] | None = None
-    tag: Annotated[str, _Ref] | None = None
-    commit: Annotated[str, StringConstraints(max_length=64, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")] | None = None
+    branch: _Ref | None = None
+    tag: _Ref | None = None
+    commit: _Commit | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -71,7 +92,11 @@ _GIT_URL = r"^(https?://|ssh://|[A-Za-z0-9_][-.\w]*@[-.\w]+:)[^\s]+$"
 class GitProject(StrictModel):
     """A dbt project in a git repository."""
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=_GIT_URL)]
+    url: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=2048, pattern=_GIT_URL),
+        Meant("a URL of git: https://host/path, ssh://user@host/path or user@host:path"),
+    ]
     ref: GitRef | None = None
     path: Folder | None = None
     depth: Annotated[int, Field(ge=1, le=INT32)] = 1
@@ -97,13 +122,23 @@ class GitProject(StrictModel):
         return self
 
 
+_Url = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$"),
+    Meant("an https:// or http:// URL"),
+]
+_Sha256 = Annotated[
+    str, StringConstraints(max_length=64, pattern=r"^[0-9a-f]{64}$"), Meant("a SHA-256 in 64 hexadecimal digits")
+]
+
+
 class ArchiveProject(StrictModel):
     """A dbt project in an archive, .tgz or .zip."""
 
     config_map_ref: ObjectKey | None = None
     secret_ref: ObjectKey | None = None
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$")] | None = None
-    sha256: Annotated[str, StringConstraints(max_length=64, pattern=r"^[0-9a-f]{64}$")] | None = None
+    url: _Url | None = None
+    sha256: _Sha256 | None = None
     ca_config_map_ref: CaConfigMap | None = None
     path: Folder | None = None
     size_limit: Size = "512Mi"

@@ -26,7 +26,7 @@ from dbt_operator.api.flags import DbtFlags
 from dbt_operator.api.problems import InvalidSpec, Path, in_the_run, sentence_of
 from dbt_operator.api.profile import Profile
 from dbt_operator.api.project import Project
-from dbt_operator.api.strict import INT32, LocalObject, Name, StrictModel
+from dbt_operator.api.strict import INT32, LocalObject, Meant, Name, StrictModel
 
 PodTemplate = dict[str, JsonValue]
 """A part of a pod. It is kept as it is: what may stand in it is decided where it is merged into a pod."""
@@ -194,13 +194,20 @@ class Deps(StrEnum):
     NEVER = "Never"
 
 
+Image = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$"),
+    Meant("the name of an image: it has a blank"),
+]
+
+
 class DbtRunSpec(DbtFlags):
     """What a DbtRun asks for. The CRD says what each field means."""
 
     project: Project
     profile: Profile
     environment: Environment = Environment()
-    image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = None
+    image: Image | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     # Strict mode would want a tuple, which JSON does not have.
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()

@@ -47,6 +47,8 @@ def argument(option: str, value: object, *, field: str) -> str:
     Raises: InvalidSpec where it does not fit into an argument of a process.
     """
     text = _text(value)
+    if "\0" in text:
+        raise InvalidSpec(f"spec.{field} has the character NUL in it, which no argument of a process can have.")
     limit = _ARGUMENT_LIMIT - len(option) - 1
     if len(text) > limit:
         raise InvalidSpec(

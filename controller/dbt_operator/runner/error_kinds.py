@@ -6,6 +6,8 @@ import re
 import traceback
 from typing import Any
 
+from dbt_operator.runner.error_places import with_place
+
 USAGE, SELECTOR, PROFILE, PROJECT, PARSE = "usage", "selector", "profile", "project", "parse"
 DEPENDENCIES, CONNECTION, DATABASE, NOT_FOUND = "dependencies", "connection", "database", "dbt_not_found"
 NOTHING_SELECTED = "nothing_selected"
@@ -28,6 +30,8 @@ _TEXTS = (
     (_DEFAULT_PROFILES, PROFILE),
     (r"Could not find manifest in --state path|are required for deferral", STATE),
     (r"dbt_project\.yml", PROJECT),
+    (r"^Found a cycle", PARSE),
+    (r"is not a valid dbt error name|could not find a macro with the name", USAGE),
     (r"Could not find selector|[Nn]o such selector|not a valid method name|[Ii]nvalid selector", SELECTOR),
 )
 # Where an exception arose tells a broken profile from a broken model when both only say "Syntax error near line 3".
@@ -88,7 +92,7 @@ def kind_of_text(text: str) -> str:
 
 def message_of(error: BaseException) -> str:
     """The text of an exception, or its class where it has none."""
-    text = str(error).strip() or type(error).__name__
+    text = with_place(error) or type(error).__name__
     if re.search(_DEFAULT_PROFILES, text):
         return f"no profiles.yml was found, neither in the project's directory nor in the default place: {text}"
     hook = _hook_of(error)

@@ -61,10 +61,13 @@ def hooks_by_kind(*, manifest: Any) -> dict[str, list[str]]:
 
 
 def runnable(*, known: dict[str, Line], selected: Iterable[str], rules: Rules) -> frozenset[str]:
-    """Those of the selected nodes that a command executes. Of a source only the freshness can be looked at."""
+    """Those of the selected nodes that a command executes.
+
+    Of a source only the freshness can be looked at. What has no text at all dbt passes over, although `ls` lists it.
+    """
     types = rules.types
     of_types = (one for one in selected if one in known and known[one]["resource_type"] in types)
-    found = frozenset(one for one in of_types if known[one].get("freshness", True))
+    found = frozenset(one for one in of_types if known[one].get("freshness", True) and not known[one].get("empty"))
     return found - without_model(known=known, chosen=found) if rules.unit_tests_with_model else found
 
 
@@ -101,6 +104,8 @@ def describe(*, node: Any) -> Line:
                 described[threshold] = condition
     if resource_type == "source":
         described["freshness"] = bool(getattr(node, "has_freshness", False))
+    if getattr(node, "empty", False):
+        described["empty"] = True
     return described
 
 

@@ -17,7 +17,7 @@ def parsed(**spec: Any) -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ({"type": "Postgres"}, "spec.type is wrong: string should match pattern '^[a-z][a-z0-9_]*$', not 'Postgres'."),
+        ({"type": "Postgres"}, "spec.type: 'Postgres' is not the name of an adapter, such as postgres."),
         ({"host": "h"}, "spec.host is not a field that this version of the operator knows."),
         ({"secretFields": {"password": {"name": "warehouse"}}}, "spec.secretFields.password.key is required."),
         (

@@ -98,7 +98,7 @@ def test_variables_and_the_pod_template_arrive_as_they_were_written() -> None:
         ),
         (
             {"resourceTypes": ["Model"]},
-            "spec.resourceTypes[0] is wrong: string should match pattern '^[a-z_]+$', not 'Model'.",
+            "spec.resourceTypes[0]: 'Model' is not a type of nodes, such as model or unit_test.",
         ),
         ({"pause": True}, "spec.pause is not a field that this version of the operator knows."),
         ({"retry": {"limit": 21}}, "spec.retry.limit is wrong: input should be less than or equal to 20, not 21."),

@@ -1,0 +1,35 @@
+"""Each project, profile and selection that dbt refuses: what the user is told, and that nothing half done is left."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input.cases import PROJECT, Played, played
+from tests.unit.bad_input.checks import assert_nothing_is_left, assert_one_sentence
+from tests.unit.bad_input.player import IN_POD, Player
+from tests.unit.runner.forks import Forks
+
+CASES = played("projects.yaml")
+
+
+@pytest.fixture(scope="session")
+def player(dbt_forks: Forks, archive: Path, dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Player:
+    """Plays runs."""
+    project = tmp_path_factory.mktemp("small") / "shop"
+    shutil.copytree(PROJECT, project)
+    dbt = Path(dbt_python).parent / "dbt"
+    subprocess.run([dbt, "--quiet", "parse"], cwd=project, check=True)
+    return Player(forks=dbt_forks, archive=archive, parsed=project / "target")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[each.case for each in CASES])
+async def test_the_user_is_told_in_one_sentence(case: Played, player: Player) -> None:
+    given, folder = await player.play(case)
+    phase, reason, message = given.said()
+    assert (phase, reason, message.replace(str(folder), IN_POD)) == (case.phase, case.reason, case.message)
+    assert_one_sentence(message)
+    assert_nothing_is_left(given.server.objects.items())
+    assert len(given.status()["attempts"]) == case.attempts
+    assert given.phases() | case.nodes == given.phases()
