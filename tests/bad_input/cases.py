@@ -74,7 +74,7 @@ class Played:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         for number in range(self.many.get("count", 0)):
-            numbers = {"<n>": str(number), "<next>": str((number + 1) % self.many["count"])}
+            numbers = {"<n>": f"{number:04}", "<next>": f"{(number + 1) % self.many['count']:04}"}
             path, text = self.many["path"], self.many["text"]
             for sign, value in numbers.items():
                 path, text = path.replace(sign, value), text.replace(sign, value)

@@ -1,5 +1,6 @@
 """Each project, profile and selection that dbt refuses: what the user is told, and that nothing half done is left."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,7 +29,10 @@ def player(dbt_forks: Forks, archive: Path, dbt_python: str, tmp_path_factory: p
 async def test_the_user_is_told_in_one_sentence(case: Played, player: Player) -> None:
     given, folder = await player.play(case)
     phase, reason, message = given.said()
-    assert (phase, reason, message.replace(str(folder), IN_POD)) == (case.phase, case.reason, case.message)
+    told = message.replace(str(folder), IN_POD)
+    if case.many:  # with which of many alike files dbt begins is chance
+        told = re.sub(r"\d{4}", "<n>", told)
+    assert (phase, reason, told) == (case.phase, case.reason, case.message)
     assert_one_sentence(message)
     assert_nothing_is_left(given.server.objects.items())
     assert len(given.status()["attempts"]) == case.attempts
