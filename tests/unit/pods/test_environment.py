@@ -123,7 +123,7 @@ def test_later_attempt_is_given_the_packages_that_the_first_one_has_found() -> N
         ),
         (
             {"environment": environment(options=["--target=/"])},
-            "spec.environment.virtualenv.options[0] is wrong: string should match pattern",
+            "spec.environment.virtualenv.options[0]: '--target=/' is not one of the options that",
         ),
     ],
 )
