@@ -1,6 +1,7 @@
 """One node of the graph of a run, as dbt describes it."""
 
 from collections.abc import Container
+from typing import Any
 
 import msgspec
 
@@ -10,6 +11,20 @@ from dbt_operator.dbt.node_types import TEST_TYPES, NodeType, node_type
 def is_test(unique_id: str) -> bool:
     """Whether the node is a test, by the id alone: dbt's ids begin with the resource type."""
     return unique_id.partition(".")[0] in TEST_TYPES
+
+
+Resources = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+"""Requests and limits by these words, with the amounts by the names of the resources, all in the order of the names."""
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the project says of a node for the operator, as the runner has understood it.
+
+    retry: fields of spec.retry, as they stand there. Its deadline the runner keeps to by itself.
+    """
+
+    retry: dict[str, Any] = {}
+    resources: Resources = ()
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +47,8 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     freshness: bool = False
     selected: bool = True
     overrides: tuple[int, ...] = ()  # the items of spec.nodes, from 0, that are about it
+    settings: NodeSettings | None = None
+    settings_ignored: str = ""  # what is wrong with what the project says of it for the operator
 
     @property
     def ephemeral(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from dbt_operator.api.commands import Command, WhenTested
 from dbt_operator.dbt import bodies, statuses, values
-from dbt_operator.dbt.graph import GraphNode
+from dbt_operator.dbt.graph_node import GraphNode, NodeSettings
 
 # Which text about a node wins: the higher one. The text of the result wins over texts before it.
 FREE_TEXT, DIGEST, ON_THE_WAY, END_OF_RUN, RESULT, NODE_RESULT = range(6)
@@ -210,6 +210,17 @@ def complaint(data: Mapping[str, object], *, text: str) -> bodies.Body | None:
     return bodies.Complaint(message=text) if text.strip() and node_info(data) is None else None
 
 
+def node_settings(value: object) -> NodeSettings | None:
+    """What the project says of a node, as the runner has understood it."""
+    data = values.mapping(value)
+    resources = tuple(
+        (kind, tuple(sorted((name, values.identifier(amount)) for name, amount in values.mapping(amounts).items())))
+        for kind, amounts in sorted(values.mapping(data.get("resources")).items())
+    )
+    settings = NodeSettings(retry=dict(values.mapping(data.get("retry"))), resources=resources)
+    return settings if settings.retry or settings.resources else None
+
+
 def graph_node(entry: object) -> GraphNode | None:
     """One node of SelectedNodes."""
     data = values.mapping(entry)
@@ -234,6 +245,8 @@ def graph_node(entry: object) -> GraphNode | None:
         freshness=values.truth(data.get("freshness")),
         selected=data.get("selected") is not False,
         overrides=values.integers(data.get("overrides")),
+        settings=node_settings(data.get("settings")),
+        settings_ignored=values.text(data.get("settings_ignored"), limit=400),
     )
 
 

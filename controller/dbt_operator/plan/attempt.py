@@ -8,6 +8,7 @@ from enum import StrEnum
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reasons import RunReason
+from dbt_operator.dbt.graph_node import Resources
 from dbt_operator.dbt.history import History, Reports
 from dbt_operator.dbt.state import EMPTY, AttemptState, Periods
 from dbt_operator.plan.facts import JobFacts, PodFacts
@@ -67,6 +68,7 @@ class PodChoice:
     """What the pod of an attempt at certain nodes is made of, because of these nodes."""
 
     overrides: tuple[int, ...] = ()  # the items of spec.nodes, from 0, whose podTemplate it has
+    resources: Resources = ()  # that the project says its nodes need
 
 
 PLAIN = PodChoice()

@@ -1,11 +1,14 @@
 """What is another thing for some nodes than for all: their retries, and what the pods are like that execute them.
 
-Which items of `spec.nodes` are about a node, its tests included, the runner says in its listing of the nodes.
+Which items of `spec.nodes` are about a node, its tests included, the runner says in its listing of the nodes; and what
+the project itself says of it.
 """
 
 from collections.abc import Collection, Sequence
 
-from dbt_operator.api.spec import Retry
+from pydantic import ValidationError
+
+from dbt_operator.api.spec import NodeRetry, Retry
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.plan.attempt import PLAIN, Decision, PodChoice
 from dbt_operator.plan.decisions import new_resume
@@ -15,8 +18,12 @@ from dbt_operator.plan.situation import Situation
 
 
 def retry_rules(rules: Rules, graph: Graph, unique_id: str) -> Retry:
-    """What is done about this node when it fails: a later item of spec.nodes goes before those before it."""
-    retry = rules.retry
+    """What is done about this node when it fails.
+
+    A later item of spec.nodes goes before those before it, all of them before what the project says of the node, and
+    that before what is said of all nodes: who applies the run knows the cluster, and who writes a node that node.
+    """
+    retry = _of_project(rules.retry, graph, unique_id)
     for index in _items(rules, graph, unique_id):
         over = rules.nodes[index].retry
         retry = retry if over is None else retry.under(over)
@@ -25,7 +32,21 @@ def retry_rules(rules: Rules, graph: Graph, unique_id: str) -> Retry:
 
 def pod_of(rules: Rules, graph: Graph, unique_id: str) -> PodChoice:
     """What the pod is to be like that executes this node, and no other one that differs from it in that."""
-    return PodChoice(tuple(index for index in _items(rules, graph, unique_id) if rules.nodes[index].pod_template))
+    node = graph.nodes.get(unique_id)
+    return PodChoice(
+        overrides=tuple(index for index in _items(rules, graph, unique_id) if rules.nodes[index].pod_template),
+        resources=node.settings.resources if node is not None and node.settings is not None else (),
+    )
+
+
+def _of_project(retry: Retry, graph: Graph, unique_id: str) -> Retry:
+    node = graph.nodes.get(unique_id)
+    if node is None or node.settings is None or not node.settings.retry:
+        return retry
+    try:
+        return retry.under(NodeRetry.model_validate(node.settings.retry))
+    except ValidationError:  # what a runner of another version has understood
+        return retry
 
 
 def _items(rules: Rules, graph: Graph, unique_id: str) -> Sequence[int]:
@@ -45,7 +66,7 @@ def by_pod(rules: Rules, graph: Graph, unique_ids: Collection[str]) -> dict[PodC
     found: dict[PodChoice, set[str]] = {}
     for one in unique_ids:
         found.setdefault(choices[_leading(graph, one, choices)], set()).add(one)
-    return {pod: frozenset(found[pod]) for pod in sorted(found, key=lambda each: each.overrides)}
+    return {pod: frozenset(found[pod]) for pod in sorted(found, key=lambda each: (each.overrides, each.resources))}
 
 
 def _leading(graph: Graph, unique_id: str, among: Collection[str]) -> str:

@@ -73,10 +73,20 @@ def _why_anew(situation: Situation) -> str:
 
 
 def ignored(history: History) -> tuple[str, ...]:
-    """What the run asks for, and nothing is done about."""
+    """What the run or the project asks for, and nothing is done about."""
     adapter = next((state.deadlines_ignored for state in history.attempts if state.deadlines_ignored), "")
     text = "Deadlines of nodes are not kept to, as dbt cannot cancel the queries of one node with the adapter"
-    return (f"{text} {adapter}.",) if adapter else ()
+    return (*([f"{text} {adapter}."] if adapter else []), *_ignored_settings(history))
+
+
+def _ignored_settings(history: History) -> Sequence[str]:
+    nodes = history.graph.nodes.values() if history.graph is not None else ()
+    wrong = [node for node in nodes if node.settings_ignored]
+    if not wrong:
+        return ()
+    others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    what = f"meta.dbt_operator of {wrong[0].unique_id}{others} is not honoured where it is wrong"
+    return (f"{what}: {wrong[0].settings_ignored.rstrip('.')}.",)
 
 
 def withheld(database: str) -> str:

@@ -8,6 +8,7 @@ from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import template as pod_template
+from dbt_operator.pods.template_lists import mappings, named
 
 # Cancelling the queries of a warehouse takes dbt about a second for each connection, so a minute is generous.
 GRACE_SECONDS = 60
@@ -15,10 +16,14 @@ GRACE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A template of the user's. `called`: the field of the spec that it is."""
+    """A template of the user's. `called`: the field of the spec that it is.
+
+    all_resources: requests and limits of layers below do not go with those that it has.
+    """
 
     called: str
     template: Mapping[str, Any]
+    all_resources: bool = False
 
 
 def all_layers(spec: DbtRunSpec) -> Iterator[Layer]:
@@ -34,7 +39,22 @@ def layers_of(spec: DbtRunSpec, decision: Decision) -> Sequence[Layer]:
     """Those of the pod of an attempt: of all pods, of those of its kind, and of those for its nodes."""
     everywhere, producer, retry, *of_nodes = all_layers(spec)
     of_kind = retry if decision.kind is AttemptKind.RETRY else producer
-    return [everywhere, of_kind, *(of_nodes[index] for index in decision.pod.overrides if index < len(of_nodes))]
+    chosen = [of_nodes[index] for index in decision.pod.overrides if index < len(of_nodes)]
+    resources = {kind: dict(amounts) for kind, amounts in decision.pod.resources}
+    # Never mixed: requests of the one and limits of the other may contradict each other.
+    by_project = resources and not any(_has_resources(layer.template) for layer in chosen)
+    return [everywhere, of_kind, *([_with_resources(resources)] if by_project else []), *chosen]
+
+
+def _has_resources(template: Mapping[str, Any]) -> bool:
+    pod = template.get("spec")
+    containers = pod.get("containers") if isinstance(pod, Mapping) else None
+    return bool(named(containers, pod_template.CONTAINER).get("resources"))
+
+
+def _with_resources(resources: Mapping[str, Any]) -> Layer:
+    container = {"name": pod_template.CONTAINER, "resources": resources}
+    return Layer("meta.dbt_operator of the project", {"spec": {"containers": [container]}}, all_resources=True)
 
 
 def check_all(spec: DbtRunSpec) -> None:
@@ -50,8 +70,20 @@ def joined(layers: Sequence[Layer]) -> Mapping[str, Any]:
     """The layers as one template."""
     merged: Mapping[str, Any] = {}
     for layer in layers:
+        merged = _without_resources(merged) if layer.all_resources else merged
         merged = pod_template.merge(base=merged, over=layer.template)
     return merged
+
+
+def _without_resources(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    pod = template.get("spec") or {}
+    containers = [
+        {key: value for key, value in one.items() if key != "resources"}
+        if one.get("name") == pod_template.CONTAINER
+        else one
+        for one in mappings(pod.get("containers"))
+    ]
+    return {**template, "spec": {**pod, "containers": containers}} if containers else template
 
 
 def grace_seconds(template: Mapping[str, Any]) -> int:

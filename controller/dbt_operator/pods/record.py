@@ -54,6 +54,7 @@ class _Decision(Value, frozen=True, kw_only=True):
     found: dict[str, str] | None = None
     overrides: tuple[int, ...] | None = None
     stage: Stage | None = None
+    resources: dict[str, dict[str, str]] | None = None
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +95,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         found=dict(sorted(decision.found.items())) or None,
         overrides=decision.pod.overrides or None,
         stage=decision.stage,
+        resources={kind: dict(amounts) for kind, amounts in decision.pod.resources} or None,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -221,14 +223,19 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         roots=decided.roots,
         microbatch_end=decided.microbatch_end,
         found=decided.found or {},
-        pod=PodChoice(overrides=decided.overrides or ()),
         stage=decided.stage if decided.stage is not None and decided.stage.known else None,
+        pod=_pod(decided),
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))
             for node in nodes or ()
             if node.periods is not None
         ),
     )
+
+
+def _pod(decided: _Decision) -> PodChoice:
+    resources = sorted((kind, tuple(sorted(amounts.items()))) for kind, amounts in (decided.resources or {}).items())
+    return PodChoice(overrides=decided.overrides or (), resources=tuple(resources))
 
 
 def _release(record: Mapping[str, Any]) -> Release | None:

@@ -33,6 +33,8 @@ FIELDS = frozenset(
         "error_after",
         # dbt cancels the connection that has the unique_id of a node for a name.
         "conn_name",
+        # what is another thing for it: words, numbers and quantities that were read as such
+        "settings",
         # the process
         "command",
         "attempt",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable
 
 from dbt_operator.runner.arguments import Rules
+from dbt_operator.runner.node_settings import settings_of
 from dbt_operator.runner.output import LARGEST_LINE, Line, size
 
 # Room for the envelope around the nodes of one line.
@@ -93,6 +94,11 @@ def describe(*, node: Any) -> Line:
         "depends_on": list(getattr(getattr(node, "depends_on", None), "nodes", None) or ()),
         "fqn": list(getattr(node, "fqn", None) or ()),
     }
+    settings, problem = settings_of(getattr(config, "meta", None) or getattr(node, "meta", None))
+    if settings:
+        described["settings"] = settings
+    if problem:
+        described["settings_ignored"] = problem
     if resource_type in ("test", "unit_test"):
         # A failing unit test is always an error.
         severity = _word(getattr(config, "severity", "")) if resource_type == "test" else ""

@@ -51,22 +51,36 @@ def parse_overrides(text: str) -> tuple[Override, ...]:
 
 
 def with_overrides(*, known: dict[str, Line], overrides: Sequence[Override]) -> dict[str, Line]:
-    """The nodes, each with the places of the items that are about it. What is about a node is about its tests too."""
-    if not overrides:
-        return known
+    """The nodes, each with the places of the items that are about it, and with what the project says of it.
+
+    What is said of a node is said of its tests too, as far as it is not said of the test itself.
+    """
     own = {one: [at for at, item in enumerate(overrides) if item.selects(node)] for one, node in known.items()}
     marked = {}
     for unique_id, node in known.items():
-        found = sorted({at for one in (unique_id, *_tested(node)) for at in own.get(one, ())})
-        marked[unique_id] = {**node, "overrides": found} if found else node
+        tested = [known[one] for one in _tested(node) if one in known]
+        found = sorted({at for one in (node, *tested) for at in own[one["unique_id"]]})
+        settings: Line = {}
+        for one in (*reversed(tested), node):
+            settings.update(one.get("settings", {}))
+        added = {"overrides": found, "settings": settings}
+        marked[unique_id] = {**node, **{key: value for key, value in added.items() if value}}
     return marked
 
 
 def deadlines(*, nodes: Iterable[Line], overrides: Sequence[Override]) -> dict[str, float]:
-    """How long which of the nodes may take, in seconds: a later item goes before those before it."""
-    said = {node["unique_id"]: [overrides[at].deadline_seconds for at in node.get("overrides", ())] for node in nodes}
-    found = {one: [each for each in seconds if each is not None] for one, seconds in said.items()}
-    return {one: seconds[-1] for one, seconds in found.items() if seconds}
+    """How long which of the nodes may take, in seconds.
+
+    A later item of `nodes` goes before those before it, and all of them before what the project says.
+    """
+    found = {}
+    for node in nodes:
+        said = [node.get("settings", {}).get("timeout")]
+        said += [overrides[at].deadline_seconds for at in node.get("overrides", ())]
+        seconds = [each for each in said if each is not None]
+        if seconds:
+            found[node["unique_id"]] = seconds[-1]
+    return found
 
 
 def _tested(node: Line) -> Iterable[str]:

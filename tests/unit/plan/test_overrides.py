@@ -18,6 +18,10 @@ def items(*fields: dict[str, Any]) -> tuple[NodeOverride, ...]:
     return tuple(NodeOverride.model_validate({"select": SELECT, **each}) for each in fields)
 
 
+NEEDS = {"resources": {"limits": {"memory": "4Gi"}}}
+"""What the project says of a node, as the runner has understood it."""
+
+
 def pods(run: Story) -> dict[str, tuple[int, ...]]:
     """The items of spec.nodes that the pod of each attempt has, by what the attempt executes."""
     return {run._words(each.decision): each.decision.pod.overrides for each in run.attempts}
@@ -146,3 +150,43 @@ def test_people_who_ask_for_nodes_that_want_different_pods_are_answered_one_by_o
     run.next()
     assert run.ask("now", "large") + run.ask("now", "small") == ["Retry large", "Retry small"]
     assert pods(run) == {"Producer": (), "Retry large": (0,), "Retry small": ()}
+
+
+def test_what_the_project_says_of_a_node_goes_before_what_is_said_of_all_and_after_what_the_run_says_of_it() -> None:
+    project = {"retry": {"limit": 2, "backoff": {"duration": "1s"}}}
+    nodes = items({"retry": {"limit": 1}})
+    run = Story(
+        *(model("orders", settings=project), model("other"), model("both", settings=project, overrides=[0])),
+        nodes=nodes,
+        limit=0,
+    )
+    run["Producer"].builds(orders="error: deadlock", other="error: timeout", both="error: disk full")
+    assert run.later(seconds=1) == ["Retry orders", "Retry both"]
+    run["Retry orders"].builds(orders="error: deadlock")
+    run["Retry both"].builds(both="error: disk full")
+    assert run.later(seconds=600) == ["Retry orders"]
+
+
+def test_what_an_operator_of_another_version_has_understood_is_left_alone() -> None:
+    run = Story(model("orders", settings={"retry": {"limit": "often", "pause": 3}}), limit=0)
+    run["Producer"].builds(orders="error: deadlock")
+    assert run.later(seconds=600) == []
+
+
+def test_a_node_is_executed_in_a_pod_with_what_the_project_says_it_needs() -> None:
+    run = Story(model("a", settings=NEEDS), model("b"), model("c", settings=NEEDS))
+    run["Producer"].starts().is_killed()
+    assert run.next() == ["Resume b", "Resume a c"]
+    needs = [each.decision.pod.resources for each in run.attempts]
+    assert needs == [(), (), (("limits", (("memory", "4Gi"),)),)]
+
+
+def test_what_is_wrong_in_the_project_is_told_and_nothing_fails_for_it() -> None:
+    run = Story(model("a", settings_ignored="timeout is wrong"), model("b", settings_ignored="x"))
+    run["Producer"].builds()
+    run.next()
+    assert run.phase() is RunPhase.SUCCEEDED
+    assert run.message() == (
+        "2 nodes succeeded. meta.dbt_operator of model.shop.a (and 1 more) is not honoured where it is wrong:"
+        " timeout is wrong."
+    )

@@ -6,6 +6,7 @@ import pytest
 
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.dbt.graph_node import Resources
 from dbt_operator.plan.attempt import Decision, PodChoice
 from dbt_operator.pods.job import attempt_job
 from dbt_operator.pods.layers import longest_grace
@@ -30,9 +31,12 @@ SPEC = spec(
 )
 
 
-def template_of(kind: AttemptKind, *overrides: int, run: DbtRunSpec = SPEC) -> dict[str, Any]:
+def template_of(
+    kind: AttemptKind, *overrides: int, run: DbtRunSpec = SPEC, resources: Resources = ()
+) -> dict[str, Any]:
     nodes = None if kind is AttemptKind.PRODUCER else NODES
-    decision = Decision(index=1, kind=kind, name="nightly-x-1", nodes=nodes, pod=PodChoice(overrides))
+    pod = PodChoice(overrides, resources)
+    decision = Decision(index=1, kind=kind, name="nightly-x-1", nodes=nodes, pod=pod)
     template: dict[str, Any] = attempt_job(run=RUN, spec=run, decision=decision, images=IMAGES)["spec"]["template"]
     return template
 
@@ -102,3 +106,21 @@ def test_the_servers_words_name_the_template_that_has_the_field() -> None:
         "spec.retry.podTemplate.spec.containers[dbt].resources.limits[memory]: wrong,"
         " spec.podTemplate.spec.priorityClassName: wrong, spec.podTemplate.spec.nodeSelector.pool: wrong"
     )
+
+
+def test_what_the_project_says_a_node_needs_takes_the_place_of_all_requests_and_limits_below_it() -> None:
+    needs = (("requests", (("memory", "6Gi"),)),)  # which would be more than the limits of the templates
+    decision = Decision(
+        index=2, kind=AttemptKind.RETRY, name="nightly-retry-x-1", nodes=NODES, pod=PodChoice((), needs)
+    )
+    template = attempt_job(run=RUN, spec=SPEC, decision=decision, images=IMAGES)["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    assert container["resources"] == {"requests": {"memory": "6Gi"}}
+    assert template["spec"]["nodeSelector"] == {"pool": "batch", "size": "large"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    # What the run says of the node takes the place of that.
+    template = template_of(AttemptKind.RETRY, 0, resources=needs)
+    assert template["spec"]["containers"][0]["resources"] == {"limits": {"memory": "4Gi"}}
+    assert template_of(AttemptKind.RETRY, 1, resources=needs)["spec"]["containers"][0]["resources"] == {
+        "requests": {"memory": "6Gi"}
+    }

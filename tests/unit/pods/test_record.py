@@ -54,8 +54,8 @@ DECISION = Decision(
     microbatch_end="2026-11-19T17:00:00+00:00",
     left=(Left(MODEL, (("2026-11-18T00:00:00", "2026-11-19T00:00:00"),), incremental=True),),
     found={"project.commit": "a" * 40},
-    pod=PodChoice((0, 3)),
     stage=Stage.TEST,
+    pod=PodChoice((0, 3), resources=(("limits", (("memory", "4Gi"),)), ("requests", (("cpu", "1"),)))),
 )
 STATE = fold_lines(state=EMPTY, lines=lines.RED_LOG)
 
