@@ -137,6 +137,11 @@ class Runs:
         labels: dict[str, str] = self._pod_of(job)["metadata"]["labels"]
         return labels
 
+    def resources(self, job: str) -> dict[str, Any]:
+        """The requests and limits of the container that ran dbt for a Job."""
+        resources: dict[str, Any] = self._pod_of(job)["spec"]["containers"][0]["resources"]
+        return resources
+
     def live_pods(self) -> list[str]:
         """Names of the pods, of all runs, that have a process or will have one."""
         pods = self.cluster.objects("pods", labels="dbt-operator.io/run")

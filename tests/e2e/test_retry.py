@@ -1,10 +1,26 @@
 """Nodes that fail are executed again by themselves, and what they had blocked after them; nothing else is."""
 
+import base64
 from contextlib import ExitStack
 
 from tests.e2e.repair import QUICK, TOLD, Runs, runs, shared
+from tests.packages import tarball
 
 __all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
+
+SAID = {
+    "dbt_project.yml": "{name: said, version: '1.0', profile: warehouse, models: {said: {+materialized: table}}}",
+    "models/late.sql": "select pg_sleep(600)::text as id",
+    "models/again.sql": "select 1 / 0 as id",
+    "models/wrong.sql": "select 1 as id",
+    "models/schema.yml": """
+models:
+  - {name: late, meta: {dbt_operator: {timeout: 2s}}}
+  - name: again
+    config: {meta: {dbt_operator: {retry: {limit: 1}, resources: {requests: {memory: 64Mi}}}}}
+  - {name: wrong, meta: {dbt_operator: {timeout: soon}}}
+""",
+}
 
 
 class TestRetries:
@@ -183,3 +199,21 @@ class TestRetries:
         producer, retry, resume = (runs.labels(attempt["name"]) for attempt in status["attempts"])
         assert (producer["size"], resume["size"]) == ("medium", "medium")
         assert (retry["size"], retry["kind"]) == ("large", "retry")
+
+    def test_what_the_project_says_of_its_nodes_counts_where_the_run_is_silent(self, runs: Runs) -> None:
+        archive = base64.b64encode(tarball("said", SAID)).decode()
+        meta = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "said"}}
+        runs.cluster.apply({**meta, "binaryData": {"said.tgz": archive}})
+        source = {"archive": {"configMapRef": {"name": "said", "key": "said.tgz"}, "path": "said-1.0"}}
+        runs.start("said", project=source, retry={**QUICK, "limit": 0})
+        status = runs.end("said")
+        nodes = runs.nodes("said")
+        assert (nodes["late"]["reason"], nodes["late"]["tries"]) == ("DeadlineExceeded", 1)
+        assert (nodes["again"]["reason"], nodes["again"]["tries"]) == ("Error", 2)
+        assert nodes["wrong"]["phase"] == "Succeeded"
+        producer, retry = (attempt["name"] for attempt in status["attempts"])
+        assert runs.resources(retry) == {"requests": {"memory": "64Mi"}}
+        assert runs.resources(producer) == {}
+        told = "meta.dbt_operator of model.said.wrong is not honoured where it is wrong: timeout has to be a duration"
+        assert told in status["message"]
+        assert [event for event in runs.cluster.events() if event["reason"] == "SettingIgnored"]
