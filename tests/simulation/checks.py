@@ -138,7 +138,7 @@ class Checks:
         """Something is decided, or made."""
         if not observation.started:
             broken("started first", "something is made before the spec is closed against changes")
-        if observation.rules.suspend or observation.rules.cancel:
+        if observation.rules.suspend or observation.rules.cancel or observation.superseded_by:
             broken("stopped is stopped", "something is begun although nothing is to run")
         unsealed = any(not each.live and each.attempt.sealed is None for each in plan.assessments)
         if plan.record and (plan.seal or unsealed):

@@ -10,7 +10,7 @@ from dbt_operator.dbt.found import COMMIT
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.plan.attempt import Decision
-from tests.simulation.objects import RUN, Job, Pod, Record, run_manifest
+from tests.simulation.objects import RUN, Job, Pod, Record, newer_manifest, run_manifest
 from tests.simulation.process import Process
 from tests.simulation.scenario import FATES, Scenario
 from tests.simulation.warehouse import Warehouse
@@ -38,6 +38,9 @@ class Watcher(Protocol):
     def pod_changed(self, pod: Object, *, gone: bool) -> None:
         """A pod."""
 
+    def newer_changed(self, newer: Object | None) -> None:
+        """The run that supersedes the other one, or that there is none."""
+
     def model_changed(self, model: Object) -> None:
         """A DbtModel: that a retry of it is asked for."""
 
@@ -53,6 +56,7 @@ class Cluster:
         self._processes = world.chance("processes")
         self._twins = world.chance("twins")
         self.exists = True
+        self.newer: Object | None = None  # a run that supersedes the other one, and of which nothing else is played
         self.foreign: int | None = None  # the index of a record that is somebody else's
         self.objects: dict[tuple[str, str], Object] = {}  # the DbtRun, DbtModels and files, by kind and name
         self.records: dict[int, Record] = {}
@@ -133,6 +137,12 @@ class Cluster:
     def wants(self, field: str) -> bool:
         """Whether the spec says so: cancel, suspend."""
         return bool(self.run["spec"].get(field))
+
+    def supersede(self, there: bool) -> None:
+        """A person creates a newer run, or deletes it."""
+        self.newer = newer_manifest() if there else None
+        newer = self.newer
+        self.tell(lambda watcher: watcher.newer_changed(newer))
 
     def delete_run(self) -> None:
         """Delete the run; the garbage collector is not waited for."""

@@ -40,7 +40,7 @@ class EndingChecks:
         """The run is said to have ended. `wished`: what people have asked for at any time."""
         if status.phase is RunPhase.SUCCEEDED:
             self._all_succeeded()
-        if status.phase is RunPhase.CANCELLED and "cancel" not in wished:
+        if status.phase is RunPhase.CANCELLED and not wished & {"cancel", "supersede"}:
             broken("the right phase", "the run is Cancelled and nobody has asked for it")
         views = node_views(state=plan.history)
         for one, view in views.items():
@@ -108,7 +108,7 @@ class EndingChecks:
 
     def _explained(self, status: DbtRunStatus, wished: set[str]) -> bool:
         """Whether the run may have ended without success for another reason than its nodes."""
-        stopped = wished & {"cancel", "suspend", "invalid", "foreign record"}
+        stopped = wished & {"cancel", "supersede", "suspend", "invalid", "foreign record"}
         asked = stopped or self._scenario.rules.active_deadline is not None
         reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.recent}
         # Killed between dbt's last word and its exit: of two facts that disagree the worse one is believed.

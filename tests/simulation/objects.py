@@ -18,6 +18,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
 
 NAMESPACE, RUN, RUN_UID = "data", "r", "run-uid"
+_LABEL = "ci/pull-request"
 _OWNER = {"kind": "DbtRun", "name": RUN, "uid": RUN_UID}
 
 
@@ -163,7 +164,17 @@ def run_manifest(scenario: Scenario) -> Object:
         spec["activeDeadlineSeconds"] = int(rules.active_deadline.total_seconds())
     if rules.ttl is not None:
         spec["ttlSecondsAfterFinished"] = int(rules.ttl.total_seconds())
-    metadata = {"name": RUN, "namespace": NAMESPACE, "uid": RUN_UID, "generation": 1, "annotations": {}}
+    return _run(RUN, uid=RUN_UID, created="2026-11-20T03:00:00Z", spec=spec)
+
+
+def newer_manifest() -> Object:
+    """A DbtRun that supersedes it."""
+    return _run("newer", uid="uid-of-newer", created="2026-11-20T03:00:01Z", spec={"supersedes": {"label": _LABEL}})
+
+
+def _run(name: str, *, uid: str, created: str, spec: Object) -> Object:
+    metadata = {"name": name, "namespace": NAMESPACE, "uid": uid, "creationTimestamp": created, "generation": 1}
+    metadata |= {"annotations": {}, "labels": {_LABEL: "17"}}
     return {"apiVersion": names.API_VERSION, "kind": "DbtRun", "metadata": metadata, "spec": spec, "status": {}}
 
 

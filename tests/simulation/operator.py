@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dbt_operator.api import names
+from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import Object
 from dbt_operator.kube.writer import StatusWriter
@@ -14,12 +15,14 @@ from dbt_operator.plan.observation import Observation, Plan
 from dbt_operator.plan.run import plan_run
 from dbt_operator.reconcile.manager import Manager
 from dbt_operator.reconcile.retention import Retention
-from dbt_operator.reconcile.run_key import RunKey
+from dbt_operator.reconcile.run_key import RunKey, key_of
 from dbt_operator.reconcile.run_loop import RunLoop
+from dbt_operator.reconcile.supersession import Supersession
 from tests.simulation.api import Api
 from tests.simulation.backend import SimulatedBackend
 from tests.simulation.checks import Checks
 from tests.simulation.cluster import Cluster
+from tests.simulation.objects import newer_manifest
 from tests.simulation.world import World
 
 _PLANNING: ContextVar["Operator"] = ContextVar("operator")  # whose loop it is
@@ -64,12 +67,13 @@ class Operator:
         self._last: _Planned | None = None
         client = cast(Client, Api(operator=self, cluster=cluster, checks=checks))
         self.writer = StatusWriter(client=client)
-        self._retention = Retention(now=lambda: world.now.timestamp())
+        self._retention, self._supersession = Retention(now=lambda: world.now.timestamp()), Supersession()
         self._manager = Manager(
             client=client,
             make_loop=self._make_loop,
             forget=lambda key: self.writer.forget(run=key.uid),
             retention=self._retention,
+            supersession=self._supersession,
             namespaces=(),
         )
         self.writer.on_problem = self._manager.problem
@@ -90,7 +94,7 @@ class Operator:
     def _make_loop(self, key: RunKey) -> RunLoop:
         del key
         backend = SimulatedBackend(operator=self, cluster=self.cluster, checks=self._checks)
-        return _Loop(self, backend=backend, defaults={}, retention=self._retention)
+        return _Loop(self, backend=backend, defaults={}, retention=self._retention, supersession=self._supersession)
 
     @property
     def at_rest(self) -> bool:
@@ -113,6 +117,7 @@ class Operator:
         cluster = self.cluster
         if cluster.exists:
             self.run_changed(cluster.run)
+        self.newer_changed(cluster.newer)
         for job in cluster.jobs.values():
             self.job_changed(job.shown(), gone=False)
         for pod in cluster.pods.values():
@@ -149,6 +154,15 @@ class Operator:
         """The watch shows the run."""
         if not self.dead:
             self._manager.observed(run)
+
+    def newer_changed(self, newer: Object | None) -> None:
+        """The watch shows the newer run, or that there is none."""
+        if self.dead:
+            return
+        if newer is None:
+            self._supersession.forget(key_of(newer_manifest()))
+        else:
+            self._supersession.observed(newer, DbtRunStatus())
 
     def run_gone(self, run: Object) -> None:
         """The watch shows that the run was deleted."""

@@ -140,6 +140,10 @@ def _draw_wishes(chance: Random, project: Project, calm: int) -> tuple[tuple[int
         if chance.random() < 0.3:
             found.append((chance.randint(0, calm), "uncancel"))
     if chance.random() < 0.05:
+        found.append((chance.randint(0, calm), "supersede"))
+        if chance.random() < 0.3:
+            found.append((chance.randint(0, calm), "delete the newer"))
+    if chance.random() < 0.05:
         at = chance.randint(0, calm)
         found.append((at, "invalid"))
         if chance.random() < 0.5:

@@ -188,6 +188,8 @@ class Story:
                 cluster.change_spec(cancel=wish == "cancel")
             case "invalid" | "valid":
                 cluster.change_spec(ofALaterVersion=True if wish == "invalid" else None)
+            case "supersede" | "delete the newer":
+                cluster.supersede(wish == "supersede")
             case "foreign record":
                 cluster.foreign = max(cluster.records, default=0) + 1
             case "delete":

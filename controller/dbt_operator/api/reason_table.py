@@ -51,6 +51,12 @@ RUN_REASONS = {
         meaning="The operator has seen the run.",
         advice="Nothing.",
     ),
+    RunReason.SUPERSEDING: About(
+        phases=(Phase.PENDING,),
+        kind=Kind.LIVE,
+        meaning="The run waits until the older runs that it supersedes have ended.",
+        advice="Nothing; the message names them.",
+    ),
     RunReason.QUOTA_EXCEEDED: About(
         phases=_NOT_ENDED,
         kind=Kind.LIVE,
@@ -485,6 +491,12 @@ RUN_REASONS = {
         meaning="`cancel` was set.",
         advice="Nothing.",
     ),
+    RunReason.SUPERSEDED: About(
+        phases=(Phase.CANCELLED,),
+        kind=Kind.STOPPED,
+        meaning="A newer run supersedes this one, as its `supersedes` says.",
+        advice="Nothing; look at the newer run, which the message names.",
+    ),
     RunReason.DEADLINE_EXCEEDED: About(
         phases=(Phase.FAILED,),
         kind=Kind.STOPPED,
@@ -566,7 +578,7 @@ NODE_REASONS = {
     ),
     NodeReason.CANCELLED: About(
         phases=(NodePhase.CANCELLED,),
-        meaning="The run was cancelled, or was out of time, before the node had ended.",
+        meaning="The run was cancelled or superseded, or was out of time, before the node had ended.",
         advice="Nothing, or ask for a retry.",
     ),
     NodeReason.LOST: About(

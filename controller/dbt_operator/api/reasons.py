@@ -29,6 +29,7 @@ class RunReason(OpenEnum):
 
     # not started
     ACCEPTED = "Accepted"
+    SUPERSEDING = "Superseding"
     QUOTA_EXCEEDED = "QuotaExceeded"
     API_SERVER_ERROR = "ApiServerError"
     JOB_SUSPENDED = "JobSuspended"
@@ -91,4 +92,5 @@ class RunReason(OpenEnum):
     LOG_UNREADABLE = "LogUnreadable"
     # asked for
     CANCELLED = "Cancelled"
+    SUPERSEDED = "Superseded"
     DEADLINE_EXCEEDED = "DeadlineExceeded"

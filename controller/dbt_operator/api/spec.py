@@ -30,6 +30,7 @@ from dbt_operator.api.strict import INT32, LocalObject, Meant, Name, StrictModel
 
 PodTemplate = dict[str, JsonValue]
 """A part of a pod. It is kept as it is: what may stand in it is decided where it is merged into a pod."""
+_LABEL = r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 
 
 class Producer(StrictModel):
@@ -187,6 +188,12 @@ class NodeOverride(StrictModel):
         return self
 
 
+class Supersedes(StrictModel):
+    """Which older runs end when this one comes: those with its value of this label."""
+
+    label: Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_LABEL)]
+
+
 class Deps(StrEnum):
     """Whether dbt installs packages of the project that are not installed."""
 
@@ -219,6 +226,7 @@ class DbtRunSpec(DbtFlags):
     nodes: Annotated[tuple[NodeOverride, ...], Field(strict=False, max_length=50)] = ()
     active_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=INT32)] | None = None
+    supersedes: Supersedes | None = None
     suspend: bool = False
     cancel: bool = False
 
@@ -231,7 +239,7 @@ class DbtRunSpec(DbtFlags):
         return self
 
 
-OF_EACH_RUN = frozenset({"command", "select", "exclude", "selector", "fullRefresh", "suspend", "cancel"})
+OF_EACH_RUN = frozenset({"command", "select", "exclude", "selector", "fullRefresh", "supersedes", "suspend", "cancel"})
 """Fields that each run says itself: what it executes, and wishes about it. All others may have defaults."""
 
 

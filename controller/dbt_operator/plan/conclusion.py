@@ -147,6 +147,6 @@ def _if_hooks_have_run(success: Outcome, last: Assessment, situation: Situation,
         return replace(success, message=f"{success.message} The {what} was lost after that.")
     done, which = ("All nodes succeeded", "on-run-end hooks") if ledger.standings else ("No node was to run", "hooks")
     unproven = f"{done}, but dbt did not come to say that the project's {which} have run."
-    wished = last.end.reason in RESTING | {RunReason.CANCELLED}  # which is no reason of a failure
+    wished = last.end.reason in RESTING | {RunReason.CANCELLED, RunReason.SUPERSEDED}  # which is no reason of a failure
     reason = RunReason.HOOK_FAILED if wished else last.end.reason
     return Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{unproven} {last.end.message}")

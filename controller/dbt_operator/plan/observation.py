@@ -44,6 +44,8 @@ class Observation:
     looked_at: datetime | None = None  # when the cluster was looked at, if that is not now
     invalid: str | None = None  # why nothing can be made of the run
     invalid_reason: RunReason = RunReason.INVALID_SPEC
+    superseded_by: str = ""  # a newer run, which takes the place of this one
+    waits_for: tuple[str, ...] = ()  # older runs that live, whose place this one takes
     ended: Outcome | None = None  # the status says that the run has ended, and nothing was decided since
     ended_at: datetime | None = None
     reports: Reports = field(default_factory=Reports, compare=False, repr=False)  # of the plan before, to spare work

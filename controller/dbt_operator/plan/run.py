@@ -47,7 +47,7 @@ def plan_run(observation: Observation) -> Plan:
     if turn.run_ends and not turn.answer.decisions:
         return _ended(turn, conclude_run(situation, withheld=turn.upcoming.withheld))
     if not assessments:
-        return _pending(turn)
+        return _superseding(turn) if observation.waits_for else _pending(turn)
     producers = [each for each in situation.live if each.attempt.kind is AttemptKind.PRODUCER]
     if producers:
         return _running(turn, producers[-1])
@@ -89,7 +89,9 @@ def _held_back(observation: Observation) -> str:
     rules = observation.rules
     wishes = (("spec.cancel", rules.cancel), ("spec.suspend", rules.suspend))
     held = next((f"{field} is true; set it to false, and the retry follows" for field, set_ in wishes if set_), "")
-    return observation.invalid or held
+    newer = observation.superseded_by
+    superseded = f"DbtRun {newer} supersedes the run; delete it, and the retry follows" if newer else ""
+    return observation.invalid or held or superseded
 
 
 # where its attempts stand
@@ -128,6 +130,13 @@ def _storing_ends(observation: Observation, assessments: tuple[Assessment, ...])
 def _pending(turn: _Turn) -> Plan:
     """Nothing has been decided before this turn."""
     return _working(turn, RunPhase.PENDING, RunReason.ACCEPTED, "The run was accepted.")
+
+
+def _superseding(turn: _Turn) -> Plan:
+    """Nothing of the run begins, nor is its spec closed, before the older runs have ended whose place it takes."""
+    message = f"The run waits for the end of what it supersedes: DbtRun {run_text.named(turn.observation.waits_for)}."
+    plan = _live(turn, RunPhase.PENDING, RunReason.SUPERSEDING, message)
+    return replace(plan, start=False, create=())
 
 
 _PHASES = {
@@ -290,6 +299,9 @@ def _asked_to_stop(observation: Observation) -> _Stop | None:
             ),
             run=Outcome(phase=RunPhase.FAILED, reason=observation.invalid_reason, message=observation.invalid),
         )
+    if observation.superseded_by:
+        message = f"DbtRun {observation.superseded_by} supersedes the run."
+        return _Stop.of(RunPhase.CANCELLED, RunReason.SUPERSEDED, message)
     deadline = _active_until(observation)
     if deadline is not None and observation.now >= deadline:
         seconds = (observation.rules.active_deadline or timedelta()).total_seconds()

@@ -58,7 +58,7 @@ def waiting(upcoming: Upcoming, situation: Situation) -> str:
     if upcoming.waiting and ledger is not None:
         failed = [ledger.graph.nodes[unique_id].name for unique_id in upcoming.waiting]
         verb = "is" if len(failed) == 1 else "are"
-        return f"{_named(failed)} failed and {verb} tried again{when}."
+        return f"{named(failed)} failed and {verb} tried again{when}."
     return f"{_why_anew(situation)}The work is taken up again{when}."
 
 
@@ -134,8 +134,9 @@ def _what(unique_ids: Sequence[str]) -> str:
     tests = len(unique_ids) - len(nodes)
     if not nodes:
         return f"{tests} test{'' if tests == 1 else 's'}"
-    return _named(nodes) if len(nodes) <= _NAMED else f"{len(nodes)} nodes"
+    return named(nodes) if len(nodes) <= _NAMED else f"{len(nodes)} nodes"
 
 
-def _named(found: Sequence[str]) -> str:
+def named(found: Sequence[str]) -> str:
+    """The first of these names."""
     return ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")

@@ -130,6 +130,11 @@ class Attempts:
         self._followers[record.decision.name] = follower
         return follower
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a decision for any."""
+        return bool(self.records.all())
+
     def all(self, cluster: Cluster) -> tuple[Attempt, ...]:
         """What is known of each attempt, in the order of their decisions."""
         return tuple(self._attempt(record, cluster=cluster) for record in self.records.all())

@@ -65,6 +65,9 @@ class Backend(Protocol):
     async def find_run(self) -> Object | None:
         """The DbtRun; None when it is gone or going: what belongs to it goes with it."""
 
+    async def find_runs(self, labels: Mapping[str, str]) -> list[Object]:
+        """The DbtRuns beside it that have these labels, itself among them."""
+
     async def find_defaults(self) -> Object | None:
         """The ConfigMap with the defaults that the namespace gives its runs, if there is one."""
 

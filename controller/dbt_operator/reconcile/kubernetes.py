@@ -72,6 +72,10 @@ class KubernetesBackend:
         self.run = replace(self.run, labels=run["metadata"].get("labels") or {})
         return run
 
+    async def find_runs(self, labels: Mapping[str, str]) -> list[Object]:
+        """List the DbtRuns of the namespace."""
+        return await self.client.list(resource=DBT_RUNS, namespace=self.run.namespace, labels=labels)
+
     async def find_defaults(self) -> Object | None:
         """Read the ConfigMap."""
         return await self._find(CONFIG_MAPS, names.DEFAULTS)

@@ -23,6 +23,7 @@ from dbt_operator.kube.writer import Problem
 from dbt_operator.metrics import RUNS
 from dbt_operator.reconcile.retention import Retention, rests
 from dbt_operator.reconcile.run_key import RunKey, key_of
+from dbt_operator.reconcile.supersession import Supersession
 
 _log = structlog.get_logger(__name__)
 
@@ -69,13 +70,15 @@ class Manager:
     """Starts, wakes and ends the loops.
 
     `make_loop` builds the loop of a run; `forget` drops what else is kept of a run that is gone. `retention` says when
-    a run that has ended is to be deleted: its loop, which does so, is started then.
+    a run that has ended is to be deleted: its loop, which does so, is started then. `supersession` wakes the loops of
+    runs that are superseded, or no longer have to wait for these.
     """
 
     client: Client
     make_loop: Callable[[RunKey], Loop]
     forget: Callable[[RunKey], None]
     retention: Retention
+    supersession: Supersession
     namespaces: tuple[str, ...]  # empty: all
     clock: Callable[[], float] = time.monotonic
     _live: dict[RunKey, _Live] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Manager:
     def __post_init__(self) -> None:
         self._answered = self.clock()
         self.retention.due = self._due
+        self.supersession.wake = self._wake
 
     @property
     def watched(self) -> tuple[str | None, ...]:
@@ -102,6 +106,7 @@ class Manager:
             known.phase = phase
             self._count()
         self.retention.observed(run, status)
+        self.supersession.observed(run, status)
         if new:
             self._wake_or_start(key, ended=rests(run, status))
 
@@ -220,6 +225,11 @@ class Manager:
             task = asyncio.create_task(self._supervise(key, loop), name=f"run {key.namespace}/{key.name}")
             self._live[key] = _Live(loop=loop, task=task)
 
+    def _wake(self, key: RunKey) -> None:
+        live = self._live.get(key)
+        if live is not None:
+            live.loop.wake()
+
     async def _supervise(self, key: RunKey, loop: Loop) -> None:
         """Run a loop; one that fails is begun again, after a pause that grows while it goes on failing."""
         pause = 1.0
@@ -254,6 +264,7 @@ class Manager:
         if known is not None:
             self._count()
         self.retention.forget(key)
+        self.supersession.forget(key)
         live = self._live.pop(key, None)
         if live is not None:
             live.task.cancel()

@@ -87,4 +87,7 @@ def unlisted(run: Object, *, operator: Fields, config_map: Object | None) -> Clu
         spec = spec_of(run["spec"], defaults=record.defaults)
     except InvalidSpec as error:
         invalid = str(error)
+    label = spec.supersedes.label if spec is not None and spec.supersedes is not None else ""
+    if label and label not in (run["metadata"].get("labels") or {}) and not record.attempts:
+        invalid = f"spec.supersedes.label names the label {label}, which the run does not have: add it in a new run."
     return Cluster(run=run, record=record, spec=spec, invalid=invalid, jobs={}, pods={})

@@ -21,6 +21,7 @@ from dbt_operator.reconcile.manager import Manager
 from dbt_operator.reconcile.retention import HistoryLimit, Retention, ttl_of
 from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
+from dbt_operator.reconcile.supersession import Supersession
 from dbt_operator.reconcile.watches import Watches
 from dbt_operator.settings import Settings
 
@@ -62,12 +63,12 @@ async def _work(*, writer: StatusWriter, manager: Manager, watches: Watches) -> 
 
 
 def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Manager:
-    retention = _retention(client=client, settings=settings)
+    retention, supersession = _retention(client=client, settings=settings), Supersession()
     images = Images(tools=settings.tools_image)
 
     def make_loop(key: RunKey) -> RunLoop:
         backend = KubernetesBackend.of(key, client=client, writer=writer, images=images)
-        return RunLoop(backend=backend, defaults=settings.defaults, retention=retention)
+        return RunLoop(backend=backend, defaults=settings.defaults, retention=retention, supersession=supersession)
 
     def forget(key: RunKey) -> None:
         writer.forget(run=key.uid)
@@ -77,6 +78,7 @@ def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Man
         make_loop=make_loop,
         forget=forget,
         retention=retention,
+        supersession=supersession,
         namespaces=settings.watch_namespaces,
     )
     writer.on_problem = manager.problem

@@ -33,6 +33,7 @@ from dbt_operator.reconcile.records import Records
 from dbt_operator.reconcile.refusals import refusal_of
 from dbt_operator.reconcile.retention import Retention
 from dbt_operator.reconcile.run_status import obstructed_status, run_status
+from dbt_operator.reconcile.supersession import Rivals, Supersession, label_of, rivals
 
 _log = structlog.get_logger(__name__)
 
@@ -57,13 +58,15 @@ class Reconciler:
         announcer: Announcer,
         defaults: Fields,
         retention: Retention,
+        supersession: Supersession,
         gone_pods: dict[str, PodFacts],
         changed: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
         self._cluster, self._run = unlisted(run, operator=defaults, config_map=None), run_ref(run)
         self._backend, self._statuses, self._announcer = backend, backend.statuses, announcer
-        self._defaults, self._retention = defaults, retention
+        self._defaults, self._retention, self._supersession = defaults, retention, supersession
+        self._rivals = Rivals()  # while nothing of the run has begun
         self._changed, self._wake = changed, wake
         backend.statuses.run_is(run)
         self._models = Models(run=self._run, backend=backend, failed=announcer.node_failed)
@@ -97,6 +100,7 @@ class Reconciler:
         seen = await self._backend.look()
         self._cluster = self._attempts.look(replace(known, jobs=seen.jobs, pods=seen.pods))
         self._looked_at = looked_at
+        self._rivals = await self._find_rivals(run)
         if not self._loaded:
             await self._models.load()
             self._handled = self._cluster.record.handled_retry
@@ -106,6 +110,14 @@ class Reconciler:
     async def store(self) -> None:
         """Store what is known of live attempts, for the next operator: this one is told to stop."""
         await self._attempts.store_checkpoints(last=True)
+
+    async def _find_rivals(self, run: Object) -> Rivals:
+        """Whom the run supersedes, before its first attempt. Listed: what the watch has shown may be old."""
+        label = label_of(run)
+        begun = self._attempts.begun or self._cluster.record.ended is not None
+        if not label or begun:
+            return Rivals()
+        return rivals(run, await self._backend.find_runs(label))
 
     async def stop(self) -> None:
         """Nothing is to be read or done any more."""
@@ -156,6 +168,8 @@ class Reconciler:
             requests=requests,
             invalid=cluster.invalid or conflict,
             invalid_reason=RunReason.INVALID_SPEC if cluster.invalid else RunReason.NAME_CONFLICT,
+            superseded_by=self._rivals.newer or self._supersession.newer(cluster.run),
+            waits_for=self._rivals.older,
             ended=cluster.record.ended,
             ended_at=cluster.record.completion_time,
             reports=self._reports,

@@ -20,6 +20,7 @@ from dbt_operator.reconcile.backend import Backend, UnreadableRecordError
 from dbt_operator.reconcile.defaults import Fields
 from dbt_operator.reconcile.reconciler import Reconciler
 from dbt_operator.reconcile.retention import Retention
+from dbt_operator.reconcile.supersession import Supersession
 
 _log = structlog.get_logger(__name__)
 
@@ -30,8 +31,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_REFUSED = 0.5, 5.0, 30.0
 class RunLoop:
     """Takes the turns of one DbtRun, and gathers what wakes it. `defaults`: of the operator, for its spec."""
 
-    def __init__(self, *, backend: Backend, defaults: Fields, retention: Retention) -> None:
-        self._backend, self._defaults, self._retention = backend, defaults, retention
+    def __init__(self, *, backend: Backend, defaults: Fields, retention: Retention, supersession: Supersession) -> None:
+        self._backend, self._defaults = backend, defaults
+        self._retention, self._supersession = retention, supersession
         self._changed = asyncio.Event()  # anything: take a turn
         self._stale = True  # the cluster's facts may have changed: read them again
         self._look_again = datetime.min.replace(tzinfo=UTC)
@@ -134,6 +136,7 @@ class RunLoop:
                 announcer=self._announcer,
                 defaults=self._defaults,
                 retention=self._retention,
+                supersession=self._supersession,
                 gone_pods=self._gone_pods,
                 changed=self._changed.set,
                 wake=self.wake,

@@ -32,7 +32,8 @@ from tests.unit.plan.lines import Log, failing
 class Story:
     """A run. Its nodes are those of SelectedNodes; the other arguments are rules, and how dbt describes itself.
 
-    What `build` would execute and the command does not is listed without being selected.
+    What `build` would execute and the command does not is listed without being selected. `older`: runs that it
+    supersedes, and that live.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Story:
         adapter: str = "postgres",
         end_hooks: int | None = 0,
         pod_database: str = "",
+        older: tuple[str, ...] = (),
         **rules: Any,
     ) -> None:
         self.command, self.tests, self.does = command, tests, command.rules_for(tests)
@@ -62,6 +64,8 @@ class Story:
         self.handled: list[Request] = []
         self.started = False
         self.invalid: str | None = None
+        self.newer = ""  # a run that supersedes this one
+        self.older = older
         self.ended: Outcome | None = None
         self.ended_at: datetime | None = None
         self.next()
@@ -118,6 +122,8 @@ class Story:
             rules=self.rules,
             requests=self.requests,
             invalid=self.invalid,
+            superseded_by=self.newer,
+            waits_for=self.older,
             ended=self.ended,
             ended_at=self.ended_at,
         )

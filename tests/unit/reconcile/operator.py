@@ -19,6 +19,7 @@ from dbt_operator.reconcile.manager import Manager
 from dbt_operator.reconcile.retention import HistoryLimit, Retention
 from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.run_loop import RunLoop
+from dbt_operator.reconcile.supersession import Supersession
 from dbt_operator.reconcile.watches import Watches
 from tests.unit.reconcile.api_server import ApiServer
 from tests.unit.reconcile.http_front import HttpFront, http_front
@@ -57,11 +58,14 @@ class Operator:
         )
         self.writer = StatusWriter(client=client, quiet_interval=0.0, lazy_interval=0.0)
 
+        supersession = Supersession()
+
         def make_loop(key: RunKey) -> RunLoop:
             loop = RunLoop(
                 backend=KubernetesBackend.of(key, client=client, writer=self.writer, images=Images(tools="tools:1")),
                 defaults=self.defaults,
                 retention=retention,
+                supersession=supersession,
             )
             self.made.append((key, weakref.ref(loop)))
             return loop
@@ -71,6 +75,7 @@ class Operator:
             make_loop=make_loop,
             forget=lambda key: self.writer.forget(run=key.uid),
             retention=retention,
+            supersession=supersession,
             namespaces=self.namespaces,
         )
         self.writer.on_problem = self.manager.problem

@@ -12,6 +12,7 @@ from dbt_operator.kube.client import ApiError, Client
 from dbt_operator.reconcile.manager import Manager
 from dbt_operator.reconcile.retention import Retention
 from dbt_operator.reconcile.run_key import RunKey
+from dbt_operator.reconcile.supersession import Supersession
 
 
 @dataclass
@@ -92,6 +93,7 @@ class Given:
             make_loop=make,
             forget=lambda _: None,
             retention=Retention(now=lambda: self.listing.now().timestamp()),
+            supersession=Supersession(),
             namespaces=self.namespaces,
             clock=lambda: self.seconds,
         )
