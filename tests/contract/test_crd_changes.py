@@ -78,6 +78,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "producer": ({"startDeadlineSeconds": 61}, {"maxRestarts": 4}, None),
     "retry": ({"limit": 3}, {"backoff": {"duration": "11s"}}, {"reasons": ["Error", "TestsFailed"]}, None),
     "activeDeadlineSeconds": (61, None),
+    "supersedes": ({"label": "ci/pull-request"},),
 }
 LATE: dict[str, tuple[Any, ...]] = {"image": ("registry/dbt:2", None), "imagePullPolicy": ("Never", None)}
 OPEN: dict[str, tuple[Any, ...]] = {

@@ -92,6 +92,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {"state": {"artifactsFrom": {"configMapRef": {"name": "prod"}}}, "command": "ls", "defer": False},
         {"state": {"artifactsFrom": {"volume": {"source": {"emptyDir": {}}, "path": "prod"}}}},
         {"state": {"artifactsFrom": {"archive": {"secretRef": {"name": "prod", "key": "prod.tgz"}}}}},
+        {"supersedes": {"label": "ci/pull-request"}},
         {"command": "run-operation", "runOperation": {"macro": "grant", "args": {"a": [None, 1.5]}}, "warnError": True},
         {
             "command": "ls",
@@ -164,6 +165,8 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"command": "run", "storeFailures": True}, "spec.storeFailures: .*: storeFailures is no option of dbt run"),
         ({"command": "seed", "defer": True}, "spec.defer: .*: defer is no option of dbt seed"),
         ({"command": "parse", "state": {"runRef": {"name": "a"}}}, "spec.state: .*: state is of no use to dbt parse"),
+        ({"supersedes": {}}, "spec.supersedes.label: Required value"),
+        ({"supersedes": {"label": "a b"}}, "spec.supersedes.label: Invalid value"),
         ({"state": {}}, "spec.state: .*: exactly one of runRef and artifactsFrom is required"),
         ({"state": {"runRef": {}}}, "spec.state.runRef: .*: exactly one of name and selector is required"),
         (

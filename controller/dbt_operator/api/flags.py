@@ -64,6 +64,8 @@ FLAGS = (
     Flag("storeFailures", "--store-failures", frozenset({Command.BUILD, Command.TEST})),
 )
 
+_COMPARING = ("state:", "result:", "source_status:")
+
 # Options without a field here that belong to the operator, or to another part of the spec.
 OWNED = {
     "--profile": "spec.profile",
@@ -172,6 +174,13 @@ class DbtFlags(StrictModel):
             value = getattr(self, to_snake(flag.field))
             if value or (value is False and flag.negative):
                 yield flag, value
+
+    @property
+    def compares(self) -> bool:
+        """Whether the selection compares with the artifacts of another run; of a selector that is not known here."""
+        if self.state is None:
+            return False
+        return self.selector is not None or any(method in each for each in self.select for method in _COMPARING)
 
     @model_validator(mode="after")
     def _one_selection(self) -> Self:

@@ -159,10 +159,18 @@ RUN_REASONS = {
         meaning="Everything succeeded.",
         advice="Nothing.",
     ),
+    RunReason.NOTHING_TO_DO: About(
+        phases=(Phase.SUCCEEDED,),
+        kind=Kind.BY_NODES,
+        meaning=(
+            "The selection compares with the artifacts of `spec.state` and matches no node: nothing was modified, say."
+        ),
+        advice="Nothing.",
+    ),
     RunReason.SUCCEEDED_WITH_WARNINGS: About(
         phases=(Phase.SUCCEEDED,),
         kind=Kind.BY_NODES,
-        meaning="As above, but a test of severity warn found something.",
+        meaning="Everything succeeded, but a test of severity warn found something.",
         advice="Look at the DbtModels with the reason `Warned`.",
     ),
     RunReason.NODES_FAILED: About(

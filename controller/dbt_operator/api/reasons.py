@@ -48,6 +48,7 @@ class RunReason(OpenEnum):
     SUSPENDED = "Suspended"
     # ended well
     ALL_SUCCEEDED = "AllSucceeded"
+    NOTHING_TO_DO = "NothingToDo"
     SUCCEEDED_WITH_WARNINGS = "SucceededWithWarnings"
     # ended by what dbt found
     NODES_FAILED = "NodesFailed"

@@ -27,6 +27,7 @@ class Rules:
     fail_fast: bool = False
     repeats: bool = True  # see `CommandRules`
     stages: tuple[Stage, ...] = ()  # likewise
+    compares: bool = False  # the selection compares with another run, and may well match nothing
     # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
     grace: timedelta = timedelta(seconds=60)
 

@@ -101,9 +101,19 @@ def _assessed(observation: Observation, stop: "_Stop | None") -> tuple[Assessmen
     # Deadlines are measured at the time of the look at the cluster: what is missing may have happened since.
     now, start_deadline = observation.looked_at or observation.now, observation.rules.start_deadline
     asked = stop.attempts if stop is not None else None
-    return tuple(
+    assessed = (
         assess(attempt, now=now, start_deadline=start_deadline, asked=asked) for attempt in observation.attempts
     )
+    return tuple(_with_nothing_to_do(each) if observation.rules.compares else each for each in assessed)
+
+
+def _with_nothing_to_do(assessment: Assessment) -> Assessment:
+    """A selection that compares matches nothing where nothing has changed; for dbt, too, that is a success."""
+    finished, reason = assessment.state.finished, RunReason.NOTHING_TO_DO
+    if not assessment.ended_as({RunReason.NOTHING_SELECTED}) or finished is None or not finished.success:
+        return assessment
+    outcome = Outcome(phase=RunPhase.SUCCEEDED, reason=reason, message=run_text.NOTHING_TO_DO)
+    return replace(assessment, outcome=outcome, reason=reason, message=outcome.message)
 
 
 def _unsealed(assessment: Assessment) -> bool:

@@ -105,6 +105,9 @@ NOT_REPEATED = (
 )
 
 
+NOTHING_TO_DO = "The selection matches no node: compared with the artifacts of spec.state, nothing is to be done."
+
+
 def about_to(decisions: Sequence[Decision]) -> str:
     """About attempts that were just decided on."""
     return _doing([(each.kind, each.nodes) for each in decisions])

@@ -54,6 +54,7 @@ class Cluster:
             max_restarts=spec.producer.max_restarts,
             fail_fast=bool(spec.fail_fast),
             repeats=spec.rules.repeats,
+            compares=spec.compares,
             stages=spec.rules.stages,
             grace=timedelta(seconds=longest_grace(spec)),
         )

@@ -17,7 +17,8 @@ LIVE, ENDED = DbtRunStatus(), DbtRunStatus.parse({"phase": "Succeeded"}) or DbtR
 
 def pull(name: str, *, at: int = 0, value: str = "17", supersedes: bool = True, **fields: Any) -> dict[str, Any]:
     """A run of a pull request."""
-    made = run(name, **({"supersedes": {"label": LABEL}} if supersedes else {}))
+    made = run(name)
+    made["spec"] = made["spec"] | ({"supersedes": {"label": LABEL}} if supersedes else {})
     created = f"2026-11-20T03:00:{at:02d}Z"
     made["metadata"] |= {"uid": f"uid-of-{name}", "creationTimestamp": created, "labels": {LABEL: value}} | fields
     return made
