@@ -89,7 +89,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         },
         {"state": {"runRef": {"name": "prod"}}, "defer": True, "favorState": True},
         {"state": {"runRef": {"selector": {"matchLabels": {"env": "prod"}}, "last": "Ended"}}, "command": "clone"},
-        {"state": {"artifactsFrom": {"configMapRef": {"name": "prod"}}}, "command": "ls", "defer": False},
+        {"state": {"artifactsFrom": {"configMapRef": {"name": "prod"}}}, "command": "ls"},
         {"state": {"artifactsFrom": {"volume": {"source": {"emptyDir": {}}, "path": "prod"}}}},
         {"state": {"artifactsFrom": {"archive": {"secretRef": {"name": "prod", "key": "prod.tgz"}}}}},
         {"supersedes": {"label": "ci/pull-request"}},
