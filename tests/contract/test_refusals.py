@@ -132,3 +132,33 @@ async def test_a_pod_that_a_policy_holds_is_refused_in_its_words(run: RunRef, ap
         refusal = await start_refused(run, hasty)
     assert refusal.reason is RunReason.ADMISSION_DENIED
     assert "denied request: frozen" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"retry": {"podTemplate": {"spec": {"nodSelector": {}}}}}, "spec.retry.podTemplate.spec.nodSelector"),
+        (
+            {"nodes": [{"select": [{"name": "a"}], "podTemplate": {"spec": {"tolerations": [{"kye": "x"}]}}}]},
+            "spec.nodes[0].podTemplate.spec.tolerations",
+        ),
+    ],
+)
+async def test_what_is_misspelt_for_later_pods_is_said_before_the_first_one(
+    run: RunRef, api: Api, hasty: Client, fields: dict[str, Any], field: str
+) -> None:
+    created = await backend_of(run, hasty).create_attempt(PRODUCER, spec=spec(**fields))
+    assert created.refusal is not None
+    assert created.refusal.reason is RunReason.INVALID_POD_TEMPLATE
+    assert field in created.refusal.message
+    assert api.objects("jobs", namespace=run.namespace) == []
+
+
+async def test_what_is_right_for_later_pods_keeps_nothing_back(run: RunRef, api: Api, hasty: Client) -> None:
+    template = {"spec": {"nodeSelector": {"no": "such-node"}}}
+    large = {"spec": {"containers": [{"name": "dbt", "resources": {"requests": {"memory": "9Gi"}}}]}}
+    fields = {"podTemplate": template, "retry": {"podTemplate": large}}
+    created = await backend_of(run, hasty).create_attempt(PRODUCER, spec=spec(**fields))
+    assert created.created
+    (job,) = api.objects("jobs", namespace=run.namespace)
+    assert job["metadata"]["name"] == PRODUCER.name

@@ -167,14 +167,22 @@ class Client:
                 return
 
     async def create(
-        self, *, resource: Resource, manifest: Mapping[str, Any], retry: bool = True, strict: bool = False
+        self,
+        *,
+        resource: Resource,
+        manifest: Mapping[str, Any],
+        retry: bool = True,
+        strict: bool = False,
+        dry_run: bool = False,
     ) -> Object:
         """Create an object. "Already exists" may be about our own first attempt: see create_or_adopt.
 
         strict: fields that the server does not know are an error; otherwise it drops them.
+        dry_run: only ask whether it could be created.
         """
         path = resource.path(namespace=manifest["metadata"]["namespace"])
-        query = (*_MANAGER, ("fieldValidation", "Strict")) if strict else _MANAGER
+        asked = {"fieldValidation": "Strict" if strict else "", "dryRun": "All" if dry_run else ""}
+        query = (*_MANAGER, *((name, value) for name, value in asked.items() if value))
         return await self._call(Request("POST", path, query=query, body=manifest), retry=retry)
 
     async def create_or_adopt(

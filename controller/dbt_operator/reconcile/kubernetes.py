@@ -36,6 +36,7 @@ from dbt_operator.pods.runner_files import runner_config_map, runner_name, runne
 from dbt_operator.pods.template import InvalidPodTemplate, in_users_words
 from dbt_operator.reconcile.backend import Creation, Seen, StoredRecord, UnreadableRecordError
 from dbt_operator.reconcile.connections import MissingConnectionError, profile_of_run
+from dbt_operator.reconcile.later_pods import refusal_of_later_pods
 from dbt_operator.reconcile.refusals import job_refusal_of
 from dbt_operator.reconcile.run_key import RunKey
 from dbt_operator.reconcile.state_source import MissingStateError, keep_state_files
@@ -178,6 +179,12 @@ class KubernetesBackend:
             profile = await profile_of_run(spec.profile, run=self.run, client=self.client)
             await keep_state_files(spec, run=self.run, client=self.client)
             job = attempt_job(run=self.run, spec=spec, decision=decision, images=self.images, profile=profile)
+            if decision.index == 1:
+                later = await refusal_of_later_pods(
+                    spec, run=self.run, client=self.client, images=self.images, profile=profile
+                )
+                if later is not None:
+                    return Creation(refusal=later)
             await self._create_or_adopt(CONFIG_MAPS, runner_config_map(self.run))
             # Strictly: a field of the user's that Kubernetes does not know would vanish, and with it a limit or a
             # selector.
