@@ -137,8 +137,9 @@ def in_users_words(message: str, *, job: Mapping[str, Any], layers: Layers = _NO
         return f"{_written_in(layers, path)}{path}"
 
     told = _PATH.sub(words, message)
-    if _PROJECT in told:
-        told = told.replace(_PROJECT, "spec.project.volume.source").replace("made with spec.podTemplate", "of the run")
+    told = told.replace(_PROJECT, "spec.project.volume.source")
+    if _PATH.search(message) and f"{CALLED}." not in told:
+        told = told.replace(f"made with {CALLED}", "of the run")
     if "quantities must match" in message:  # of these the server does not say where they are
         told += f": {', '.join(_no_quantities(template['spec']))}"
     return told
