@@ -20,16 +20,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import structlog
 
 from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.kube.api_error import ApiError
-from dbt_operator.kube.client import Client
 from dbt_operator.kube.containers import ContainerPhase, ContainerState, container_state
 from dbt_operator.kube.resources import PODS
 from dbt_operator.kube.stamps import Deduplicator, split_stamp
 from dbt_operator.metrics import LOG_LINES, LOG_RECONNECTS
+
+if TYPE_CHECKING:  # who only needs to know how a log ends need not import all that the client needs
+    from dbt_operator.kube.client import Client
 
 _log = structlog.get_logger(__name__)
 _BATCH_LINES = 500
@@ -80,7 +83,7 @@ class Patience:
 
 async def follow(
     *,
-    client: Client,
+    client: "Client",
     namespace: str,
     pod: str,
     container: str,
@@ -109,7 +112,7 @@ class LogReader:
     def __init__(
         self,
         *,
-        client: Client,
+        client: "Client",
         namespace: str,
         pod: str,
         container: str,

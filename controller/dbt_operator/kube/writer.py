@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from dbt_operator.kube.api_error import NETWORK, ApiError, NameConflictError
-from dbt_operator.kube.client import Client
+from dbt_operator.kube.objects import Objects
 from dbt_operator.kube.queue import Creation, Key, Seen, StatusQueue, Work
 from dbt_operator.kube.resources import Resource
 from dbt_operator.metrics import EVENT_LAG, STATUS_PATCHES
@@ -60,7 +60,7 @@ class StatusWriter:
     def __init__(
         self,
         *,
-        client: Client,
+        client: Objects,
         max_per_second: float = 50.0,
         burst: int = 100,
         concurrency: int = 16,

@@ -3,7 +3,7 @@
 from dbt_operator.api import names
 from dbt_operator.api.connection import Connection, parse_connection
 from dbt_operator.api.profile import Profile
-from dbt_operator.kube.client import Client
+from dbt_operator.kube.objects import Objects
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_CONNECTIONS, owner_uids
 from dbt_operator.pods.profile import kept_profile, profile_config_map
 from dbt_operator.pods.profiles_yml import RenderedProfile
@@ -14,7 +14,7 @@ class MissingConnectionError(Exception):
     """The DbtConnection is not there, or not yet; the text is a sentence."""
 
 
-async def profile_of_run(profile: Profile, *, run: RunRef, client: Client) -> RenderedProfile | None:
+async def profile_of_run(profile: Profile, *, run: RunRef, client: Objects) -> RenderedProfile | None:
     """The profile that is made of the run's connection, None where it has another source.
 
     Of two controllers, and of all attempts, the one that creates the ConfigMap decides what is in it.
@@ -31,7 +31,7 @@ async def profile_of_run(profile: Profile, *, run: RunRef, client: Client) -> Re
     return kept_profile(found)
 
 
-async def _connection(profile: Profile, *, run: RunRef, client: Client) -> Connection:
+async def _connection(profile: Profile, *, run: RunRef, client: Objects) -> Connection:
     if profile.connection is not None:
         return profile.connection
     assert profile.connection_ref is not None  # noqa: S101 - one of both

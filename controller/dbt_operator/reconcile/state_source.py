@@ -8,7 +8,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.api.state_source import Last, RunReference
 from dbt_operator.api.status import DbtRunStatus
-from dbt_operator.kube.client import Client
+from dbt_operator.kube.objects import Objects
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS, Object, owner_uids
 from dbt_operator.pods.run import RunRef
 from dbt_operator.pods.state_files import STATE_KEYS, StateFiles, state_config_map
@@ -18,7 +18,7 @@ class MissingStateError(Exception):
     """There are no artifacts as `spec.state` wants them; the text is a sentence."""
 
 
-async def keep_state_files(spec: DbtRunSpec, *, run: RunRef, client: Client) -> None:
+async def keep_state_files(spec: DbtRunSpec, *, run: RunRef, client: Objects) -> None:
     """Copy the artifacts that `spec.state` names into the ConfigMap that the attempts of the run mount.
 
     The run that has made them may be deleted or retried at any time, and a ConfigMap may be written anew. Of two
@@ -60,7 +60,7 @@ def _why_none(files: StateFiles) -> str:
 # a ConfigMap
 
 
-async def _of_config_map(name: str, *, run: RunRef, client: Client) -> StateFiles:
+async def _of_config_map(name: str, *, run: RunRef, client: Objects) -> StateFiles:
     field = "spec.state.artifactsFrom.configMapRef"
     found = await client.find(resource=CONFIG_MAPS, namespace=run.namespace, name=name)
     if found is None:
@@ -76,7 +76,7 @@ async def _of_config_map(name: str, *, run: RunRef, client: Client) -> StateFile
 # a run
 
 
-async def _of_run(ref: RunReference, *, run: RunRef, client: Client) -> StateFiles:
+async def _of_run(ref: RunReference, *, run: RunRef, client: Objects) -> StateFiles:
     if ref.name is not None:
         named = await client.find(resource=DBT_RUNS, namespace=run.namespace, name=ref.name)
         if named is None:
@@ -115,7 +115,7 @@ def _none_matches(labels: Mapping[str, str], *, last: Last, count: int) -> str:
     return f"No DbtRun with {wanted} (spec.state.runRef) {what} and kept its manifest.json; {count} have these labels."
 
 
-async def _kept_by(other: Object, *, run: RunRef, client: Client) -> StateFiles:
+async def _kept_by(other: Object, *, run: RunRef, client: Objects) -> StateFiles:
     """What the other run has kept. It is read between two looks at it, so that it is of one end of the run."""
     name, before = other["metadata"]["name"], _status(other)
     if other["metadata"]["uid"] == run.uid:
