@@ -1,15 +1,17 @@
 """Writes what of the CRDs is not written by hand: the rules about changes of a DbtRun, and the chart's copies.
 
-    python -m dev.crds           write the rules into crds/dbtruns.yaml, and copy crds/ into the chart
+    python -m dev.crds           write the rules into crds/dbtruns.yaml, copy crds/, write the columns
     python -m dev.crds --check   say what is out of date, and fail if anything is
 
 A field of the spec can no longer change once the run has started, unless `CHANGES` says otherwise. A new field of the
 CRD needs nothing here: its rule follows from its schema.
 
 The chart has copies, because `helm package` takes only what lies in the chart's folder and follows no links out of it.
+The columns of kubectl lie in the package, for `dbt-operator local get`.
 """
 
 import argparse
+import json
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,7 @@ from dbt_operator.api.flags import FLAGS
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "crds"
 COPY = CHECKOUT / "charts" / "dbt-operator" / "files" / "crds"
+COLUMNS = CHECKOUT / "controller" / "dbt_operator" / "local" / "columns.json"
 
 Schema = Mapping[str, Any]
 
@@ -193,6 +196,23 @@ def wanted(*, source: Path = SOURCE) -> dict[str, str]:
     return texts | {"dbtruns.yaml": with_rules(texts["dbtruns.yaml"])}
 
 
+def columns(*, source: Path = SOURCE) -> str:
+    """What `kubectl get` shows of each kind, as JSON."""
+    kinds = [yaml.safe_load(path.read_text())["spec"] for path in sorted(source.glob("*.yaml"))]
+    shown = [
+        {
+            "group": kind["group"],
+            "names": {name: kind["names"][name] for name in ("kind", "plural", "singular", "shortNames")},
+            "columns": [
+                {"name": one["name"], "type": one["type"], "path": one["jsonPath"], "wide": bool(one.get("priority"))}
+                for one in kind["versions"][0]["additionalPrinterColumns"]
+            ],
+        }
+        for kind in kinds
+    ]
+    return json.dumps(shown, indent=1) + "\n"
+
+
 def stale(*, source: Path = SOURCE, copy: Path = COPY) -> tuple[Path, ...]:
     """The files that are missing, too many, or of another content."""
     files = wanted(source=source)
@@ -217,8 +237,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; fail if anything is out of date")
     if not parser.parse_args().check:
         write()
+        COLUMNS.write_text(columns())
         return 0
-    files = ", ".join(str(path.relative_to(CHECKOUT)) for path in stale())
+    outdated = [*stale(), *([COLUMNS] if COLUMNS.read_text() != columns() else [])]
+    files = ", ".join(str(path.relative_to(CHECKOUT)) for path in outdated)
     if files:
         print(f"Out of date: {files}; run python -m dev.crds", file=sys.stderr)
     return 1 if files else 0

@@ -8,25 +8,23 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
+from dbt_operator.local import render
+from dbt_operator.local.picture import Picture, Run, see
+from dbt_operator.local.viewer import Viewer, viewer
 from dev.cluster.settings import load
-from dev.demo import render
 from dev.demo.cluster import Cluster, DemoError
-from dev.demo.picture import Expectation, Picture, Run, differences, see
+from dev.demo.expectation import Expectation, differences
 
 EXAMPLES = Path("examples/jaffle-shop")
 CHECKOUT = Path(__file__).parents[2]
-_SECONDS_BETWEEN_DRAWINGS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,51 +53,6 @@ BROKEN = Scene(
         blocked=dict.fromkeys(("category_sales", "top_products", "menu_review"), "product_sales"),
     ),
 )
-
-
-class Viewer(Protocol):
-    """Shows a run to a person."""
-
-    def show(self, before: Picture, after: Picture, *, elapsed: float) -> None:
-        """A change of the picture, or only of the time."""
-
-
-class Screen:
-    """A table that is drawn anew in place, for a terminal."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._drawn = 0.0
-
-    def show(self, before: Picture, after: Picture, *, elapsed: float) -> None:
-        del before  # all of it is drawn
-        if elapsed - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
-            return  # drawing costs more than looking, on a machine that is at work on the run
-        self._drawn = elapsed
-        height = self._live.console.height
-        self._live.update(render.screen(after, elapsed=elapsed, now=datetime.now(UTC), height=height), refresh=True)
-
-
-class Lines:
-    """A line per change, for a file or a log of CI."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def show(self, before: Picture, after: Picture, *, elapsed: float) -> None:
-        for line in render.change_lines(before, after, elapsed=elapsed):
-            self._console.out(line, highlight=False)
-
-
-@contextmanager
-def viewer(console: Console) -> Iterator[Viewer]:
-    """What fits the console."""
-    if not console.is_interactive:
-        yield Lines(console)
-        return
-    # Gone at the end, when all of the table is printed, also what a low terminal had no room for.
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield Screen(live)
 
 
 def follow(cluster: Cluster, *, view: Viewer, name: str, uid: str, seconds: float) -> tuple[Picture, float]:

@@ -42,6 +42,20 @@ def difference(*, old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
     return patch
 
 
+def applied(*, old: Mapping[str, Any], patch: Mapping[str, Any]) -> Object:
+    """The object that a merge patch makes of `old`."""
+    new: Object = dict(old)
+    for key, value in patch.items():
+        if isinstance(value, Mapping):
+            below = new.get(key)
+            new[key] = applied(old=below if isinstance(below, Mapping) else {}, patch=value)
+        elif value is None:
+            new.pop(key, None)
+        else:
+            new[key] = value
+    return new
+
+
 def uncertain(*, old: Mapping[str, Any], patch: Mapping[str, Any]) -> Object:
     """What is known of an object after a patch of which nobody knows whether it arrived: all but what it touched."""
     base: Object = dict(old)

@@ -59,6 +59,10 @@ class ObjectBackend(ABC):
         del spec, profile
         return None
 
+    def _here(self, spec: DbtRunSpec) -> DbtRunSpec:
+        """The spec as it is to be executed here. Raises: InvalidSpec where that cannot be."""
+        return spec
+
     def now(self) -> datetime:
         """The time as it is stamped on objects."""
         return self.objects.now()
@@ -147,6 +151,7 @@ class ObjectBackend(ABC):
         """
         job: Mapping[str, Any] = {}
         try:
+            spec = self._here(spec)
             profile = await profile_of_run(spec.profile, run=self.run, client=self.objects)
             await keep_state_files(spec, run=self.run, client=self.objects)
             job = attempt_job(run=self.run, spec=spec, decision=decision, images=self.images, profile=profile)

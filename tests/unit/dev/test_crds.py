@@ -38,6 +38,10 @@ def test_the_rules_and_the_copies_are_up_to_date() -> None:
     assert not stale, "run python -m dev.crds"
 
 
+def test_the_columns_of_the_command_line_are_those_of_kubectl() -> None:
+    assert crds.COLUMNS.read_text() == crds.columns(), "run python -m dev.crds"
+
+
 def test_what_is_written_is_what_was_meant() -> None:
     found = schema(crds.with_rules(SOURCE))
     assert found["x-kubernetes-validations"] == list(crds.rules(found["properties"]["spec"]))

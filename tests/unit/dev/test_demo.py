@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dev.demo import render
-from dev.demo.picture import Expectation, Node, Picture, Run, differences, graph_order, see
+from dbt_operator.local import render
+from dbt_operator.local.picture import Node, Picture, Run, graph_order, see
+from dev.demo.expectation import Expectation, differences
 
 NOW = datetime(2026, 1, 1, 12, 0, 10, tzinfo=UTC)
 RUN = Run(name="shop", uid="u1")

@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from dev.demo.picture import ENDED_NODE, Node, Picture, Run, essence, graph_order
+from dbt_operator.local.picture import ENDED_NODE, Node, Picture, Run, essence, graph_order
 
 STYLES = {
     "Pending": "bright_black",
