@@ -39,8 +39,8 @@ def _do(state: Path, command: "Callable[[Session], int]", *, make: bool = False)
     except CommandError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise typer.Exit(error.code) from None
-    except BrokenPipeError:
-        raise typer.Exit(0) from None
+    except BrokenPipeError:  # whoever has read the output has seen enough
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     raise typer.Exit(code)

@@ -79,14 +79,15 @@ class LocalAttempt:
         recipe.write_files(self.folder)
         order = json.dumps(recipe.order(self.folder)).encode()
         argv = [sys.executable, "-m", "dbt_operator.local.supervisor"]
-        self.spawned = subprocess.Popen(  # noqa: S603 - our own program
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "supervisor.log").open("ab"),
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        with (self.folder / "supervisor.log").open("ab") as complaints:
+            self.spawned = subprocess.Popen(  # noqa: S603 - our own program
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
         assert self.spawned.stdin is not None  # noqa: S101 - for the type checker: it is a pipe
         with suppress(BrokenPipeError):
             self.spawned.stdin.write(order)

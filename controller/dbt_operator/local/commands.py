@@ -184,12 +184,12 @@ class _Held:
 
 
 def _say_begin(asked: Asked, *, at: Session) -> None:
-    name, status = asked.run["metadata"]["name"], runs.status_of(asked.run)
+    name = asked.run["metadata"]["name"]
     if asked.begin is Begin.GOES_ON:
         at.say(f"The run {name} goes on with what is left of it.")
     elif asked.begin is Begin.TOLD:
         at.say(f"The run {name} has ended since you last looked.")
-    elif asked.begin is Begin.AGAIN and status.ended:
+    elif asked.begin is Begin.AGAIN:
         at.say(f"The run {name} is begun anew.")
 
 

@@ -25,6 +25,8 @@ from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.statuses import Statuses
 
 _LOOK_SECONDS = 0.1
+# A cluster needs an image, of which there is none here.
+_DEFAULTS = {"image": "local"}
 # Nobody else writes to the file, so nothing has to be spared: what dbt says is shown as soon as anybody looks.
 _WRITES_PER_SECOND = 5000.0
 _QUIET_SECONDS = 0.1
@@ -74,7 +76,7 @@ class Execution:
             quiet_interval=_QUIET_SECONDS, lazy_interval=_QUIET_SECONDS,
         )  # fmt: skip
         backend = self._backend(ref, writer)
-        loop = RunLoop(backend=backend, defaults={}, retention=Kept(now=lambda: self.store.now().timestamp()))
+        loop = RunLoop(backend=backend, defaults=_DEFAULTS, retention=Kept(now=lambda: self.store.now().timestamp()))
         writer.on_problem = loop.problem
         writing = asyncio.create_task(writer.run())
         working = asyncio.create_task(loop.run())

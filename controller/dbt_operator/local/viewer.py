@@ -67,8 +67,9 @@ def result(picture: Picture, *, elapsed: float, interactive: bool) -> Renderable
     parts: list[RenderableType] = []
     if interactive:
         parts.append(render.screen(picture, elapsed=elapsed, now=datetime.now(UTC)))
-    if picture.run.phase == "Failed":
-        parts += [Text(), render.errors(picture)]
+    errors = render.errors(picture)
+    if errors:
+        parts += [Text(), errors]
     if not interactive:
         parts.append(Text(f"{picture.run.name}: {picture.run.phase}. {picture.run.message}"))
     return Group(*parts)
