@@ -33,6 +33,6 @@ ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=13107
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 # Fails the build if something was removed that the operator imports.
-RUN ["python3", "-m", "dbt_operator", "version"]
+RUN ["python3", "-c", "import dbt_operator.__main__, dbt_operator.reconcile.operator, dbt_operator.cli.replay"]
 ENTRYPOINT ["python3", "-m", "dbt_operator"]
 CMD ["run"]

@@ -10,6 +10,7 @@ FAULTS  ?= 200
 # The one that the images have, where it is there; built with profile-guided optimisation, it is also the faster one.
 SYSTEM_PYTHON := /usr/bin/python3.11
 VENV    := .venv
+TRY     := .try
 PYTHON  := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 
@@ -21,7 +22,7 @@ SPREAD  := --numprocesses $(WORKERS)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos format lock clean
+.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,17 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(TRY)/.ready: requirements/try.txt pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed."; exit 1; }
+	@echo "Installing dbt, its adapter for DuckDB and dbt-operator into $(TRY) (half a minute)"
+	@python3 -m venv --clear $(TRY)
+	@$(TRY)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/try.txt
+	@$(TRY)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+try: $(TRY)/.ready ## See it work without a cluster, as any user: a green run, then one with a broken model
+	@$(TRY)/bin/python -m dev.try_it
 
 venv: $(READY) ## Install the development environment into .venv
 
@@ -100,8 +112,9 @@ format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff check --fix .
 
 lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/operator.txt
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra dev -c requirements/operator.txt pyproject.toml -o requirements/dev.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra operator pyproject.toml -o requirements/operator.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --extra operator --extra dev -c requirements/operator.txt pyproject.toml -o requirements/dev.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml requirements/try.in -o requirements/try.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override requirements/adapters-overrides.in --no-emit-package dbt-core-experimental-parser requirements/adapters.in -o requirements/adapters.txt
 	@for dbt in 1.8 1.10; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.9 requirements/dbt-$$dbt.in -o requirements/dbt-$$dbt.txt; done
 	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
