@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dbt_operator.api.spec import parse_run_spec
+from dbt_operator.pods.layers import all_layers
 from dbt_operator.pods.template import CONTAINER
 from dbt_operator.pods.template_lists import mappings, named
 
@@ -13,16 +15,20 @@ _OF_CONTAINER = frozenset({"name", "env", "envFrom", "resources"})
 _OF_SPEC = ("image", "imagePullPolicy", "imagePullSecrets", "serviceAccountName", "ttlSecondsAfterFinished")
 
 
-def meaningless(spec: Mapping[str, Any]) -> Iterator[str]:
-    """The fields of the spec of a DbtRun that have no effect here."""
-    yield from (f"spec.{field}" for field in _OF_SPEC if field in spec)
-    template = spec.get("podTemplate") or {}
+def meaningless(raw: Mapping[str, Any]) -> Iterator[str]:
+    """The fields of a DbtRun's spec, which is a valid one, that have no effect here."""
+    yield from (f"spec.{field}" for field in _OF_SPEC if field in raw)
+    for layer in all_layers(parse_run_spec({"image": "none", **raw})):
+        yield from (f"{layer.called}{field}" for field in _of_template(layer.template))
+
+
+def _of_template(template: Mapping[str, Any]) -> Iterator[str]:
     if template.get("metadata"):
-        yield "spec.podTemplate.metadata"
+        yield ".metadata"
     pod = template.get("spec") or {}
-    yield from (f"spec.podTemplate.spec.{field}" for field in pod if field not in _OF_POD)
+    yield from (f".spec.{field}" for field in pod if field not in _OF_POD)
     container = named(pod.get("containers"), CONTAINER)
-    path = f"spec.podTemplate.spec.containers[{CONTAINER}]"
+    path = f".spec.containers[{CONTAINER}]"
     yield from (f"{path}.{field}" for field in container if field not in _OF_CONTAINER)
     yield from (f"{path}.{field}" for field in _resources(container.get("resources") or {}))
     for variable in mappings(container.get("env")):

@@ -136,10 +136,12 @@ def test_only_what_has_no_effect_is_named() -> None:
     container = {"name": "dbt", "env": [{"name": "A", "value": "1"}], "securityContext": {}}
     container["resources"] = {"requests": {"cpu": 1}, "limits": {"memory": "1Gi", "cpu": 1}}
     pod = {"nodeSelector": {}, "terminationGracePeriodSeconds": 5, "containers": [container]}
-    named = set(meaningless({**RUN["spec"], "serviceAccountName": "x", "podTemplate": {"spec": pod}, "threads": 4}))
+    retry: dict[str, Any] = {"podTemplate": {"spec": {"tolerations": []}}}
+    spec = {**RUN["spec"], "serviceAccountName": "x", "podTemplate": {"spec": pod}, "threads": 4, "retry": retry}
+    named = set(meaningless(spec))
     path = "spec.podTemplate.spec"
     assert named == {
-        *("spec.image", "spec.serviceAccountName", f"{path}.nodeSelector"),
+        *("spec.image", "spec.serviceAccountName", f"{path}.nodeSelector", "spec.retry.podTemplate.spec.tolerations"),
         *(
             f"{path}.containers[dbt].{field}"
             for field in ("securityContext", "resources.requests", "resources.limits.cpu")
