@@ -145,10 +145,10 @@ class Desk:
             time.sleep(0.02)
 
 
-def kill_group(attempt: LocalAttempt) -> None:
-    """Kill dbt and the process that watches it."""
+def signal_group(attempt: LocalAttempt, number: signal.Signals) -> None:
+    """Send a signal to dbt and to the process that watches it."""
     pid = json.loads((attempt.folder / "claim").read_bytes())["pid"]
-    os.killpg(pid, signal.SIGKILL)
+    os.killpg(pid, number)
 
 
 @pytest.fixture(scope="session")
