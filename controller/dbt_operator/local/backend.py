@@ -12,7 +12,7 @@ from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.kube.logs import Ended, EndReason, Sink
 from dbt_operator.kube.objects import Objects
-from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS
+from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS, Object
 from dbt_operator.local.attempts import LocalAttempt
 from dbt_operator.local.manifests import PROJECT_ANNOTATION
 from dbt_operator.local.origin import Origin
@@ -49,6 +49,11 @@ class LocalBackend(ObjectBackend):
     def objects(self) -> Objects:
         """The file."""
         return self.store
+
+    async def find_runs(self, labels: Mapping[str, str]) -> list[Object]:
+        """None: each run is executed by a command of its own, and takes the place of no other one."""
+        del labels
+        return []
 
     # attempts
 

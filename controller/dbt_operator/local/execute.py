@@ -23,6 +23,7 @@ from dbt_operator.reconcile.observe import run_ref
 from dbt_operator.reconcile.retention import Retention
 from dbt_operator.reconcile.run_loop import RunLoop
 from dbt_operator.reconcile.statuses import Statuses
+from dbt_operator.reconcile.supersession import Supersession
 
 _LOOK_SECONDS = 0.1
 # A cluster needs an image, of which there is none here.
@@ -76,7 +77,8 @@ class Execution:
             quiet_interval=_QUIET_SECONDS, lazy_interval=_QUIET_SECONDS,
         )  # fmt: skip
         backend = self._backend(ref, writer)
-        loop = RunLoop(backend=backend, defaults=_DEFAULTS, retention=Kept(now=lambda: self.store.now().timestamp()))
+        kept = Kept(now=lambda: self.store.now().timestamp())
+        loop = RunLoop(backend=backend, defaults=_DEFAULTS, retention=kept, supersession=Supersession())
         writer.on_problem = loop.problem
         writing = asyncio.create_task(writer.run())
         working = asyncio.create_task(loop.run())

@@ -12,12 +12,14 @@ from dbt_operator.pods.template_lists import mappings, named
 # What is honoured of a pod template here; the rest says how and where a cluster is to run a pod.
 _OF_POD = frozenset({"terminationGracePeriodSeconds", "containers"})
 _OF_CONTAINER = frozenset({"name", "env", "envFrom", "resources"})
-_OF_SPEC = ("image", "imagePullPolicy", "imagePullSecrets", "serviceAccountName", "ttlSecondsAfterFinished")
+_OF_SPEC = frozenset(
+    {"image", "imagePullPolicy", "imagePullSecrets", "serviceAccountName", "supersedes", "ttlSecondsAfterFinished"}
+)
 
 
 def meaningless(raw: Mapping[str, Any]) -> Iterator[str]:
     """The fields of a DbtRun's spec, which is a valid one, that have no effect here."""
-    yield from (f"spec.{field}" for field in _OF_SPEC if field in raw)
+    yield from (f"spec.{field}" for field in raw if field in _OF_SPEC)
     for layer in all_layers(parse_run_spec({"image": "none", **raw})):
         yield from (f"{layer.called}{field}" for field in _of_template(layer.template))
 
