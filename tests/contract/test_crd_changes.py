@@ -12,6 +12,11 @@ from tests.api import Api
 from tests.contract.crd_copies import RUN_SPEC, Kind, copy_of, install, remove, until
 
 # What a started run is made with here, and for each field other values that it might be given.
+NODES: dict[str, Any] = {
+    "select": [{"name": "a*"}],
+    "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}},
+    "activeDeadlineSeconds": 60,
+}
 FULL_SPEC: dict[str, Any] = RUN_SPEC | {
     "imagePullPolicy": "Always",
     "imagePullSecrets": [{"name": "a"}],
@@ -29,6 +34,7 @@ FULL_SPEC: dict[str, Any] = RUN_SPEC | {
     "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}},
     "producer": {"startDeadlineSeconds": 60},
     "retry": {"limit": 2},
+    "nodes": [NODES],
     "activeDeadlineSeconds": 60,
     "ttlSecondsAfterFinished": 60,
 }
@@ -75,8 +81,29 @@ CLOSED: dict[str, tuple[Any, ...]] = {
         {"metadata": {"labels": {"a": "b"}}},
         None,
     ),
-    "producer": ({"startDeadlineSeconds": 61}, {"maxRestarts": 4}, None),
-    "retry": ({"limit": 3}, {"backoff": {"duration": "11s"}}, {"reasons": ["Error", "TestsFailed"]}, None),
+    "producer": (
+        {"startDeadlineSeconds": 61},
+        {"maxRestarts": 4},
+        {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}},
+        None,
+    ),
+    "retry": (
+        {"limit": 3},
+        {"backoff": {"duration": "11s"}},
+        {"reasons": ["Error", "TestsFailed"]},
+        {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}},
+        None,
+    ),
+    # A list is replaced as a whole.
+    "nodes": (
+        [],
+        [NODES, NODES],
+        [NODES | {"activeDeadlineSeconds": 61}],
+        [NODES | {"select": [{"tag": "large"}]}],
+        [NODES | {"podTemplate": {"spec": {"nodeSelector": {"a": "c"}}}}],
+        [NODES | {"podTemplate": {"spec": {"nodeSelector": {"z": "b"}}}}],
+        None,
+    ),
     "activeDeadlineSeconds": (61, None),
     "supersedes": ({"label": "ci/pull-request"},),
 }

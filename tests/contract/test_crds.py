@@ -115,6 +115,15 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         },
         {"retry": {"limit": 20, "parallelism": 20, "together": 1000, "backoff": {"factor": 10, "max": "24h"}}},
         {"retry": {"reasons": ["Error", "TestsFailed", "CompileError", "PartialSuccess", "ConnectionFailed"]}},
+        {"retry": {"reasons": ["DeadlineExceeded"], "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}}},
+        {"producer": {"podTemplate": {"metadata": {"annotations": {"a": "b"}}}}, "nodes": []},
+        {
+            "nodes": [
+                {"select": [{"name": "a*", "tag": "x"}, {"resourceType": "unit_test"}], "activeDeadlineSeconds": 1},
+                {"select": [{"package": "shop", "path": "models/*"}], "retry": {"backoff": {"max": "1m"}}},
+                {"select": [{"tag": "x"}], "podTemplate": {"spec": {"containers": [{"name": "dbt", "env": []}]}}},
+            ]
+        },
         {"retry": {"backoff": {"duration": "1h30m5s", "factor": 1.5, "max": "86400s"}}},
         {"retry": {"downstream": "PerNode", "concurrencyPolicy": "Forbid"}},
         {"retry": {"downstream": "Together", "concurrencyPolicy": "Allow"}},
@@ -207,6 +216,17 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"suspend": "yes"}, 'spec.suspend: Invalid value: "string": .* must be of type boolean'),
         ({"producer": {"maxRestarts": -1}}, "spec.producer.maxRestarts: .* greater than or equal to 0"),
         ({"producer": {"maxRestarts": 101}}, "spec.producer.maxRestarts: .* less than or equal to 100"),
+        ({"nodes": [{"select": [], "retry": {}}]}, "spec.nodes\\[0\\].select: .* at least 1 items"),
+        ({"nodes": [{"select": [{}], "retry": {}}]}, "spec.nodes\\[0\\].select\\[0\\]: .* at least 1 properties"),
+        ({"nodes": [{"select": [{"name": "a"}]}]}, "it says nothing about the nodes that it selects"),
+        (
+            {"nodes": [{"select": [{"resourceType": "table"}], "retry": {}}]},
+            "spec.nodes\\[0\\].select\\[0\\].resourceType: Unsupported value",
+        ),
+        (
+            {"nodes": [{"select": [{"name": "a"}], "activeDeadlineSeconds": 0}]},
+            "spec.nodes\\[0\\].activeDeadlineSeconds: .* greater than or equal to 1",
+        ),
         ({"retry": {"limit": -1}}, "spec.retry.limit: .* greater than or equal to 0"),
         ({"retry": {"limit": 21}}, "spec.retry.limit: .* less than or equal to 20"),
         (
