@@ -19,7 +19,7 @@ def loaded_adapters() -> list[Any]:
 def cancellable(adapter: Any) -> bool:
     """Whether the queries of one node can be cancelled, and nothing else is by that."""
     # Of a DuckDB that is a server dbt cancels nothing.
-    if adapter.type() not in _CANCEL or getattr(adapter.config.credentials, "remote", None):
+    if adapter.type() not in WAYS or getattr(adapter.config.credentials, "remote", None):
         return False
     try:
         return bool(adapter.is_cancelable())
@@ -38,7 +38,7 @@ def cancel_queries_of(unique_id: str, *, adapter: Any) -> bool:
             # As it is at one moment. The thread gives its connection another name, and another handle, for each node.
             seen = copy.copy(connection)
             if seen.name == unique_id and seen.state == "open":
-                _CANCEL[adapter.type()](manager, thread, seen)
+                WAYS[adapter.type()](manager, thread, seen)
                 found = True
         return found
 
@@ -59,7 +59,7 @@ def _by_job(manager: Any, thread: Hashable, connection: Any) -> None:
 # backend or the statement (Postgres, Redshift, DuckDB), or what the session or the job does. Read in the code of dbt's
 # adapters of 1.8 to 1.12. Of others it does nothing (Fabric), leaves a closed connection to the next node of the thread
 # (ClickHouse, Databricks), or has not reached the warehouse (Trino).
-_CANCEL: Mapping[str, Callable[[Any, Hashable, Any], None]] = {
+WAYS: Mapping[str, Callable[[Any, Hashable, Any], None]] = {
     **dict.fromkeys(("postgres", "redshift", "duckdb", "snowflake", "athena"), _by_connection),
     "bigquery": _by_job,
 }
