@@ -1,0 +1,1 @@
+"""The examples of docs/embedding.md: what is embedded in them."""
