@@ -182,7 +182,7 @@ RUN_REASONS = {
     RunReason.TESTS_FAILED: About(
         phases=(Phase.FAILED,),
         kind=Kind.BY_NODES,
-        meaning="All nodes were built; only tests failed.",
+        meaning="All nodes were built; only tests failed, or were not executed.",
         advice="Look at `status.failures`; correct the cause and ask for a retry.",
     ),
     RunReason.HOOK_FAILED: About(
@@ -307,10 +307,11 @@ RUN_REASONS = {
         phases=(Phase.FAILED,),
         kind=Kind.FINAL,
         meaning=(
-            "The operator cannot use the spec, usually because operator and CRDs are of different versions. What the "
-            "run had begun was stopped."
+            "The operator cannot use the spec, usually because operator and CRDs are of different versions, or fields "
+            "of it do not go together. What the run had begun was stopped."
         ),
-        advice="Upgrade both with the chart; the message names the field.",
+        advice="Correct the field that the message names, or upgrade both with the chart.",
+        error_kind="spec",
     ),
     RunReason.INVALID_POD_TEMPLATE: About(
         phases=(Phase.FAILED,),

@@ -29,6 +29,10 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
     withheld: more would be, if what it needs were not gone with the database of a pod.
     """
     outcome = _concluded(situation)
+    untested = len(_untested(situation)) if outcome.phase is RunPhase.SUCCEEDED else 0
+    if untested:
+        message = f"{untested} {'test was' if untested == 1 else 'tests were'} not executed."
+        outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.TESTS_FAILED, message=message)
     if not situation.rules.repeats and outcome.reason in LOST | RESTING:
         reason = outcome.reason if outcome.reason in LOST else RunReason.POD_LOST
         message = f"{outcome.message} {run_text.NOT_REPEATED}"
@@ -60,6 +64,16 @@ def _concluded(situation: Situation) -> Outcome:
     outcome = conclude_history(situation.history)
     success = outcome.phase is RunPhase.SUCCEEDED
     return _if_hooks_have_run(outcome, last, situation, ledger) if success and _interrupted(last) else outcome
+
+
+def _untested(situation: Situation) -> list[str]:
+    """The tests of a later stage that no attempt was asked for."""
+    ledger, later = situation.ledger, situation.history.later
+    asked = [each.attempt for each in situation.assessments]
+    done = ledger.standings if ledger is not None else {}
+    return [
+        one for one in later if done.get(one) is not Standing.DONE and not any(attempt.covers(one) for attempt in asked)
+    ]
 
 
 def _without_later_stages() -> Outcome:

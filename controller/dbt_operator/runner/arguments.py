@@ -215,6 +215,11 @@ def refusal(*, cli: Any, command: Command, version: str) -> str:
     return ""
 
 
+def is_test(unique_id: str) -> bool:
+    """Whether the node is a test, by dbt's unique id."""
+    return unique_id.partition(".")[0] in TESTS
+
+
 def without_tests(*, cli: Any, command: Command, environ: Mapping[str, str]) -> Command:
     """The command without the types of tests. dbt asks no variable for what is on its command line."""
     given = any(argument.parameter == _EXCLUDED for argument in command.arguments)

@@ -27,6 +27,18 @@ class DatabaseGoneError(Exception):
         self.path = path
 
 
+class LostBeforeTestsError(Exception):
+    """What is built is gone before another pod can test it."""
+
+    def __init__(self, path: str) -> None:
+        place = "in the memory of the pod (:memory:)" if path == MEMORY else f"the file {path} inside the pod"
+        super().__init__(
+            f"spec.tests is AfterAll, so that another pod executes the tests, and the database is {place}, where that"
+            " would find nothing: keep it in one file on a volume that every pod mounts (spec.podTemplate), or take"
+            " tests: Build"
+        )
+
+
 @dataclass(frozen=True)
 class DatabaseFile:
     """A database of this process: a file, or MEMORY. `kept`: it outlives the pod."""

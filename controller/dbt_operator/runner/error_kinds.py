@@ -12,7 +12,7 @@ USAGE, SELECTOR, PROFILE, PROJECT, PARSE = "usage", "selector", "profile", "proj
 DEPENDENCIES, CONNECTION, DATABASE, NOT_FOUND = "dependencies", "connection", "database", "dbt_not_found"
 NOTHING_SELECTED = "nothing_selected"
 STATE = "state"
-DEPS, SOURCE = "deps", "source"
+DEPS, SOURCE, SPEC = "deps", "source", "spec"
 INTERRUPTED, OTHER = "interrupted", "other"
 
 MESSAGE_LENGTH = 4096

@@ -31,6 +31,7 @@ from dbt_operator.runner.arguments import (
     Command,
     as_command,
     asking,
+    is_test,
     refusal,
     setting,
     take_apart,
@@ -170,7 +171,10 @@ class Invocations:
             except database.DatabaseGoneError as error:
                 return failed(kind=error_kinds.OTHER, message=str(error))
             return self._execute(executed, manifest=manifest)
-        unknown = self._report_graph(cli, command, manifest)
+        try:
+            unknown = self._report_graph(cli, command, manifest)
+        except database.LostBeforeTestsError as error:
+            return failed(kind=error_kinds.SPEC, message=str(error))
         self._keep_periods(manifest, {})
         outcome = self._execute(executed, manifest=manifest)
         if unknown and outcome.exit_code == 0:
@@ -277,7 +281,10 @@ class Invocations:
         return result
 
     def _report_graph(self, cli: Any, command: Command, manifest: Any) -> str:
-        """Print SelectedNodes; returns why not. The command has its chance all the same: it tells errors better."""
+        """Print SelectedNodes; returns why not. The command has its chance all the same: it tells errors better.
+
+        Raises: database.LostBeforeTestsError where the tests of a later stage would find nothing.
+        """
         try:
             self._learn(manifest)
             listed = self._list(cli, command, manifest)
@@ -285,8 +292,14 @@ class Invocations:
             if not listed.success:
                 return error_kinds.message_of(listed.exception) if listed.exception else "dbt cannot list them"
             chosen = self._runnable(command, listed)
-            self._report_database(self._files_of(manifest, chosen))
+            files = self._files_of(manifest, chosen)
+            self._report_database(files)
             self._report_selected(command, chosen)
+            file = database.worst(files)
+            if self._tests_later and file is not None and not file.kept and any(map(is_test, chosen)):
+                raise database.LostBeforeTestsError(file.path)
+        except database.LostBeforeTestsError:
+            raise
         except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
             return repr(error)

@@ -270,3 +270,13 @@ def test_a_success_of_which_the_tests_are_not_known_is_none() -> None:
     assert (run.next(), run.phase(), run.reason()) == ([], RunPhase.FAILED, RunReason.LOG_UNREADABLE)
     assert "no test was executed" in run.message()
     assert run.ask("t1") == ["Producer"]
+
+
+def test_what_is_gone_with_its_pod_before_it_was_tested_is_no_success() -> None:
+    run = shop(pod_database=":memory:")
+    run["Producer"].builds()
+    assert (run.next(), run.phase(), run.reason()) == ([], RunPhase.FAILED, RunReason.TESTS_FAILED)
+    assert run.message().startswith(
+        "4 tests were not executed. Nothing is tried again, as the database is in the memory"
+    )
+    assert run.shows("keys") is NodePhase.SKIPPED

@@ -9,10 +9,14 @@ import pytest
 
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import EMPTY, Ending, close, fold_lines
+from dbt_operator.plan.outcome import conclude
 from dbt_operator.runner.arguments import STAGES, TESTS
 from tests.unit.runner.conftest import Project, Run
 
+# The database is on a volume that another pod mounts as well.
+BUILD = ["--stage", "build", "--kept-path", "/"]
 SELECTION = (
     "--select",
     "+test_fails",
@@ -34,7 +38,7 @@ def is_test(unique_id: str) -> bool:
 def staged(make_project: Callable[[], Project]) -> tuple[Project, Run]:
     """A project, and the first stage of a run of it."""
     project = make_project()
-    return project, project.run("build", *SELECTION, *FOR_BUILD_ONLY, options=["--stage", "build"])
+    return project, project.run("build", *SELECTION, *FOR_BUILD_ONLY, options=BUILD)
 
 
 def executed(run: Run) -> set[str]:
@@ -91,16 +95,28 @@ def test_the_second_stage_executes_the_tests_of_the_list_and_nothing_else(staged
 
 def test_nodes_of_the_first_stage_are_built_again_without_their_unit_tests(staged: tuple[Project, Run]) -> None:
     project, _ = staged
-    options = ["--stage", "build", "--nodes", listed(project, {"model.torture.ok_model"})]
+    options = [*BUILD, "--nodes", listed(project, {"model.torture.ok_model"})]
     again = project.run("build", options=options)
     assert executed(again) == again.selected == {"model.torture.ok_model"}
 
 
 def test_a_selection_of_tests_alone_builds_nothing_and_lists_them(project: Project) -> None:
-    first = project.run("build", "--select", "test_name:singular", "test_type:unit", options=["--stage", "build"])
+    first = project.run("build", "--select", "test_name:singular", "test_type:unit", options=BUILD)
     assert (first.code, first.digest) == (0, [])
     assert first.selected
     assert all(map(is_test, first.selected))
+
+
+def test_nothing_is_built_where_the_tests_would_find_nothing_of_it(project: Project) -> None:
+    refused = project.run("build", *SELECTION, options=["--stage", "build"])
+    assert (refused.code, refused.results) == (2, {})
+    assert refused.finished["error"]["kind"] == "spec"
+    assert f"the file {project.path}/torture.duckdb inside the pod" in refused.finished["error"]["message"]
+    state = fold_lines(state=EMPTY, lines=refused.lines)
+    outcome = conclude(state=state, pod=None)
+    assert outcome.reason is RunReason.INVALID_SPEC
+    assert outcome.message.startswith("spec.tests is AfterAll")
+    assert project.run("build", "--select", "s_users", options=["--stage", "build"]).code == 0
 
 
 def test_without_tests_dbt_neither_lists_nor_executes_one_whatever_else_is_excluded(project: Project) -> None:
