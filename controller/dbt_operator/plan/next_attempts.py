@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dbt_operator.api.commands import Stage
-from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.reason_table import LOST, RESTING
+from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Downstream, RetryReason
 from dbt_operator.dbt.history import BEGUN
-from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.attempt import Assessment, Decision
 from dbt_operator.plan.decisions import new_producer, new_resume, new_retry, new_tests, stage_of
 from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.overrides import pod_of, resumes_by_pod
@@ -129,7 +129,21 @@ def _by_stage(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -
         upcoming = _repair(situation, ledger, parts, stage=stage)
         if stage in at_work or not upcoming.nothing_more:
             return replace(upcoming, resumed=upcoming.resumed | _not_begun(situation, ledger))
+        if _broken_off(situation, ledger, stage):
+            break
     return NOTHING
+
+
+def _broken_off(situation: Situation, ledger: Ledger, stage: Stage) -> bool:
+    """Whether dbt itself ended with an error before it came to nodes of the stage: the next stage would meet it too."""
+    by_error = [each.attempt for each in situation.recent if each.outcome is not None and not _explained(each)]
+    undone = (one for one in stage.rules.of(ledger.standings) if ledger.standings[one] is Standing.OPEN)
+    return any(attempt.covers(one) for one in undone for attempt in by_error)
+
+
+def _explained(ended: Assessment) -> bool:
+    """Whether an attempt ended well, by its nodes, or by what others did to it."""
+    return ended.end.phase is RunPhase.SUCCEEDED or ended.ended_as(BY_NODES | LOST | STOPPED)
 
 
 def _not_begun(situation: Situation, ledger: Ledger) -> frozenset[str]:

@@ -280,3 +280,10 @@ def test_what_is_gone_with_its_pod_before_it_was_tested_is_no_success() -> None:
         "4 tests were not executed. Nothing is tried again, as the database is in the memory"
     )
     assert run.shows("keys") is NodePhase.SKIPPED
+
+
+def test_no_test_is_executed_where_an_error_has_ended_dbt_before_everything_was_built() -> None:
+    run = Story(model("orders"), data_test("alone"), tests=WhenTested.AFTER_ALL)
+    run["Producer"].starts().gives_up("other", "something is wrong")
+    assert (run.next(), run.phase(), run.reason()) == ([], RunPhase.FAILED, RunReason.DBT_ERROR)
+    assert run.shows("alone") is NodePhase.SKIPPED
