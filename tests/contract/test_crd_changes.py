@@ -73,6 +73,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "favorState": (True,),
     "state": ({"runRef": {"name": "prod"}}, {"artifactsFrom": {"configMapRef": {"name": "prod"}}}),
     "storeFailures": (True,),
+    "tests": ("AfterAll", "None"),
     "args": (["--no-introspect"], [], None),
     "podTemplate": (
         {"spec": {"nodeSelector": {"a": "c"}}},
