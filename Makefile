@@ -18,6 +18,10 @@ READY   := $(VENV)/.ready
 WORKERS ?= 4
 SPREAD  := --numprocesses $(WORKERS)
 
+# The Pythons of the environments with a real dbt; both are built here where they are not there.
+DBTS = DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" \
+	DBT_OPERATOR_TEST_DBT_2_PYTHON="$$($(PYTHON) -m dev.dbt_venv dbt-2)"
+
 # Where it is set, every process would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -75,7 +79,7 @@ test: $(READY) ## Format, lint, types, import contracts, unit, contract and e2e 
 	@# While the cluster starts. Collected once, as every worker would compile the tests anew for itself.
 	@($(MAKE) --no-print-directory check && $(PYTHON) -m pytest -qq --collect-only >/dev/null) & checks=$$!; \
 		$(MAKE) --no-print-directory install test-images && wait $$checks
-	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD)
+	@$(DBTS) $(PYTHON) -m pytest -q $(SPREAD)
 
 test-versions: $(READY) ## The runner's tests with older dbts and other Pythons, as far as this machine has them
 	@$(PYTHON) -m dev.versions -- $(SPREAD)
@@ -90,7 +94,7 @@ check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/lint-imports --no-logo
 
 unit: $(READY) ## Unit tests only
-	@DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/adapters
+	@$(DBTS) $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/adapters
 
 simulation: $(READY) ## Three thousand runs of the operator in a simulated cluster
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/simulation
@@ -117,6 +121,8 @@ lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml requirements/try.in -o requirements/try.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override requirements/adapters-overrides.in --no-emit-package dbt-core-experimental-parser requirements/adapters.in -o requirements/adapters.txt
 	@for dbt in 1.8 1.10; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.9 requirements/dbt-$$dbt.in -o requirements/dbt-$$dbt.txt; done
+	@echo "dbt-core-experimental-parser ; sys_platform == 'never'" | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override - --no-emit-package dbt-core-experimental-parser requirements/dbt-1.12.in -o requirements/dbt-1.12.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --prerelease allow requirements/dbt-2.in -o requirements/dbt-2.txt
 	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
 
 clean: ## Remove the development environment and caches of the checkout

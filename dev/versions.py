@@ -21,8 +21,14 @@ from pathlib import Path
 from dev import dbt_venv
 
 NEWEST = "newest"
+DBT_2 = "2"
 # The oldest dbt on the oldest Python, the newest on the newest that it runs on, and what lies between them.
-PAIRS = (("1.8", "3.9"), ("1.8", "3.11"), ("1.10", "3.11"), (NEWEST, "3.13"))
+PAIRS = (("1.8", "3.9"), ("1.8", "3.11"), ("1.10", "3.11"), (NEWEST, "3.13"), ("1.12", "3.11"), (DBT_2, "3.11"))
+# With these the tests of a project that has everything, and not those of every behaviour of dbt 1.11.
+_EVERYTHING = ("tests/unit/runner/test_everything.py", "tests/unit/runner/test_by_program.py")
+_TESTS = {"1.12": _EVERYTHING, DBT_2: _EVERYTHING[1:]}
+_ALL = ("tests/unit/runner", "tests/adapters")
+_VARIABLE = {DBT_2: "DBT_OPERATOR_TEST_DBT_2_PYTHON"}
 _PLACES = ("~/.pyenv/versions/{}.*/bin/python", "~/.local/share/uv/python/cpython-{}*/bin/python3")
 
 
@@ -58,8 +64,10 @@ def run(dbt: str, version: str, *, arguments: list[str]) -> str:
     if found is None:
         return f"left out: this machine has no Python {version}"
     python = dbt_venv.ensure(requirements=requirements(dbt), python=found)
-    environment = os.environ | {"DBT_OPERATOR_TEST_DBT_PYTHON": str(python)}
-    tests = [sys.executable, "-m", "pytest", "-q", "tests/unit/runner", "tests/adapters", *arguments]
+    environment = os.environ | {_VARIABLE.get(dbt, "DBT_OPERATOR_TEST_DBT_PYTHON"): str(python)}
+    if dbt == DBT_2:
+        environment["DBT_OPERATOR_TEST_DBT_PYTHON"] = str(dbt_venv.ensure())
+    tests = [sys.executable, "-m", "pytest", "-q", *_TESTS.get(dbt, _ALL), *arguments]
     return "passed" if subprocess.run(tests, env=environment, check=False).returncode == 0 else "failed"
 
 

@@ -135,7 +135,7 @@ def _body(name: str, data: Mapping[str, object], *, level: str, text: str) -> Bo
     if name == "LogTestResult":
         return parsing.test_ended(data, level=level)
     if name == "Generic":
-        return parsing.generic(data, level=level)
+        return parsing.generic(data, level=level, text=text)
     if name == "LogHookEndLine" or _RESULT_NAME.match(name):
         return parsing.ended(data, level=level)
     return parsing.complaint(data, text=text) if level == "error" else None

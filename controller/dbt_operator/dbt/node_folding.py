@@ -154,7 +154,8 @@ def recorded(node: NodeState, entry: DigestEntry) -> NodeState:
         statuses.failing(entry.status) or not statuses.known(entry.status)
     )
     if node.phase.terminal and not overruled:
-        return node
+        # dbt 2 says only there what a test has found.
+        return node if node.message else with_message(node, entry.message, authority=DIGEST, ts=None)
     phase, _ = statuses.verdict(entry.status, resource_type=node.resource_type)
     node = replace(node, phase=phase, status=entry.status, from_digest=True)
     if overruled:

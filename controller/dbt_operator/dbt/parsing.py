@@ -194,9 +194,9 @@ def marked(data: Mapping[str, object]) -> bodies.Body | None:
     return bodies.NodeMessage(unique_id=unique_id, message=message, authority=RESULT)
 
 
-def generic(data: Mapping[str, object], *, level: str) -> bodies.Body | None:
+def generic(data: Mapping[str, object], *, level: str, text: str) -> bodies.Body | None:
     """Fusion's event for everything that has no name of its own; its errors are the only place for error texts."""
-    message = values.text(data.get("msg"))
+    message = (values.text(data.get("msg")) or text).strip().removeprefix("[error] ")
     if level != "error" or not message.strip():
         return None
     node = node_info(data)

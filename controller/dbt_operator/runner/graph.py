@@ -58,7 +58,11 @@ def hooks_by_kind(*, manifest: Any) -> dict[str, list[str]]:
     """The unique_ids of the hooks of each kind, in the order in which dbt executes them."""
     nodes = [node for node in manifest.nodes.values() if _word(node.resource_type) == "operation"]
     nodes.sort(key=lambda node: getattr(node, "index", None) or 0)
-    return {kind: [n.unique_id for n in nodes if kind in n.tags] for kind in ("on-run-start", "on-run-end")}
+    # dbt 2 gives them no tags. Their ids say it too: operation.shop.shop-on-run-start-0.
+    return {
+        kind: [n.unique_id for n in nodes if kind in n.tags or f"-{kind}-" in n.unique_id]
+        for kind in ("on-run-start", "on-run-end")
+    }
 
 
 def runnable(*, known: dict[str, Line], selected: Iterable[str], rules: Rules) -> frozenset[str]:

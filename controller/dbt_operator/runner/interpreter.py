@@ -30,6 +30,17 @@ def dbt_version() -> str:
         return ""
 
 
+def program() -> str:
+    """The path of a dbt that is a program and has no Python API, as dbt 2 has none; "" where there is another dbt.
+
+    A script that does not start with Python counts as one: whatever it starts.
+    """
+    if dbt_version().startswith("1."):
+        return ""
+    found = shutil.which("dbt")
+    return found if found and not interpreter_of(found) else ""
+
+
 def supported(version: str) -> bool:
     """Whether this version has the Python API the runner is written for."""
     numbers = re.match(r"(\d+)\.(\d+)", version)

@@ -24,8 +24,8 @@ from dbt_operator.runner import (
     selection,
     state_files,
 )
+from dbt_operator.runner.announcing import Announcer
 from dbt_operator.runner.arguments import (
-    AFTER_ALL,
     COMMANDS,
     STAGES,
     Command,
@@ -41,7 +41,7 @@ from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Line, Output
-from dbt_operator.runner.overrides import deadlines, parse_overrides, with_overrides
+from dbt_operator.runner.overrides import deadlines
 from dbt_operator.runner.queries import cancellable, loaded_adapters
 from dbt_operator.runner.results import results_of
 from dbt_operator.runner.signals import Cancellation
@@ -98,7 +98,7 @@ class Invocations:
         self._translator = translator
         self._cancellation = cancellation
         self._deadlines = deadlines
-        self._overrides = parse_overrides(options.overrides)
+        self._announcer = Announcer(options=options, output=output, translator=translator)
         self._runner: Any = None
         self._began = datetime.now(timezone.utc)
 
@@ -286,7 +286,7 @@ class Invocations:
         Raises: database.LostBeforeTestsError where the tests of a later stage would find nothing.
         """
         try:
-            self._learn(manifest)
+            self._announcer.learn(manifest)
             listed = self._list(cli, command, manifest)
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
             if not listed.success:
@@ -310,7 +310,7 @@ class Invocations:
 
         Raises: selection.SelectionError when there is none; database.DatabaseGoneError when what they read is gone.
         """
-        self._learn(manifest)
+        self._announcer.learn(manifest)
         known = self._translator.known
         selection.check_known(wanted=wanted, known=known)
         if command.rules.unit_tests_with_model:
@@ -357,11 +357,6 @@ class Invocations:
         report({"end": end.isoformat()})
         microbatch.keep_periods(end=end, left=left, report=report)
 
-    def _learn(self, manifest: Any) -> None:
-        known = graph.known_nodes(manifest=manifest)
-        self._translator.known = with_overrides(known=known, overrides=self._overrides)
-        self._output.event("Hooks", graph.hooks(manifest=manifest))
-
     def _check_database(self, manifest: Any, chosen: frozenset[str]) -> None:
         """Print which file the nodes are built into. Raises: database.DatabaseGoneError, see there."""
         read = graph.relations_read(known=self._translator.known, chosen=chosen) - chosen
@@ -403,26 +398,16 @@ class Invocations:
         return listed
 
     def _runnable(self, command: Command, listed: Any) -> frozenset[str]:
-        selected = graph.selected_ids(listed=listed.result or ())
-        rules = command.rules._replace(unit_tests_with_model=False) if self._tests_later else command.rules
-        return graph.runnable(known=self._translator.known, selected=selected, rules=rules)
+        return self._announcer.runnable(command, graph.selected_ids(listed=listed.result or ()))
 
     def _report_selected(self, command: Command, chosen: frozenset[str]) -> None:
-        nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
-        for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
-            tests = {"tests": AFTER_ALL} if self._tests_later else {}
-            self._output.event("SelectedNodes", {**part, "command": command.name, **tests})
+        self._announcer.selected(command, chosen)
         self._watch(chosen)
-
-    @property
-    def _tests_later(self) -> bool:
-        """Whether tests are listed that another stage of the run executes."""
-        return self._options.stage == "build" and not self._options.nodes
 
     def _watch(self, chosen: frozenset[str]) -> None:
         """Keep to the deadlines of these nodes, or say that nothing does."""
         nodes = (self._translator.known[one] for one in chosen)
-        seconds = deadlines(nodes=nodes, overrides=self._overrides)
+        seconds = deadlines(nodes=nodes, overrides=self._announcer.overrides)
         unable = [adapter.type() for adapter in loaded_adapters() if not cancellable(adapter)]
         if not seconds or not unable:
             self._deadlines.watch(seconds)

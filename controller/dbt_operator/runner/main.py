@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Callable, NoReturn
 
 from dbt_operator import __version__
 from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps, venv_place
 from dbt_operator.runner.artifacts import Artifacts
+from dbt_operator.runner.as_attributes import as_line
+from dbt_operator.runner.by_program import ProgramInvocations
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.deps import Packages
@@ -23,6 +25,7 @@ from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
 from dbt_operator.runner.output import Line, Output
+from dbt_operator.runner.program import Program
 from dbt_operator.runner.queries import cancel_queries_of, loaded_adapters
 from dbt_operator.runner.signals import Cancellation, leave
 from dbt_operator.runner.translator import Callback, Translator, converter
@@ -56,6 +59,9 @@ class Session:
         self._masker = Masker(
             values=secret_values(names=options.secret_env, files=_secret_files(options), environ=os.environ)
         )
+        # Chosen by what the image has: a dbt that can be imported, or one that is a program.
+        self._program = interpreter.program()
+        self._to_line: Callable[[Any], Line] = as_line
         self._capture = Capture(emit=self._emit_output, masker=self._masker)
         queries = compiled.Queries()
         self._deadlines = Deadlines(cancel=self._cancel_queries_of, warn=self._warn)
@@ -70,17 +76,30 @@ class Session:
         self._callback = Callback(put=self._output.message, warn=self._warn, queries=queries, deadlines=self._deadlines)
         self._artifacts = Artifacts(output=self._output, masker=self._masker)
         self._memory = MemoryWatch(report=self._report_memory)
-        self._invocations = Invocations(
-            options=options,
+        self._invocations = self._by_program() if self._program else self._by_python()
+        self._finishing = threading.Lock()
+
+    def _by_python(self) -> Invocations:
+        return Invocations(
+            options=self._options,
             output=self._output,
             artifacts=self._artifacts,
-            packages=Packages(options=options, environ=os.environ, masker=self._masker),
+            packages=Packages(options=self._options, environ=os.environ, masker=self._masker),
             callback=self._callback,
             translator=self._translator,
-            cancellation=cancellation,
+            cancellation=self._cancellation,
             deadlines=self._deadlines,
         )
-        self._finishing = threading.Lock()
+
+    def _by_program(self) -> ProgramInvocations:
+        return ProgramInvocations(
+            program=Program(path=self._program, cancellation=self._cancellation, speak=self._capture.text),
+            options=self._options,
+            output=self._output,
+            artifacts=self._artifacts,
+            callback=self._callback,
+            translator=self._translator,
+        )
 
     def run(self) -> Outcome:
         """Everything after the descriptors are ours. Ends with RunFinished whatever happens."""
@@ -147,10 +166,12 @@ class Session:
     def _unusable_dbt(self) -> str:
         if self._options.environment and not interpreter.in_environment(self._options.environment):
             return f"the environment that was made for dbt cannot be used by {sys.executable}"
+        if self._program:
+            return ""
         version = interpreter.dbt_version()
         if not version:
             where = f"for {sys.executable} or behind a `dbt` on PATH"
-            return f"no dbt-core was found {where}: the image has no dbt with a Python API"
+            return f"no dbt-core was found {where}: the image has no dbt"
         if not interpreter.supported(version):
             return f"dbt-core {version} is too old: 1.8 or newer is needed"
         try:

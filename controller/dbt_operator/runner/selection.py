@@ -11,11 +11,12 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
+import uuid
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from dbt_operator.runner.arguments import Argument, Command, has_option, setting
 from dbt_operator.runner.graph import without_model
@@ -71,26 +72,47 @@ def write_state(*, unique_ids: Iterable[str]) -> Path:
         }
         for unique_id in sorted(unique_ids)
     ]
-    # dbt 1.8 writes this version of the format, and later ones can read it.
-    metadata = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json"}
-    text = json.dumps({"metadata": metadata, "results": results, "elapsed_time": 0.0, "args": {}})
+    # dbt 1.8 writes this version of the format, and later ones can read it. A file that lacks one of these fields is
+    # none for dbt 2.
+    metadata = {
+        "dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json",
+        "dbt_version": "",
+        "generated_at": "2026-01-01T00:00:00Z",
+        "invocation_id": str(uuid.UUID(int=0)),
+        "env": {},
+    }
+    arguments = {"command": "build", "which": "build"}
+    text = json.dumps({"metadata": metadata, "results": results, "elapsed_time": 0.0, "args": arguments})
     (directory / "run_results.json").write_text(text, encoding="utf-8")
     return directory
 
 
 def selecting(*, cli: Any, command: Command, state: Path, environ: Mapping[str, str]) -> Command:
-    """The command with the selection of `state` in place of its own."""
+    """The command with the selection of `state` in place of its own, by dbt's definition of its arguments."""
+    return selected_by(
+        command=command,
+        state=state,
+        value=lambda parameter: setting(cli=cli, command=command, parameter=parameter, environ=environ),
+        knows=lambda parameter: has_option(cli=cli, command=command, parameter=parameter),
+    )
+
+
+def selected_by(*, command: Command, state: Path, value: Callable[[str], str], knows: Callable[[str], bool]) -> Command:
+    """The command with the selection of `state` in place of its own.
+
+    value: that of an option as the user has set it, or "". knows: whether dbt has an option for the command.
+    """
     kept = [argument for argument in command.arguments if argument.parameter not in _REPLACED]
     added = [("select", f"result:{_STATUS}"), ("indirect_selection", "empty"), ("state", str(state))]
     # Deferral takes the state too, unless it has one of its own.
-    deferred = setting(cli=cli, command=command, parameter="state", environ=environ)
-    if deferred and not setting(cli=cli, command=command, parameter="defer_state", environ=environ):
+    deferred = value("state")
+    if deferred and not value("defer_state"):
         added.append(("defer_state", deferred))
-    for parameter, value in added:
-        if not has_option(cli=cli, command=command, parameter=parameter):
+    for parameter, given in added:
+        if not knows(parameter):
             continue
         option = "--" + parameter.replace("_", "-")
-        kept.append(Argument(parameter=parameter, option=option, tokens=(option, value)))
+        kept.append(Argument(parameter=parameter, option=option, tokens=(option, given)))
     return replace(command, arguments=tuple(kept), rest=tuple(token for argument in kept for token in argument.tokens))
 
 
