@@ -95,7 +95,8 @@ def tried(unique_id: str, *, history: History, jobs: Iterable[tuple[AttemptKind,
     found = []
     for (kind, job), state in zip(jobs, history.attempts, strict=True):
         node = state.nodes.get(unique_id)
-        if node is not None and node.started_at is not None:
+        # dbt 2 says of nodes that it skips that it has started them.
+        if node is not None and node.started_at is not None and node.phase is not NodePhase.SKIPPED:
             found.append(Tried(kind=kind, job=job, view=node_view(state=state, unique_id=unique_id)))
     return found
 

@@ -93,6 +93,9 @@ class ProgramInvocations:
         self._artifacts.start(files=[_target() / "manifest.json"])
         self.phase = "list"
         self._announcer.learn(self.manifest)
+        # dbt 2 has no such event. By the adapter it is decided whether two attempts may be at work at once.
+        adapter = {"adapter_name": self.manifest.adapter_type, "adapter_version": ""}
+        self._output.event("AdapterRegistered", adapter)
         if self._options.nodes:
             try:
                 command, listed = self._exactly(command)

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.dbt.fold import close, fold_lines
+from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.outcome import PodEnd, conclude, ending_of
+from dbt_operator.reconcile.objects import tried
 from tests.unit.runner.conftest import PROJECTS, Event, Project, Run
 from tests.unit.runner.programs import dbt_2, drivers, script
 
@@ -100,8 +102,12 @@ def test_each_node_is_what_dbt_wrote_of_it(broken: Built, dbt: Installed) -> Non
     agreed, after = (_views(run)[MODEL + name] for name in ("agreed", "after_agreed"))
     assert (agreed.phase, after.phase, after.blocked_by) == (NodePhase.FAILED, NodePhase.SKIPPED, agreed.unique_id)
     assert "contract" in agreed.message
-    version = _state(run).dbt_version
-    assert version.startswith(dbt.name.removeprefix("dbt "))
+    state = _state(run)
+    assert state.dbt_version.startswith(dbt.name.removeprefix("dbt "))
+    assert state.adapter == "duckdb"
+    # dbt 2 says that it has started what it skips.
+    jobs = [(AttemptKind.PRODUCER, "nightly-producer-1")]
+    assert tried(after.unique_id, history=History(attempts=(state,)), jobs=jobs) == []
 
 
 @BOTH
