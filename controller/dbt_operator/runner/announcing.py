@@ -30,17 +30,17 @@ class Announcer:
 
     def runnable(self, command: Command, selected: Iterable[str]) -> frozenset[str]:
         """Those of the selected nodes that the command executes, or lists for another stage of the run."""
-        rules = command.rules._replace(unit_tests_with_model=False) if self._tests_later else command.rules
+        rules = command.rules._replace(unit_tests_with_model=False) if self.tests_later else command.rules
         return graph.runnable(known=self._translator.known, selected=selected, rules=rules)
 
     def selected(self, command: Command, chosen: frozenset[str]) -> None:
         """Print SelectedNodes."""
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
-            tests = {"tests": AFTER_ALL} if self._tests_later else {}
+            tests = {"tests": AFTER_ALL} if self.tests_later else {}
             self._output.event("SelectedNodes", {**part, "command": command.name, **tests})
 
     @property
-    def _tests_later(self) -> bool:
+    def tests_later(self) -> bool:
         """Whether tests are listed that another stage of the run executes."""
         return self._options.stage == "build" and not self._options.nodes

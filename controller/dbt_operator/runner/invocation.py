@@ -296,7 +296,7 @@ class Invocations:
             self._report_database(files)
             self._report_selected(command, chosen)
             file = database.worst(files)
-            if self._tests_later and file is not None and not file.kept and any(map(is_test, chosen)):
+            if self._announcer.tests_later and file is not None and not file.kept and any(map(is_test, chosen)):
                 raise database.LostBeforeTestsError(file.path)
         except database.LostBeforeTestsError:
             raise
