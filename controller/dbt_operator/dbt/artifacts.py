@@ -13,9 +13,10 @@ from dbt_operator.dbt.decoding import decode
 
 MANIFEST = "manifest.json"
 RESULTS = "run_results.json"
+SOURCES = "sources.json"
 # What a command writes or prints that is asked for just that.
 ASKED_FOR = frozenset({"catalog.json", "index.html", "static_index.html", "output.txt"})
-FOR_USER = ASKED_FOR | {MANIFEST, RESULTS}
+FOR_USER = ASKED_FOR | {MANIFEST, RESULTS, SOURCES}
 PACKAGES = "packages.tar"
 NAMES = FOR_USER | {"partial_parse.msgpack", PACKAGES, compiled.FILE}
 LARGEST = 960 * 1024  # bytes of a gzip'd file; the runner prints no larger one

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_operator.runner import (
+    current_sources,
     database,
     deps,
     environment,
@@ -171,6 +172,7 @@ class Invocations:
             except database.DatabaseGoneError as error:
                 return failed(kind=error_kinds.OTHER, message=str(error))
             return self._execute(executed, manifest=manifest)
+        self._look_at_sources(cli, command, manifest)
         try:
             unknown = self._report_graph(cli, command, manifest)
         except database.LostBeforeTestsError as error:
@@ -328,11 +330,24 @@ class Invocations:
         self._report_selected(exact, chosen)
         return exact
 
+    def _look_at_sources(self, cli: Any, command: Command, manifest: Any) -> None:
+        """Have dbt write how old the sources are, if the selection compares that; later runs get it too."""
+        if not current_sources.wanted(command):
+            return
+        self._callback.follow(listening=False)
+        with current_sources.without_hooks(manifest):
+            looked = self._invoke(current_sources.question(cli=cli, command=command), manifest=manifest)
+        if isinstance(looked.exception, KeyboardInterrupt):
+            raise looked.exception
+        # Where it could not, the selection cannot be read either, and dbt says why.
+        self._artifacts.start(files=[_target_directory(cli=cli, command=command) / current_sources.FILE])
+
     def _favoring_own(self, cli: Any, command: Command, manifest: Any) -> Command:
         """The command, which prefers the relations of another environment only of what the run itself does not build.
 
         dbt prefers them of all that it does not execute: also of what an earlier attempt of the run has built.
         """
+        self._look_at_sources(cli, command, manifest)
         listed = self._list(cli, command, manifest)
         if not listed.success:
             raise selection.SelectionError(f"dbt cannot list what the run selects: {listed.exception}")

@@ -29,6 +29,21 @@ shop:
     "models/report.sql": "select * from {{ ref('staged') }}",
     "models/other.sql": "select 1 as id",
 }
+SOURCES = """
+sources:
+  - name: loaded
+    schema: main
+    tables:
+      - name: events
+        config: {loaded_at_field: loaded_at, freshness: {warn_after: {count: 1000, period: day}}}
+        loaded_at_field: loaded_at
+        freshness: {warn_after: {count: 1000, period: day}}
+"""
+LOAD = (
+    "import duckdb, sys; database = duckdb.connect(sys.argv[1]);"
+    " database.execute('create table if not exists main.events (loaded_at timestamp)');"
+    " database.execute(f\"insert into main.events values ('{sys.argv[2]}')\")"
+)
 READ = (
     "import duckdb, sys; print(duckdb.connect(sys.argv[1]).execute(f'select made_in from {sys.argv[2]}').fetchone()[0])"
 )
@@ -48,6 +63,11 @@ class Shop:
     def again(self, run: Run, node: str, *dbt: str) -> Run:
         """Execute one node of such a run again."""
         return self.project.again(run, [f"model.shop.{node}"], *dbt, "--target=pull", options=self.options)
+
+    def load(self, day: str) -> None:
+        """A row of the source comes."""
+        command = [self.project.python, "-c", LOAD, str(self.project.path / "torture.duckdb"), day]
+        subprocess.run(command, check=True)
 
     @property
     def options(self) -> list[str]:
@@ -142,6 +162,25 @@ def of_schema(schema: str, **fields: object) -> bytes:
     return json.dumps(
         {"metadata": {"dbt_schema_version": f"https://schemas.getdbt.com/dbt/{schema}.json"}, **fields}
     ).encode()
+
+
+def test_what_reads_sources_with_newer_rows_is_built(shop: Shop) -> None:
+    (shop.project.path / "models" / "loaded.sql").write_text("select * from {{ source('loaded', 'events') }}")
+    (shop.project.path / "models" / "sources.yml").write_text(SOURCES)
+    shop.load("2026-11-27")
+    assert shop.project.run("source", "freshness").code == 0
+    (shop.state / "sources.json").write_bytes((shop.project.scratch / "target" / "sources.json").read_bytes())
+    line = ("build", "--select", "source_status:fresher+", "--exclude", "other")
+    run = shop.pull(*line)
+    assert (run.code, run.selected, "sources.json" in run.artifacts) == (0, set(), True)
+    shop.load("2026-11-28")
+    run = shop.pull(*line)
+    assert (run.code, named(run)) == (0, {"loaded"})
+    assert shop.again(run, "loaded", *line).finished["error"] is None
+    (shop.state / "sources.json").unlink()
+    run = shop.pull(*line)
+    assert run.finished["error"]["kind"] == error_kinds.SELECTOR
+    assert "No previous state comparison freshness results in sources.json" in run.finished["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""How old the sources are now, for a selection that compares that with an earlier run (`source_status:fresher`).
+
+dbt compares the sources.json of that run with the one in its own target directory, which `dbt source freshness` writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from dbt_operator.runner.arguments import Command, asking
+
+FILE = "sources.json"
+_METHOD = "source_status:"
+_SELECTING = frozenset(("select", "exclude", "selector", "indirect_selection", "fail_fast", "write_json"))
+
+
+def wanted(command: Command) -> bool:
+    """Whether the selection compares how old sources are."""
+    return any(_METHOD in token for argument in command.arguments for token in argument.tokens)
+
+
+def question(*, cli: Any, command: Command) -> list[str]:
+    """`dbt source freshness` of all sources, with the arguments that it shares with the command."""
+    others = tuple(each for each in command.arguments if each.parameter not in _SELECTING)
+    shared = asking(cli=cli.commands["source"], command=replace(command, arguments=others), other="freshness")
+    # Whatever it finds, it looks at all of them.
+    return ["source", "freshness", "--log-level", "none", "--no-fail-fast", *shared]
+
+
+@contextlib.contextmanager
+def without_hooks(manifest: Any) -> Iterator[None]:
+    """Have dbt execute no hooks: those of the project belong to the command, and run once."""
+    nodes = manifest.nodes
+    hooks = {key: node for key, node in nodes.items() if key.startswith("operation.")}
+    for key in hooks:
+        del nodes[key]
+    try:
+        yield
+    finally:
+        nodes.update(hooks)
