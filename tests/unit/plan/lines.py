@@ -139,7 +139,7 @@ class Log:
     ) -> None:
         """dbt has loaded the project."""
         self.add("AdapterRegistered", {"adapter_name": adapter, "adapter_version": "=1.11.0"}, at=at)
-        pages = [nodes[start : start + _PAGE] for start in range(0, len(nodes), _PAGE)]
+        pages = [nodes[start : start + _PAGE] for start in range(0, max(len(nodes), 1), _PAGE)]
         for part, page in enumerate(pages, start=1):
             data = {"part": part, "parts": len(pages), "total": len(nodes), "nodes": page, "command": command}
             data |= {"tests": tests} if tests else {}
