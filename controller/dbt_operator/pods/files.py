@@ -27,7 +27,7 @@ COMPILED_FILE = f"{compiled.FILE}.gz"
 
 RESULTS_LIMIT = 960 * 1024
 # What Kubernetes allows for all files of a ConfigMap together, before they are encoded.
-_ROOM = 1024 * 1024
+CONFIG_MAP_LIMIT = 1024 * 1024
 # What is left out where not everything fits, the first one first. Every dbt brings the same index.html.
 _DISPENSABLE = (COMPILED_FILE, MANIFEST_FILE, "index.html.gz", "static_index.html.gz")
 _PARSED_BY = f"{names.GROUP}/parsed-by"
@@ -65,7 +65,7 @@ def file_patch(config_map: Mapping[str, Any], *, file: File) -> dict[str, Any] |
     changes = {file.key: _encoded(file)}
     sizes = {key: _size(data) for key, data in _contents(config_map).items()} | {file.key: len(file.content or b"")}
     for key in _DISPENSABLE:
-        if sum(sizes.values()) > _ROOM and sizes.pop(key, None) is not None:
+        if sum(sizes.values()) > CONFIG_MAP_LIMIT and sizes.pop(key, None) is not None:
             changes[key] = None
     version = {"resourceVersion": config_map["metadata"]["resourceVersion"]}
     return {"metadata": version | _marked(file), "binaryData": changes}
@@ -74,7 +74,7 @@ def file_patch(config_map: Mapping[str, Any], *, file: File) -> dict[str, Any] |
 def compiled_file(config_map: Mapping[str, Any] | None, *, came: bytes, attempt: int) -> File:
     """The file that has the compiled code of this attempt beside that of the others, as far as there is room."""
     codes = compiled.merged(kept_codes(config_map), compiled.read(came), attempt=attempt)
-    room = room_beside(config_map, COMPILED_FILE) if config_map is not None else _ROOM
+    room = room_beside(config_map, COMPILED_FILE) if config_map is not None else CONFIG_MAP_LIMIT
     return File(key=COMPILED_FILE, content=compiled.packed(codes, limit=min(compiled.LIMIT, room)))
 
 
@@ -92,7 +92,7 @@ def kept_results(config_map: Mapping[str, Any] | None) -> bytes | None:
 
 def room_beside(config_map: Mapping[str, Any] | None, key: str) -> int:
     """How many bytes the file of this key may have, if no other one is to give way to it."""
-    return _ROOM - sum(_size(data) for other, data in _contents(config_map or {}).items() if other != key)
+    return CONFIG_MAP_LIMIT - sum(_size(data) for other, data in _contents(config_map or {}).items() if other != key)
 
 
 def kept_files(config_map: Mapping[str, Any]) -> frozenset[str]:

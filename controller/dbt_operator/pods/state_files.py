@@ -1,5 +1,6 @@
 """What gives dbt the artifacts of another run (`--state`): state files, as `spec.state` says."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from posixpath import join
@@ -70,6 +71,12 @@ def state_config_map(run: RunRef, files: StateFiles) -> dict[str, Any]:
     found = msgspec.json.encode(dict(files.found)).decode()
     contents = {"data": {**files.data, _FOUND_FILE: found}, "binaryData": dict(files.binary)}
     return child_config_map(run, name=names.state_name(run.name)) | {"immutable": True} | contents
+
+
+def size_of(config_map: Mapping[str, Any]) -> int:
+    """How many bytes the files of a ConfigMap have, as Kubernetes counts them."""
+    binary = (len(base64.b64decode(value)) for value in config_map["binaryData"].values())
+    return sum(len(value.encode()) for value in config_map["data"].values()) + sum(binary)
 
 
 def state_part(source: StateSource | None, *, run: RunRef, found: Mapping[str, str], tools_image: str) -> Part:

@@ -10,8 +10,9 @@ from dbt_operator.api.state_source import Last, RunReference
 from dbt_operator.api.status import DbtRunStatus
 from dbt_operator.kube.objects import Objects
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS, Object, owner_uids
+from dbt_operator.pods.files import CONFIG_MAP_LIMIT
 from dbt_operator.pods.run import RunRef
-from dbt_operator.pods.state_files import STATE_KEYS, StateFiles, state_config_map
+from dbt_operator.pods.state_files import STATE_KEYS, StateFiles, size_of, state_config_map
 
 
 class MissingStateError(Exception):
@@ -41,6 +42,11 @@ async def keep_state_files(spec: DbtRunSpec, *, run: RunRef, client: Objects) ->
     if asks and not files.manifest:
         raise MissingStateError(f"{files.name} has no manifest.json, which {asks} needs: {_why_none(files)}.")
     manifest = state_config_map(run, files)
+    if size_of(manifest) > CONFIG_MAP_LIMIT:
+        raise MissingStateError(
+            f"The artifacts of {files.name} fill a ConfigMap so far that they cannot be copied: take them from a"
+            " volume or an archive (spec.state.artifactsFrom)."
+        )
     await client.create_or_adopt(resource=CONFIG_MAPS, manifest=manifest, owner_uid=run.uid)
 
 

@@ -145,6 +145,15 @@ async def test_artifacts_are_not_read_while_they_change(server: Server, again: s
     assert await server.refused(of_run(name="prod")) == f"DbtRun prod, which spec.state.runRef names, {said}."
 
 
+async def test_artifacts_that_leave_no_room_are_named(server: Server) -> None:
+    metadata = {"name": "production", "namespace": "data"}
+    server.put("configmaps", {"metadata": metadata, "data": {"manifest.json": "x" * 1024 * 1024}})
+    assert await server.refused(spec(state={"artifactsFrom": {"configMapRef": {"name": "production"}}})) == (
+        "The artifacts of ConfigMap production fill a ConfigMap so far that they cannot be copied: take them from a"
+        " volume or an archive (spec.state.artifactsFrom)."
+    )
+
+
 async def test_a_config_map_of_artifacts_is_copied_in_either_form(server: Server) -> None:
     wanted = spec(state={"artifactsFrom": {"configMapRef": {"name": "production"}}})
     assert await server.refused(wanted) == (
