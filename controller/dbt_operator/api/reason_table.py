@@ -215,12 +215,9 @@ RUN_REASONS = {
         kind=Kind.FINAL,
         error_kind="selector",
         sentence="dbt could not read the selection",
-        check="check spec.command, spec.select, spec.exclude, spec.selector and, for state: and the like, spec.state",
-        meaning=(
-            "dbt could not read the selection, or it compares (`state:`, `result:`, `source_status:`) with an artifact "
-            "that `spec.state` does not name or have."
-        ),
-        advice="Check the syntax of `select`, `exclude`, the name in `selector`, and `state`.",
+        check="check spec.command, spec.select, spec.exclude and spec.selector",
+        meaning="dbt could not read the selection.",
+        advice="Check the syntax of `select`, `exclude`, and the name in `selector`.",
     ),
     RunReason.PROFILE_ERROR: About(
         phases=(Phase.FAILED,),
@@ -425,7 +422,7 @@ RUN_REASONS = {
         check="check spec.state",
         meaning=(
             "The artifacts that `spec.state` names are not there, were not kept, or cannot be read by this dbt; or the "
-            "command needs some, and `spec.state` is not set."
+            "selection (`state:`, `result:`, `source_status:`) or the command needs one that it does not have."
         ),
         advice=("Correct what the message names, and ask for a retry; or create a run with other artifacts."),
     ),

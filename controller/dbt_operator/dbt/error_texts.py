@@ -35,10 +35,14 @@ _KINDS: tuple[tuple[str, str], ...] = (
         r"Could not find adapter type|no (?:such )?profile|DbtProfileError",
     ),
     (
+        "state",
+        r"no comparison manifest|No comparison run_results|state comparison freshness results|"
+        r"Could not find manifest in --state path|are required for deferral",
+    ),
+    (
         "selector",
         r"Could not find selector|selectors? (?:named|definition)|selectors\.yml|"
-        r"not a valid (?:method|selector|selection)|state selector method|"
-        r"[Nn]o (?:previous |current )?(?:state )?comparison|"
+        r"not a valid (?:method|selector|selection)|"
         r"(?:Invalid|Unknown|No) (?:selector|selection|node selection|node spec|method|\S+ selector)|"
         r"Invalid test type selector|is not a valid \S* ?method|invalid selector",
     ),
@@ -69,8 +73,8 @@ _PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 def kind_of(message: str, *, reported: str = "") -> str:
     """The kind of an error that ended an invocation. `reported`: what the runner says, from the class of the exception.
 
-    One of nothing_selected, usage, selector, profile, project, parse, dependencies, connection, database, interrupted,
-    other; or one of the runner's own that is not known here.
+    One of nothing_selected, usage, state, selector, profile, project, parse, dependencies, connection, database,
+    interrupted, other; or one of the runner's own that is not known here.
     """
     head = message[:4096]
     if reported in ("connection", "database") or _DATABASE_ERROR.match(head):

@@ -29,6 +29,8 @@ _TEXTS = (
     (r"Could not find profile|profiles\.yml|Credentials in profile|have a target named", PROFILE),
     (_DEFAULT_PROFILES, PROFILE),
     (r"Could not find manifest in --state path|are required for deferral", STATE),
+    # dbt: "Got a state selector method, but no comparison manifest", "No comparison run_results", and of sources.json.
+    (r"no comparison manifest|No comparison run_results|state comparison freshness results", STATE),
     (r"dbt_project\.yml", PROJECT),
     (r"^Found a cycle", PARSE),
     (r"is not a valid dbt error name|could not find a macro with the name", USAGE),

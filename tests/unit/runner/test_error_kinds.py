@@ -65,11 +65,17 @@ def test_unknown_selector_is_reported_once_by_the_command_itself(project: Projec
 
 
 @pytest.mark.parametrize(
-    "selection",
-    ["state:modified", "result:error+", "source_status:fresher+", "test_type:nosuch", "resource_type:nosuch"],
+    ("selection", "kind"),
+    [
+        ("state:modified", "state"),
+        ("result:error+", "state"),
+        ("source_status:fresher+", "state"),
+        ("test_type:nosuch", "selector"),
+        ("resource_type:nosuch", "selector"),
+    ],
 )
-def test_selection_that_dbt_cannot_follow(project: Project, selection: str) -> None:
-    assert _error(project.run("build", "--select", selection))[:2] == ("selector", "execute")
+def test_selection_that_dbt_cannot_follow(project: Project, selection: str, kind: str) -> None:
+    assert _error(project.run("build", "--select", selection))[:2] == (kind, "execute")
 
 
 def test_selectors_that_are_no_yaml(project: Project) -> None:

@@ -179,7 +179,7 @@ def test_what_reads_sources_with_newer_rows_is_built(shop: Shop) -> None:
     assert shop.again(run, "loaded", *line).finished["error"] is None
     (shop.state / "sources.json").unlink()
     run = shop.pull(*line)
-    assert run.finished["error"]["kind"] == error_kinds.SELECTOR
+    assert run.finished["error"]["kind"] == error_kinds.STATE
     assert "No previous state comparison freshness results in sources.json" in run.finished["error"]["message"]
 
 
