@@ -148,6 +148,12 @@ def flag_rules(spec: Schema) -> Iterator[dict[str, str]]:
             "messageExpression": f"'{flag.field} is no option of dbt ' + self.command",
             "fieldPath": f".{flag.field}",
         }
+    looking = [command.value for command in Command if command.rules.looks_at_sources]
+    yield {
+        "rule": f"self.command in {looking} || !has(self.sourceFreshness) || self.sourceFreshness == 'Ignore'",
+        "message": f"sourceFreshness is for the commands {_listed(looking)}",
+        "fieldPath": ".sourceFreshness",
+    }
 
 
 BEGIN = "          # What may change after the start: made by python -m dev.crds, from here to the properties.\n"

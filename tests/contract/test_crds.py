@@ -102,6 +102,8 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
             "select": [],
             "warnError": False,
         },
+        {"command": "snapshot", "sourceFreshness": "SkipStale", "staleParents": "All"},
+        {"command": "ls", "sourceFreshness": "Ignore"},
         {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
         {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
         {
@@ -189,6 +191,15 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"command": "test", "tests": "AfterAll"}, "spec.tests: .*: tests cannot be AfterAll for dbt test"),
         ({"tests": "Never"}, 'spec.tests: Unsupported value: "Never": supported values: "Build", "AfterAll", "None"'),
         ({"command": "ls", "threads": 1}, "spec.threads: .*: threads is no option of dbt ls"),
+        (
+            {"command": "test", "sourceFreshness": "Warn"},
+            "spec.sourceFreshness: .*: sourceFreshness is for the commands build, run and snapshot",
+        ),
+        ({"sourceFreshness": "Skip"}, 'spec.sourceFreshness: Unsupported value: "Skip": supported values: "Ignore"'),
+        (
+            {"sourceFreshness": "Warn", "staleParents": "All"},
+            "spec.staleParents: .*: staleParents is for sourceFreshness: SkipStale",
+        ),
         ({"command": "run-operation"}, "spec.runOperation: .*: runOperation is for the command run-operation"),
         ({"runOperation": {"macro": "a"}}, "spec.runOperation: .*: runOperation is for the command run-operation"),
         (

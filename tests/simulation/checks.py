@@ -66,6 +66,8 @@ class Checks:
 
     def started(self, process: Process, node: str) -> None:
         """A process begins to execute a node."""
+        if node in self._project.passed_over:
+            broken("what is stale is not executed", f"{process.job} begins {node}")
         alive = [one for one in self._warehouse.processes if one.alive]
         self.at_once = max(self.at_once, len(alive))
         for other in alive:

@@ -37,7 +37,8 @@ class DecisionChecks:
         self._same_project(plan, decision)
         known = self._oracle.known(plan)
         self._one_attempt(decision)
-        for one in sorted(decision.nodes):
+        self._looked_at(plan, decision)
+        for one in sorted(decision.nodes.intersection(self._project.executables)):
             if not decision.requests:
                 self._skipped(decision, one, known)
             self._again(decision, one, known)
@@ -76,6 +77,14 @@ class DecisionChecks:
         ]
         if others or (live and not decision.requests):
             broken("one stage after the other", f"{decision.name} has {others}, while {live} live")
+
+    def _looked_at(self, plan: Plan, decision: Decision) -> None:
+        """What was decided on stale sources stays so, unless a person asks for more."""
+        asked = any(each.attempt.decision.requests for each in plan.assessments) or decision.requests
+        executables = frozenset(self._project.executables)
+        for one in sorted((decision.nodes or frozenset()) - executables) if not asked else ():
+            if any(each.state.looked and each.attempt.covers(one) for each in plan.assessments):
+                broken("what is stale stays so", f"{decision.name} has {one}, which was decided on")
 
     def _same_project(self, plan: Plan, decision: Decision) -> None:
         """A node is not executed from another project than those of which it is known that they were executed."""

@@ -108,8 +108,41 @@ class Process:
             self.graph_line = self._print("SelectedNodes", data)
         self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
         later = frozenset(one for one in chosen if self.decision.nodes is None and not self.decision.covers(one))
-        self.todo = {one: None for one in project.nodes if one in chosen - later}
-        self._later(self._chance.randint(50, 800), self._execute)
+        sources = [one for one in chosen if one in project.looked_at]
+        self._later_tests = later - frozenset(sources)
+        self.todo = {one: None for one in project.nodes if one in chosen - later and one not in sources}
+        if sources:
+            self._later(self._chance.randint(50, 800), partial(self._look, sources))
+        else:
+            self._later(self._chance.randint(50, 800), self._execute)
+
+    def _look(self, sources: list[str]) -> None:
+        """Look at the sources, one after the other, and decide what is not executed because of them."""
+        if self._ending or self._cancelling:
+            return
+        if not self._warehouse.reachable(self.world.ms):
+            self.todo.clear()
+            self._not_connected()
+            return
+        left = [one for one in sorted(sources) if one not in self._results]
+        if left:
+            node, said = self._project.nodes[left[0]], self._project.looked_at[left[0]]
+            now = self.world.now + self._skew
+            self._print(*lines.started(node))
+            self._print(*lines.result(node, said, began=now, ended=now))
+            self._results[left[0]] = said
+            self._later(self._chance.randint(50, 800), partial(self._look, sources))
+            return
+        held = sorted(self._project.held_back((*self.todo, *self._later_tests), sources))
+        entries = [{"unique_id": one, "blocked_by": min(sources), "status": "stale"} for one in held]
+        self._print("HeldBack", {"part": 1, "parts": 1, "total": len(held), "nodes": entries})
+        for one in held:
+            self._results[one] = "stale"
+            self.todo.pop(one, None)
+        if self.todo:
+            self._later(self._chance.randint(50, 800), self._execute)
+        else:
+            self._finish(code=0)
 
     def _not_connected(self) -> None:
         text = "Database Error\n  could not connect to server: Connection refused"
@@ -127,7 +160,7 @@ class Process:
         """What it lists. The first of several stages lists what the later ones execute."""
         project, nodes = self._project, self.decision.nodes
         if nodes is None:
-            return frozenset(project.executables)
+            return frozenset((*project.selected, *project.looked_at))
         along = (test for one in nodes for test in project.unit_tests.get(one, ()))
         return nodes.union(along)
 

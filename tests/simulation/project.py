@@ -1,10 +1,12 @@
 """A dbt project: its graph, in which order a dbt command executes it, and how its nodes behave."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
 from dbt_operator.api.commands import Command, WhenTested
+from dbt_operator.runner import freshness
 from tests.simulation.mix import Mix
 
 TESTS = ("test", "unit_test")
@@ -62,12 +64,39 @@ class Project:
     hook_skips: bool = False  # whether dbt executes nothing after a hook at the start that failed
     fatal: str = ""  # kind of an error that ends every attempt while it parses
     lengths: tuple[int, ...] = (1000,)  # how long executions take, in milliseconds
+    looked_at: dict[str, str] = field(default_factory=dict)  # sources, and what is found of them: "pass" or "stale"
+    stale_parents: str = "Any"
     executed: dict[str, int] = field(default_factory=dict)  # how often each node was executed to an end of its own
 
     @cached_property
     def executables(self) -> tuple[str, ...]:
         """The nodes that dbt executes."""
+        return tuple(one for one in self.selected if one not in self.passed_over)
+
+    @cached_property
+    def selected(self) -> tuple[str, ...]:
+        """The nodes that dbt selects."""
         return tuple(one for one, node in self.nodes.items() if node.kind != "source" and node.selected)
+
+    @cached_property
+    def passed_over(self) -> frozenset[str]:
+        """What of these is not executed as a source is stale."""
+        return self.held_back(self.selected, self.looked_at)
+
+    def held_back(self, nodes: Iterable[str], sources: Iterable[str]) -> frozenset[str]:
+        """What of the nodes the runner does not execute when it looks at these sources."""
+        known = {
+            one: {
+                "resource_type": node.kind,
+                "materialized": node.materialized,
+                "depends_on": list(node.parents),
+                "attached_node": node.attached,
+            }
+            for one, node in self.nodes.items()
+        }
+        statuses = {one: self.looked_at[one] for one in sources}
+        mode, parents = freshness.SKIP_STALE, self.stale_parents
+        return frozenset(freshness.held_back(known=known, nodes=nodes, statuses=statuses, mode=mode, parents=parents))
 
     @property
     def partial(self) -> bool:
@@ -147,7 +176,8 @@ class Project:
         def sources(one: str) -> frozenset[str]:
             if one not in found:
                 parents = self.nodes[one].parents
-                built = (parent for parent in parents if self.nodes[parent].selected or self.nodes[parent].without_data)
+                run = frozenset(self.executables)
+                built = (parent for parent in parents if parent in run or self.nodes[parent].without_data)
                 found[one] = frozenset(parents).union(*(sources(parent) for parent in built))
             return found[one]
 
@@ -252,6 +282,39 @@ def draw_project(chance: Random, mix: Mix) -> Project:
     project = _of_command(project, chance.choice(mix.commands))
     later = project.command is Command.BUILD and chance.random() < mix.after_all
     return replace(project, tests=WhenTested.AFTER_ALL) if later else project
+
+
+def with_sources(project: Project, chance: Random) -> Project:
+    """The project, some nodes of which read sources that are looked at before; most are as they are."""
+    if chance.random() >= _LOOKED_AT or not project.command.rules.looks_at_sources:
+        return project
+    nodes = dict(project.nodes)
+    looked_at: dict[str, str] = {}
+    for name in ("x", "y")[: chance.choice((1, 1, 2))]:
+        source = f"source.p.{name}"
+        readers = [one for one, node in nodes.items() if node.kind not in ("source", "seed", "unit_test")]
+        for one in chance.sample(readers, min(len(readers), chance.choice((1, 2, 3)))):
+            nodes[one] = replace(nodes[one], parents=(*nodes[one].parents, source))
+        nodes[source] = Node(source)
+        looked_at[source] = chance.choice(("pass", "stale", "stale"))
+    ordered = {one: nodes[one] for one in sorted(nodes)}
+    parents = chance.choice(("Any", "All"))
+    made = replace(project, nodes=ordered, looked_at=looked_at, stale_parents=parents, executed={})
+    # Only those are looked at that something selected reads.
+    known = {
+        one: {
+            "resource_type": node.kind,
+            "depends_on": list(node.parents),
+            "materialized": node.materialized,
+            "freshness": one in looked_at,
+        }
+        for one, node in ordered.items()
+    }
+    read = freshness.sources_of(known=known, nodes=made.selected)
+    return replace(made, looked_at={one: said for one, said in looked_at.items() if one in read})
+
+
+_LOOKED_AT = 0.25  # how often a project has sources that are looked at
 
 
 def _of_command(project: Project, command: Command) -> Project:

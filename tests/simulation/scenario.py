@@ -7,7 +7,7 @@ from random import Random
 from dbt_operator.api.spec import Backoff, ConcurrencyPolicy, Downstream, NodeOverride, Retry, RetryReason
 from dbt_operator.plan.observation import Rules
 from tests.simulation.mix import DRAWN, Mix
-from tests.simulation.project import Project, differing, draw_project
+from tests.simulation.project import Project, differing, draw_project, with_sources
 from tests.simulation.world import World
 
 FATES = (
@@ -62,7 +62,7 @@ def draw_scenario(world: World) -> Scenario:
     chance = world.chance("scenario")
     calm = chance.choice((20, 60, 60, 150, 300)) * 1000
     (mix,) = chance.choices(tuple(DRAWN), tuple(DRAWN.values()))
-    project = draw_project(world.chance("project"), mix)
+    project = with_sources(draw_project(world.chance("project"), mix), world.chance("sources"))
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
     grace = timedelta(seconds=chance.choice((5, 30, 60)))
     nodes = _draw_nodes(world.chance("nodes"))

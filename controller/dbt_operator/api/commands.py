@@ -89,6 +89,7 @@ class CommandRules(NamedTuple):
     tests_hold_back: a test is executed before what is built from the nodes that it reads, which is skipped if it
         fails; a unit test is executed right before its model, and only together with it. Otherwise tests wait for
         nothing but what they read, and nothing waits for them.
+    looks_at_sources: before it executes nodes it can look at how old the sources are that they read.
     repeats: what was lost with a pod may be done again without anybody asking for it.
     stages: in which the nodes are executed, one after the other; none: the command executes all of them.
     """
@@ -97,6 +98,7 @@ class CommandRules(NamedTuple):
     executes: frozenset[str] = frozenset()
     parents_first: bool = True
     tests_hold_back: bool = False
+    looks_at_sources: bool = False
     repeats: bool = True
     stages: tuple[Stage, ...] = ()
 
@@ -104,15 +106,15 @@ class CommandRules(NamedTuple):
 _TESTS = frozenset({"test", "unit_test"})
 _BUILT = frozenset({"model", "seed", "snapshot", "function", "saved_query", "exposure"})
 _STAGES = {
-    Stage.BUILD: StageRules(words="build", executes=_BUILT),
+    Stage.BUILD: StageRules(words="build", executes=_BUILT | {"source"}),  # which may be looked at before
     Stage.TEST: StageRules(words="test", executes=_TESTS),
 }
 _OF_COMMANDS = {
-    Command.BUILD: CommandRules(words="build", executes=_BUILT | _TESTS, tests_hold_back=True),
-    Command.RUN: CommandRules(words="run", executes=frozenset({"model"})),
+    Command.BUILD: CommandRules(words="build", executes=_BUILT | _TESTS, tests_hold_back=True, looks_at_sources=True),
+    Command.RUN: CommandRules(words="run", executes=frozenset({"model"}), looks_at_sources=True),
     Command.TEST: CommandRules(words="test", executes=_TESTS),
     Command.SEED: CommandRules(words="seed", executes=frozenset({"seed"})),
-    Command.SNAPSHOT: CommandRules(words="snapshot", executes=frozenset({"snapshot"})),
+    Command.SNAPSHOT: CommandRules(words="snapshot", executes=frozenset({"snapshot"}), looks_at_sources=True),
     Command.CLONE: CommandRules(words="clone", executes=frozenset({"model", "seed", "snapshot"}), parents_first=False),
     Command.SOURCE_FRESHNESS: CommandRules(words="source freshness", executes=frozenset({"source"})),
     Command.COMPILE: CommandRules(words="compile"),

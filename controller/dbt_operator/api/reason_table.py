@@ -170,7 +170,10 @@ RUN_REASONS = {
     RunReason.SUCCEEDED_WITH_WARNINGS: About(
         phases=(Phase.SUCCEEDED,),
         kind=Kind.BY_NODES,
-        meaning="Everything succeeded, but a test of severity warn found something.",
+        meaning=(
+            "Everything succeeded, but a test of severity warn found something, or a source is old; with "
+            "`sourceFreshness: SkipStale` what depends on it was not built, as the message says."
+        ),
         advice="Look at the DbtModels with the reason `Warned`.",
     ),
     RunReason.NODES_FAILED: About(
@@ -184,6 +187,15 @@ RUN_REASONS = {
         kind=Kind.BY_NODES,
         meaning="All nodes were built; only tests failed, or were not executed.",
         advice="Look at `status.failures`; correct the cause and ask for a retry.",
+    ),
+    RunReason.SOURCES_STALE: About(
+        phases=(Phase.FAILED,),
+        kind=Kind.BY_NODES,
+        meaning=(
+            "Sources are older than their freshness allows, and nothing else failed: in a run of `source-freshness`, "
+            "or with `sourceFreshness: Fail`, where nothing was built."
+        ),
+        advice="Look at what loads the sources; ask for a retry when they are fresh.",
     ),
     RunReason.HOOK_FAILED: About(
         phases=(Phase.FAILED,),
@@ -519,7 +531,10 @@ NODE_REASONS = {
     ),
     NodeReason.WARNED: About(
         phases=(NodePhase.SUCCEEDED,),
-        meaning="It was built, but a test, or the freshness check, warned.",
+        meaning=(
+            "It was built, but a test warned. Of a source: it is older than `warnAfter`; or than `errorAfter`, where "
+            "the run does not fail for that."
+        ),
         advice="Look at the message, and at `status.tests.warning`.",
     ),
     NodeReason.NO_OP: About(
@@ -553,9 +568,12 @@ NODE_REASONS = {
         advice="`status.tests.failing` has the tests and their messages.",
     ),
     NodeReason.STALE: About(
-        phases=(NodePhase.FAILED,),
-        meaning="The source is older than its freshness criteria allow.",
-        advice="Look at what loads the source.",
+        phases=(NodePhase.FAILED, NodePhase.SKIPPED),
+        meaning=(
+            "Failed: the source is older than its freshness criteria allow. Skipped: what it depends on is stale, and "
+            "`sourceFreshness` says that it is not executed then."
+        ),
+        advice="Look at what loads the source, which `status.blockedBy` names; ask for a retry when it is fresh.",
     ),
     NodeReason.DEADLINE_EXCEEDED: About(
         phases=(NodePhase.FAILED,),

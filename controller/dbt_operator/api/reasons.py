@@ -53,6 +53,7 @@ class RunReason(OpenEnum):
     # ended by what dbt found
     NODES_FAILED = "NodesFailed"
     TESTS_FAILED = "TestsFailed"
+    SOURCES_STALE = "SourcesStale"
     HOOK_FAILED = "HookFailed"
     NOTHING_SELECTED = "NothingSelected"
     # dbt could not start

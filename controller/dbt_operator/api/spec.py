@@ -201,6 +201,22 @@ class Deps(StrEnum):
     NEVER = "Never"
 
 
+class SourceFreshness(StrEnum):
+    """What is done about sources that are stale."""
+
+    IGNORE = "Ignore"
+    WARN = "Warn"
+    SKIP_STALE = "SkipStale"
+    FAIL = "Fail"
+
+
+class StaleParents(StrEnum):
+    """How much of what a node reads has to be stale for it to be skipped."""
+
+    ANY = "Any"
+    ALL = "All"
+
+
 Image = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$"),
@@ -219,6 +235,9 @@ class DbtRunSpec(DbtFlags):
     # Strict mode would want a tuple, which JSON does not have.
     image_pull_secrets: Annotated[tuple[LocalObject, ...], Field(strict=False, max_length=20)] = ()
     service_account_name: Name | None = None
+    # A default of a namespace may meet any command: those that do not look at sources ignore it.
+    source_freshness: Annotated[SourceFreshness, Field(strict=False)] = SourceFreshness.IGNORE
+    stale_parents: Annotated[StaleParents, Field(strict=False)] = StaleParents.ANY
     deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO
     pod_template: PodTemplate = Field(default_factory=dict)
     producer: Producer = Producer()

@@ -7,6 +7,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History, Report
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
+from dbt_operator.dbt.statuses import STALE
 
 START_HOOK = "on-run-start"
 
@@ -149,6 +150,8 @@ class Skips:
             return _failed_first(report.state) if by_itself and not report.state.cancel_requested else frozenset()
         if report.node.phase is not NodePhase.SKIPPED:
             return frozenset()
+        if report.node.blocked_by and report.node.status != STALE:  # by the runner, together with all others
+            return frozenset(one for one in report.state.failures if one.startswith("source."))
         if skipped_by_fail_fast(report.node):
             return _failed_first(report.state)
         return self._blame(report).causes(unique_id)

@@ -238,6 +238,7 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True):
     max_loaded_at: datetime
     snapshotted_at: datetime
     age_seconds: float
+    status: str = ""  # dbt's own word
     warn_after: str = ""
     error_after: str = ""
 
@@ -247,6 +248,25 @@ class FreshnessFound(Body, frozen=True, kw_only=True):
 
     unique_id: str
     freshness: Freshness
+
+
+class HeldNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that is not executed because of a source, which is stale or could not be read.
+
+    status: "stale" where that is no failure of the run, else "skipped".
+    """
+
+    unique_id: str
+    blocked_by: str
+    status: str
+
+
+class HeldBack(Body, frozen=True, kw_only=True):
+    """A part of the decision, after the runner has looked at the sources, on what it does not execute."""
+
+    part: int
+    parts: int
+    nodes: tuple[HeldNode, ...]
 
 
 class MemoryPeak(Body, frozen=True, kw_only=True):

@@ -298,6 +298,20 @@ class Folding:
         if known is not None:
             self._put(msgspec.structs.replace(known, freshness=body.freshness))
 
+    def held_back(self, event: Event, body: bodies.HeldBack) -> None:
+        parts = self._get("held_parts")
+        if self._get("looked") or body.part in parts or body.parts > _PARTS_LIMIT:
+            return
+        parts = {**parts, body.part: body.nodes}
+        whole = all(number in parts for number in range(1, body.parts + 1))
+        self._set("held_parts", {} if whole else parts)
+        if not whole:
+            return
+        self._set("looked", True)
+        for held in (each for number in sorted(parts) for each in parts[number]):
+            known = self._node(held.unique_id) or node_folding.new_node(held.unique_id, graph=self._get("graph"))
+            self._put(node_folding.held_back(known, held, event.ts))
+
     def artifact_omitted(self, event: Event, body: bodies.ArtifactOmitted) -> None:  # noqa: ARG002 - as above
         # That nothing is parsed from a cache is nobody's loss.
         if body.name in artifacts.ASKED_FOR:
@@ -374,6 +388,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.DatabaseFile: Folding.database_file,
     bodies.Found: Folding.found,
     bodies.FreshnessFound: Folding.freshness,
+    bodies.HeldBack: Folding.held_back,
     bodies.ArtifactOmitted: Folding.artifact_omitted,
     bodies.DeadlinesIgnored: Folding.deadlines_ignored,
     bodies.MemoryPeak: Folding.memory_peak,

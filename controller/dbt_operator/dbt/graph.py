@@ -160,7 +160,7 @@ class Graph:
 
     @cached_property
     def _subjects(self) -> dict[str, tuple[str, ...]]:
-        relations = frozenset(one for one, node in self.nodes.items() if not node.ephemeral)
+        relations = frozenset(one for one, node in self.nodes.items() if node.type.built and not node.ephemeral)
         tests = (one for one, node in self.nodes.items() if node.test)
         return {one: tuple(nearest(one, self._reads, relations)) for one in tests}
 
@@ -174,9 +174,7 @@ class Graph:
 
     @cached_property
     def _sources(self) -> dict[str, tuple[str, ...]]:
-        built = frozenset(
-            one for one in self._executables if not self.nodes[one].test and not self.nodes[one].ephemeral
-        )
+        built = frozenset(one for one, node in self.nodes.items() if node.built)
         passing = {one: reads for one, reads in self._reads.items() if one in built or self.nodes[one].without_data}
         return {one: tuple(nearest(one, passing, built)) for one in built}
 

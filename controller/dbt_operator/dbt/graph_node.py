@@ -71,6 +71,11 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
         return self.selected and self.type.executed
 
     @property
+    def built(self) -> bool:
+        """Whether the run builds it: others read something else afterwards. Nobody reads an ephemeral model."""
+        return self.executed and self.type.built and not self.ephemeral
+
+    @property
     def test(self) -> bool:
         """Whether the node is a test of another one."""
         return self.resource_type in TEST_TYPES

@@ -14,6 +14,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.dbt.statuses import STALE
 
 BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
 
@@ -174,6 +175,8 @@ class History:
         return iter(seen)
 
     def _report_of_test(self, unique_id: str, latest: _Latest) -> Report:
+        if latest.reported >= 0 and self.attempts[latest.reported].nodes[unique_id].status == STALE:
+            return self._report_by(latest.reported, unique_id)  # it is no result, and about no build
         since = self.built(unique_id)
         # Keep a test's last result until a re-run of it finishes; one that was stopped did not.
         for attempt in (latest.ended, latest.reported, latest.mentioned):

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import statuses
-from dbt_operator.dbt.bodies import BatchReported, DigestEntry, NodeEnded, NodeFacts, NodeFinished, NodeInfo
+from dbt_operator.dbt.bodies import BatchReported, DigestEntry, HeldNode, NodeEnded, NodeFacts, NodeFinished, NodeInfo
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, name_of, package_of, resource_type_of
 from dbt_operator.dbt.state import Batches, NodeState
@@ -146,6 +146,19 @@ def cancelled(node: NodeState, ts: datetime | None) -> NodeState:
     if node.cancel_seen and (ts is None or (node.cancelled_ts is not None and ts >= node.cancelled_ts)):
         return node
     return replace(node, cancel_seen=True, cancelled_ts=ts)
+
+
+def held_back(node: NodeState, held: HeldNode, ts: datetime | None) -> NodeState:
+    """The node after the runner decided not to have it executed because of a source."""
+    if node.phase.terminal and node.status not in statuses.HELD_BACK:
+        return node
+    return replace(
+        node,
+        phase=NodePhase.SKIPPED,
+        status=held.status,
+        ended_ts=node.ended_ts or ts,
+        blocked_by=held.blocked_by,
+    )
 
 
 def recorded(node: NodeState, entry: DigestEntry) -> NodeState:

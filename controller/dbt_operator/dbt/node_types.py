@@ -17,15 +17,17 @@ class NodeType(NamedTuple):
     """One row of the table.
 
     executed: an attempt can be asked to execute such a node by itself. So it is announced, retried and resumed.
+    built: to execute it changes what others read.
     needed: a run is successful only when all such nodes that dbt mentioned have succeeded.
     """
 
     executed: bool
     needed: bool
     shown: Shown
+    built: bool = False
 
 
-_BUILT = NodeType(executed=True, needed=True, shown=Shown.SELECTED)
+_BUILT = NodeType(executed=True, needed=True, shown=Shown.SELECTED, built=True)
 _TEST = NodeType(executed=True, needed=True, shown=Shown.UNLISTED)
 # dbt calls these a no-op. Types that do not exist yet are treated alike: a node that no attempt can execute again must
 # not keep a run from success.
@@ -37,7 +39,7 @@ _TYPES = {
     "function": _BUILT,
     "test": _TEST,
     "unit_test": _TEST,
-    # Only `dbt source freshness` selects a source to look at it; others list it as what is read or tested.
+    # It is selected where it is looked at: by `dbt source freshness`, or before a build. Others only read or test it.
     "source": NodeType(executed=True, needed=True, shown=Shown.SELECTED),
     # Hooks are executed in every attempt, whatever else it executes.
     "operation": NodeType(executed=False, needed=True, shown=Shown.NEVER),

@@ -13,7 +13,10 @@ class Order:
 
     def __init__(self, nodes: Mapping[str, GraphNode], *, reads: Edges, read_by: Edges, rules: CommandRules) -> None:
         self._nodes, self._reads, self._read_by, self._rules = nodes, reads, read_by, rules
-        self._executables = tuple(one for one, node in nodes.items() if node.executed)
+        # A source holds back nothing by itself: the runner decides what is not executed because of it.
+        self._executables = tuple(
+            one for one, node in nodes.items() if node.executed and node.resource_type != "source"
+        )
 
     def gates(self, unique_id: str) -> tuple[str, ...]:
         """The executed nodes that have to succeed before dbt executes this one.

@@ -48,7 +48,10 @@ def _succeeded(node: NodeState) -> Verdict:
     shown = node.message_authority in _OF_RESULT or reason is NodeReason.WARNED
     message = node.message if shown else ""
     if node.freshness is not None and reason is NodeReason.WARNED:
-        message = message or _how_old(node.freshness, limit=node.freshness.warn_after)
+        stale, limits = node.status == statuses.STALE, node.freshness
+        message = message or _how_old(limits, limit=limits.error_after if stale else limits.warn_after)
+    elif node.status == statuses.STALE:
+        message = message or _TOO_OLD
     return Verdict(phase=NodePhase.SUCCEEDED, reason=reason, message=message)
 
 
@@ -59,6 +62,9 @@ def _how_old(freshness: Freshness, *, limit: str) -> str:
     units = ((86_400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
     size, unit = next((each for each in units if seconds >= 2 * each[0]), units[-1])
     return f"Its newest row is of {loaded}, {seconds // size} {unit} ago; it may be {limit or 'younger'} old."
+
+
+_TOO_OLD = "The newest row is older than the source's freshness criteria allow."
 
 
 def _failed(state: AttemptState, node: NodeState) -> Verdict:
@@ -79,7 +85,7 @@ def _failed(state: AttemptState, node: NodeState) -> Verdict:
     if not message and reason is NodeReason.STALE and node.freshness is not None:
         message = _how_old(node.freshness, limit=node.freshness.error_after)
     if not message and reason is NodeReason.STALE:
-        message = "The newest row is older than the source's freshness criteria allow."
+        message = _TOO_OLD
     if node.unexplained and state.closed is not None and state.closed.ending is Ending.LOST:
         message = "dbt said that it failed; what it said of the failure was lost with its pod."
     return Verdict(phase=phase, reason=reason, message=message)
@@ -91,6 +97,8 @@ _STOPPED = "dbt stopped it when another node failed, as fail-fast asks."
 
 def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
     phase = NodePhase.SKIPPED
+    if node.status == statuses.STALE or node.blocked_by:
+        return _behind_source(state, node)
     if skipped_by_fail_fast(node):
         return Verdict(phase=phase, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
     hook = start_hook(state)
@@ -105,6 +113,16 @@ def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
         # dbt skips a node for no other reason than a failure above it; without the graph it is not known which one.
         return Verdict(phase=phase, reason=NodeReason.UPSTREAM_FAILED, message="A node that it needs failed.")
     return Verdict(phase=phase, reason=NodeReason.SKIPPED, message=node.message or "dbt skipped it without saying why.")
+
+
+def _behind_source(state: AttemptState, node: NodeState) -> Verdict:
+    source = state.nodes.get(node.blocked_by)
+    reason, message = NodeReason.STALE, f"{node.blocked_by or 'A source that it depends on'} is stale."
+    if source is not None and source.status == "runtime error":
+        reason, message = NodeReason.UPSTREAM_FAILED, f"Nothing is executed, as {node.blocked_by} could not be read."
+    elif node.status != statuses.STALE:
+        message = f"Nothing is executed, as {message}"
+    return Verdict(phase=NodePhase.SKIPPED, reason=reason, blocked_by=node.blocked_by or None, message=message)
 
 
 def held_back(culprit: str) -> Verdict:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dbt_operator.api.commands import Command
-from dbt_operator.dbt import bodies, values
+from dbt_operator.dbt import bodies, statuses, values
 
 
 def report_version(data: Mapping[str, object]) -> bodies.Body | None:
@@ -157,6 +157,7 @@ def freshness(data: Mapping[str, object]) -> bodies.Body | None:
         max_loaded_at=loaded,
         snapshotted_at=looked,
         age_seconds=age,
+        status=values.identifier(data.get("status")),
         warn_after=values.text(data.get("warn_after"), limit=64),
         error_after=values.text(data.get("error_after"), limit=64),
     )
@@ -166,6 +167,23 @@ def freshness(data: Mapping[str, object]) -> bodies.Body | None:
 def deadlines_ignored(data: Mapping[str, object]) -> bodies.Body | None:
     adapter = values.identifier(data.get("adapter_name"))
     return bodies.DeadlinesIgnored(adapter=adapter) if adapter else None
+
+
+def held_back(data: Mapping[str, object]) -> bodies.Body | None:
+    part, parts = values.integer(data.get("part")), values.integer(data.get("parts"))
+    if part is None or parts is None or not 1 <= part <= parts:
+        return None
+    nodes = tuple(node for item in values.sequence(data.get("nodes")) if (node := _held_node(item)))
+    return bodies.HeldBack(part=part, parts=parts, nodes=nodes)
+
+
+def _held_node(item: object) -> bodies.HeldNode | None:
+    data = values.mapping(item)
+    unique_id, blocked_by = values.identifier(data.get("unique_id")), values.identifier(data.get("blocked_by"))
+    status = values.identifier(data.get("status"))
+    if not unique_id or not blocked_by or status not in statuses.HELD_BACK:
+        return None
+    return bodies.HeldNode(unique_id=unique_id, blocked_by=blocked_by, status=status)
 
 
 def memory_peak(data: Mapping[str, object]) -> bodies.Body | None:

@@ -16,6 +16,7 @@ from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.artifact_metadata import metadata
 from dbt_operator.dbt.compiled import Code, by_node
 from dbt_operator.dbt.state import NodeState
+from dbt_operator.dbt.statuses import STALE
 from dbt_operator.dbt.values import shorten
 
 _SCHEMA = "https://schemas.getdbt.com/dbt/run-results/v6.json"
@@ -25,7 +26,7 @@ _STATUSES = frozenset(
     {"success", "error", "skipped", "pass", "fail", "warn", "partial success", "no-op", "runtime error", "reused"}
 )
 _FAILURES = frozenset({"error", "fail", "partial success", "runtime error"})
-_SYNONYMS = {"skip": "skipped"}
+_SYNONYMS = {"skip": "skipped", STALE: "skipped"}
 _Result = dict[str, object]
 _UNKNOWN = "Its outcome is unknown."
 # Reasons of nodes of which dbt reported nothing: they may have been executed, or somebody stopped dbt before them.

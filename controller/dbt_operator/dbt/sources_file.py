@@ -44,7 +44,7 @@ def _result(node: NodeState, freshness: Freshness) -> dict[str, object]:
         "max_loaded_at": freshness.max_loaded_at,
         "snapshotted_at": freshness.snapshotted_at,
         "max_loaded_at_time_ago_in_s": freshness.age_seconds,
-        "status": node.status,
+        "status": freshness.status or node.status,
         "criteria": {
             "warn_after": _time(freshness.warn_after),
             "error_after": _time(freshness.error_after),

@@ -10,7 +10,7 @@ import msgspec
 
 from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase
-from dbt_operator.dbt.bodies import DigestEntry, Freshness, Stats
+from dbt_operator.dbt.bodies import DigestEntry, Freshness, HeldNode, Stats
 from dbt_operator.dbt.graph import Graph, GraphNode
 
 Source = Literal["runner", "core", "fusion"]
@@ -60,6 +60,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     materialized: str = ""
     package: str = ""
     path: str = ""
+    blocked_by: str = ""  # the source for which the runner has not had it executed
     cancelled_ts: datetime | None = None
     cancel_seen: bool = False
     from_digest: bool = False
@@ -159,6 +160,8 @@ class AttemptState:
     summary_errors: int | None = None
     command_success: bool | None = None
     done: bool = False  # the last event of a command was seen
+    held_parts: Mapping[int, tuple[HeldNode, ...]] = field(default_factory=dict)
+    looked: bool = False  # the sources were looked at, and what is not executed because of them is decided
     digest_parts: Mapping[int, tuple[DigestEntry, ...]] = field(default_factory=dict)
     digest_total: int | None = None
     digest_complete: bool = False
@@ -178,6 +181,11 @@ class AttemptState:
     def without_nodes(self) -> Command | None:
         """The command, if it is one that executes no nodes: only of itself it is known how it ended."""
         return self.command if self.command is not None and not self.command.rules.executes else None
+
+    @property
+    def looked_at_sources(self) -> bool:
+        """Whether it was decided what is not executed because of sources, before anything was executed."""
+        return self.looked or self.command is not None or self.finished is not None
 
     @property
     def dbt_ended(self) -> bool:

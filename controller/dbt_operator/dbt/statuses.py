@@ -17,6 +17,10 @@ _SUCCEEDED = {
     "reused": NodeReason.REUSED,
 }
 _SKIPPED = frozenset({"skipped", "skip"})
+# The runner's word, where dbt says "error" of a source that is too old and the run does not fail for that: of the
+# source, and of what is not executed because of it.
+STALE = "stale"
+HELD_BACK = frozenset({STALE, "skipped"})
 # What the dbt State plugin says of a success that it has taken from an earlier run, alone or with "(within tolerance)".
 _NOTHING_DONE = re.compile(r"^(?:NO-OP|CLONE)(?: \(.*\))?$")
 _FAILED = {
@@ -29,7 +33,7 @@ _FAILED = {
 _UNDECIDED = frozenset({"", "none", "started", "compiling", "executing", "running", "queued", "pending"})
 # From harmless to harmful: when two fields of one event disagree, the worse one is believed.
 _ORDER = (
-    "no-op", "success", "pass", "reused", "warn", "skip", "skipped",
+    "no-op", "success", "pass", "reused", "warn", STALE, "skip", "skipped",
     "partial success", "runtime error", "fail", "error",
 )  # fmt: skip
 _SEVERITY = {normal: rank for rank, normal in enumerate(_ORDER)}
@@ -74,6 +78,9 @@ def verdict(status: str, *, resource_type: str = "") -> tuple[NodePhase, NodeRea
         return NodePhase.SUCCEEDED, _SUCCEEDED[status]
     if status in _SKIPPED:
         return NodePhase.SKIPPED, NodeReason.SKIPPED
+    if status == STALE:
+        warned = (NodePhase.SUCCEEDED, NodeReason.WARNED)
+        return warned if resource_type == "source" else (NodePhase.SKIPPED, NodeReason.STALE)
     if resource_type in TEST_TYPES and status == "fail":
         return NodePhase.FAILED, NodeReason.TESTS_FAILED
     if resource_type == "source" and status == "error":

@@ -38,7 +38,7 @@ def encode(state: AttemptState, *, limit: int | None = None) -> bytes:
     bytes, without times and figures; the graph is left out; then all but the first thousand of the nodes that did not
     succeed. The last form is returned whatever its size. No form shows a node or an attempt as better than it was.
     """
-    state = replace(state, graph_parts={}, digest_parts={}) if state.closed is not None else state
+    state = replace(state, graph_parts={}, digest_parts={}, held_parts={}) if state.closed is not None else state
     data = _packed(state)
     for poorer in _POORER:
         if limit is None or len(data) <= limit:
@@ -175,6 +175,7 @@ def _outline(node: NodeState) -> NodeState:
         deadline_seconds=node.deadline_seconds,
         materialized=node.materialized,
         package=node.package,
+        blocked_by=node.blocked_by,
         cancel_seen=node.cancelled,  # which of the two times came first is decided here, as both are gone
     )
 

@@ -16,6 +16,7 @@ from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.error_texts import THE_CONNECTION
+from dbt_operator.dbt.statuses import STALE
 from dbt_operator.plan import run_text
 from dbt_operator.plan.attempt import Assessment
 from dbt_operator.plan.ledger import Ledger, Standing, node_cause
@@ -133,7 +134,7 @@ def _failed_by_itself(unique_id: str, assessment: Assessment) -> bool:
 
 
 def _all_succeeded(assessment: Assessment) -> bool:
-    nodes = assessment.state.nodes.values()
+    nodes = [node for node in assessment.state.nodes.values() if node.status != STALE]
     return bool(nodes) and all(node.phase is NodePhase.SUCCEEDED for node in nodes)
 
 

@@ -18,6 +18,7 @@ from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
+from dbt_operator.dbt.statuses import STALE
 from dbt_operator.plan.attempt import Assessment
 
 
@@ -39,6 +40,7 @@ class Standing(StrEnum):
     FAILED = "Failed"  # dbt reported that it failed
     OPEN = "Open"  # the attempt that had it was stopped or lost before dbt reported its end, or in which way it failed
     BLOCKED = "Blocked"  # dbt skipped it because of failures that are known, or what it tests was built again since
+    PASSED_OVER = "PassedOver"  # a source that it depends on is stale: its end, unless a person asks for more
     UNREPORTED = "Unreported"  # dbt skipped it for another reason, or reported nothing: it would do so again
 
 
@@ -63,6 +65,8 @@ class Ledger:
     at_work: frozenset[str]  # those of the BUSY ones that are executed, or will be
     lingering: bool  # whether some are BUSY only because an ended attempt may still have a process
     stale: frozenset[str]  # nodes that succeeded, but not what they read: they are BLOCKED
+    undecided: frozenset[str]  # sources that have to be looked at before anything else is executed
+    too_old: frozenset[str]  # sources that are stale, which is no failure of the run
     missed: Mapping[str, tuple[RunReason, ...]]  # why attempts ended by themselves before they reached the node
 
     def ready(self, candidates: Iterable[str]) -> frozenset[str]:
@@ -83,12 +87,35 @@ class Ledger:
 
         The graph may miss what dbt knew when it skipped the node, so both count.
         """
-        needs = (need for need in self.graph.order.needs(unique_id) if self.standings.get(need) is not Standing.DONE)
-        return all(need in within for need in (*needs, *self.causes.get(unique_id, ())))
+        needs = (need for need in self._needs(unique_id) if self.standings.get(need) is not Standing.DONE)
+        before = () if unique_id in self.undecided else self.undecided
+        return all(need in within for need in (*needs, *self.causes.get(unique_id, ()), *before))
+
+    def _needs(self, unique_id: str) -> Iterator[str]:
+        """What has to be executed before the node: in the place of what is passed over, what that needs.
+
+        dbt itself looks through what it is not to execute.
+        """
+        stack, seen = list(self.graph.order.needs(unique_id)), {unique_id}
+        while stack:
+            need = stack.pop()
+            if need in seen:
+                continue
+            seen.add(need)
+            if self.standings.get(need) is Standing.PASSED_OVER:
+                stack += self.graph.order.gates(need)
+            else:
+                yield need
+
+    @property
+    def passed_over(self) -> frozenset[str]:
+        """The nodes that are not executed as a source is stale."""
+        return frozenset(one for one, standing in self.standings.items() if standing is Standing.PASSED_OVER)
 
     def undone(self) -> Iterator[str]:
         """The nodes that are not done although they wait for no other one."""
-        left = (unique_id for unique_id, standing in self.standings.items() if standing is not Standing.DONE)
+        over = (Standing.DONE, Standing.PASSED_OVER)
+        left = (unique_id for unique_id, standing in self.standings.items() if standing not in over)
         return (unique_id for unique_id in left if self.satisfied(unique_id))
 
     def related(self, nodes: Collection[str]) -> frozenset[str]:
@@ -130,6 +157,7 @@ def ledger_of(
     standings |= dict.fromkeys(stale, Standing.BLOCKED)
     episode = assessments[since:]
     failed = [one for one, standing in standings.items() if standing is Standing.FAILED]
+    looked_at = [one for one in standings if one.startswith("source.")] if graph.command.rules.looks_at_sources else []
     waiting = [one for one, each in standings.items() if each is Standing.OPEN or each is Standing.BLOCKED]
     return Ledger(
         graph=graph,
@@ -139,6 +167,8 @@ def ledger_of(
         at_work=none.union(*(nodes - _skipped(assessments[index], graph) for index, nodes in alive.items())),
         lingering=not left <= ahead,
         stale=stale,
+        undecided=frozenset(one for one in looked_at if standings[one] is Standing.OPEN),
+        too_old=frozenset(one for one in looked_at if _status(history, one) == STALE),
         missed=_missed(episode, unique_ids=waiting),
     )
 
@@ -159,7 +189,8 @@ def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Sta
         above = -1
         for source in graph.sources(one):
             above = max(above, newest[source], every if standings[source] in _UNDONE else history.begun(source))
-        newest[one] = above
+        kept = standings[one] is Standing.PASSED_OVER and not graph.nodes[one].without_data
+        newest[one] = -1 if kept else above  # a table that is passed over stays as it is
         if above > 0 and standings[one] is Standing.DONE:
             report = history.report(one)
             if report is not None and report.attempt < above:
@@ -186,9 +217,14 @@ def _standing(
     skips: Skips,
 ) -> Standing:
     report = history.report(unique_id)
-    if report is None:
+    if report is None or (report.node.phase.terminal and _undecided(report.state, unique_id, graph=history.graph)):
         return Standing.OPEN
     match report.node.phase:
+        case NodePhase.SUCCEEDED | NodePhase.SKIPPED if report.node.status == STALE:
+            # A person asked for more, and the attempt that was to do it has not come to look at the sources.
+            asked_for = any(each.attempt.covers(unique_id) for each in assessments[report.attempt + 1 :])
+            found = Standing.DONE if report.node.phase is NodePhase.SUCCEEDED else Standing.PASSED_OVER
+            return Standing.OPEN if asked_for else found
         case NodePhase.SUCCEEDED:
             # What was built into a database that is gone with its pod is not there for any attempt after it.
             undoing = released if report.state.pod_database else silent
@@ -232,23 +268,34 @@ def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: His
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
     """The nodes that an attempt has and whose end it has not reported. Its process is alive, or may be."""
     attempt = assessment.attempt
-    return frozenset(one for one in graph.executables() if attempt.covers(one) and _has(assessment, one))
+    return frozenset(one for one in graph.executables() if attempt.covers(one) and _has(assessment, one, graph))
 
 
 def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:
     """What its dbt has skipped or will skip, because of what failed in it."""
     nodes = assessment.state.nodes.items()
-    bad = (one for one, node in nodes if node.phase in (NodePhase.FAILED, NodePhase.SKIPPED))
+    bad = (one for one, node in nodes if node.phase in (NodePhase.FAILED, NodePhase.SKIPPED) and node.status != STALE)
     return graph.order.needing(*bad)
 
 
-def _has(assessment: Assessment, unique_id: str) -> bool:
+def _has(assessment: Assessment, unique_id: str, graph: Graph) -> bool:
     """Whether an attempt that is alive, and is to execute the node, may yet do so, or does."""
     node = assessment.state.nodes.get(unique_id)
-    if node is None or not node.phase.terminal:
+    if node is None or not node.phase.terminal or _undecided(assessment.state, unique_id, graph=graph):
         return True
     # A dbt that cancels its queries is about to end. It will leave more nodes open than those cancelled so far.
     return node.stopped or node.unexplained
+
+
+def _status(history: History, unique_id: str) -> str:
+    report = history.report(unique_id)
+    return "" if report is None else report.node.status
+
+
+def _undecided(state: AttemptState, unique_id: str, *, graph: Graph | None) -> bool:
+    """Whether the node is a source that was looked at in vain, as what that means for others was not decided."""
+    looks = graph is not None and graph.command.rules.looks_at_sources
+    return looks and unique_id.startswith("source.") and not state.looked_at_sources
 
 
 def _completed(state: AttemptState) -> bool:

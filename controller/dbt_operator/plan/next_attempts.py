@@ -199,7 +199,8 @@ def _left(situation: Situation, ledger: Ledger, stage: Stage | None) -> frozense
         candidates = list(stage.rules.of(candidates))
     roots = situation.episode.roots
     if roots is not None:
-        below = roots | ledger.graph.descendants(*roots)
+        # What is executed because of a source are roots themselves.
+        below = roots | ledger.graph.descendants(*(one for one in roots if not one.startswith("source.")))
         candidates = [one for one in candidates if one in below]
     return ledger.ready(candidates)
 

@@ -15,6 +15,7 @@ from dbt_operator.dbt.fold import close
 from dbt_operator.dbt.history import History, history_of
 from dbt_operator.dbt.node_types import TEST_TYPES, node_type
 from dbt_operator.dbt.state import AttemptState, Ending
+from dbt_operator.dbt.statuses import STALE
 from dbt_operator.dbt.view import NodeView, node_counts, node_views, test_counts
 from dbt_operator.plan import outcome_text
 
@@ -111,12 +112,14 @@ class _Facts:
                 for view in views.values()
                 if view.executed
                 and view.phase not in (NodePhase.SUCCEEDED, NodePhase.FAILED)
+                and not _passed_over(view)
                 and node_type(view.resource_type).needed
             ],
             warned=any(view.reason is NodeReason.WARNED for view in views.values()),
             views=outcome_text.Views(
                 nodes=node_counts(views={} if only_tests else nodes),
                 tests=test_counts(views=views),
+                passed_over=[view for view in views.values() if _passed_over(view)],
                 lost=sum(
                     view.reason is NodeReason.LOST
                     for view in failed
@@ -128,6 +131,11 @@ class _Facts:
     @property
     def failed(self) -> int:
         return len(self.nodes) + len(self.tests) + len(self.hooks)
+
+
+def _passed_over(view: NodeView) -> bool:
+    """Whether the run does not execute it as a source is stale. Of an exposure there is nothing to execute anyway."""
+    return view.phase is NodePhase.SKIPPED and view.status == STALE and node_type(view.resource_type).needed
 
 
 def _built(history: History, view: NodeView) -> bool:
@@ -243,6 +251,9 @@ def _when_failed(state: AttemptState, facts: _Facts) -> Outcome | None:
 
 
 def _reason_of_failure(facts: _Facts) -> RunReason:
+    stale = all(view.reason is NodeReason.STALE for view in facts.nodes)
+    if facts.nodes and stale and not facts.tests and not facts.hooks:
+        return RunReason.SOURCES_STALE
     if facts.nodes:
         return RunReason.NODES_FAILED
     return RunReason.TESTS_FAILED if facts.tests else RunReason.HOOK_FAILED
@@ -307,7 +318,8 @@ def _proven(state: AttemptState, pod: PodEnd | None) -> bool:
 
 
 def _when_succeeded(facts: _Facts) -> Outcome:
-    reason = RunReason.SUCCEEDED_WITH_WARNINGS if facts.warned else RunReason.ALL_SUCCEEDED
+    plain = not facts.warned and not facts.views.passed_over
+    reason = RunReason.ALL_SUCCEEDED if plain else RunReason.SUCCEEDED_WITH_WARNINGS
     return Outcome(phase=RunPhase.SUCCEEDED, reason=reason, message=outcome_text.success(facts.views))
 
 

@@ -9,6 +9,7 @@ from dbt_operator.api.reason_table import about
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import Counts, NodeCounts
 from dbt_operator.dbt.error_texts import not_granted, points_back
+from dbt_operator.dbt.node_types import TEST_TYPES
 from dbt_operator.dbt.state import AttemptState, RunError
 from dbt_operator.dbt.values import headline, shorten
 from dbt_operator.dbt.view import NodeView
@@ -100,22 +101,27 @@ def failures(
         parts.append(
             f"{len(tests)} of {_plural(max(all_views.tests.total, len(tests)), 'test')} failed: {_named(tests)}"
         )
-    skipped, cancelled = all_views.nodes.skipped, all_views.nodes.cancelled
+    skipped, cancelled = all_views.nodes.skipped - all_views.nodes_passed_over, all_views.nodes.cancelled
     if skipped:
         blame = "of it" if len(nodes) + len(tests) + len(hooks) == 1 else "of them"
         parts.append(f"{skipped} {_were(skipped)} skipped because {blame}")
     if cancelled:
         parts.append(f"{cancelled} {_were(cancelled)} stopped")
+    if all_views.passed_over:
+        parts.append(_passed_over(all_views))
     return _sentence("; ".join(parts))
 
 
 class Views:
     """The counts that messages quote. `nodes`: none where the run executes only tests of what is there already."""
 
-    def __init__(self, *, nodes: NodeCounts, tests: Counts, lost: int) -> None:
+    def __init__(self, *, nodes: NodeCounts, tests: Counts, lost: int, passed_over: Sequence[NodeView] = ()) -> None:
         self.nodes = nodes
         self.tests = tests
         self.lost = lost  # of the failed nodes, or tests where there are no nodes, those whose outcome is unknown
+        self.passed_over = passed_over  # as a source is stale
+        self.nodes_passed_over = sum(view.shown and view.resource_type not in TEST_TYPES for view in passed_over)
+        self.tests_passed_over = sum(view.resource_type in TEST_TYPES for view in passed_over)
 
     @property
     def progress(self) -> str:
@@ -131,16 +137,27 @@ class Views:
 def success(views: Views) -> str:
     """About a run that ended well."""
     nodes, tests = views.nodes, views.tests
-    what = [_plural(nodes.total, "node")] if nodes.total else []
-    what += [_plural(tests.total, "test")] if tests.total else []
+    what = _counted(nodes.total - views.nodes_passed_over, tests.total - views.tests_passed_over)
     if not what:
         return "dbt ended successfully."
     warned = nodes.warned + tests.warned
     reused = f"; {nodes.reused} of the nodes {_were(nodes.reused)} reused, and not built" if nodes.reused else ""
+    stale = f"; {_passed_over(views)}" if views.passed_over else ""
     if not warned:
-        return f"{' and '.join(what)} succeeded{reused}."
-    whose = [_plural(count, noun) for count, noun in ((nodes.warned, "node"), (tests.warned, "test")) if count]
-    return f"{' and '.join(what)} ended without failure; {' and '.join(whose)} warned{reused}."
+        return f"{what} succeeded{reused}{stale}."
+    return f"{what} ended without failure; {_counted(nodes.warned, tests.warned)} warned{reused}{stale}."
+
+
+def _counted(nodes: int, tests: int) -> str:
+    return " and ".join(_plural(count, noun) for count, noun in ((nodes, "node"), (tests, "test")) if count)
+
+
+def _passed_over(views: Views) -> str:
+    sources = sorted({view.blocked_by for view in views.passed_over if view.blocked_by})
+    named = ", ".join(sources[:_NAMED]) + (", …" if len(sources) > _NAMED else "") or "a source"
+    count = views.nodes_passed_over + views.tests_passed_over
+    what = _counted(views.nodes_passed_over, views.tests_passed_over)
+    return f"{what} {_were(count)} skipped, as {named} {'are' if len(sources) > 1 else 'is'} stale"
 
 
 def _named(views: Sequence[NodeView]) -> str:

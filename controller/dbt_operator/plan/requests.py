@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dbt_operator.api.phases import RunPhase
+from dbt_operator.dbt.graph import is_test
 from dbt_operator.plan.attempt import Decision, Request
 from dbt_operator.plan.decisions import SEVERAL, first_part, new_producer, new_retry
 from dbt_operator.plan.ledger import Ledger, Standing
@@ -51,6 +52,8 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     left = {one for one, standing in ledger.standings.items() if standing is not Standing.DONE}
     for unique_id in ledger.failures:
         left |= retry_of(ledger, unique_id)[1]
+    if ledger.passed_over:
+        left |= ledger.too_old  # looked at anew, before what was passed over for them
     nodes = first_part(situation, ledger.ready(left))
     if not nodes:
         return Answer(handled=asked)
@@ -92,8 +95,9 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) 
     pods = {request: pod_of(situation.rules, ledger.graph, request.unique_id or "") for request in due}
     pod = next(iter(pods.values()))
     due = {request: nodes for request, nodes in due.items() if pods[request] == pod}
-    roots = tuple(sorted({request.unique_id or "" for request in due}))
-    key = roots[0] if len(roots) == 1 else SEVERAL
+    asked_for = sorted({request.unique_id or "" for request in due})
+    key = asked_for[0] if len(asked_for) == 1 else SEVERAL
+    roots = tuple(sorted(_roots(ledger, asked_for)))
     nodes = first_part(situation, frozenset[str]().union(*due.values()))
     made = new_retry(situation, key=key, nodes=nodes, pod=pod)
     return Answer((replace(made, requests=tuple(due), roots=roots if run_ends else None),), (*unneeded, *due))
@@ -102,12 +106,46 @@ def _nodes(situation: Situation, asked: tuple[Request, ...], *, run_ends: bool) 
 _LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNREPORTED})
 
 
+def _roots(ledger: Ledger, asked_for: Sequence[str]) -> frozenset[str]:
+    """The nodes that are asked for, with what was passed over, or was held back by a source, together with them."""
+    held = (one for one, causes in ledger.causes.items() for each in causes if each in asked_for and _source(each))
+    return frozenset(asked_for).union(held, *(_passed_over_with(ledger, one) for one in asked_for))
+
+
+def _source(unique_id: str) -> bool:
+    return unique_id.startswith("source.")
+
+
+def _passed_over_with(ledger: Ledger, unique_id: str) -> frozenset[str]:
+    """What to execute for a node that was passed over, or for a source that is stale: none where it is neither.
+
+    The sources are looked at anew; what is between them and the node was passed over too, and what is below it follows,
+    as far as nothing else had kept it from being executed.
+    """
+    graph, passed_over, held = ledger.graph, ledger.passed_over, ledger.passed_over | ledger.too_old
+    if unique_id in ledger.too_old:
+        wanted = passed_over & graph.descendants(unique_id)
+    elif unique_id in passed_over:
+        wanted = frozenset({unique_id})
+    else:
+        return frozenset()
+    needed = wanted | {unique_id} | (held & graph.ancestors(*wanted))
+    tests = (one for one in graph.descendants(*needed) if is_test(one))
+    below = passed_over & graph.descendants(unique_id).union(tests)
+    return needed.union(one for one in below if held & graph.ancestors(one) <= needed | below)
+
+
 def _cover(ledger: Ledger, unique_id: str, *, run_ends: bool) -> frozenset[str] | None:
     """What to execute for the node. Empty: nothing has to be done. None: that is not known yet, ask again later."""
     if unique_id not in ledger.graph.nodes:
         return frozenset()
     standing = ledger.standings.get(unique_id)
     tests = [test.unique_id for test in ledger.graph.tests_of(unique_id)]
+    together = _passed_over_with(ledger, unique_id)
+    if together:
+        nodes = ledger.ready(build_of(ledger, sorted(together)) | together)
+        wanted = nodes if unique_id in nodes else frozenset[str]()
+        return wanted if run_ends else None
     failing = [one for one in (unique_id, *tests) if one in ledger.failures]
     if failing:
         nodes = frozenset[str]().union(*(retry_of(ledger, one)[1] for one in failing))

@@ -102,7 +102,7 @@ def build_of(ledger: Ledger, unique_ids: Sequence[str]) -> frozenset[str]:
     tests = [test for one in built for test in ledger.graph.tests_about(one)]
     cover = built | {test for test in tests if test.startswith("unit_test.")}
     for test in tests:
-        if test in ledger.standings and ledger.satisfied(test, within=cover):
+        if _executed(ledger, test) and ledger.satisfied(test, within=cover):
             cover.add(test)
     return frozenset(one for one in cover if one in ledger.standings)
 
@@ -119,10 +119,16 @@ def retry_of(ledger: Ledger, unique_id: str) -> tuple[str, frozenset[str]]:
         return unique_id, build_of(ledger, [unique_id])
     failure = ledger.failures.get(unique_id)
     again = node.resource_type == "unit_test" or (failure is not None and failure.kind is RetryReason.TESTS_FAILED)
-    tested = [one for one in _rebuildable(ledger.graph, unique_id) if one in ledger.standings] if again else []
+    rebuildable = _rebuildable(ledger.graph, unique_id) if again else ()
+    tested = [one for one in rebuildable if ledger.graph.nodes[one].type.built and _executed(ledger, one)]
     if not tested or _built_upon(ledger, tested):
         return unique_id, frozenset({unique_id})
     return tested[0], build_of(ledger, tested) | {unique_id}
+
+
+def _executed(ledger: Ledger, unique_id: str) -> bool:
+    """Whether the run executes it."""
+    return ledger.standings.get(unique_id) not in (None, Standing.PASSED_OVER)
 
 
 def _built_upon(ledger: Ledger, unique_ids: Iterable[str]) -> bool:

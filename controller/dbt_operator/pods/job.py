@@ -1,12 +1,12 @@
 """The Job of an attempt: its pod, composed of parts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dbt_operator.api import names
 from dbt_operator.api.commands import WhenTested
 from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.api.spec import DbtRunSpec, SourceFreshness
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import layers
 from dbt_operator.pods import template as pod_template
@@ -128,6 +128,7 @@ def _container(
             *("--attempt-kind", decision.kind.value.lower()),
             *_about_tests(spec, decision),
             f"--grace-seconds={grace}",
+            *_freshness(spec),
             *part.arguments,
             "--",
             # What dbt prefers depends on all that the run selects.
@@ -143,6 +144,13 @@ def _about_tests(spec: DbtRunSpec, decision: Decision) -> list[str]:
     if spec.tests is WhenTested.NONE:
         return ["--without-tests"]
     return ["--stage", decision.stage.value.lower()] if decision.stage is not None else []
+
+
+def _freshness(spec: DbtRunSpec) -> Iterator[str]:
+    """What the runner does about stale sources."""
+    if spec.command.rules.looks_at_sources and spec.source_freshness is not SourceFreshness.IGNORE:
+        yield f"--source-freshness={spec.source_freshness.value}"
+        yield f"--stale-parents={spec.stale_parents.value}"
 
 
 def _pod(spec: DbtRunSpec, *, part: Part, dbt: dict[str, Any]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def _freshness(view: NodeView) -> status.SourceFreshness | None:
     if found is None:
         return None
     return status.SourceFreshness(
-        status=view.status,
+        status=found.status or view.status,
         max_loaded_at=found.max_loaded_at,
         snapshotted_at=found.snapshotted_at,
         age_seconds=int(found.age_seconds),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -173,7 +173,7 @@ def setting(*, cli: Any, command: Command, parameter: str, environ: Mapping[str,
 
 
 def _of_variable(cli: Any, command: Command, *, parameter: str, environ: Mapping[str, str]) -> str:
-    for param in _definition(cli, command).params:
+    for param in _definition(cli, command.words).params:
         if param.name == parameter:
             # One name, or several of which the first that is set counts.
             names = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
@@ -181,16 +181,16 @@ def _of_variable(cli: Any, command: Command, *, parameter: str, environ: Mapping
     return ""
 
 
-def _definition(cli: Any, command: Command) -> Any:
+def _definition(cli: Any, words: Iterable[str]) -> Any:
     found = cli
-    for word in command.words:
+    for word in words:
         found = found.commands[word]
     return found
 
 
 def has_option(*, cli: Any, command: Command, parameter: str) -> bool:
     """Whether dbt has this option for the command."""
-    return any(param.name == parameter for param in _definition(cli, command).params)
+    return any(param.name == parameter for param in _definition(cli, command.words).params)
 
 
 def refusal(*, cli: Any, command: Command, version: str) -> str:
@@ -204,7 +204,7 @@ def refusal(*, cli: Any, command: Command, version: str) -> str:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             parent = click.Context(cli, **cli.context_settings)
-            _definition(cli, command).make_context(command.name, list(command.rest), parent=parent)
+            _definition(cli, command.words).make_context(command.name, list(command.rest), parent=parent)
     except click.exceptions.NoSuchOption as error:
         return f"dbt {version} has no option {error.option_name} for `dbt {command.name}`"
     except click.exceptions.UsageError as error:
@@ -234,12 +234,12 @@ def without_tests(*, cli: Any, command: Command, environ: Mapping[str, str]) -> 
 
 def as_command(*, cli: Any, command: Command, words: str) -> Command:
     """Another dbt command with those of the arguments that it has as well."""
-    return take_apart(cli=cli, args=(words, *asking(cli=cli, command=command, other=words)))
+    return take_apart(cli=cli, args=(words, *asking(cli=cli, command=command, other=(words,))))
 
 
-def asking(*, cli: Any, command: Command, other: str) -> list[str]:
-    """The arguments of `command` that the dbt command `other` understands as well, in its own spelling."""
-    parameters = {param.name: param for param in cli.commands[other].params}
+def asking(*, cli: Any, command: Command, other: tuple[str, ...]) -> list[str]:
+    """The arguments of `command` that the dbt command of these words understands as well, in its own spelling."""
+    parameters = {param.name: param for param in _definition(cli, other).params}
     line: list[str] = []
     for argument in command.arguments:
         param = parameters.get(argument.parameter)

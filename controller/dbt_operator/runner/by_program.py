@@ -18,8 +18,9 @@ from dbt_operator.runner.announcing import Announcer
 from dbt_operator.runner.arguments import COMMANDS, Argument, Command
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.as_attributes import Manifest
-from dbt_operator.runner.invocation import INTERRUPTED, PRINTED, Outcome, failed
+from dbt_operator.runner.invocation import PRINTED
 from dbt_operator.runner.options import Options
+from dbt_operator.runner.outcome import INTERRUPTED, Outcome, failed
 from dbt_operator.runner.output import Line, Output, plain
 from dbt_operator.runner.overrides import deadlines
 from dbt_operator.runner.program import Ended, Program
@@ -69,8 +70,12 @@ class ProgramInvocations:
         command = by_form(args)
         if self._options.nodes and not command.rules.types:
             return failed(kind=error_kinds.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
-        if self._options.stage or self._options.without_tests:
-            return failed(kind=error_kinds.USAGE, message="spec.tests needs a dbt with a Python API, which is dbt 1")
+        wanted = {
+            "tests": self._options.stage or self._options.without_tests,
+            "sourceFreshness": self._options.source_freshness,
+        }
+        for field in (field for field, given in wanted.items() if given):
+            return failed(kind=error_kinds.USAGE, message=f"spec.{field} needs a dbt with a Python API, which is dbt 1")
         return self._run_nodes(command) if command.rules.types else self._execute(command)
 
     def cancel_queries(self) -> None:

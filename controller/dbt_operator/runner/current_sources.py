@@ -5,8 +5,6 @@ dbt compares the sources.json of that run with the one in its own target directo
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,19 +23,6 @@ def wanted(command: Command) -> bool:
 def question(*, cli: Any, command: Command) -> list[str]:
     """`dbt source freshness` of all sources, with the arguments that it shares with the command."""
     others = tuple(each for each in command.arguments if each.parameter not in _SELECTING)
-    shared = asking(cli=cli.commands["source"], command=replace(command, arguments=others), other="freshness")
+    shared = asking(cli=cli, command=replace(command, arguments=others), other=("source", "freshness"))
     # Whatever it finds, it looks at all of them.
     return ["source", "freshness", "--log-level", "none", "--no-fail-fast", *shared]
-
-
-@contextlib.contextmanager
-def without_hooks(manifest: Any) -> Iterator[None]:
-    """Have dbt execute no hooks: those of the project belong to the command, and run once."""
-    nodes = manifest.nodes
-    hooks = {key: node for key, node in nodes.items() if key.startswith("operation.")}
-    for key in hooks:
-        del nodes[key]
-    try:
-        yield
-    finally:
-        nodes.update(hooks)

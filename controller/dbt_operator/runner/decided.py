@@ -19,6 +19,7 @@ FIELDS = frozenset(
         "tags",
         "depends_on",
         "attached_node",
+        "blocked_by",
         "materialized",
         "severity",
         "job_id",
@@ -60,7 +61,7 @@ FIELDS = frozenset(
 STATUSES = frozenset(
     [
         *("none", "started", "compiling", "executing", "running", "queued", "pending"),
-        *("reused", "no-op", "success", "pass", "warn", "skip", "skipped"),
+        *("reused", "no-op", "success", "pass", "warn", "skip", "skipped", "stale"),
         *("partial success", "runtime error", "fail", "error"),
     ]
 )

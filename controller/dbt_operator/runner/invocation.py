@@ -8,7 +8,7 @@ import importlib
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dbt_operator.runner import (
     deps,
     environment,
     error_kinds,
+    freshness,
     graph,
     interpreter,
     microbatch,
@@ -29,6 +30,7 @@ from dbt_operator.runner.announcing import Announcer
 from dbt_operator.runner.arguments import (
     COMMANDS,
     STAGES,
+    TESTS,
     Command,
     as_command,
     asking,
@@ -41,6 +43,7 @@ from dbt_operator.runner.arguments import (
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.options import Options
+from dbt_operator.runner.outcome import INTERRUPTED, Listed, Outcome, failed
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.overrides import deadlines
 from dbt_operator.runner.queries import cancellable, loaded_adapters
@@ -51,25 +54,6 @@ from dbt_operator.runner.translator import Callback, Translator
 PRINTED = "output.txt"
 _DRAIN_SECONDS = 10.0
 _DEFERRED = ("defer_state", "state")  # where dbt looks for the manifest that it defers to
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    exit_code: int
-    cancelled: bool = False
-    kind: str = ""
-    message: str = ""
-    results: list[Line] | None = field(default=None)
-
-
-def failed(*, kind: str, message: str) -> Outcome:
-    """The end of a run that an exception ended."""
-    return Outcome(exit_code=2, cancelled=kind == error_kinds.INTERRUPTED, kind=kind, message=message)
-
-
-INTERRUPTED = failed(kind=error_kinds.INTERRUPTED, message="dbt was interrupted")
 
 
 class Invocations:
@@ -159,34 +143,99 @@ class Invocations:
 
     def _run_nodes(self, cli: Any, command: Command, manifest: Any) -> Outcome:
         self.phase = "list"
+        try:
+            return self._run_listed(cli, command, manifest)
+        except selection.SelectionError as error:
+            return failed(kind=error_kinds.SELECTOR, message=str(error))
+        except database.DatabaseGoneError as error:
+            return failed(kind=error_kinds.OTHER, message=str(error))
+        except database.LostBeforeTestsError as error:
+            return failed(kind=error_kinds.SPEC, message=str(error))
+
+    def _run_listed(self, cli: Any, command: Command, manifest: Any) -> Outcome:
         executed = command
         if self._options.stage == "build":
             executed = without_tests(cli=cli, command=command, environ=os.environ)
         if self._options.nodes:
-            try:
-                nodes = selection.read_nodes(file=self._options.nodes)
-                executed = self._report_exact_graph(cli, executed, manifest, wanted=frozenset(nodes))
-                self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
-            except selection.SelectionError as error:
-                return failed(kind=error_kinds.SELECTOR, message=str(error))
-            except database.DatabaseGoneError as error:
-                return failed(kind=error_kinds.OTHER, message=str(error))
-            return self._execute(executed, manifest=manifest)
+            nodes = selection.read_nodes(file=self._options.nodes)
+            executed, listed = self._report_exact_graph(cli, executed, manifest, wanted=frozenset(nodes))
+            self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
+            return self._execute_nodes(cli, executed, manifest, listed)
         self._look_at_sources(cli, command, manifest)
-        try:
-            unknown = self._report_graph(cli, command, manifest)
-        except database.LostBeforeTestsError as error:
-            return failed(kind=error_kinds.SPEC, message=str(error))
+        listed = self._report_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
-        outcome = self._execute(executed, manifest=manifest)
-        if unknown and outcome.exit_code == 0:
-            message = f"dbt calls the command successful, but the nodes that it was asked for are not known: {unknown}"
-            return replace(outcome, exit_code=2, kind=error_kinds.OTHER, message=message)
+        if listed.unknown and self._options.source_freshness:
+            message = f"sources are to be looked at, but the nodes that read them are not known: {listed.unknown}"
+            return self._failure(listed.error) if listed.error else failed(kind=error_kinds.OTHER, message=message)
+        outcome = self._execute_nodes(cli, executed, manifest, listed)
+        if listed.unknown and outcome.exit_code == 0:
+            known = "dbt calls the command successful, but the nodes that it was asked for are not known"
+            return replace(outcome, exit_code=2, kind=error_kinds.OTHER, message=f"{known}: {listed.unknown}")
         return outcome
+
+    def _execute_nodes(self, cli: Any, command: Command, manifest: Any, listed: Listed) -> Outcome:
+        """Look at the sources, then execute the nodes that are not held back for what was found.
+
+        Raises: selection.SelectionError where dbt cannot select what is left of them.
+        """
+        if not listed.sources:
+            return self._execute(command, manifest=manifest)
+        found = self._look_at(cli, command, manifest, sources=listed.sources)
+        if isinstance(found, Outcome):
+            return found
+        known = self._translator.known
+        held = freshness.held_back(
+            known=known,
+            nodes=listed.nodes,
+            statuses={one: result["status"] for one, result in found.items()},
+            mode=self._options.source_freshness,
+            parents=self._options.stale_parents,
+        )
+        for part in graph.parts(items=freshness.entries(held=held), key="nodes"):
+            self._output.event("HeldBack", part)
+        later = [one for one in listed.nodes if self._announcer.tests_later and known[one]["resource_type"] in TESTS]
+        left = listed.nodes.difference(held, later)
+        if held and left:
+            command = self._selecting(cli, command, manifest, wanted=left)
+        outcome = self._execute(command, manifest=manifest) if left else Outcome(exit_code=0, results=[])
+        bad = any(result["status"] in freshness.FAILURES for result in found.values())
+        code = outcome.exit_code or int(bad)
+        if outcome.results is None:
+            return replace(outcome, exit_code=code)
+        results = [*found.values(), *outcome.results, *freshness.skipped(held=held)]
+        return replace(outcome, exit_code=code, results=results)
+
+    def _look_at(
+        self, cli: Any, command: Command, manifest: Any, *, sources: frozenset[str]
+    ) -> dict[str, Line] | Outcome:
+        """The result of each source, from dbt's own command and with the same manifest."""
+        self.phase = "execute"
+        mode, known = self._options.source_freshness, self._translator.known
+        looked_at = [one for one in sources if freshness.with_freshness(known[one])]
+        if not looked_at:
+            return freshness.with_all(results=(), sources=sources, known=known, mode=mode)
+        state = selection.write_state(unique_ids=looked_at)
+        question = freshness.question(cli=cli, command=command, state=state, environ=os.environ)
+        self._output.drain(timeout=_DRAIN_SECONDS)
+        self._translator.begin(nodes=True, words=freshness.words(mode))
+        self._callback.follow(only=freshness.EVENTS)
+        with freshness.without_hooks(manifest):
+            looked = self._invoke(question.line(quiet=True), manifest=manifest)
+        self._output.drain(timeout=_DRAIN_SECONDS)
+        if looked.exception is not None:
+            return self._failure(looked.exception)
+        if self._cancellation.requested:
+            return INTERRUPTED
+        found = freshness.with_all(results=results_of(looked.result) or (), sources=sources, known=known, mode=mode)
+        for unique_id, result in found.items():
+            age = result.pop("freshness", None)
+            if age:
+                self._output.event("Freshness", {"unique_id": unique_id, **age})
+        return found
 
     def _parse(self, cli: Any, command: Command) -> Any:
         """What dbt answers to parse, with the packages that it needs; an Outcome where it cannot have them."""
-        packages, line = self._packages, ["parse", *_quietly(cli, command, other="parse")]
+        packages, line = self._packages, ["parse", *_quietly(cli, command, other=("parse",))]
         self._callback.follow(passes=packages.may_help)
         parsed = self._invoke(line)
         if parsed.exception is None or not packages.may_help(str(parsed.exception)):
@@ -194,7 +243,7 @@ class Invocations:
         self.phase = "deps"
         self._callback.follow(chatty=True, passes=lambda _: True)
         with packages.installing(parsed.exception):
-            installed = self._invoke(["deps", *_quietly(cli, command, other="deps")])
+            installed = self._invoke(["deps", *_quietly(cli, command, other=("deps",))])
         if isinstance(installed.exception, KeyboardInterrupt) or self._cancellation.requested:
             return INTERRUPTED
         if installed.exception is not None:
@@ -282,8 +331,8 @@ class Invocations:
             self._output.invocation_id = self.invocation_id
         return result
 
-    def _report_graph(self, cli: Any, command: Command, manifest: Any) -> str:
-        """Print SelectedNodes; returns why not. The command has its chance all the same: it tells errors better.
+    def _report_graph(self, cli: Any, command: Command, manifest: Any) -> Listed:
+        """Print SelectedNodes. Where that fails the command has its chance all the same: it tells errors better.
 
         Raises: database.LostBeforeTestsError where the tests of a later stage would find nothing.
         """
@@ -292,31 +341,46 @@ class Invocations:
             listed = self._list(cli, command, manifest)
             # A selector that does not exist makes the command itself fail too, which then says so: not twice.
             if not listed.success:
-                return error_kinds.message_of(listed.exception) if listed.exception else "dbt cannot list them"
-            chosen = self._runnable(command, listed)
-            files = self._files_of(manifest, chosen)
+                unknown = error_kinds.message_of(listed.exception) if listed.exception else "dbt cannot list them"
+                return Listed(unknown=unknown, error=listed.exception)
+            nodes = self._runnable(command, listed)
+            looks = bool(self._options.source_freshness)
+            sources = freshness.sources_of(known=self._translator.known, nodes=nodes) if looks else frozenset()
+            files = self._files_of(manifest, nodes)
             self._report_database(files)
-            self._report_selected(command, chosen)
+            self._report_selected(command, nodes | sources)
             file = database.worst(files)
-            if self._announcer.tests_later and file is not None and not file.kept and any(map(is_test, chosen)):
+            if self._announcer.tests_later and file is not None and not file.kept and any(map(is_test, nodes)):
                 raise database.LostBeforeTestsError(file.path)
         except database.LostBeforeTestsError:
             raise
         except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")
-            return repr(error)
-        return ""
+            return Listed(unknown=repr(error))
+        return Listed(nodes=nodes, sources=sources)
 
-    def _report_exact_graph(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
+    def _report_exact_graph(
+        self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]
+    ) -> tuple[Command, Listed]:
         """Print SelectedNodes of the wanted nodes; returns the command that executes exactly these.
 
         Raises: selection.SelectionError when there is none; database.DatabaseGoneError when what they read is gone.
         """
         self._announcer.learn(manifest)
-        known = self._translator.known
-        selection.check_known(wanted=wanted, known=known)
+        selection.check_known(wanted=wanted, known=self._translator.known)
+        looks = bool(self._options.source_freshness)
+        sources = freshness.among(known=self._translator.known, wanted=wanted) if looks else frozenset()
+        nodes = wanted - sources
+        if nodes:
+            command = self._selecting(cli, command, manifest, wanted=nodes)
+        self._check_database(manifest, nodes)
+        self._report_selected(command, wanted)
+        return command, Listed(nodes=nodes, sources=sources)
+
+    def _selecting(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
+        """The command that executes exactly the wanted nodes. Raises: selection.SelectionError when there is none."""
         if command.rules.unit_tests_with_model:
-            selection.check_unit_tests(wanted=wanted, known=known)
+            selection.check_unit_tests(wanted=wanted, known=self._translator.known)
         if any(argument.parameter == "favor_state" for argument in command.arguments):
             command = self._favoring_own(cli, command, manifest)
         state = selection.write_state(unique_ids=wanted)
@@ -324,10 +388,7 @@ class Invocations:
         listed = self._list(cli, exact, manifest)
         if not listed.success:
             raise selection.SelectionError(f"dbt cannot list the nodes to execute: {listed.exception}")
-        chosen = self._runnable(exact, listed)
-        selection.check_selected(wanted=wanted, selected=chosen)
-        self._check_database(manifest, chosen)
-        self._report_selected(exact, chosen)
+        selection.check_selected(wanted=wanted, selected=self._runnable(exact, listed))
         return exact
 
     def _look_at_sources(self, cli: Any, command: Command, manifest: Any) -> None:
@@ -335,7 +396,7 @@ class Invocations:
         if not current_sources.wanted(command):
             return
         self._callback.follow(listening=False)
-        with current_sources.without_hooks(manifest):
+        with freshness.without_hooks(manifest):
             looked = self._invoke(current_sources.question(cli=cli, command=command), manifest=manifest)
         if isinstance(looked.exception, KeyboardInterrupt):
             raise looked.exception
@@ -403,7 +464,7 @@ class Invocations:
             return frozenset()
 
     def _list(self, cli: Any, command: Command, manifest: Any) -> Any:
-        question = ["ls", "--output", "json", "--output-keys", "unique_id", *_quietly(cli, command, other="ls")]
+        question = ["ls", "--output", "json", "--output-keys", "unique_id", *_quietly(cli, command, other=("ls",))]
         self._callback.follow(listening=False)
         # dbt 1.8 prints the list besides returning it.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -430,7 +491,7 @@ class Invocations:
         self._output.event("DeadlinesIgnored", {"adapter_name": unable[0], "nodes": len(seconds)}, level="warn")
 
 
-def _quietly(cli: Any, command: Command, *, other: str) -> list[str]:
+def _quietly(cli: Any, command: Command, *, other: tuple[str, ...]) -> list[str]:
     """Arguments for another command before the user's, which says and writes all that this one would, too."""
     return ["--log-level", "none", *asking(cli=cli, command=command, other=other), "--no-write-json"]
 

@@ -20,10 +20,11 @@ from dbt_operator.runner.by_program import ProgramInvocations
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.deps import Packages
-from dbt_operator.runner.invocation import INTERRUPTED, Invocations, Outcome, failed
+from dbt_operator.runner.invocation import Invocations
 from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
+from dbt_operator.runner.outcome import INTERRUPTED, Outcome, failed
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.program import Program
 from dbt_operator.runner.queries import cancel_queries_of, loaded_adapters

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, field
 
 from dbt_operator.runner.arguments import STAGES
+from dbt_operator.runner.freshness import ANY, MODES, STALE_PARENTS
 from dbt_operator.runner.signals import GRACE_SECONDS
 
 _OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_config")
@@ -39,6 +40,8 @@ class Options:
     packages_lock: str = ""  # their versions
     git_config: str = ""  # a file that says where packages are that were fetched before
     found: tuple[str, ...] = ()  # files that steps before this one have left
+    source_freshness: str = ""  # what is done about stale sources; "": they are not looked at
+    stale_parents: str = ANY
     environment: str = ""  # the folder in which its step has left where the virtual environment is
     dbt_args: tuple[str, ...] = field(default=())
 
@@ -67,6 +70,8 @@ def parse_options(*, argv: list[str]) -> Options:
     for name in _OF_PACKAGES:
         parser.add_argument(f"--{name.replace('_', '-')}", default="")
     parser.add_argument("--found", action="append", default=[], metavar="FILE")
+    parser.add_argument("--source-freshness", default="", choices=MODES)
+    parser.add_argument("--stale-parents", default=ANY, choices=STALE_PARENTS)
     parser.add_argument("--environment", default="", metavar="FOLDER")
     ours = parser.parse_args(argv[:split])
     return Options(
@@ -89,6 +94,8 @@ def parse_options(*, argv: list[str]) -> Options:
         lost_paths=tuple(ours.lost_paths),
         **{name: getattr(ours, name) for name in _OF_PACKAGES},
         found=tuple(ours.found),
+        source_freshness=ours.source_freshness,
+        stale_parents=ours.stale_parents,
         environment=ours.environment,
         dbt_args=tuple(argv[split + 1 :]),
     )

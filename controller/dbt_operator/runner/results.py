@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from dbt_operator.runner.freshness import SKIPPED, STALE
 from dbt_operator.runner.masking import Masker
 from dbt_operator.runner.output import Line, plain
 from dbt_operator.runner.translator import node_result
@@ -49,6 +50,7 @@ def _freshness(node: Any, result: Any) -> Line | None:
         return None
     criteria = getattr(node, "freshness", None)
     return {
+        "status": str(getattr(result.status, "value", result.status)),
         "max_loaded_at": _utc(result.max_loaded_at),
         "snapshotted_at": _utc(result.snapshotted_at),
         "age_seconds": round(float(result.age), 3),
@@ -98,8 +100,8 @@ def late_results(
             masker=masker,
         )
         for result in results
-        # What fail-fast skipped is told by the digest: such a node has not ended, it never began.
-        if result["unique_id"] not in reported and result["status"] != "skipped"
+        # What was skipped is told by the digest: such a node has not ended, it never began.
+        if result["unique_id"] not in reported and result["status"] not in (SKIPPED, STALE)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 from dbt_operator.runner import deadlines
@@ -105,6 +105,7 @@ class Callback:
         self._warn = warn
         self._listening = True
         self._begins = ""
+        self._only: frozenset[str] | None = None
         self._all_levels = frozenset(("warn", "error"))
         self._completed: Callable[[], None] | None = None
         self._passes: Callable[[str], bool] = lambda _: False
@@ -116,18 +117,21 @@ class Callback:
         listening: bool = True,
         chatty: bool = False,
         begins: str = "",
+        only: frozenset[str] | None = None,
         completed: Callable[[], None] | None = None,
         passes: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Before an invocation: whether its events count, whether its info level does, and whom to tell of its end.
 
         begins: the name of the event by which a node begins, if that is not one that is passed on in any case.
+        only: the names of the events that count, where not all do.
         passes: whether an error that ends the invocation does not end the attempt.
         """
         self.invocation_id = ""
         self.executing = False
         self._listening = listening
         self._begins = begins
+        self._only = only
         self._all_levels = frozenset(("warn", "error", "info") if chatty else ("warn", "error"))
         self._completed = completed
         self._passes = passes
@@ -160,7 +164,7 @@ class Callback:
             self._queries.succeeded(message.data.node_info.unique_id)
         if name in deadlines.EVENTS:
             self._deadlines.saw(name, message.data.node_info.unique_id)
-        if name in _LAST_WORDS and self._passes(info.msg):
+        if (name in _LAST_WORDS and self._passes(info.msg)) or (self._only is not None and name not in self._only):
             return
         if self._listening and (
             name in PASSED
@@ -204,14 +208,16 @@ class Translator:
         self._batched: set[str] = set()
         self._errors_reported: set[str] = set()
         self._of_nodes, self._begins = True, ""
+        self._words: Mapping[str, str] = {}
         self.printed: list[str] = []
 
-    def begin(self, *, nodes: bool, begins: str) -> None:
-        """Before the command itself, with nothing left to print. nodes: it executes nodes, and is followed by them.
+    def begin(self, *, nodes: bool, begins: str = "", words: Mapping[str, str] | None = None) -> None:
+        """Before a command, with nothing left to print. nodes: it executes nodes, and is followed by them.
 
         Of a command that does not, what dbt says of nodes is how it goes about its work.
+        words: other words for statuses of dbt's.
         """
-        self._of_nodes, self._begins = nodes, begins
+        self._of_nodes, self._begins, self._words = nodes, begins, words or {}
 
     def lines(self, message: Any) -> Iterator[Line]:
         """The lines for a message: none, itself, or itself and a result."""
@@ -292,6 +298,7 @@ class Translator:
     def _result(self, node: Line, result: Line) -> Line:
         known = self.known.get(node.get("unique_id", ""), {})
         data = self._deadlines.marked(node_result(node=node, result=result, known=known, masker=self._masker))
+        data["status"] = self._words.get(data["status"], data["status"])
         self.results[data["unique_id"]] = data
         query = self._queries.take(data["unique_id"])
         if query and data["status"] in FAILURES:

@@ -28,6 +28,8 @@ from dbt_operator.plan.run import plan_run
 from tests.unit.plan.given import DEADLINE, JOB, NOW, POD, settled
 from tests.unit.plan.lines import Log, failing
 
+_BAD = ("error", "runtime error")
+
 
 class Story:
     """A run. Its nodes are those of SelectedNodes; the other arguments are rules, and how dbt describes itself.
@@ -249,10 +251,21 @@ class Dbt:
                 self.log.add("CommandStarted", {"command": run.command.rules.words}, at=now)
                 return self
             stage = self.decision.stage
-            command = run.command if stage is None else stage.rules.words
+            command = run.command.rules.words if stage is None else stage.rules.words
             tests = run.tests if whole and stage is not None else ""
             self.log.lists(listed, command=command, tests=tests, adapter=run.adapter, end_hooks=run.end_hooks, at=now)
             self.log.executes(len(self.nodes), at=now)
+        return self
+
+    def looks(self, *, held: str = "", **sources: str) -> "Dbt":
+        """It has looked at sources, and decided that these nodes are not executed: because of the one that is bad."""
+        self.reports(**sources)
+        bad = next((one for one, said in sources.items() if said.partition(":")[0] in ("stale", *_BAD)), "")
+        status = "stale" if sources.get(bad) == "stale" else "skipped"
+        names = [self.run.ids[name] for name in held.split()]
+        entries = [{"unique_id": one, "blocked_by": self.run.ids[bad], "status": status} for one in names]
+        self.log.add("HeldBack", {"part": 1, "parts": 1, "total": len(names), "nodes": entries}, at=self.run.now)
+        self.log.results.update(dict.fromkeys(names, status))
         return self
 
     def reports(self, **results: str) -> "Dbt":
@@ -284,7 +297,8 @@ class Dbt:
         mine = (one for one in self.nodes if self.run.nodes[one]["resource_type"] not in self.run.passed_over)
         left = [one for one in mine if one not in self.log.results]
         names = {name: one for name, one in self.run.ids.items() if one in left}
-        word = {name: "pass" if one.startswith(("test.", "unit_test.")) else "success" for name, one in names.items()}
+        checks = ("test.", "unit_test.", "source.")
+        word = {name: "pass" if one.startswith(checks) else "success" for name, one in names.items()}
         self.reports(**(word | results))
         return self.ends()
 

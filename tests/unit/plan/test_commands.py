@@ -146,7 +146,7 @@ def test_a_stale_source_is_retried_as_a_test_that_finds_something_and_one_that_c
     assert run.later(seconds=10) == ["Retry b"]
     run["Retry b"].builds(b="warn")
     assert run.next() == []
-    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.NODES_FAILED)
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.SOURCES_STALE)
     assert (run.node("a").reason, run.node("b").reason) == (NodeReason.STALE, NodeReason.WARNED)
     run = of_sources(reasons=TESTS_FAILED)
     run["Producer"].builds(a="error")

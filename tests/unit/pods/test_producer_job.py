@@ -89,6 +89,17 @@ def test_an_attempt_at_certain_nodes_is_told_what_the_run_selects_where_others_a
         assert "--state-dir=/dbt-operator/state" in arguments
 
 
+def test_the_runner_is_told_what_to_do_about_stale_sources_where_the_command_looks_at_them() -> None:
+    def told(**spec: Any) -> list[str]:
+        return [each for each in arguments_of(**spec) if each.startswith(("--source-freshness", "--stale-parents"))]
+
+    assert told() == told(sourceFreshness="Ignore") == []
+    assert told(sourceFreshness="Warn") == ["--source-freshness=Warn", "--stale-parents=Any"]
+    given = {"sourceFreshness": "SkipStale", "staleParents": "All"}
+    assert told(command="snapshot", **given) == ["--source-freshness=SkipStale", "--stale-parents=All"]
+    assert told(command="test", **given) == []  # as a default of the namespace would have it
+
+
 def test_a_macro_is_called_with_its_arguments() -> None:
     operation = {"macro": "shop.grant_select", "args": {"role": "reader", "tables": ["a", 1.0]}}
     arguments = dbt_arguments(spec(command="run-operation", runOperation=operation))

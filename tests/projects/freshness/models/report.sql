@@ -1,0 +1,1 @@
+select orders from {{ ref('orders_by_customer') }}

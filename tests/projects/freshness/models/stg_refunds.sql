@@ -1,0 +1,2 @@
+{{ config(enabled=var('refunds')) }}
+select id from {{ source('raw', 'refunds') }}
