@@ -153,6 +153,7 @@ def ledger_of(
         else _standing(one, history=history, assessments=assessments, silent=silent, released=released, skips=skips)
         for one in graph.executables()
     }
+    standings |= dict.fromkeys(_tests_due(history, graph, standings), Standing.BLOCKED)
     stale = _stale_successes(history, graph, standings)
     standings |= dict.fromkeys(stale, Standing.BLOCKED)
     episode = assessments[since:]
@@ -195,6 +196,23 @@ def _stale_successes(history: History, graph: Graph, standings: Mapping[str, Sta
             report = history.report(one)
             if report is not None and report.attempt < above:
                 found.add(one)
+    return frozenset(found)
+
+
+def _tests_due(history: History, graph: Graph, standings: Mapping[str, Standing]) -> frozenset[str]:
+    """Tests of a stage of their own that were passed over, of nodes that are not, as a person has asked for them since.
+
+    What is asked for begins with the stage before, where the sources are looked at.
+    """
+    over = frozenset(one for one, standing in standings.items() if standing is Standing.PASSED_OVER)
+    old = frozenset(one for one in standings if one.startswith("source.") and _status(history, one) == STALE)
+    tests = (one for one in over if graph.nodes[one].test) if graph.rules.stages else ()
+    found: set[str] = set()
+    for test in tests:
+        reads, report = frozenset(graph.reads(test)), history.report(test)
+        since = max((history.begun(one) for one in reads), default=-1)
+        if report is not None and report.attempt < since and reads.isdisjoint(over | old):
+            found.add(test)
     return frozenset(found)
 
 

@@ -86,8 +86,12 @@ def resumes_by_pod(
 ) -> list[Decision]:
     """Attempts that go on with what is left, one for each kind of pod, which may all live at once.
 
-    What needs a node that is to have another pod follows when that is done.
+    What needs a node that is to have another pod follows when that is done. Where sources are to be looked at, there is
+    one for all, as in the first attempt: what is not executed because of them is decided together.
     """
+    looks = ledger.graph.command.rules.looks_at_sources
+    if looks and any(one.startswith("source.") for one in left):
+        return [new_resume(situation, nodes=left, pod=PLAIN, ahead=ahead)]
     found: list[Decision] = []
     for pod, nodes in by_pod(situation.rules, ledger.graph, left).items():
         taken = frozenset[str]().union(*(each.nodes or () for each in found))

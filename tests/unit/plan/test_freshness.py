@@ -175,6 +175,20 @@ def test_who_asks_for_a_retry_has_the_sources_looked_at_anew() -> None:
     assert run.ask("once more") == []
 
 
+def test_tests_of_a_stage_of_their_own_follow_what_was_passed_over_with_them() -> None:
+    run = shop(tests="AfterAll")
+    run["Producer"].starts().looks(orders="pass", customers="stale", held=HELD).reports(a="success").ends()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, SUCCESS)
+    assert run.ask("again") == ["Resume customers b both end"]
+    run["Resume customers b both end"].starts().looks(customers="pass").builds()
+    (tests,) = run.next()
+    assert tests.endswith(" t of_source")
+    run[tests].builds()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+
+
 def test_a_retry_that_finds_them_stale_still_passes_over_the_same() -> None:
     run = passed_over()
     run.ask("again")
