@@ -58,6 +58,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ),
     (
         "parse",
+        r"Found a cycle|"
         r"Compilation Error|Parsing Error|YAML|depends on a (?:node|source) named|Error reading|Syntax error near line|"
         r"Duplicate (?:resource|canonical)|dbt found two|schema\.yml|Jinja|\bparse\b|dbt_project\.yml",
     ),
