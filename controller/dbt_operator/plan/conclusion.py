@@ -73,7 +73,10 @@ def _untested(situation: Situation) -> list[str]:
     asked = [each.attempt for each in situation.assessments]
     done = ledger.standings if ledger is not None else {}
     return [
-        one for one in later if done.get(one) is not Standing.DONE and not any(attempt.covers(one) for attempt in asked)
+        one
+        for one in later
+        if done.get(one) not in (Standing.DONE, Standing.PASSED_OVER)
+        and not any(attempt.covers(one) for attempt in asked)
     ]
 
 
