@@ -66,6 +66,8 @@ class EndingChecks:
         """That the warehouse was not reached is the reason only where something was left undone for that, or may be."""
         if self._may_have_end_hooks() and self._cut_short():
             return
+        if len(self._oracle.attempts) == 1 and _done(endings):
+            return  # dbt has ended with that error after its last node: no success of its own is known
         for one, ending in endings.items():
             had = [attempt for attempt in self._oracle.recent if attempt.decision.covers(one)]
             needs = self._project.needs
