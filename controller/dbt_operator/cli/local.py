@@ -71,6 +71,10 @@ def run(
         Optional[Path],  # noqa: UP045 - what typer reads
         typer.Option(metavar="FILE", help="Lines NAME=VALUE: SECRET_NAME_KEY has the key KEY of Secret NAME."),
     ] = None,
+    junit: Annotated[
+        Optional[Path],  # noqa: UP045 - what typer reads
+        typer.Option(metavar="FILE", help="Write a report as JUnit does: a case for each node and test."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, also what has not ended.")] = False,
     watch: _Watch = None,
     state: _State = _STATE,
@@ -79,7 +83,13 @@ def run(
     from dbt_operator.local import commands
 
     options = commands.Options(
-        files=tuple(files), project=project_dir, secrets=secrets, env_file=env_file, fresh=fresh, watch=watch
+        files=tuple(files),
+        project=project_dir,
+        secrets=secrets,
+        env_file=env_file,
+        fresh=fresh,
+        watch=watch,
+        junit=junit,
     )
     _do(state, lambda at: commands.run(options, at=at), make=True)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from dbt_operator.api.phases import RunPhase
@@ -18,6 +19,8 @@ from dbt_operator.api.spec import parse_run_spec
 from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.local import runs
 from dbt_operator.local.artifacts import write_artifacts
+from dbt_operator.local.ci import project_folder, tell_ci
+from dbt_operator.local.estimate import Earlier, seconds_left
 from dbt_operator.local.execute import Execution, Stopped
 from dbt_operator.local.lock import HeldError, held, holder
 from dbt_operator.local.manifests import Document, InvalidManifest, Manifests, load
@@ -26,6 +29,7 @@ from dbt_operator.local.origin import Origin, absolute, origin_of
 from dbt_operator.local.picture import Picture, Run, see
 from dbt_operator.local.place import NAMESPACE, Place
 from dbt_operator.local.programs import Programs
+from dbt_operator.local.report import Ended
 from dbt_operator.local.runs import Asked, Begin
 from dbt_operator.local.secrets import InvalidEnvFile, Secrets
 from dbt_operator.local.store import Store
@@ -55,6 +59,7 @@ class Options:
     env_file: Path | None = None
     fresh: bool = False
     watch: bool | None = None  # None: where there is a terminal
+    junit: Path | None = None  # where to write a report
 
 
 @dataclass(slots=True)
@@ -107,6 +112,8 @@ def run(options: Options, *, at: Session) -> int:
             codes.append(_run_one(document, options, secrets=secrets, programs=programs, at=at))
             if codes[-1] == STOPPED:
                 break
+        names = [document.name for document in manifests.runs[: len(codes)]]
+        tell_ci([_ended(name, at=at) for name in names], junit_file=options.junit, environ=os.environ)
         return max(codes)
     except (InvalidManifest, InvalidEnvFile) as error:
         raise CommandError(str(error)) from error
@@ -198,7 +205,10 @@ def _execute(
 ) -> int:
     run, name = asked.run, asked.run["metadata"]["name"]
     interactive = at.console.is_interactive if watch is None else watch
-    with viewer(at.console, interactive=interactive) as view:
+    earlier = _earlier(name, at=at)
+    with viewer(
+        at.console, interactive=interactive, left=lambda seen, now: seconds_left(seen, earlier, now=now)
+    ) as view:
         shown = _Shown(run, store=at.store, view=view)
         execution = Execution(
             run=run,
@@ -220,8 +230,31 @@ def _execute(
     run = at.find(name)
     write_artifacts(run, store=at.store, folder=at.place.artifacts(name))
     at.console.print(result(shown.picture, elapsed=shown.elapsed, interactive=interactive), soft_wrap=True)
+    took = Earlier.of(run, at.store.all(DBT_MODELS, run=run["metadata"]["uid"]))
+    if took is not None:
+        at.place.earlier(name).write_bytes(msgspec.json.encode(took))
     runs.report(run, store=at.store)
     return _ends(run)
+
+
+def _earlier(name: str, *, at: Session) -> Earlier | None:
+    try:
+        return msgspec.json.decode(at.place.earlier(name).read_bytes(), type=Earlier)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _ended(name: str, *, at: Session) -> Ended:
+    run = at.find(name)
+    file = at.place.artifacts(name) / "run_results.json"
+    results = msgspec.json.decode(file.read_bytes())["results"] if file.exists() else ()
+    return Ended(
+        name=name,
+        status=runs.status_of(run),
+        models=at.store.all(DBT_MODELS, run=run["metadata"]["uid"]),
+        results=results,
+        project=project_folder(run),
+    )
 
 
 def _ends(run: Object) -> int:

@@ -36,6 +36,10 @@ class Place:
         """The folder with the attempts of a run."""
         return self.run(name) / "attempts"
 
+    def earlier(self, name: str) -> Path:
+        """The file that says how long the nodes of a run took the last time."""
+        return self.run(name) / "earlier.json"
+
     def artifacts(self, name: str) -> Path:
         """The folder with the files that dbt has written."""
         return self.run(name) / "artifacts"

@@ -64,8 +64,8 @@ def headline(run: Run, *, elapsed: float) -> Text:
     return line.append(f"  {elapsed_text(elapsed)}", style="bright_black")
 
 
-def progress(picture: Picture) -> RenderableType:
-    """A bar of the nodes that have ended; it is red as soon as one of them has failed."""
+def progress(picture: Picture, *, left: float | None = None) -> RenderableType:
+    """A bar of the nodes that have ended; it is red as soon as one of them has failed. left: seconds, where known."""
     nodes = picture.nodes.values()
     ended, total = sum(node.ended for node in nodes), len(nodes)
     style = STYLES["Failed"] if any(node.phase == "Failed" for node in nodes) else STYLES["Succeeded"]
@@ -73,7 +73,8 @@ def progress(picture: Picture) -> RenderableType:
         total=total or 1, completed=ended, width=_BAR_WIDTH, complete_style=style, finished_style=style, pulse=not nodes
     )
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(bar, Text(f"{ended}/{total} nodes" if total else "", style="bright_black"))
+    about = f"  about {left:.0f}s left" if left is not None and not picture.run.ended else ""
+    grid.add_row(bar, Text(f"{ended}/{total} nodes{about}" if total else "", style="bright_black"))
     return grid
 
 
@@ -131,13 +132,15 @@ def _cells(node: Node, *, picture: Picture, now: datetime) -> list[RenderableTyp
     ]
 
 
-def screen(picture: Picture, *, elapsed: float, now: datetime, height: int | None = None) -> RenderableType:
+def screen(
+    picture: Picture, *, elapsed: float, now: datetime, height: int | None = None, left: float | None = None
+) -> RenderableType:
     """Everything about the run at this moment; `height` is the number of lines there is room for."""
     limit = None if height is None else height - _LINES_AROUND_THE_ROWS - 2
     parts: list[RenderableType] = [
         headline(picture.run, elapsed=elapsed),
         Text(picture.run.message, style="bright_black", no_wrap=True, overflow="ellipsis"),
-        progress(picture),
+        progress(picture, left=left),
     ]
     if picture.nodes:
         parts += [Text(), table(picture, now=now, limit=limit)]

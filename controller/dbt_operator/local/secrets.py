@@ -46,9 +46,9 @@ class Secrets:
 
     def where(self, name: str, key: str | None) -> str:
         """Where a key is looked for, for a sentence."""
-        folder = self._folder or Path("the folder given with --secrets")
-        variable = variable_of(name, key) if key else f"{variable_of(name, '')}… for each key"
-        return f"put it into the file {folder / name / (key or 'KEY')}, or into the variable {variable}"
+        folder = str(self._folder) if self._folder is not None else "the folder given with --secrets"
+        file, variable = f"{name}/{key or 'KEY'}", variable_of(name, key or "KEY")
+        return f"put it into the file {file} below {folder}, or into the variable {variable}"
 
     def _value(self, name: str, key: str) -> bytes | None:
         if key in self._given.get(name, {}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,6 +15,7 @@ from dbt_operator.local import render
 from dbt_operator.local.picture import Picture
 
 _SECONDS_BETWEEN_DRAWINGS = 0.1
+Left = Callable[[Picture, datetime], float | None]
 
 
 class Viewer(Protocol):
@@ -27,8 +28,8 @@ class Viewer(Protocol):
 class Screen:
     """A table that is drawn anew in place, for a terminal."""
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    def __init__(self, live: Live, *, left: Left) -> None:
+        self._live, self._left = live, left
         self._drawn = 0.0
 
     def show(self, before: Picture, after: Picture, *, elapsed: float) -> None:
@@ -36,8 +37,9 @@ class Screen:
         if elapsed - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
             return  # drawing costs more than looking, on a machine that is at work on the run
         self._drawn = elapsed
-        height = self._live.console.height
-        self._live.update(render.screen(after, elapsed=elapsed, now=datetime.now(UTC), height=height), refresh=True)
+        height, now = self._live.console.height, datetime.now(UTC)
+        left = self._left(after, now)
+        self._live.update(render.screen(after, elapsed=elapsed, now=now, height=height, left=left), refresh=True)
 
 
 class Lines:
@@ -52,14 +54,16 @@ class Lines:
 
 
 @contextmanager
-def viewer(console: Console, *, interactive: bool | None = None) -> Iterator[Viewer]:
-    """What fits the console, where nothing else is said."""
+def viewer(
+    console: Console, *, interactive: bool | None = None, left: Left = lambda _picture, _now: None
+) -> Iterator[Viewer]:
+    """What fits the console, where nothing else is said. left: how many seconds the run will go on, where known."""
     if not (console.is_interactive if interactive is None else interactive):
         yield Lines(console)
         return
     # Gone at the end, when all of the table is printed, also what a low terminal had no room for.
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield Screen(live)
+        yield Screen(live, left=left)
 
 
 def result(picture: Picture, *, elapsed: float, interactive: bool) -> RenderableType:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -26,7 +27,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory, dbt_python: Path) -> Desk:
 @pytest.fixture(scope="module")
 def failed(broken: Desk) -> str:
     """What the command has said."""
-    return broken.do("run", "-f", "run.yaml", code=1)
+    options = ("--junit", "reports/dbt.xml")
+    return broken.do("run", "-f", "run.yaml", *options, code=1, GITHUB_ACTIONS="true", GITLAB_CI="true")
 
 
 class TestAFailureAndItsRetry:
@@ -36,6 +38,13 @@ class TestAFailureAndItsRetry:
         assert "Without a cluster these have no effect: spec.podTemplate.spec.nodeSelector." in failed
         assert "third failed:" in failed
         assert "small: Failed. 1 of 5 nodes failed: third" in failed
+
+    def test_ci_systems_are_told_in_their_own_forms(self, failed: str, broken: Desk) -> None:
+        assert "::error file=project/models/third.sql,title=Model third failed::Runtime Error" in failed
+        [quality] = json.loads((broken.folder / "gl-code-quality-report.json").read_text())
+        assert (quality["location"]["path"], quality["severity"]) == ("project/models/third.sql", "major")
+        [suite] = ET.parse(broken.folder / "reports" / "dbt.xml").getroot()  # noqa: S314 - our own
+        assert (suite.get("tests"), suite.get("errors"), suite.get("skipped")) == ("5", "1", "1")
 
     def test_statuses_are_those_of_a_cluster(self, failed: str, broken: Desk) -> None:
         assert failed
