@@ -211,7 +211,7 @@ class Store:
         made["metadata"] |= {
             "uid": str(uuid.uuid4()),
             "generation": 1,
-            "creationTimestamp": format_time(self.now()),
+            "creationTimestamp": format_time(self.now().replace(microsecond=0)),  # as an API server has it
         }
         defaults = _DEFAULTS.get(resource.plural, {})
         return self._put(resource, {"apiVersion": resource.api_version, "kind": resource.kind, **defaults, **made})
