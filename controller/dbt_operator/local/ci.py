@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbt_operator.api.problems import InvalidSpec
-from dbt_operator.api.spec import parse_run_spec
 from dbt_operator.kube.resources import Object
 from dbt_operator.local.manifests import PROJECT_ANNOTATION
 from dbt_operator.local.origin import origin_of
 from dbt_operator.local.project import located
 from dbt_operator.local.report import Ended, findings, github, gitlab, junit
+from dbt_operator.reconcile.observe import unlisted
 
 GITLAB_REPORT = Path("gl-code-quality-report.json")
 
@@ -30,9 +30,12 @@ def tell_ci(runs: Sequence[Ended], *, junit_file: Path | None, environ: Mapping[
 def project_folder(run: Object) -> str | None:
     """The folder of the project of a run; None where it was fetched."""
     origin, annotations = origin_of(run), run["metadata"].get("annotations") or {}
+    spec = unlisted(run, operator={}, config_map=None).spec
+    if spec is None:
+        return None
     try:
         spec = located(
-            parse_run_spec({"image": "none", **run["spec"]}),
+            spec,
             annotated=annotations.get(PROJECT_ANNOTATION),
             given=origin.project,
             folder=Path(origin.folder),

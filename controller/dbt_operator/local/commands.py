@@ -13,15 +13,16 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from dbt_operator.api import names
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.problems import InvalidSpec
-from dbt_operator.api.spec import parse_run_spec
-from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
+from dbt_operator.api.spec import DbtRunSpec
+from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, DBT_RUNS, Object
 from dbt_operator.local import runs
 from dbt_operator.local.artifacts import write_artifacts
 from dbt_operator.local.ci import project_folder, tell_ci
 from dbt_operator.local.estimate import Earlier, seconds_left
-from dbt_operator.local.execute import Execution, Stopped
+from dbt_operator.local.execute import DEFAULTS, Execution, Stopped
 from dbt_operator.local.lock import HeldError, held, holder
 from dbt_operator.local.manifests import Document, InvalidManifest, Manifests, load
 from dbt_operator.local.meaningless import meaningless
@@ -34,6 +35,7 @@ from dbt_operator.local.runs import Asked, Begin
 from dbt_operator.local.secrets import InvalidEnvFile, Secrets
 from dbt_operator.local.store import Store
 from dbt_operator.local.viewer import Viewer, result, viewer
+from dbt_operator.reconcile.defaults import spec_of, taken
 
 # Exit codes.
 SUCCEEDED, FAILED, WRONG, CANCELLED, HELD = 0, 1, 2, 3, 4
@@ -102,18 +104,18 @@ def run(options: Options, *, at: Session) -> int:
         at.place.make()
         secrets = _secrets(manifests, secrets=options.secrets, env_file=options.env_file)
         programs = Programs.found(os.environ)
-        for document in manifests.runs:
-            _check(document, programs=programs)
+        specs = [_checked(document, manifests, programs=programs) for document in manifests.runs]
+        at.store.remove(CONFIG_MAPS, names.DEFAULTS, namespace=NAMESPACE)  # those of other files are not these runs'
         for document in manifests.others:
             _keep(document, at=at)
-        _warn(manifests, at=at)
+        _warn(manifests, specs, at=at)
         codes = []
         for document in manifests.runs:
             codes.append(_run_one(document, options, secrets=secrets, programs=programs, at=at))
             if codes[-1] == STOPPED:
                 break
-        names = [document.name for document in manifests.runs[: len(codes)]]
-        tell_ci([_ended(name, at=at) for name in names], junit_file=options.junit, environ=os.environ)
+        begun = [document.name for document in manifests.runs[: len(codes)]]
+        tell_ci([_ended(name, at=at) for name in begun], junit_file=options.junit, environ=os.environ)
         return max(codes)
     except (InvalidManifest, InvalidEnvFile) as error:
         raise CommandError(str(error)) from error
@@ -123,10 +125,11 @@ def _secrets(manifests: Manifests, *, secrets: Path | None, env_file: Path | Non
     return Secrets(given=manifests.secrets, folder=secrets, env_file=env_file, environ=os.environ)
 
 
-def _check(document: Document, *, programs: Programs) -> None:
+def _checked(document: Document, manifests: Manifests, *, programs: Programs) -> DbtRunSpec:
     """What is wrong with a manifest is said before anything begins, as an API server would."""
+    defaults = next((one.obj for one in manifests.others if one.name == names.DEFAULTS), None)
     try:
-        spec = parse_run_spec(_with_image(document.obj["spec"]))
+        spec = spec_of(document.obj["spec"], defaults=taken(DEFAULTS, defaults))
     except InvalidSpec as error:
         raise CommandError(f"DbtRun {document.name}: {error}") from error
     if programs.missing and spec.environment.virtualenv is None:
@@ -134,11 +137,7 @@ def _check(document: Document, *, programs: Programs) -> None:
             "There is no dbt on PATH: activate the virtual environment that has it, or name what to install in"
             " spec.environment.virtualenv of the run."
         )
-
-
-def _with_image(spec: Object) -> Object:
-    """Defaults may give the image, which means nothing here."""
-    return {"image": "none", **spec}
+    return spec
 
 
 def _keep(document: Document, *, at: Session) -> None:
@@ -146,8 +145,9 @@ def _keep(document: Document, *, at: Session) -> None:
     at.store.create(document.resource, document.obj)
 
 
-def _warn(manifests: Manifests, *, at: Session) -> None:
-    said = sorted({one for document in manifests.runs for one in meaningless(document.obj["spec"])})
+def _warn(manifests: Manifests, specs: Sequence[DbtRunSpec], *, at: Session) -> None:
+    runs = zip(manifests.runs, specs, strict=True)
+    said = sorted({one for document, spec in runs for one in meaningless(document.obj["spec"], spec)})
     said += manifests.passed_over
     if said:
         at.say(f"Without a cluster these have no effect: {', '.join(said)}.")
@@ -338,9 +338,9 @@ def cancel(name: str, *, at: Session) -> int:
     return SUCCEEDED
 
 
-def delete(names: Sequence[str], *, at: Session) -> int:
+def delete(runs_to_forget: Sequence[str], *, at: Session) -> int:
     """Forget runs, with all that was kept of them."""
-    for name in names:
+    for name in runs_to_forget:
         run = at.find(name)
         with _held(name, at=at):
             runs.forget(run, store=at.store, place=at.place)

@@ -27,7 +27,7 @@ from dbt_operator.reconcile.supersession import Supersession
 
 _LOOK_SECONDS = 0.1
 # A cluster needs an image, of which there is none here.
-_DEFAULTS = {"image": "local"}
+DEFAULTS = {"image": "local"}
 # Nobody else writes to the file, so nothing has to be spared: what dbt says is shown as soon as anybody looks.
 _WRITES_PER_SECOND = 5000.0
 _QUIET_SECONDS = 0.1
@@ -78,7 +78,7 @@ class Execution:
         )  # fmt: skip
         backend = self._backend(ref, writer)
         kept = Kept(now=lambda: self.store.now().timestamp())
-        loop = RunLoop(backend=backend, defaults=_DEFAULTS, retention=kept, supersession=Supersession())
+        loop = RunLoop(backend=backend, defaults=DEFAULTS, retention=kept, supersession=Supersession())
         writer.on_problem = loop.problem
         writing = asyncio.create_task(writer.run())
         working = asyncio.create_task(loop.run())

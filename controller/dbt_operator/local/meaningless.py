@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.api.spec import parse_run_spec
+from dbt_operator.api.spec import DbtRunSpec
 from dbt_operator.pods.layers import all_layers
 from dbt_operator.pods.template import CONTAINER
 from dbt_operator.pods.template_lists import mappings, named
@@ -17,10 +17,10 @@ _OF_SPEC = frozenset(
 )
 
 
-def meaningless(raw: Mapping[str, Any]) -> Iterator[str]:
-    """The fields of a DbtRun's spec, which is a valid one, that have no effect here."""
+def meaningless(raw: Mapping[str, Any], spec: DbtRunSpec) -> Iterator[str]:
+    """The fields of a DbtRun's spec that have no effect here. spec: what it comes to with its defaults."""
     yield from (f"spec.{field}" for field in raw if field in _OF_SPEC)
-    for layer in all_layers(parse_run_spec({"image": "none", **raw})):
+    for layer in all_layers(spec):
         yield from (f"{layer.called}{field}" for field in _of_template(layer.template))
 
 

@@ -138,7 +138,7 @@ def test_only_what_has_no_effect_is_named() -> None:
     pod = {"nodeSelector": {}, "terminationGracePeriodSeconds": 5, "containers": [container]}
     retry: dict[str, Any] = {"podTemplate": {"spec": {"tolerations": []}}}
     spec = {**RUN["spec"], "serviceAccountName": "x", "podTemplate": {"spec": pod}, "threads": 4, "retry": retry}
-    named = set(meaningless(spec))
+    named = set(meaningless(spec, parse_run_spec(spec)))
     path = "spec.podTemplate.spec"
     assert named == {
         *("spec.image", "spec.serviceAccountName", f"{path}.nodeSelector", "spec.retry.podTemplate.spec.tolerations"),
