@@ -6,6 +6,8 @@ CLUSTER ?= auto
 SEEDS ?= 100000
 # How many faults `make chaos` makes.
 FAULTS  ?= 200
+# How many kills `make chaos-local` does.
+KILLS   ?= 30
 
 # The one that the images have, where it is there; built with profile-guided optimisation, it is also the faster one.
 SYSTEM_PYTHON := /usr/bin/python3.11
@@ -26,7 +28,7 @@ DBTS = DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos format lock clean
+.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos chaos-local format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +112,9 @@ e2e: install test-images ## End-to-end tests only
 
 chaos: install test-images ## Disturb runs with real faults on the local cluster (FAULTS=200, SEED=a number)
 	@$(PYTHON) -m dev.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
+
+chaos-local: $(READY) ## Kill a run without a cluster at any moment, on a Postgres of its own (KILLS=30, SEED=a number)
+	@$(PYTHON) -m dev.local_chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff format .
