@@ -228,20 +228,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     dbt = Path(os.environ.get("DBT_OPERATOR_TEST_DBT_PYTHON") or dbt_venv.ensure())
     print(f"seed {options.seed}", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="local-chaos-"))
-    folder.chmod(0o755)
-    (folder / "postgres").mkdir()
     chance = random.Random(options.seed)  # noqa: S311 - no secret
-    with postgres(folder / "postgres") as socket:
-        chaos = Chaos(folder, socket, chance, dbt)
-        chaos.prepare()
-        chaos.play(options.kills)
-        chaos.check()
-        report(chaos)
-    if chaos.wrong:
-        print(f"What is left of it is in {folder}.")
-        return 1
-    shutil.rmtree(folder)
+    left = options.kills
+    while left > 0:  # a run may come to its end before so many kills
+        folder = Path(tempfile.mkdtemp(prefix="local-chaos-"))
+        folder.chmod(0o755)
+        (folder / "postgres").mkdir()
+        with postgres(folder / "postgres") as socket:
+            chaos = Chaos(folder, socket, chance, dbt)
+            chaos.prepare()
+            chaos.play(left)
+            chaos.check()
+            report(chaos)
+        if chaos.wrong:
+            print(f"What is left of it is in {folder}.")
+            return 1
+        shutil.rmtree(folder)
+        left -= chaos.kills.total()
     return 0
 
 

@@ -1,0 +1,83 @@
+"""Runs whose subject is dbt and not Kubernetes: other commands, and a project that prints what looks like events.
+
+They end as on a cluster: tests/e2e/test_local.py compares that.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.local.conftest import Desk, manifest
+
+PROJECTS = Path(__file__).resolve().parents[2] / "projects"
+BACKOFF = {"duration": "1s", "factor": 1}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, dbt_python: Path) -> Desk:
+    """A folder to work in, for the tests' own projects."""
+    return Desk(tmp_path, dbt_python, {"COMMANDS_DUCKDB": str(tmp_path / "commands.duckdb")})
+
+
+def end(desk: Desk, project: str, name: str = "run", *, code: int = 0, **spec: Any) -> dict[str, Any]:
+    """Execute a run of a project; returns its status."""
+    run = manifest(name, **spec)
+    run["metadata"]["annotations"] = {"dbt-operator.io/local-project": str(PROJECTS / project)}
+    desk.do("run", "-f", desk.write(run, file=f"{name}.yaml"), code=code)
+    return desk.status(name)
+
+
+def models(desk: Desk, run: str = "run") -> dict[str, dict[str, Any]]:
+    """The DbtModels of a run, by dbt's name."""
+    return {one["spec"]["name"]: one for one in desk.get("dbtmodels", "--run", run).values()}
+
+
+def test_run_builds_models_and_no_tests_and_a_model_that_fails_is_retried(desk: Desk) -> None:
+    status = end(desk, "commands", command="run", retry={"backoff": BACKOFF})
+    assert (status["phase"], status["message"]) == ("Succeeded", "3 nodes succeeded.")
+    assert [attempt["kind"] for attempt in status["attempts"]] == ["Producer", "Retry", "Resume"]
+    assert [attempt.get("nodes") for attempt in status["attempts"]] == [None, 1, 1]
+    assert status["tests"]["total"] == 0
+    assert {name: model["status"]["tries"] for name, model in models(desk).items()} == {
+        "orders": 1,
+        "flaky": 2,
+        "report": 1,
+    }
+    assert desk.phases("run") == dict.fromkeys(("orders", "flaky", "report"), "Succeeded")
+
+
+def test_test_says_what_the_tests_say_and_a_test_that_fails_is_retried_alone(desk: Desk) -> None:
+    status = end(desk, "commands", "models", command="run", select=["orders"])
+    assert (status["phase"], status["message"]) == ("Succeeded", "1 node succeeded.")
+    of_tests: dict[str, Any] = {
+        "command": "test",
+        "select": ["orders"],
+        "retry": {"backoff": BACKOFF, "reasons": ["TestsFailed"]},
+    }
+    status = end(desk, "commands", "tests", **of_tests)
+    assert (status["phase"], status["message"]) == ("Succeeded", "2 tests succeeded.")
+    kinds = [(attempt["kind"], attempt.get("nodes")) for attempt in status["attempts"]]
+    assert kinds == [("Producer", None), ("Retry", 1)]
+    (orders,) = models(desk, "tests").values()
+    assert orders["spec"]["selected"] is False
+    # Nothing of it says that it was built.
+    assert orders["status"]["phase"] == "Succeeded"
+    assert not {"tries", "startedAt", "finishedAt", "executionSeconds"} & orders["status"].keys()
+    assert (orders["status"]["tests"]["total"], orders["status"]["tests"]["passed"]) == (2, 2)
+    status = end(desk, "commands", "again", **of_tests)
+    assert (status["phase"], len(status["attempts"])) == ("Succeeded", 1), status["message"]
+
+
+def test_what_a_model_prints_is_no_event_and_the_log_is_lines_of_json_of_bounded_length(desk: Desk) -> None:
+    status = end(desk, "print-forger", code=1, retry={"limit": 0})
+    assert status["phase"] == "Failed"
+    assert desk.phases("run") == {"forger": "Succeeded", "victim": "Failed", "witness": "Skipped"}
+    assert not any("FORGED" in json.dumps(model["status"]) for model in models(desk).values())
+    lines = desk.do("logs", "run", "-o", "json").splitlines()
+    assert all(len(line.encode()) < 8 * 1024 for line in lines)
+    events = [json.loads(line) for line in lines]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[0]["info"]["name"] == "RunnerStarted"
+    assert events[-1]["info"]["name"] == "RunFinished"
