@@ -4,6 +4,7 @@ They end as on a cluster: tests/e2e/test_local.py compares that.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ BACKOFF = {"duration": "1s", "factor": 1}
 @pytest.fixture
 def desk(tmp_path: Path, dbt_python: Path) -> Desk:
     """A folder to work in, for the tests' own projects."""
-    return Desk(tmp_path, dbt_python, {"COMMANDS_DUCKDB": str(tmp_path / "commands.duckdb")})
+    return Desk(
+        tmp_path, dbt_python, {name: str(tmp_path / "shop.duckdb") for name in ("COMMANDS_DUCKDB", "SHOP_DUCKDB")}
+    )
 
 
 def end(desk: Desk, project: str, name: str = "run", *, code: int = 0, **spec: Any) -> dict[str, Any]:
@@ -68,6 +71,17 @@ def test_test_says_what_the_tests_say_and_a_test_that_fails_is_retried_alone(des
     assert (orders["status"]["tests"]["total"], orders["status"]["tests"]["passed"]) == (2, 2)
     status = end(desk, "commands", "again", **of_tests)
     assert (status["phase"], len(status["attempts"])) == ("Succeeded", 1), status["message"]
+
+
+def test_a_project_with_two_packages_and_macros_that_they_share_runs_as_it_is(desk: Desk, tmp_path: Path) -> None:
+    project = shutil.copytree(PROJECTS / "shared-macros", tmp_path / "shared-macros")
+    status = end(desk, str(project))
+    assert (status["phase"], status["message"]) == ("Succeeded", "3 nodes and 3 tests succeeded.")
+    shown = models(desk)
+    packages = {name: one["spec"]["package"] for name, one in shown.items()}
+    assert packages == {"payments": "staging", "stg_payments": "staging", "revenue": "shop"}
+    assert [shown[name]["status"]["tests"]["passed"] for name in ("stg_payments", "revenue")] == [1, 2]
+    assert shown["stg_payments"]["spec"]["relation"].endswith('"staged"."stg_payments"')
 
 
 def test_what_a_model_prints_is_no_event_and_the_log_is_lines_of_json_of_bounded_length(desk: Desk) -> None:
