@@ -1,15 +1,16 @@
-"""Telling which nodes an attempt executes, before it does: the events Hooks and SelectedNodes."""
+"""Telling what an attempt executes, and into which file, before it does: Hooks, SelectedNodes and DatabaseFile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from dbt_operator.runner import graph
+from dbt_operator.runner import database, graph
 from dbt_operator.runner.arguments import AFTER_ALL, Command
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Output
 from dbt_operator.runner.overrides import parse_overrides, with_overrides
+from dbt_operator.runner.queries import loaded_adapters
 from dbt_operator.runner.translator import Translator
 
 
@@ -39,6 +40,37 @@ class Announcer:
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
             tests = {"tests": AFTER_ALL} if self.tests_later else {}
             self._output.event("SelectedNodes", {**part, "command": command.name, **tests})
+
+    def check_database(self, manifest: Any, chosen: frozenset[str]) -> None:
+        """Print which file the nodes are built into. Raises: database.DatabaseGoneError, see there."""
+        read = graph.relations_read(known=self._translator.known, chosen=chosen) - chosen
+        try:
+            database.check_there(self.files_of(manifest, read))
+        except database.DatabaseGoneError as error:
+            # It is on no volume that this pod shares with the one before it, whatever its mounts look like.
+            self.report_database([database.DatabaseFile(path=error.path, kept=False)])
+            raise
+        self.report_database(self.files_of(manifest, chosen))
+
+    def report_database(self, files: Iterable[database.DatabaseFile]) -> None:
+        """Print which file the nodes are built into, if they are."""
+        file = database.worst(files)
+        if file is not None:
+            self._output.event("DatabaseFile", {"file": file.path, "kept": file.kept})
+
+    def files_of(self, manifest: Any, nodes: frozenset[str]) -> frozenset[database.DatabaseFile]:
+        """The database files that these nodes are built into; none where that cannot be told."""
+        mounts = database.Mounts(kept=self._options.kept_paths, lost=self._options.lost_paths)
+        known = self._translator.known
+        try:
+            credentials = next((adapter.config.credentials for adapter in loaded_adapters()), None)
+            return database.files_of(
+                nodes=nodes, known=known, manifest=manifest, credentials=credentials, mounts=mounts
+            )
+        except Exception as error:  # noqa: BLE001 - an adapter of another version: no reason to fail this attempt
+            message = f"where the database is was not found out: {error!r}"
+            self._output.event("RunnerWarning", {"message": message}, level="warn")
+            return frozenset()
 
     @property
     def tests_later(self) -> bool:

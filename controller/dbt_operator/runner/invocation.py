@@ -7,7 +7,6 @@ import gc
 import importlib
 import io
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -346,8 +345,8 @@ class Invocations:
             nodes = self._runnable(command, listed)
             looks = bool(self._options.source_freshness)
             sources = freshness.sources_of(known=self._translator.known, nodes=nodes) if looks else frozenset()
-            files = self._files_of(manifest, nodes)
-            self._report_database(files)
+            files = self._announcer.files_of(manifest, nodes)
+            self._announcer.report_database(files)
             self._report_selected(command, nodes | sources)
             file = database.worst(files)
             if self._announcer.tests_later and file is not None and not file.kept and any(map(is_test, nodes)):
@@ -373,7 +372,7 @@ class Invocations:
         nodes = wanted - sources
         if nodes:
             command = self._selecting(cli, command, manifest, wanted=nodes)
-        self._check_database(manifest, nodes)
+        self._announcer.check_database(manifest, nodes)
         self._report_selected(command, wanted)
         return command, Listed(nodes=nodes, sources=sources)
 
@@ -432,36 +431,6 @@ class Invocations:
 
         report({"end": end.isoformat()})
         microbatch.keep_periods(end=end, left=left, report=report)
-
-    def _check_database(self, manifest: Any, chosen: frozenset[str]) -> None:
-        """Print which file the nodes are built into. Raises: database.DatabaseGoneError, see there."""
-        read = graph.relations_read(known=self._translator.known, chosen=chosen) - chosen
-        try:
-            database.check_there(self._files_of(manifest, read))
-        except database.DatabaseGoneError as error:
-            # It is on no volume that this pod shares with the one before it, whatever its mounts look like.
-            self._report_database([database.DatabaseFile(path=error.path, kept=False)])
-            raise
-        self._report_database(self._files_of(manifest, chosen))
-
-    def _report_database(self, files: Iterable[database.DatabaseFile]) -> None:
-        file = database.worst(files)
-        if file is not None:
-            self._output.event("DatabaseFile", {"file": file.path, "kept": file.kept})
-
-    def _files_of(self, manifest: Any, nodes: frozenset[str]) -> frozenset[database.DatabaseFile]:
-        """The database files that these nodes are built into; none where that cannot be told."""
-        mounts = database.Mounts(kept=self._options.kept_paths, lost=self._options.lost_paths)
-        known = self._translator.known
-        try:
-            credentials = next((adapter.config.credentials for adapter in loaded_adapters()), None)
-            return database.files_of(
-                nodes=nodes, known=known, manifest=manifest, credentials=credentials, mounts=mounts
-            )
-        except Exception as error:  # noqa: BLE001 - an adapter of another version: no reason to fail this attempt
-            message = f"where the database is was not found out: {error!r}"
-            self._output.event("RunnerWarning", {"message": message}, level="warn")
-            return frozenset()
 
     def _list(self, cli: Any, command: Command, manifest: Any) -> Any:
         question = ["ls", "--output", "json", "--output-keys", "unique_id", *_quietly(cli, command, other=("ls",))]
