@@ -67,6 +67,7 @@ def run(dbt: str, version: str, *, arguments: list[str]) -> str:
     environment = os.environ | {_VARIABLE.get(dbt, "DBT_OPERATOR_TEST_DBT_PYTHON"): str(python)}
     if dbt == DBT_2:
         environment["DBT_OPERATOR_TEST_DBT_PYTHON"] = str(dbt_venv.ensure())
+        environment["DBT_OPERATOR_TEST_DBT_1_AS_PROGRAM"] = "yes"
     tests = [sys.executable, "-m", "pytest", "-q", *_TESTS.get(dbt, _ALL), *arguments]
     return "passed" if subprocess.run(tests, env=environment, check=False).returncode == 0 else "failed"
 

@@ -74,6 +74,8 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "state": ({"runRef": {"name": "prod"}}, {"artifactsFrom": {"configMapRef": {"name": "prod"}}}),
     "storeFailures": (True,),
     "tests": ("AfterAll", "None"),
+    "sourceFreshness": ("Warn", "SkipStale"),
+    "staleParents": ("All",),
     "args": (["--no-introspect"], [], None),
     "podTemplate": (
         {"spec": {"nodeSelector": {"a": "c"}}},

@@ -107,58 +107,62 @@ def shown(model: Object) -> dict[str, Any]:
     return {field: status.get(field) for field in OF_A_NODE} | {"tests": tests.get("summary"), "failing": failing}
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_a_run_ends_here_as_on_the_cluster(both: Both, name: str) -> None:
-    (run, models), (run_there, models_there) = both.here(name), both.there(name)
-    here = {model["spec"]["uniqueId"]: shown(model) for model in models}
-    there = {model["spec"]["uniqueId"]: shown(model) for model in models_there}
-    assert here == there
-    assert here
-    assert {each: run["status"].get(each) for each in OF_A_RUN} == {
-        each: run_there["status"].get(each) for each in OF_A_RUN
-    }
-    specs = {model["metadata"]["name"]: model["spec"] for model in models}
-    assert specs == {model["metadata"]["name"]: model["spec"] for model in models_there}
+class TestOnBoth:
+    """One class, so that the runs are executed once for all of it."""
 
+    @pytest.mark.parametrize("name", MANIFESTS)
+    def test_a_run_ends_here_as_on_the_cluster(self, both: Both, name: str) -> None:
+        (run, models), (run_there, models_there) = both.here(name), both.there(name)
+        here = {model["spec"]["uniqueId"]: shown(model) for model in models}
+        there = {model["spec"]["uniqueId"]: shown(model) for model in models_there}
+        assert here == there
+        assert here
+        assert {each: run["status"].get(each) for each in OF_A_RUN} == {
+            each: run_there["status"].get(each) for each in OF_A_RUN
+        }
+        specs = {model["metadata"]["name"]: model["spec"] for model in models}
+        assert specs == {model["metadata"]["name"]: model["spec"] for model in models_there}
 
-def test_a_broken_model_blocks_its_descendants_and_nothing_else(both: Both) -> None:
-    run, nodes = both.there("jaffle-shop-broken")
-    status, models = run["status"], {one["spec"]["name"]: one for one in nodes}
-    by_phase: dict[str, set[str]] = {}
-    for name, phase in phases(models).items():
-        by_phase.setdefault(phase, set()).add(name)
-    assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed")
-    assert condition(status, "Succeeded") == "False"
-    assert condition(status, "Failed") == "True"
-    (culprit,) = by_phase["Failed"]
-    broken = models[culprit]
-    assert "Binder Error" in broken["status"]["message"]
-    assert broken["status"]["reason"] == "Error"
-    # Every node below the culprit, at any depth, is skipped and names it; no other node is.
-    below = {broken["spec"]["uniqueId"]}
-    while True:
-        more = {m["spec"]["uniqueId"] for m in models.values() if below & set(m["spec"].get("dependsOn", ()))} | below
-        if more == below:
-            break
-        below = more
-    assert by_phase["Skipped"] == {n for n, m in models.items() if m["spec"]["uniqueId"] in below} - {culprit}
-    assert len(by_phase["Skipped"]) >= 2
-    assert {models[name]["status"]["blockedBy"] for name in by_phase["Skipped"]} == {broken["spec"]["uniqueId"]}
-    assert by_phase["Succeeded"] == set(models) - {culprit} - by_phase["Skipped"]
-    assert culprit in status["message"]
-    assert status["failures"][0]["uniqueId"] == broken["spec"]["uniqueId"]
-    both.cluster.until(
-        "an Event of the failed node", lambda: any(event["reason"] == "NodeFailed" for event in both.cluster.events())
-    )
+    def test_a_broken_model_blocks_its_descendants_and_nothing_else(self, both: Both) -> None:
+        run, nodes = both.there("jaffle-shop-broken")
+        status, models = run["status"], {one["spec"]["name"]: one for one in nodes}
+        by_phase: dict[str, set[str]] = {}
+        for name, phase in phases(models).items():
+            by_phase.setdefault(phase, set()).add(name)
+        assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed")
+        assert condition(status, "Succeeded") == "False"
+        assert condition(status, "Failed") == "True"
+        (culprit,) = by_phase["Failed"]
+        broken = models[culprit]
+        assert "Binder Error" in broken["status"]["message"]
+        assert broken["status"]["reason"] == "Error"
+        # Every node below the culprit, at any depth, is skipped and names it; no other node is.
+        below = {broken["spec"]["uniqueId"]}
+        while True:
+            more = {
+                m["spec"]["uniqueId"] for m in models.values() if below & set(m["spec"].get("dependsOn", ()))
+            } | below
+            if more == below:
+                break
+            below = more
+        assert by_phase["Skipped"] == {n for n, m in models.items() if m["spec"]["uniqueId"] in below} - {culprit}
+        assert len(by_phase["Skipped"]) >= 2
+        assert {models[name]["status"]["blockedBy"] for name in by_phase["Skipped"]} == {broken["spec"]["uniqueId"]}
+        assert by_phase["Succeeded"] == set(models) - {culprit} - by_phase["Skipped"]
+        assert culprit in status["message"]
+        assert status["failures"][0]["uniqueId"] == broken["spec"]["uniqueId"]
+        both.cluster.until(
+            "an Event of the failed node",
+            lambda: any(event["reason"] == "NodeFailed" for event in both.cluster.events()),
+        )
 
-
-def test_a_failing_test_fails_its_model_and_stops_the_children(both: Both) -> None:
-    run, models = both.there("failing-test")
-    assert (run["status"]["phase"], run["status"]["reason"]) == ("Failed", "TestsFailed")
-    (model,) = (one for one in models if one["status"]["phase"] == "Failed")
-    assert model["status"]["reason"] == "TestsFailed"
-    assert model["status"]["tests"]["failed"] == 1
-    assert model["status"]["tests"]["failing"][0]["uniqueId"].startswith("test.")
-    skipped = [one for one in models if one["status"]["phase"] == "Skipped"]
-    assert skipped
-    assert {one["status"]["blockedBy"] for one in skipped} == {model["spec"]["uniqueId"]}
+    def test_a_failing_test_fails_its_model_and_stops_the_children(self, both: Both) -> None:
+        run, models = both.there("failing-test")
+        assert (run["status"]["phase"], run["status"]["reason"]) == ("Failed", "TestsFailed")
+        (model,) = (one for one in models if one["status"]["phase"] == "Failed")
+        assert model["status"]["reason"] == "TestsFailed"
+        assert model["status"]["tests"]["failed"] == 1
+        assert model["status"]["tests"]["failing"][0]["uniqueId"].startswith("test.")
+        skipped = [one for one in models if one["status"]["phase"] == "Skipped"]
+        assert skipped
+        assert {one["status"]["blockedBy"] for one in skipped} == {model["spec"]["uniqueId"]}

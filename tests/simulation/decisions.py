@@ -1,6 +1,7 @@
 """What has to be true of a decision at the moment at which it is made."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind
@@ -24,7 +25,9 @@ class DecisionChecks:
         self._project: Project = scenario.project
 
     def check(self, observation: Observation, plan: Plan, decision: Decision) -> None:
-        """A decision is about to be recorded."""
+        """A decision is about to be recorded. Those that follow the answer to a request in a turn are a part of it."""
+        requests = next((each.requests for each in plan.record if each.requests), ())
+        decision = replace(decision, requests=decision.requests or requests)
         self._restarts(decision)
         self._stages(plan, decision)
         if decision.nodes is None:
@@ -39,7 +42,7 @@ class DecisionChecks:
         self._one_attempt(decision)
         self._looked_at(plan, decision)
         for one in sorted(decision.nodes.intersection(self._project.executables)):
-            if not decision.requests:
+            if not decision.requests and not self._asked_for(one):
                 self._skipped(decision, one, known)
             self._again(decision, one, known)
             self._ready(decision, one, known)
@@ -48,6 +51,10 @@ class DecisionChecks:
             self._retried(observation, decision, known)
             self._rebuilt(plan, decision, known)
         self._pod(decision)
+
+    def _asked_for(self, one: str) -> bool:
+        """Whether the node is one of those with which a request was answered, whose attempts may be lost."""
+        return any(each.decision.requests and each.decision.covers(one) for each in self._oracle.recent)
 
     def _pod(self, decision: Decision) -> None:
         """Nodes are retried and resumed in their own kind of pod. A retry of one may have others that need it."""
@@ -60,6 +67,8 @@ class DecisionChecks:
             if not self._project.nodes[one].ephemeral
             and (self._project.nodes[one].kind not in TESTS or nodes.isdisjoint(self._project.tested(one)))
         ]
+        if any(self._project.nodes[one].kind == "source" for one in nodes):
+            return  # sources are looked at by one attempt, for nodes of all kinds of pods
         wrong = [one for one in alone if self._scenario.pod_of(one) != decision.pod.overrides]
         if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(alone)):
             broken("the pod of its nodes", f"{decision.name} has {decision.pod.overrides}, which is wrong for {wrong}")

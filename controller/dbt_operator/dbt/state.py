@@ -185,7 +185,9 @@ class AttemptState:
     @property
     def looked_at_sources(self) -> bool:
         """Whether it was decided what is not executed because of sources, before anything was executed."""
-        return self.looked or self.command is not None or self.finished is not None
+        # 2: it was interrupted, or failed, perhaps while it looked at them.
+        finished = self.finished is not None and self.finished.exit_code in (0, 1)
+        return self.looked or self.command is not None or finished
 
     @property
     def dbt_ended(self) -> bool:

@@ -95,7 +95,8 @@ def resumes_by_pod(
     found: list[Decision] = []
     for pod, nodes in by_pod(situation.rules, ledger.graph, left).items():
         taken = frozenset[str]().union(*(each.nodes or () for each in found))
-        ready = ledger.ready(nodes - ledger.related(taken))
+        # Also what could be executed by itself waits, where something that it reads is executed again.
+        ready = ledger.ready(nodes - ledger.related(taken) - ledger.graph.descendants(*(left - nodes)))
         if ready:
             found.append(new_resume(situation, nodes=ready, pod=pod, ahead=[*ahead, *found]))
     return found

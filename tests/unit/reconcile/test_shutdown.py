@@ -53,7 +53,8 @@ async def process(server: ApiServer, folder: Path, *namespaces: str) -> AsyncIte
         finally:
             if started.returncode is None:
                 started.kill()
-                await started.wait()
+                _, log = await started.communicate()
+                print(log.decode())  # noqa: T201 - shown when the test fails
 
 
 async def stopped(started: Process, *, by: signal.Signals) -> list[dict[str, Any]]:
