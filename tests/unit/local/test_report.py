@@ -80,7 +80,7 @@ def test_what_has_failed_or_warned_is_found_at_its_file() -> None:
         model("broken", "Failed", message="no column"),
         model("below", "Skipped"),
     )
-    found = list(findings(ended(models=models, project="/work/shop"), folder="/work"))
+    found = list(findings(ended(models=models, project="/home/ana/shop"), folder="/home/ana"))
     assert found == [
         Finding(False, "Test unique_id of warned", "Got 1 result", "shop/models/warned.sql"),
         Finding(True, "Test unique_id of tested", "Got 1 result", "shop/models/tested.sql"),
