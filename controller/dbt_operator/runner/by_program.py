@@ -64,7 +64,7 @@ class ProgramInvocations:
     def run(self) -> Outcome:
         """Do what the arguments say, with dbt."""
         try:
-            args = (*self._options.dbt_args, *self._state_arguments())
+            args = (*self._options.dbt_args, *state_files.arguments(self._options.state_dir))
         except (state_files.StateError, OSError) as error:
             return failed(kind=error_kinds.STATE, message=str(error))
         command = by_form(args)
@@ -80,10 +80,6 @@ class ProgramInvocations:
 
     def cancel_queries(self) -> None:
         """Nothing: the program does that itself, once it is asked to end."""
-
-    def _state_arguments(self) -> list[str]:
-        directory = self._options.state_dir
-        return [f"--state={state_files.prepare(Path(directory))}"] if directory else []
 
     def _run_nodes(self, command: Command) -> Outcome:
         self.phase = "parse"

@@ -92,7 +92,7 @@ class Invocations:
             dbt = importlib.import_module("dbt.cli.main")
         self._runner = dbt.dbtRunner
         try:
-            args = (*self._options.dbt_args, *self._state_arguments())
+            args = (*self._options.dbt_args, *state_files.arguments(self._options.state_dir))
         except (state_files.StateError, OSError) as error:
             return failed(kind=error_kinds.STATE, message=str(error))
         command = take_apart(cli=dbt.cli, args=args)
@@ -111,11 +111,6 @@ class Invocations:
         if words != command.name:
             command = as_command(cli=dbt.cli, command=command, words=words)
         return self._run_parsed(dbt.cli, command)
-
-    def _state_arguments(self) -> list[str]:
-        """What tells dbt where the artifacts of another run are. Raises: state_files.StateError, OSError."""
-        directory = self._options.state_dir
-        return [f"--state={state_files.prepare(Path(directory))}"] if directory else []
 
     def _run_parsed(self, cli: Any, command: Command) -> Outcome:
         self._packages.restore()

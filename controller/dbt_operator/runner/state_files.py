@@ -20,6 +20,11 @@ class StateError(Exception):
     """The artifacts cannot be used; the text says which and why."""
 
 
+def arguments(directory: str) -> list[str]:
+    """What tells dbt where the artifacts of another run are, if there is such a directory. Raises: as `prepare`."""
+    return [f"--state={prepare(Path(directory))}"] if directory else []
+
+
 def prepare(directory: Path) -> Path:
     """A folder with the artifacts of `directory`, unpacked where they are compressed. Raises: StateError, OSError."""
     found = {name: content for name in FILES if (content := _content(directory, name)) is not None}
