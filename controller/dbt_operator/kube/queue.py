@@ -5,8 +5,10 @@ Of every object only the newest wanted status is kept. It is due
 - `quiet_interval` after the last write, when it was not;
 - `lazy_interval` after the change, when the change is a lazy one (counts that are not urgent).
 What is due waits for a token of the one bucket that all writes share, terminal statuses first, then the rest in the
-order in which it fell due, creations and lazy changes last. An object is never written twice at the same time, so the
-newest state arrives last. Creating an object inherits the priority of the status that waits for it.
+order in which it fell due, creations and lazy changes last, and these only while more than `_RESERVE` of a full bucket
+is left: a thousand new objects do not stand in the way of what dbt says meanwhile. An object is never written twice at
+the same time, so the newest state arrives last. Creating an object inherits the priority of the status that waits for
+it.
 """
 
 import heapq
@@ -120,6 +122,7 @@ class Work:
 
 
 _TERMINAL = frozenset(phase.value for phase in (*NodePhase, *RunPhase) if phase.terminal)
+_RESERVE = 0.5
 _ONE = 1 - 1e-6  # a token, up to what adding up fractions of it loses
 
 
@@ -175,7 +178,7 @@ class StatusQueue:
         """The next request that may be made now; it counts as being made."""
         self._advance(now)
         self._refill(now)
-        if not self._ready or self._tokens < _ONE or now < self._paused_until:
+        if not self._ready or self._tokens < self._price() or now < self._paused_until:
             return None
         key = heapq.heappop(self._ready)[-1]
         entry = self._entries[key]
@@ -203,7 +206,8 @@ class StatusQueue:
         if not self._ready:
             return self._timers[0][0] if self._timers else None
         self._refill(now)
-        token_at = now if self._tokens >= _ONE else now + (1 - self._tokens) / self._rate
+        missing = self._price() - self._tokens
+        token_at = now if missing <= 0 else now + (missing + 1 - _ONE) / self._rate
         return max(now, self._paused_until, token_at)
 
     def done(self, *, work: Work, version: str | None, now: float) -> None:
@@ -318,6 +322,11 @@ class StatusQueue:
     def _valid(self, ticket: int, key: Key) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry.ticket == ticket
+
+    def _price(self) -> float:
+        """How many tokens there have to be for what is first in the queue, though it takes one."""
+        reserve = self._burst * _RESERVE if self._ready[0][0] is Rank.BACKGROUND else 0
+        return _ONE + min(reserve, self._burst - 1)
 
     def _refill(self, now: float) -> None:
         passed = now - self._refilled_at

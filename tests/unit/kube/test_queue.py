@@ -324,3 +324,17 @@ def test_a_part_that_was_written_beside_the_queue_is_not_taken_back_by_what_is_w
     assert sent(q, 10.0) is None
     want(q, "a", 11.0, phase="Retrying", handledRetry="again")
     assert sent(q, 20.0) == {"phase": "Retrying"}
+
+
+def test_many_new_objects_leave_room_for_what_is_said_meanwhile() -> None:
+    q = queue(rate=10.0, burst=10)
+    for number in range(20):
+        q.submit_creation(key=key(f"new-{number}"), creation=Creation({}, "uid"), now=0.0)
+    made = list(itertools.takewhile(lambda work: work is not None, iter(lambda: q.next(now=0.0), ...)))
+    assert len(made) == 5
+    want(q, "old", 0.0, phase="Succeeded", terminal=True)
+    assert sent(q, 0.0) == {"phase": "Succeeded"}
+    at = q.wake_at(now=0.0)
+    assert at is not None
+    assert at == pytest.approx(0.2)
+    assert q.next(now=at) is not None

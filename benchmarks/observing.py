@@ -1,0 +1,68 @@
+"""What is seen of the operator and the cluster: statuses as a watch shows them, processor time, writes."""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+from benchmarks.soak import KUBECONFIG
+from tests.conftest import CLUSTER
+
+PARTS = ("kube-apiserver", "etcd", "kubelet", "containerd", "kube-controller-manager", "kube-scheduler")
+METRICS_PORT = 19090  # of the operator that benchmarks.soak starts
+KUBECTL = str(CLUSTER / "bin" / "kubectl")
+
+
+def writes() -> float:
+    """How often the operator has created a DbtModel or written a status since its start."""
+    url = f"http://127.0.0.1:{METRICS_PORT}/metrics"
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("dbt_operator_status_patches_total{"))
+
+
+def processors() -> dict[str, float]:
+    """Seconds of processor time that the operator and each part of the cluster have used since their start."""
+    found: dict[str, float] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            times = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+        program = Path(words[0]).name
+        name = "dbt_operator" if words[1:4] == ["-m", "dbt_operator", "run"] else program
+        if name == "dbt_operator" or program in PARTS:
+            spent = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+            found[name] = found.get(name, 0) + spent
+    return found
+
+
+class Watch:
+    """When a watch has shown each object of a kind for the first time in its last phase, by dbt's id or by name."""
+
+    def __init__(self, namespace: str, resource: str) -> None:
+        self.seen: dict[str, tuple[str, float]] = {}
+        self._path = f"/apis/dbt-operator.io/v1alpha1/namespaces/{namespace}/{resource}?watch=1"
+
+    def __enter__(self) -> "Watch":
+        command = [KUBECTL, "--kubeconfig", str(KUBECONFIG), "get", "--raw", self._path]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        asyncio.get_running_loop().run_in_executor(None, self._read)
+        return self
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            at, found = time.time(), json.loads(line)["object"]
+            status = found.get("status") or {}
+            key = status.get("uniqueId") or (found.get("spec") or {}).get("uniqueId") or found["metadata"]["name"]
+            phase = status.get("phase", "")
+            if self.seen.get(key, ("", 0))[0] != phase:
+                self.seen[key] = (phase, at)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
