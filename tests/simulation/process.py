@@ -109,7 +109,7 @@ class Process:
         self._print("Hooks", {"on_run_start": 0, "on_run_end": project.end_hooks})
         later = frozenset(one for one in chosen if self.decision.nodes is None and not self.decision.covers(one))
         sources = [one for one in chosen if one in project.looked_at]
-        self._later_tests = later - frozenset(sources)
+        self._others = self.decision.decides_on.union(later).difference(sources)
         self.todo = {one: None for one in project.nodes if one in chosen - later and one not in sources}
         if sources:
             self._later(self._chance.randint(50, 800), partial(self._look, sources))
@@ -133,7 +133,7 @@ class Process:
             self._results[left[0]] = said
             self._later(self._chance.randint(50, 800), partial(self._look, sources))
             return
-        held = sorted(self._project.held_back((*self.todo, *self._later_tests), sources))
+        held = sorted(self._project.held_back((*self.todo, *self._others), sources))
         entries = [{"unique_id": one, "blocked_by": min(sources), "status": "stale"} for one in held]
         self._print("HeldBack", {"part": 1, "parts": 1, "total": len(held), "nodes": entries})
         for one in held:

@@ -90,6 +90,8 @@ class Decision:
     found: Mapping[str, str] = field(default_factory=dict)  # what its steps have to keep to, see `dbt.found`
     pod: PodChoice = PLAIN
     stage: Stage | None = None  # of a run that has stages
+    # The other nodes for which it decides, by what it finds of the sources, whether they are executed.
+    decides_on: frozenset[str] = frozenset()
 
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that the attempt is to execute."""

@@ -67,7 +67,7 @@ def _decision(
     pod: PodChoice = PLAIN,
     ahead: Sequence[Decision] = (),
 ) -> Decision:
-    assessments = situation.assessments
+    assessments, ledger = situation.assessments, situation.ledger
     taken = {each.attempt.name for each in assessments} | {each.name for each in ahead}
     return Decision(
         index=situation.last_index + len(ahead) + 1,
@@ -79,6 +79,7 @@ def _decision(
         left=_microbatch_left(assessments, nodes or ()),
         found=found_by(each.state for each in assessments),
         pod=pod,
+        decides_on=ledger.decides_on(nodes) if ledger is not None and nodes is not None else frozenset(),
     )
 
 

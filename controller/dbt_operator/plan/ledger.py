@@ -107,6 +107,17 @@ class Ledger:
             else:
                 yield need
 
+    def decides_on(self, nodes: frozenset[str]) -> frozenset[str]:
+        """What an attempt at these nodes decides on besides them: all that is left, if it is to look at sources.
+
+        They are looked at once, also for what waits for another node, a retry or the stage of the tests.
+        """
+        left = (Standing.OPEN, Standing.BLOCKED, Standing.UNREPORTED)
+        if self.undecided.isdisjoint(nodes):
+            return frozenset()
+        waiting = (one for one, standing in self.standings.items() if standing in left and one not in self.causes)
+        return frozenset(waiting) - nodes
+
     @property
     def passed_over(self) -> frozenset[str]:
         """The nodes that are not executed as a source is stale."""
@@ -163,14 +174,14 @@ def ledger_of(
     return Ledger(
         graph=graph,
         standings=standings,
-        failures={one: _failure(one, history=history, episode=episode) for one in failed},
+        failures={one: _failure(one, history=history, episode=episode, graph=graph) for one in failed},
         causes=_unrepaired(skips, standings=standings, history=history),
         at_work=none.union(*(nodes - _skipped(assessments[index], graph) for index, nodes in alive.items())),
         lingering=not left <= ahead,
         stale=stale,
         undecided=frozenset(one for one in looked_at if standings[one] is Standing.OPEN),
         too_old=frozenset(one for one in looked_at if _status(history, one) == STALE),
-        missed=_missed(episode, unique_ids=waiting),
+        missed=_missed(episode, unique_ids=waiting, graph=graph),
     )
 
 
@@ -320,12 +331,12 @@ def _completed(state: AttemptState) -> bool:
     return state.closed is not None and state.closed.ending is Ending.COMPLETED and state.error is None
 
 
-def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment]) -> Failure:
+def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment], graph: Graph) -> Failure:
     own = [each.state.nodes.get(unique_id) for each in episode]
     failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
     # Attempts before the first failure do not count as retries.
     since = own.index(failed[0]) if failed else 0
-    without = [each for each in episode[since:] if _ended_without(each, unique_id)]
+    without = [each for each in episode[since:] if _ended_without(each, unique_id, graph)]
     report = history.report(unique_id)
     assert report is not None  # noqa: S101 - a node that failed was mentioned
     times = [node.finished_at or node.ended_ts for node in failed] + [each.ended_at for each in without]
@@ -357,18 +368,22 @@ def failure_kind(node: NodeState) -> RetryReason:
     return RetryReason.ERROR
 
 
-def _missed(episode: Sequence[Assessment], *, unique_ids: Sequence[str]) -> Mapping[str, tuple[RunReason, ...]]:
+def _missed(
+    episode: Sequence[Assessment], *, unique_ids: Sequence[str], graph: Graph
+) -> Mapping[str, tuple[RunReason, ...]]:
     ended = [each for each in episode if not each.live]
-    found = {one: tuple(each.end.reason for each in ended if _ended_without(each, one)) for one in unique_ids}
+    found = {one: tuple(each.end.reason for each in ended if _ended_without(each, one, graph)) for one in unique_ids}
     return {one: reasons for one, reasons in found.items() if reasons}
 
 
-def _ended_without(assessment: Assessment, unique_id: str) -> bool:
+def _ended_without(assessment: Assessment, unique_id: str, graph: Graph) -> bool:
     """Whether the attempt had the node, and ended by itself without reporting the end of the node.
 
     Another attempt would do the same, again and again.
     """
     if assessment.live or was_lost(assessment) or assessment.ended_as(STOPPED):
         return False
+    if not assessment.attempt.covers(unique_id):
+        return False
     node = assessment.state.nodes.get(unique_id)
-    return assessment.attempt.covers(unique_id) and (node is None or not node.phase.terminal)
+    return node is None or not node.phase.terminal or _undecided(assessment.state, unique_id, graph=graph)

@@ -8,7 +8,7 @@ from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods.dbt_arguments import argument
 from dbt_operator.pods.files import CACHE_FILE
 from dbt_operator.pods.part import Part, read_only
-from dbt_operator.pods.record import NODES_FILE
+from dbt_operator.pods.record import NODES_FILE, OTHERS_FILE
 from dbt_operator.pods.run import RunRef
 
 _NODES, _NODES_DIRECTORY = "dbt-operator-nodes", "/dbt-operator/nodes"
@@ -21,7 +21,8 @@ def inputs_part(run: RunRef, decision: Decision) -> Part:
     if decision.nodes is None:
         return Part(arguments=microbatch)
     record = names.attempt_record_name(run.name, index=decision.index)
-    nodes = {"name": record, "items": [{"key": NODES_FILE, "path": NODES_FILE}]}
+    others = (OTHERS_FILE,) if decision.decides_on else ()
+    nodes = {"name": record, "items": [{"key": file, "path": file} for file in (NODES_FILE, *others)]}
     return Part(
         volumes=(
             {"name": _NODES, "configMap": nodes},
@@ -30,6 +31,7 @@ def inputs_part(run: RunRef, decision: Decision) -> Part:
         mounts=(read_only(volume=_NODES, path=_NODES_DIRECTORY), read_only(volume=_CACHE, path=_CACHE_DIRECTORY)),
         arguments=(
             *("--nodes", f"{_NODES_DIRECTORY}/{NODES_FILE}"),
+            *(f"--decides-on={_NODES_DIRECTORY}/{file}" for file in others),
             *("--parse-cache", f"{_CACHE_DIRECTORY}/{CACHE_FILE}"),
             *microbatch,
         ),

@@ -29,6 +29,7 @@ from dbt_operator.plan.outcome import Outcome
 from dbt_operator.pods.run import RunRef, child_config_map
 
 NODES_FILE = "nodes.json.gz"
+OTHERS_FILE = "others.json.gz"  # the nodes that the attempt decides on, and does not execute
 STATE_FILE = "state.json.gz"
 
 # A ConfigMap holds 1 MiB of data; the rest is room for its annotations and the list of nodes.
@@ -105,6 +106,9 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         manifest["metadata"]["annotations"] |= _released(release)
     if decision.nodes is not None:
         manifest["binaryData"] = {NODES_FILE: _packed(msgspec.json.encode(_nodes(decision)))}
+    if decision.decides_on:
+        others = [_Node(unique_id=each) for each in sorted(decision.decides_on)]
+        manifest["binaryData"][OTHERS_FILE] = _packed(msgspec.json.encode(others))
     return manifest
 
 
@@ -120,10 +124,9 @@ def _nodes(decision: Decision) -> list[_Node]:
 
 def same_decision(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
     """Whether the record that was found says what the manifest of ours would have said."""
-    return bool(
-        _annotations(record).get(_DECISION) == _annotations(manifest).get(_DECISION)
-        and (record.get("binaryData") or {}).get(NODES_FILE) == (manifest.get("binaryData") or {}).get(NODES_FILE)
-    )
+    said = _annotations(record).get(_DECISION) == _annotations(manifest).get(_DECISION)
+    found, own = (each.get("binaryData") or {} for each in (record, manifest))
+    return said and all(found.get(file) == own.get(file) for file in (NODES_FILE, OTHERS_FILE))
 
 
 def releasing(release: Release, *, version: str) -> dict[str, Any]:
@@ -212,7 +215,9 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         kind = (
             AttemptKind.PRODUCER if decided.nodes is None else AttemptKind.RESUME
         )  # it has ended: what it was for is past
-    nodes = None if decided.nodes is None else _read_nodes((record.get("binaryData") or {})[NODES_FILE])
+    data = record.get("binaryData") or {}
+    nodes = None if decided.nodes is None else _read_nodes(data[NODES_FILE])
+    others = _read_nodes(data[OTHERS_FILE]) if OTHERS_FILE in data else []
     return Decision(
         # By its name, which nobody can change.
         index=int(record["metadata"]["name"].rpartition("-")[2]),
@@ -230,6 +235,7 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
             for node in nodes or ()
             if node.periods is not None
         ),
+        decides_on=frozenset(node.unique_id for node in others),
     )
 
 

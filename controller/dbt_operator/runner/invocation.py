@@ -180,7 +180,7 @@ class Invocations:
         known = self._translator.known
         held = freshness.held_back(
             known=known,
-            nodes=listed.nodes,
+            nodes=listed.nodes | listed.others,
             statuses={one: result["status"] for one, result in found.items()},
             mode=self._options.source_freshness,
             parents=self._options.stale_parents,
@@ -189,7 +189,7 @@ class Invocations:
             self._output.event("HeldBack", part)
         later = [one for one in listed.nodes if self._announcer.tests_later and known[one]["resource_type"] in TESTS]
         left = listed.nodes.difference(held, later)
-        if held and left:
+        if left < listed.nodes.difference(later):
             command = self._selecting(cli, command, manifest, wanted=left)
         outcome = self._execute(command, manifest=manifest) if left else Outcome(exit_code=0, results=[])
         bad = any(result["status"] in freshness.FAILURES for result in found.values())
@@ -369,7 +369,9 @@ class Invocations:
             command = self._selecting(cli, command, manifest, wanted=nodes)
         self._announcer.check_database(manifest, nodes)
         self._report_selected(command, wanted)
-        return command, Listed(nodes=nodes, sources=sources)
+        file = self._options.decides_on
+        others = self._translator.known.keys() & selection.read_nodes(file=file).keys() if file else frozenset()
+        return command, Listed(nodes=nodes, sources=sources, others=frozenset(others))
 
     def _selecting(self, cli: Any, command: Command, manifest: Any, *, wanted: frozenset[str]) -> Command:
         """The command that executes exactly the wanted nodes. Raises: selection.SelectionError when there is none."""

@@ -27,6 +27,7 @@ class Options:
     stage: str = ""  # of a run that executes its tests in a stage of their own
     without_tests: bool = False
     nodes: str = ""
+    decides_on: str = ""  # a file of other nodes: whether they are executed, what is found of the sources decides too
     parse_cache: str = ""
     microbatch_end: str = ""
     overrides: str = ""  # what the run's `nodes` select, as JSON
@@ -59,6 +60,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--stage", default="", choices=("", *STAGES))
     parser.add_argument("--without-tests", action="store_true")
     parser.add_argument("--nodes", default="", metavar="FILE")
+    parser.add_argument("--decides-on", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
     parser.add_argument("--microbatch-end", default="", metavar="TIME")
     parser.add_argument("--overrides", default="", metavar="JSON")
@@ -84,6 +86,7 @@ def parse_options(*, argv: list[str]) -> Options:
         stage=ours.stage,
         without_tests=ours.without_tests,
         nodes=ours.nodes,
+        decides_on=ours.decides_on,
         parse_cache=ours.parse_cache,
         microbatch_end=ours.microbatch_end,
         overrides=ours.overrides,

@@ -23,11 +23,13 @@ class Outcome:
 class Listed:
     """What the command is to execute, and the sources to look at before.
 
+    others: nodes that it does not execute, and for which it decides whether others do.
     unknown: why that is not known. error: the exception that is why.
     """
 
     nodes: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
     unknown: str = ""
     error: BaseException | None = None
 

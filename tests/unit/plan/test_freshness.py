@@ -153,6 +153,45 @@ def test_sources_are_looked_at_again_where_nothing_was_decided_yet(told: dict[st
     assert run.node("b").reason is NodeReason.STALE
 
 
+def test_who_looks_in_the_place_of_a_lost_pod_decides_for_the_tests_of_a_later_stage_too() -> None:
+    run = shop(tests="AfterAll")
+    run["Producer"].starts().is_evicted()
+    everything = "Resume orders customers a b both end"
+    assert run.later(seconds=1) == [everything]
+    run[everything].starts().looks(orders="pass", customers="stale", held=HELD).builds()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, SUCCESS)
+    assert run.message().endswith(f"3 nodes and 2 tests were skipped, as {CUSTOMERS} is stale.")
+
+
+def test_who_looks_again_decides_also_for_what_waits_for_another_node() -> None:
+    nodes = (source(CUSTOMERS), model("a"), model("b", "a", CUSTOMERS), model("c", "a"))
+    run = Story(*nodes, limit=0)
+    run["Producer"].starts().looks(customers="stale", held="b").reports(a="error: boom", c="skipped").ends()
+    run.next()
+    assert run.ask("again") == ["Resume customers a b c"]
+    run["Resume customers a b c"].starts().is_evicted()
+    assert run.later(seconds=1) == ["Resume customers", "Retry a"]
+    assert run["Resume customers"].decision.decides_on == {"model.shop.b"}  # that c is skipped is a's doing
+    run["Resume customers"].starts().looks(customers="stale", held="b").ends()
+    run["Retry a"].builds()
+    assert run.next() == ["Resume c"]
+    run["Resume c"].builds()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, SUCCESS)
+
+
+def test_sources_are_not_looked_at_once_more_for_nodes_that_have_no_chance() -> None:
+    run = shop(reasons=(RetryReason.CONNECTION_FAILED,), limit=1)
+    run["Producer"].starts().reports(orders="pass", customers="stale").gives_up("connection", "no route to host")
+    everything = "Resume orders customers a b both end t of_source"
+    assert run.later(seconds=10) == [everything]
+    run[everything].starts().reports(orders="pass", customers="stale").gives_up("connection", "no route to host")
+    assert run.later(seconds=600) == []
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.CONNECTION_FAILED)
+    assert run.ask("again") == [everything]
+
+
 def test_a_suspension_changes_nothing_of_it() -> None:
     run = shop()
     dbt = run["Producer"].starts().looks(orders="pass", customers="stale", held=HELD).reports(a="running")

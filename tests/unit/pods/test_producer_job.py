@@ -333,6 +333,14 @@ def test_a_retry_mounts_its_nodes_and_the_parse_cache_that_may_be_missing() -> N
     assert arguments[arguments.index("--parse-cache") + 1].startswith(mounted["dbt-operator-cache"])
 
 
+def test_an_attempt_that_decides_on_other_nodes_than_its_own_mounts_these_too() -> None:
+    decision = replace(RETRY, decides_on=frozenset({"test.shop.a"}))
+    pod = attempt_job(run=RUN, spec=spec(), decision=decision, images=IMAGES)["spec"]["template"]["spec"]
+    (files,) = (each["configMap"]["items"] for each in pod["volumes"] if each["name"] == "dbt-operator-nodes")
+    assert [item["key"] for item in files] == ["nodes.json.gz", "others.json.gz"]
+    assert "--decides-on=/dbt-operator/nodes/others.json.gz" in pod["containers"][0]["args"]
+
+
 def test_the_labels_of_a_job_name_its_attempt() -> None:
     labels = attempt_job(run=RUN, spec=spec(), decision=RETRY, images=IMAGES)["metadata"]["labels"]
     assert labels["dbt-operator.io/attempt"] == "retry-1a2b3c4d-2"

@@ -102,10 +102,16 @@ def test_which_pod_was_released_is_read_as_it_was_stored() -> None:
     assert parse_record(attempt_record(run=RUN, decision=DECISION, release=release)).release == release
 
 
+def test_what_an_attempt_decides_on_besides_its_nodes_is_read_as_it_was_stored() -> None:
+    decision = replace(DECISION, decides_on=frozenset({SEED}))
+    assert parse_record(recorded(decision)).decision == decision
+
+
 def test_two_controllers_that_decide_differently_are_told_apart() -> None:
     other = replace(DECISION, nodes=frozenset({SEED}))
     assert same_decision(recorded(), recorded())
     assert not same_decision(recorded(), recorded(other))
+    assert not same_decision(recorded(), recorded(replace(DECISION, decides_on=frozenset({SEED}))))
     assert recorded()["metadata"]["name"] == recorded(other)["metadata"]["name"]  # only one of them can be created
 
 

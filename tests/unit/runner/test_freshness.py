@@ -1,5 +1,6 @@
 """Sources that are looked at before a build, with a real dbt: what is executed for what was found."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -245,6 +246,27 @@ def test_another_attempt_looks_at_no_source_but_those_of_its_list(make_shop: Cal
     without = again(CUSTOMERS, "model.shop.stg_customers")
     assert (without.code, without.results[CUSTOMERS]["status"]) == (0, "no-op")
     assert executed(without) == {"model.shop.stg_customers"}
+
+
+def test_an_attempt_decides_also_on_nodes_that_it_does_not_execute(make_shop: Callable[[], Shop]) -> None:
+    shop = make_shop()
+    shop.load(customers=100)
+    first = shop.build("Warn", "--select", "+report")
+    tests = {one for one in first.selected if one.startswith("test.")}
+    others = shop.project.scratch / "others.json.gz"
+    gone = "test.shop.gone.1"
+    others.write_bytes(gzip.compress(json.dumps([{"unique_id": one} for one in {*tests, gone}]).encode()))
+    run = shop.project.again(
+        first,
+        [CUSTOMERS, ORDERS, "model.shop.stg_customers", "model.shop.stg_orders"],
+        environment=ENVIRONMENT,
+        options=["--stage=build", "--source-freshness=SkipStale", f"--decides-on={others}", "--kept-path=/"],
+    )
+    # Nothing in the list reads report, which stays as it is.
+    below = {one for one in tests if names([one]) <= BELOW - {"not_null_report_orders"}}
+    assert set(held(run)) == {"model.shop.stg_customers", *below}
+    assert (run.code, executed(run)) == (0, {CUSTOMERS, ORDERS, "model.shop.stg_orders"})
+    assert tests - below
 
 
 # The rules by themselves.
