@@ -12,6 +12,8 @@ Name = tuple[str, str, str]
 _COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 _QUOTED = r"((?:`[^`]+`|[\w$-]+)(?:\s*\.\s*(?:`[^`]+`|[\w$-]+))*)"
 _KINDS = (
+    (rf"create\s+schema\s+(?:if\s+not\s+exists\s+)?{_QUOTED}", "CREATE_SCHEMA"),
+    (rf"drop\s+schema\s+(?:if\s+exists\s+)?{_QUOTED}", "DROP_SCHEMA"),
     (rf"create\s+(?:or\s+replace\s+)?(?:temp\s+)?table\s+(?:if\s+not\s+exists\s+)?{_QUOTED}", "CREATE_TABLE"),
     (rf"create\s+(?:or\s+replace\s+)?view\s+(?:if\s+not\s+exists\s+)?{_QUOTED}", "CREATE_VIEW"),
     (rf"drop\s+table\s+(?:if\s+exists\s+)?{_QUOTED}", "DROP_TABLE"),
@@ -126,6 +128,13 @@ class Catalog:
             if problem:
                 return problem
         if not statement.name:
+            return ""
+        if statement.kind.endswith("_SCHEMA"):
+            owner, dataset = (project, *".".join(statement.name).split("."))[-2:]
+            if statement.kind.startswith("CREATE"):
+                self.add_dataset(owner, dataset)
+            else:
+                self.drop_dataset(owner, dataset)
             return ""
         name = self.full(statement.name, project=project)
         if statement.kind.startswith("CREATE"):

@@ -151,7 +151,7 @@ class FakeBigQuery:
             bytes=behaviour.bytes,
             cache_hit=behaviour.cache_hit,
         )
-        if statement.name:
+        if statement.name and not statement.kind.endswith("_SCHEMA"):
             default = query.get("defaultDataset") or {}
             job.target = self.catalog.full(statement.name, project=key[0], dataset=default.get("datasetId", ""))
         elif "query" in configuration and statement.kind == "SELECT":

@@ -203,11 +203,11 @@ def serve(fake: FakeBigQuery | None = None, *, port: int = 0) -> Iterator[Server
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fake-bigquery", daemon=True)
     thread.start()
-    runner = web.AppRunner(server.application(), access_log=None)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
 
     async def start() -> None:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port, backlog=4096, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, "127.0.0.1", port, backlog=4096)
         await site.start()
         host, own = runner.addresses[0][:2]
         server.url = f"http://{host}:{own}"
