@@ -42,10 +42,13 @@ def processors() -> dict[str, float]:
 
 
 class Watch:
-    """When a watch has shown each object of a kind for the first time in its last phase, by dbt's id or by name."""
+    """When a watch has shown each object of a kind for the first time in its last phase.
+
+    seen: by the run's name and dbt's id of the node, which is "" of a DbtRun.
+    """
 
     def __init__(self, namespace: str, resource: str) -> None:
-        self.seen: dict[str, tuple[str, float]] = {}
+        self.seen: dict[tuple[str, str], tuple[str, float]] = {}
         self._path = f"/apis/dbt-operator.io/v1alpha1/namespaces/{namespace}/{resource}?watch=1"
 
     def __enter__(self) -> "Watch":
@@ -57,9 +60,8 @@ class Watch:
     def _read(self) -> None:
         for line in self._process.stdout or ():
             at, found = time.time(), json.loads(line)["object"]
-            status = found.get("status") or {}
-            key = status.get("uniqueId") or (found.get("spec") or {}).get("uniqueId") or found["metadata"]["name"]
-            phase = status.get("phase", "")
+            spec, phase = found["spec"], (found.get("status") or {}).get("phase", "")
+            key = spec.get("runName", found["metadata"]["name"]), spec.get("uniqueId", "")
             if self.seen.get(key, ("", 0))[0] != phase:
                 self.seen[key] = (phase, at)
 

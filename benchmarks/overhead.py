@@ -55,7 +55,7 @@ class Bench:
     async def prepare(self, *, nodes: int, threads: int) -> None:
         """The project, and the server that it needs."""
         packed = base64.b64encode(archive(nodes, target=self._warehouse, threads=threads)).decode()
-        await self._create(CONFIG_MAPS, "v1", "ConfigMap", "project", binaryData={"project.tgz": packed})
+        await self.create(CONFIG_MAPS, "v1", "ConfigMap", "project", binaryData={"project.tgz": packed})
         if self._warehouse == "postgres":
             for name in ("secret.yaml", "server.yaml"):
                 path = CHECKOUT / "examples" / "postgres" / name
@@ -67,7 +67,8 @@ class Bench:
         command = [KUBECTL, "--kubeconfig", str(KUBECONFIG), "--namespace", self._namespace, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    async def _create(self, resource: Any, version: str, kind: str, name: str, **fields: Any) -> None:
+    async def create(self, resource: Any, version: str, kind: str, name: str, **fields: Any) -> None:
+        """Create an object in the namespace."""
         metadata = {"name": name, "namespace": self._namespace}
         await self._client.create(
             resource=resource, manifest={"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
@@ -86,7 +87,7 @@ class Bench:
         volumes = [{"name": "in", "configMap": {"name": "project"}}]
         spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
         before = time.time()
-        await self._create(PODS, "v1", "Pod", name, spec=spec)
+        await self.create(PODS, "v1", "Pod", name, spec=spec)
         phase = ""
         while phase not in ("Succeeded", "Failed"):
             await asyncio.sleep(0.2)
@@ -102,45 +103,49 @@ class Bench:
 
     async def run(self, name: str) -> dict[str, float]:
         """What is measured of a DbtRun."""
-        spec = {
-            "image": IMAGES[self._warehouse],
-            "imagePullPolicy": "IfNotPresent",
-            "project": {"archive": {"configMapRef": {"name": "project", "key": "project.tgz"}}},
-            "podTemplate": {"spec": {"containers": [{"name": "dbt", "resources": LIMITS}]}},
-            "producer": {"maxRestarts": 0},
-            "profile": {"inProject": True},
-            "command": "build",
-        }
         with Watch(self._namespace, "dbtmodels") as models, Watch(self._namespace, "dbtruns") as runs:
             await asyncio.sleep(1)
             written, spent, before = writes(), processors(), time.time()
-            await self._create(DBT_RUNS, "dbt-operator.io/v1alpha1", "DbtRun", name, spec=spec)
-            status: dict[str, Any] = {}
-            while status.get("phase") not in ENDED:
-                await asyncio.sleep(0.5)
-                found = await self._client.get(resource=DBT_RUNS, namespace=self._namespace, name=name)
-                status = found.get("status") or {}
+            await self.execute(name)
             await asyncio.sleep(1)
             written = writes() - written
-            spent = {name: seconds - spent.get(name, 0) for name, seconds in processors().items()}
-        if status["phase"] != "Succeeded":
-            raise SystemExit(status["message"])
-        events = self._events(name)
-        ends = {key: at for key, (phase, at) in models.seen.items() if phase in ("Succeeded", "Failed", "Warned")}
-        lags = _lags(events, ends)
+            spent = {part: seconds - spent.get(part, 0) for part, seconds in processors().items()}
+        events = self.events(name)
+        lags = lags_of(name, events, models)
         return {
             "dbt": _at(events[-1]) - _at(events[0]),
-            "wall": runs.seen[name][1] - before,
-            "first event": _at(events[0]) - before,
+            "wall": runs.seen[name, ""][1] - before,
             "lag median": statistics.median(lags),
             "lag p99": lags[int(len(lags) * 0.99)],
             "nodes": len(lags),
             "writes": written / len(lags),
             "operator": spent["dbt_operator"],
-            "cluster": sum(seconds for name, seconds in spent.items() if name != "dbt_operator"),
+            "cluster": sum(seconds for part, seconds in spent.items() if part != "dbt_operator"),
         }
 
-    def _events(self, run: str) -> list[dict[str, Any]]:
+    async def execute(self, name: str, **more: Any) -> None:
+        """Execute a DbtRun of the project. Raises: SystemExit where it does not succeed."""
+        container = {"name": "dbt", "resources": LIMITS}
+        spec = {
+            "image": IMAGES[self._warehouse],
+            "imagePullPolicy": "IfNotPresent",
+            "project": {"archive": {"configMapRef": {"name": "project", "key": "project.tgz"}}},
+            "profile": {"inProject": True},
+            "podTemplate": {"spec": {"containers": [container]}},
+            "producer": {"maxRestarts": 0},
+            "command": "build",
+        } | more
+        await self.create(DBT_RUNS, "dbt-operator.io/v1alpha1", "DbtRun", name, spec=spec)
+        status: dict[str, Any] = {}
+        while status.get("phase") not in ENDED:
+            await asyncio.sleep(0.5)
+            found = await self._client.get(resource=DBT_RUNS, namespace=self._namespace, name=name)
+            status = found.get("status") or {}
+        if status["phase"] != "Succeeded":
+            raise SystemExit(f"{name}: {status['message']}")
+
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """What the pod of a run has printed."""
         lines = self.kubectl("logs", "-l", f"dbt-operator.io/run={run}", "-c", "dbt", "--tail=-1").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
@@ -149,10 +154,11 @@ def _at(event: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(event["info"]["ts"]).timestamp()
 
 
-def _lags(events: list[dict[str, Any]], shown: Mapping[str, float]) -> list[float]:
+def lags_of(run: str, events: list[dict[str, Any]], models: Watch) -> list[float]:
     """Seconds, in ascending order, from dbt's result of a node until a watch has shown it."""
     results = {one["data"]["unique_id"]: _at(one) for one in events if one["info"]["name"] == "NodeResult"}
-    return sorted(shown[one] - at for one, at in results.items() if one in shown)
+    shown = {key: at for key, (phase, at) in models.seen.items() if phase in ("Succeeded", "Failed", "Warned")}
+    return sorted(shown[run, one] - at for one, at in results.items() if (run, one) in shown)
 
 
 async def _measure(given: argparse.Namespace, namespace: str) -> Result:

@@ -84,12 +84,13 @@ async def memory(process: subprocess.Popen[bytes]) -> float:
     await asyncio.sleep(20)
     samples = []
     for _ in range(5):
-        samples.append(_resident(process.pid))
+        samples.append(resident(process.pid))
         await asyncio.sleep(2)
     return round(statistics.median(samples), 1)
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
+    """MiB of memory that a process has."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
