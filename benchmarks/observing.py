@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from tests.conftest import CLUSTER
 PARTS = ("kube-apiserver", "etcd", "kubelet", "containerd", "kube-controller-manager", "kube-scheduler")
 METRICS_PORT = 19090  # of the operator that benchmarks.soak starts
 KUBECTL = str(CLUSTER / "bin" / "kubectl")
+
+
+async def ready() -> None:
+    """Wait until the operator serves its metrics."""
+    while True:
+        try:
+            writes()
+        except urllib.error.URLError:
+            await asyncio.sleep(0.2)
+        else:
+            return
 
 
 def writes() -> float:
