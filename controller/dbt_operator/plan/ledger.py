@@ -94,7 +94,8 @@ class Ledger:
     def _needs(self, unique_id: str) -> Iterator[str]:
         """What has to be executed before the node: in the place of what is passed over, what that needs.
 
-        dbt itself looks through what it is not to execute.
+        dbt itself looks through what it is not to execute. What an ephemeral model needs is needed besides: who has it
+        in their text read that, and it counts as done with them.
         """
         stack, seen = list(self.graph.order.needs(unique_id)), {unique_id}
         while stack:
@@ -102,9 +103,10 @@ class Ledger:
             if need in seen:
                 continue
             seen.add(need)
-            if self.standings.get(need) is Standing.PASSED_OVER:
+            passed_over = self.standings.get(need) is Standing.PASSED_OVER
+            if passed_over or self.graph.nodes[need].ephemeral:
                 stack += self.graph.order.gates(need)
-            else:
+            if not passed_over:
                 yield need
 
     def decides_on(self, nodes: frozenset[str]) -> frozenset[str]:

@@ -414,3 +414,12 @@ def test_an_ephemeral_model_does_not_keep_a_resumed_run_from_success(selected: b
     run["Resume report"].builds()
     run.next()
     assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, RunReason.ALL_SUCCEEDED)
+
+
+def test_what_an_ephemeral_model_is_made_of_is_waited_for_by_what_contains_it() -> None:
+    """dbt has ended without a word about the first one, and built the last one all the same: that is stale."""
+    run = Story(model("orders"), ephemeral("clean", "orders"), model("report", "clean"))
+    run["Producer"].starts().reports(orders="running", report="success").ends()
+    assert run.later(seconds=600) == []
+    assert run.phase() is RunPhase.FAILED
+    assert run.ask("again") == ["Resume orders report"]
