@@ -102,12 +102,14 @@ class Manager:
         key, status = key_of(run), _status(run)
         new = self._note(key, change=_change(run))
         known, phase = self._known[key], status.phase or RunPhase.PENDING
+        # Another operator, about to end, has written over the end that ours had stored.
+        overwritten = known.phase is not None and known.phase.terminal and not phase.terminal
         if known.phase != phase:
             known.phase = phase
             self._count()
         self.retention.observed(run, status)
         self.supersession.observed(run, status)
-        if new:
+        if new or overwritten:
             self._wake_or_start(key, ended=rests(run, status))
 
     def deleted(self, run: Mapping[str, Any]) -> None:

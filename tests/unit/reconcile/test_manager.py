@@ -184,6 +184,17 @@ async def test_an_ended_run_gets_no_loop(phase: str) -> None:
     assert given.loops == []
 
 
+async def test_an_end_that_another_operator_has_written_over_starts_the_loop_again() -> None:
+    """Two live at once for a moment, and the other one is told to stop before it has noticed that the run had ended."""
+    given = Given()
+    given.manager.observed(run(phase="Failed"))
+    given.manager.observed(run(phase="Retrying"))
+    assert len(given.loops) == 1
+    given.manager.observed(run(phase="Retrying"))
+    assert given.loops[0].woken == 0
+    await given.manager.stop()
+
+
 async def test_a_job_that_lives_on_starts_the_loop_even_of_an_ended_run() -> None:
     given = Given()
     given.manager.observed(run(phase="Failed"))
