@@ -53,8 +53,12 @@ class DecisionChecks:
         self._pod(decision)
 
     def _asked_for(self, one: str) -> bool:
-        """Whether the node is one of those with which a request was answered, whose attempts may be lost."""
-        return any(each.decision.requests and each.decision.covers(one) for each in self._oracle.recent)
+        """Whether the node is one of those with which a request was answered, whose attempts may be lost.
+
+        What is asked for of the run follows by and by, for want of room.
+        """
+        asked = [each.decision for each in self._oracle.recent if each.decision.requests]
+        return any(each.covers(one) or any(request.unique_id is None for request in each.requests) for each in asked)
 
     def _pod(self, decision: Decision) -> None:
         """Nodes are retried and resumed in their own kind of pod. A retry of one may have others that need it."""
@@ -69,9 +73,14 @@ class DecisionChecks:
         ]
         if any(self._project.nodes[one].kind == "source" for one in nodes):
             return  # sources are looked at by one attempt, for nodes of all kinds of pods
+        if any(request.unique_id and self._pod_for(request.unique_id, decision) for request in decision.requests):
+            return  # a retry has the pod of the node that it is for, also where it executes only a test of it
         wrong = [one for one in alone if self._scenario.pod_of(one) != decision.pod.overrides]
         if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(alone)):
             broken("the pod of its nodes", f"{decision.name} has {decision.pod.overrides}, which is wrong for {wrong}")
+
+    def _pod_for(self, one: str, decision: Decision) -> bool:
+        return self._scenario.pod_of(one) == decision.pod.overrides
 
     def _stages(self, plan: Plan, decision: Decision) -> None:
         """Each attempt is of one stage. No test is executed while anything is built, or could be."""

@@ -157,8 +157,9 @@ class Story:
 
     def _resting(self) -> bool:
         plan = self.checks.plan
+        writes = any(one.writer.pending() for one in self._operators if not one.dead)
         suspended = self.cluster.wants("suspend") and self.cluster.status.phase is RunPhase.SUSPENDED
-        return suspended and plan is not None and not any(each.live for each in plan.assessments)
+        return suspended and not writes and plan is not None and not any(each.live for each in plan.assessments)
 
     def _check_end(self) -> None:
         status = self.cluster.status

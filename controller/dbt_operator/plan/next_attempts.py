@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dbt_operator.api.commands import Stage
-from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Downstream, RetryReason
 from dbt_operator.dbt.history import BEGUN
-from dbt_operator.plan.attempt import Assessment, Decision
+from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.decisions import new_producer, new_resume, new_retry, new_tests, stage_of
 from dbt_operator.plan.ledger import Ledger, Standing
-from dbt_operator.plan.overrides import pod_of, resumes_by_pod
+from dbt_operator.plan.overrides import by_pod, pod_of, resumes_by_pod
 from dbt_operator.plan.retries import Wanted, all_in_one, batches, build_of, new_failures, wanted_retries
 from dbt_operator.plan.situation import Situation, after
 
@@ -129,21 +129,19 @@ def _by_stage(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -
         upcoming = _repair(situation, ledger, parts, stage=stage)
         if stage in at_work or not upcoming.nothing_more:
             return replace(upcoming, resumed=upcoming.resumed | _not_begun(situation, ledger))
-        if _broken_off(situation, ledger, stage):
+        if _broken_off(ledger, stage):
             break
     return NOTHING
 
 
-def _broken_off(situation: Situation, ledger: Ledger, stage: Stage) -> bool:
+def _broken_off(ledger: Ledger, stage: Stage) -> bool:
     """Whether dbt itself ended with an error before it came to nodes of the stage: the next stage would meet it too."""
-    by_error = [each.attempt for each in situation.recent if each.outcome is not None and not _explained(each)]
     undone = (one for one in stage.rules.of(ledger.standings) if ledger.standings[one] is Standing.OPEN)
-    return any(attempt.covers(one) for one in undone for attempt in by_error)
+    return any(reason not in _EXPLAINED for one in undone for reason in ledger.missed.get(one, ()))
 
 
-def _explained(ended: Assessment) -> bool:
-    """Whether an attempt ended well, by its nodes, or by what others did to it."""
-    return ended.end.phase is RunPhase.SUCCEEDED or ended.ended_as(BY_NODES | LOST | STOPPED)
+# An attempt ended well, by its nodes, or by what others did to it.
+_EXPLAINED = BY_NODES | LOST | STOPPED
 
 
 def _not_begun(situation: Situation, ledger: Ledger) -> frozenset[str]:
@@ -206,11 +204,11 @@ def _left(situation: Situation, ledger: Ledger, stage: Stage | None) -> frozense
 
 
 def _asked_for(situation: Situation, unique_id: str, standing: Standing) -> bool:
-    """Whether a person has asked for all that is not done, and dbt had said nothing of the node before that."""
-    if standing is not Standing.UNREPORTED or situation.episode.roots is not None:
+    """Whether a person has asked for the node, or for all that is not done, of which dbt had said nothing before."""
+    report, episode = situation.history.report(unique_id), situation.episode
+    if standing is not Standing.UNREPORTED or report is None or report.attempt >= episode.since:
         return False
-    report = situation.history.report(unique_id)
-    return report is not None and report.attempt < situation.episode.since
+    return episode.roots is None or any(each.attempt.covers(unique_id) for each in situation.recent)
 
 
 def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
@@ -269,8 +267,9 @@ def _resumes(
     found: list[Decision] = []
     for unique_id in (one for one in ledger.standings if one in left):
         nodes = (build_of(ledger, [unique_id]) if not ledger.graph.nodes[unique_id].test else {unique_id}) & left
+        pod = pod_of(situation.rules, ledger.graph, unique_id)
+        nodes = by_pod(situation.rules, ledger.graph, nodes)[pod]  # a test of other nodes too may want another one
         if len(found) < room and nodes.isdisjoint(taken) and all(ledger.satisfied(one, within=nodes) for one in nodes):
-            pod = pod_of(situation.rules, ledger.graph, unique_id)
-            found.append(new_resume(situation, nodes=frozenset(nodes), pod=pod, ahead=[*ahead, *found]))
+            found.append(new_resume(situation, nodes=nodes, pod=pod, ahead=[*ahead, *found]))
             taken |= nodes
     return found

@@ -287,3 +287,13 @@ def test_no_test_is_executed_where_an_error_has_ended_dbt_before_everything_was_
     run["Producer"].starts().gives_up("other", "something is wrong")
     assert (run.next(), run.phase(), run.reason()) == ([], RunPhase.FAILED, RunReason.DBT_ERROR)
     assert run.shows("alone") is NodePhase.SKIPPED
+
+
+def test_tests_follow_where_an_error_has_ended_dbt_after_everything_was_built() -> None:
+    """That a later attempt says nothing of a node is not that error's doing."""
+    run = Story(model("orders"), model("stock"), data_test("unique", "stock"), tests=WhenTested.AFTER_ALL, limit=1)
+    dbt = run["Producer"].starts().reports(orders="error: deadlock", stock="success")
+    dbt.gives_up("connection", "no route to host")
+    assert run.later(seconds=10) == ["Retry orders"]
+    run["Retry orders"].starts().reports(orders="running").ends()
+    assert run.later(seconds=600) == ["Tests unique"]

@@ -190,3 +190,20 @@ def test_what_is_wrong_in_the_project_is_told_and_nothing_fails_for_it() -> None
         "2 nodes succeeded. meta.dbt_operator of model.shop.a (and 1 more) is not honoured where it is wrong:"
         " timeout is wrong."
     )
+
+
+def test_a_test_does_not_follow_into_the_pod_of_a_node_that_it_only_reads() -> None:
+    """With `downstream: PerNode`."""
+    run = Story(
+        *(model("raw"), model("large", "raw", overrides=[0])),
+        data_test("both", "raw", "large", attached_node="model.shop.raw"),
+        nodes=items({"podTemplate": LARGE}),
+        downstream=Downstream.PER_NODE,
+    )
+    run["Producer"].builds(raw="error: deadlock", large="skipped", both="skipped")
+    run.later(seconds=10)
+    run["Retry raw"].builds()
+    assert run.next() == ["Resume large"]
+    run["Resume large"].builds()
+    assert run.next() == ["Resume both"]
+    assert (pods(run)["Resume large"], pods(run)["Resume both"]) == ((0,), ())
