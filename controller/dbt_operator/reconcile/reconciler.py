@@ -245,7 +245,7 @@ class Reconciler:
             "defaults": defaults and defaults.to_dict(),
         }
         self._wake()
-        self._stored = None
+        self._shown = self._stored = None
         try:
             await self._statuses.store_in_run(started, version=version)
         except ApiError as error:

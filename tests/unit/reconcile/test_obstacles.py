@@ -73,6 +73,19 @@ async def test_that_a_run_has_started_stays_whatever_is_said_of_it(plural: str) 
         await given.until(lambda: PRODUCER in given.server.names("jobs"))
 
 
+async def test_a_start_stays_also_where_something_was_in_the_way_before_it() -> None:
+    given = Given()
+    given.server.refuse = refusing(FORBIDDEN, "GET jobs")
+    async with given:
+        await given.until(lambda: "Forbidden" in given.said())
+        assert "startTime" not in given.status()
+        given.server.refuse = lambda *call: (
+            WEBHOOK_FAILS if call == ("GET", "pods") and "startTime" in given.status() else None
+        )
+        await given.until(lambda: "ApiServerError" in given.said())
+        assert "startTime" in given.status()
+
+
 @pytest.mark.parametrize("error", [WEBHOOK_FAILS, NO_ANSWER, FORBIDDEN, SPOILT])
 async def test_a_pod_that_cannot_be_let_go_yet_is_waited_for_in_so_many_words(error: ApiError) -> None:
     async with Given() as given:
