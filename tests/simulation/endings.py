@@ -134,11 +134,16 @@ class EndingChecks:
     def _failure(self, endings: dict[str, str], status: DbtRunStatus) -> None:
         if not _done(endings):
             self._nothing_left(endings, status)
-        elif not (self._may_have_end_hooks() and self._oracle.recent and self._cut_short()):
+        elif not (self._oracle.recent and self._cut_short() and (self._may_have_end_hooks() or self._to_look())):
             broken("the right phase", f"all nodes succeeded, yet the run is {status.phase}: {status.message}")
 
+    def _to_look(self) -> bool:
+        """Whether sources were to be looked at anew, as a person had asked for that."""
+        last = self._last_ended()
+        return any(last.decision.covers(one) for one in self._project.looked_at) and not last.sealed.state.looked
+
     def _cut_short(self) -> bool:
-        """Whether it may be that the last hooks were never executed."""
+        """Whether it may be that the last hooks, or the last attempt at all, were never executed."""
         return self._last_ended().sealed.outcome.reason in LOST | {RunReason.CONNECTION_FAILED}
 
     def _nothing_left(self, endings: dict[str, str], status: DbtRunStatus) -> None:
