@@ -61,26 +61,24 @@ class DecisionChecks:
         return any(each.covers(one) or any(request.unique_id is None for request in each.requests) for each in asked)
 
     def _pod(self, decision: Decision) -> None:
-        """Nodes are retried and resumed in their own kind of pod. A retry of one may have others that need it."""
+        """Nodes are resumed in their own kind of pod. A retry has that of the node that it is for, or is asked for."""
         if decision.kind is AttemptKind.PRODUCER:
             return
         nodes = decision.nodes or frozenset()
-        alone = [
-            one
-            for one in nodes
-            if not self._project.nodes[one].ephemeral
-            and (self._project.nodes[one].kind not in TESTS or nodes.isdisjoint(self._project.tested(one)))
-        ]
         if any(self._project.nodes[one].kind == "source" for one in nodes):
             return  # sources are looked at by one attempt, for nodes of all kinds of pods
-        if any(request.unique_id and self._pod_for(request.unique_id, decision) for request in decision.requests):
-            return  # a retry has the pod of the node that it is for, also where it executes only a test of it
-        wrong = [one for one in alone if self._scenario.pod_of(one) != decision.pod.overrides]
-        if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(alone)):
+        if decision.kind is AttemptKind.RESUME:
+            meant = frozenset(one for one in nodes if self._by_itself(one, nodes))
+        else:
+            meant = nodes.union(request.unique_id for request in decision.requests if request.unique_id)
+        wrong = [one for one in meant if self._scenario.pod_of(one) != decision.pod.overrides]
+        if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(meant)):
             broken("the pod of its nodes", f"{decision.name} has {decision.pod.overrides}, which is wrong for {wrong}")
 
-    def _pod_for(self, one: str, decision: Decision) -> bool:
-        return self._scenario.pod_of(one) == decision.pod.overrides
+    def _by_itself(self, one: str, nodes: frozenset[str]) -> bool:
+        """Whether the node goes with no other one of these: a test with what it is about, an ephemeral model always."""
+        node = self._project.nodes[one]
+        return not node.ephemeral and (node.kind not in TESTS or nodes.isdisjoint(self._project.tested(one)))
 
     def _stages(self, plan: Plan, decision: Decision) -> None:
         """Each attempt is of one stage. No test is executed while anything is built, or could be."""
