@@ -16,6 +16,7 @@ from dbt_operator.runner.main import main
 
 main()
 """
+_FOLDERS = ("runner", "runner/executors")
 # Equal sources give equal bytes, so that the ConfigMap that holds the archive changes only with the runner.
 _TIMESTAMP = (2020, 1, 1, 0, 0, 0)
 
@@ -25,9 +26,10 @@ def build_archive() -> bytes:
     """A zip with the runner's sources and an entry point; the same bytes each time."""
     package = resources.files("dbt_operator")
     sources = {"__main__.py": _MAIN, "dbt_operator/__init__.py": package.joinpath("__init__.py").read_text("utf-8")}
-    for entry in package.joinpath("runner").iterdir():
-        if entry.name.endswith(".py"):
-            sources[f"dbt_operator/runner/{entry.name}"] = entry.read_text("utf-8")
+    for folder in _FOLDERS:
+        for entry in package.joinpath(folder).iterdir():
+            if entry.name.endswith(".py"):
+                sources[f"dbt_operator/{folder}/{entry.name}"] = entry.read_text("utf-8")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(sources):

@@ -75,6 +75,10 @@ class Deadlines:
                 self._batched.discard(unique_id)
                 self._watched.pop(unique_id, None)
 
+    def exceeded(self, unique_id: str, seconds: float) -> None:
+        """A node was cancelled for taking longer than this, by somebody else."""
+        self._exceeded[unique_id] = seconds
+
     def over(self) -> None:
         """Nothing is left to watch over."""
         with self._change:

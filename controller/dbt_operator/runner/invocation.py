@@ -22,6 +22,9 @@ from dbt_operator.runner import (
     graph,
     interpreter,
     microbatch,
+    parts,
+    recording,
+    rendering,
     selection,
     state_files,
 )
@@ -127,7 +130,8 @@ class Invocations:
         manifest = self.manifest = parsed.result
         # The manifest stays until the end: the garbage collector need not look through it again and again.
         gc.freeze()
-        if command.rules.parsed and not (given and environment.parse_cache_stands(target=target)):
+        stands = given and environment.parse_cache_stands(target=target)
+        if command.rules.parsed and not stands and self._options.part != parts.DBT:
             self._print_files(manifest, target=target)
         if command.rules.types:
             return self._run_nodes(cli, command, manifest)
@@ -173,7 +177,7 @@ class Invocations:
         Raises: selection.SelectionError where dbt cannot select what is left of them.
         """
         if not listed.sources:
-            return self._execute(command, manifest=manifest)
+            return self._execute_chosen(cli, command, manifest, listed.nodes)
         found = self._look_at(cli, command, manifest, sources=listed.sources)
         if isinstance(found, Outcome):
             return found
@@ -191,13 +195,69 @@ class Invocations:
         left = listed.nodes.difference(held, later)
         if left < listed.nodes.difference(later):
             command = self._selecting(cli, command, manifest, wanted=left)
-        outcome = self._execute(command, manifest=manifest) if left else Outcome(exit_code=0, results=[])
+        none = Outcome(exit_code=0, results=[])
+        outcome = self._execute_chosen(cli, command, manifest, left) if left else none
         bad = any(result["status"] in freshness.FAILURES for result in found.values())
         code = outcome.exit_code or int(bad)
         if outcome.results is None:
             return replace(outcome, exit_code=code)
         results = [*found.values(), *outcome.results, *freshness.skipped(held=held)]
         return replace(outcome, exit_code=code, results=results)
+
+    def _execute_chosen(self, cli: Any, command: Command, manifest: Any, nodes: frozenset[str]) -> Outcome:
+        """Execute the nodes, or have dbt render those that another process is to execute.
+
+        Raises: selection.SelectionError where dbt cannot select these.
+        """
+        if self._options.part != parts.RENDER or not nodes:
+            return self._execute(command, manifest=manifest)
+        if self._announcer.tests_later:
+            nodes = frozenset(one for one in nodes if not is_test(one))
+        adapter = loaded_adapters()[0]
+        if adapter.type() not in recording.WAYS:
+            message = f"spec.mode is Async, which works with {' and '.join(recording.WAYS)}, and not with {adapter.type()}"
+            return failed(kind=error_kinds.SPEC, message=message)
+        reasons = rendering.first_look(manifest=manifest, nodes=nodes, adapter_type=adapter.type())
+        rendered = frozenset(one for one, reason in reasons.items() if not reason)
+        if not rendered:
+            # Then this dbt executes all of them.
+            for part in graph.parts(items=rendering.told(reasons), key="nodes"):
+                self._output.event("Executors", part)
+            return self._execute(command, manifest=manifest)
+        return self._render(cli, command, manifest, reasons=reasons, rendered=rendered)
+
+    def _render(
+        self, cli: Any, command: Command, manifest: Any, *, reasons: dict[str, str], rendered: frozenset[str]
+    ) -> Outcome:
+        fail_fast = bool(importlib.import_module("dbt.flags").get_flags().FAIL_FAST)
+        exact = self._selecting(cli, command, manifest, wanted=rendered)
+        recorder = recording.Recorder({one: manifest.nodes[one] for one in rendered})
+        kind = type(loaded_adapters()[0])
+        line = [*exact.line(quiet=True), "--no-write-json", "--no-fail-fast"]
+        with recording.recording(kind, kind.ConnectionManager, recorder):
+            result = self._invoke(line, manifest=manifest, callbacks=[recorder.saw_event])
+        if result.exception is not None:
+            return self._failure(result.exception)
+        if self._cancellation.requested:
+            return INTERRUPTED
+        adapter = loaded_adapters()[0]
+        plan = rendering.plan(
+            manifest=manifest,
+            known=self._translator.known,
+            reasons=reasons,
+            recorder=recorder,
+            results=results_of(result.result) or [],
+            adapter=adapter,
+            tests_first=command.name == "build",
+            deadlines=deadlines(
+                nodes=[self._translator.known[one] for one in reasons], overrides=self._announcer.overrides
+            ),
+        )
+        plan.update(command=command.name, fail_fast=fail_fast, microbatch_end=self._options.microbatch_end or self._began.isoformat())
+        connection = rendering.connection(recorder=recorder, adapter=adapter)
+        folder, descriptor = Path(self._options.part_folder), self._options.part_pipe
+        rendering.leave(plan, folder=folder, connection=connection, descriptor=descriptor)
+        return Outcome(exit_code=0, results=[])
 
     def _look_at(
         self, cli: Any, command: Command, manifest: Any, *, sources: frozenset[str]
@@ -311,11 +371,11 @@ class Invocations:
             return INTERRUPTED
         return failed(kind=error_kinds.kind_of(error=error, phase=self.phase), message=error_kinds.message_of(error))
 
-    def _invoke(self, line: list[str], *, manifest: Any = None) -> Any:
+    def _invoke(self, line: list[str], *, manifest: Any = None, callbacks: list[Any] | None = None) -> Any:
         result: Any = None
         try:
             with self._cancellation.interruptible():
-                result = self._runner(manifest=manifest, callbacks=[self._callback]).invoke(line)
+                result = self._runner(manifest=manifest, callbacks=callbacks or [self._callback]).invoke(line)
         except KeyboardInterrupt:
             # One that came when dbt had just returned changes nothing.
             if result is None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import importlib
 import os
 import platform
+import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from dbt_operator import __version__
-from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, results, steps, venv_place
+from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, parts, results, steps, venv_place
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.as_attributes import as_line
+from dbt_operator.runner.async_run import AsyncInvocations, PartDiedError
 from dbt_operator.runner.by_program import ProgramInvocations
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.deadlines import Deadlines
@@ -77,8 +81,26 @@ class Session:
         self._callback = Callback(put=self._output.message, warn=self._warn, queries=queries, deadlines=self._deadlines)
         self._artifacts = Artifacts(output=self._output, masker=self._masker)
         self._memory = MemoryWatch(report=self._report_memory)
-        self._invocations = self._by_program() if self._program else self._by_python()
+        # Of the parts of such an attempt this process is none: dbt is imported in theirs.
+        self._apart = bool(options.executor) and not options.part
+        self._invocations = self._choose()
         self._finishing = threading.Lock()
+
+    def _choose(self) -> Invocations | ProgramInvocations | AsyncInvocations:
+        if self._program:
+            return self._by_program()
+        return self._in_parts() if self._apart else self._by_python()
+
+    def _in_parts(self) -> AsyncInvocations:
+        return AsyncInvocations(
+            argv=sys.argv,
+            options=self._options,
+            output=self._output,
+            translator=self._translator,
+            masker=self._masker,
+            cancellation=self._cancellation,
+            deadlines=self._deadlines,
+        )
 
     def _by_python(self) -> Invocations:
         return Invocations(
@@ -109,6 +131,11 @@ class Session:
             outcome = self._drive()
         except KeyboardInterrupt:
             outcome = INTERRUPTED
+        except PartDiedError as died:
+            if died.signal:
+                # As dbt in this process would have ended: without a record.
+                os._exit(128 + died.signal)
+            outcome = failed(kind=error_kinds.OTHER, message="a process of dbt has ended without saying how")
         except Exception as error:  # noqa: BLE001 - the last line is printed whatever happens
             # A mistake of ours, or an image too strange: the record has to be written all the same.
             outcome = failed(kind=error_kinds.OTHER, message=f"{type(error).__name__}: {error}")
@@ -129,6 +156,8 @@ class Session:
         )
         self._output.start()
         self._capture.start()
+        if options.part:
+            parts.end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
         self._cancellation.start(
             announce=self._announce,
             cancel_queries=self._invocations.cancel_queries,
@@ -175,6 +204,8 @@ class Session:
             return f"no dbt-core was found {where}: the image has no dbt"
         if not interpreter.supported(version):
             return f"dbt-core {version} is too old: 1.8 or newer is needed"
+        if self._apart:
+            return ""
         try:
             # What an import makes stays, so there is no garbage to look for, then or later.
             gc.disable()
@@ -206,19 +237,37 @@ class Session:
         if self._invocations.manifest is not None:
             hooks = graph.hooks_by_kind(manifest=self._invocations.manifest)
             found = results.with_hooks(results=found, reported=reported, hooks=hooks)
-        self._keep_compiled(found)
+        if not self._options.part:
+            self._keep_compiled(found)
         self._artifacts.finish(timeout=_CANCELLED_SECONDS if outcome.cancelled else _FLUSH_SECONDS)
         for late in results.late_results(results=found, reported=reported, known=known, masker=self._masker):
             self._output.event("NodeResult", self._deadlines.marked(late))
         for each in found:
             if each.get("freshness"):
                 self._output.event("Freshness", {"unique_id": each["unique_id"], **each["freshness"]})
+        if self._options.part:
+            self._leave(outcome, found)
+            return outcome
         entries = [self._deadlines.marked(one) for one in results.digest_entries(results=found, masker=self._masker)]
         for part in graph.parts(items=entries, key="results"):
             # The digest is about just these bytes.
             self._output.event("RunResults", part, masked=False)
         self._output.finish("RunFinished", self._record(outcome, entries), timeout=_FLUSH_SECONDS)
         return outcome
+
+    def _leave(self, outcome: Outcome, found: list[Line]) -> None:
+        """The end of a part: the record is that of the whole attempt."""
+        by_id = dict(compiled_of(compiled.codes(results=found, manifest=self._invocations.manifest)))
+        results = [{**self._deadlines.marked(one), "compiled_code": by_id.get(one["unique_id"])} for one in found]
+        ended = {
+            "outcome": {**dataclasses.asdict(outcome), "results": None if outcome.results is None else results},
+            "phase": self._invocations.phase,
+            "command": self._invocations.command,
+            "invocation_id": self._invocations.invocation_id,
+            "known": self._translator.known if self._options.part == parts.RENDER else {},
+        }
+        parts.leave(ended, folder=self._options.part_folder)
+        self._output.finish("PartFinished", {}, timeout=_FLUSH_SECONDS)
 
     def _keep_compiled(self, found: list[Line]) -> None:
         try:
@@ -241,7 +290,7 @@ class Session:
             "phase": self._invocations.phase,
             "results": len(entries),
             "digest": results.digest(entries=entries),
-            "peak_memory_bytes": results.peak_memory_bytes(),
+            "peak_memory_bytes": results.peak_memory_bytes(parts=self._apart),
             "elapsed_seconds": round(time.monotonic() - self._began, 3),
             "dropped": self._output.dropped + self._translator.dropped,
             "dropped_output_bytes": self._capture.dropped_bytes,
@@ -270,6 +319,12 @@ class Session:
 
     def _emit_output(self, stream: str, text: str) -> None:
         self._output.event("Output", {"stream": stream, "text": text}, masked=False)
+
+
+def compiled_of(codes: list[tuple[Line, str]]) -> Iterator[tuple[str, str]]:
+    """The compiled code by unique id."""
+    for result, code in codes:
+        yield result["unique_id"], code
 
 
 def _secret_files(options: Options) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dbt_operator.runner.arguments import STAGES
 from dbt_operator.runner.freshness import ANY, MODES, STALE_PARENTS
+from dbt_operator.runner.parts import PARTS
 from dbt_operator.runner.signals import GRACE_SECONDS
 
 _OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_config")
@@ -44,6 +45,11 @@ class Options:
     source_freshness: str = ""  # what is done about stale sources; "": they are not looked at
     stale_parents: str = ANY
     environment: str = ""  # the folder in which its step has left where the virtual environment is
+    executor: str = ""  # "Async": what can be executed without dbt is
+    async_settings: str = ""  # how, as JSON
+    part: str = ""  # which part of such an attempt this process is
+    part_folder: str = ""  # where it leaves what it has come to
+    part_pipe: int = -1  # by which it tells how dbt connects
     dbt_args: tuple[str, ...] = field(default=())
 
 
@@ -75,6 +81,11 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--source-freshness", default="", choices=MODES)
     parser.add_argument("--stale-parents", default=ANY, choices=STALE_PARENTS)
     parser.add_argument("--environment", default="", metavar="FOLDER")
+    parser.add_argument("--executor", default="", choices=("", "Async"))
+    parser.add_argument("--async-settings", default="", metavar="JSON")
+    parser.add_argument("--part", default="", choices=("", *PARTS))
+    parser.add_argument("--part-folder", default="", metavar="FOLDER")
+    parser.add_argument("--part-pipe", type=int, default=-1, metavar="DESCRIPTOR")
     ours = parser.parse_args(argv[:split])
     return Options(
         attempt=ours.attempt,
@@ -100,5 +111,10 @@ def parse_options(*, argv: list[str]) -> Options:
         source_freshness=ours.source_freshness,
         stale_parents=ours.stale_parents,
         environment=ours.environment,
+        executor=ours.executor,
+        async_settings=ours.async_settings,
+        part=ours.part,
+        part_folder=ours.part_folder,
+        part_pipe=ours.part_pipe,
         dbt_args=tuple(argv[split + 1 :]),
     )

@@ -124,6 +124,10 @@ class Output:
         line = {"info": info, "data": data}
         self._queue.put(line if masked else _Verbatim(line))
 
+    def line(self, line: Line) -> None:
+        """Print a line that another process has made and masked, with the next number."""
+        self._queue.put(_Verbatim(line))
+
     def message(self, message: Any) -> None:
         """Print what becomes of a message of dbt. Conversion costs more than a callback may, so the thread does it."""
         self._queue.put((message,))

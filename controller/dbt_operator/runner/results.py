@@ -126,7 +126,9 @@ def digest(*, entries: list[Line]) -> str:
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def peak_memory_bytes() -> int:
-    """The most memory this process had in use; the kernel counts in KiB, except on macOS."""
+def peak_memory_bytes(*, parts: bool = False) -> int:
+    """The most memory this process had in use, or a part of it; the kernel counts in KiB, except on macOS."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if parts:
+        peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,75 @@
+"""What executes statements in a warehouse without dbt: one module for each."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Protocol
+
+from dbt_operator.runner.output import Line
+
+_MODULES: Mapping[str, str] = {"postgres": "postgres", "bigquery": "bigquery"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A node, by its statements in their order. `main`: the place of the one whose answer is that of the node.
+
+    expects: which of its own relations there were when the statements were made.
+    fetches: the rows of the main statement are wanted too.
+    """
+
+    unique_id: str
+    statements: tuple[Line, ...]
+    main: int
+    expects: tuple[Line, ...] = ()
+    fetches: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the warehouse answers to the main statement. `response`: as dbt's adapter has it."""
+
+    message: str
+    response: Line = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+
+
+class StatementError(Exception):
+    """The warehouse refuses a statement, in its own words. `at`: the place of the statement."""
+
+    def __init__(self, message: str, *, at: int = 0, response: Line | None = None) -> None:
+        super().__init__(message)
+        self.at = at
+        self.response = response or {}
+
+
+class ChangedError(Exception):
+    """What is there is not what the statements were made for: dbt has to make others. The text says what it is."""
+
+
+class BudgetError(Exception):
+    """The run has cost what it may; the text is a sentence for the user."""
+
+
+class Executor(Protocol):
+    """Executes nodes in the warehouse. All of it is called in one event loop."""
+
+    limit: int  # how many nodes at once, where the run does not say
+
+    async def execute(self, work: Work) -> Answer:
+        """Submit, follow and read. Raises: StatementError, ChangedError, BudgetError."""
+
+    async def cancel(self, unique_id: str) -> None:
+        """Ask the warehouse to end what it executes for this node; `execute` then tells how it has ended."""
+
+    async def close(self) -> None:
+        """Nothing more is executed."""
+
+
+def executor(*, adapter: str, connection: Line, settings: Line, run_uid: str) -> Executor:
+    """That of the adapter. Raises: ImportError."""
+    module = importlib.import_module(f"dbt_operator.runner.executors.{_MODULES[adapter]}")
+    made: Executor = module.make(connection=connection, settings=settings, run_uid=run_uid)
+    return made

@@ -1,0 +1,171 @@
+"""Postgres by psycopg2, which dbt-postgres has installed: one connection for each node, and no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+
+from dbt_operator.runner.executors import Answer, ChangedError, StatementError, Work
+from dbt_operator.runner.output import Line
+
+# The same as dbt's own list of what is there; types in dbt's words.
+_RELATIONS = """
+select tablename, 'table' from pg_tables where schemaname = %s and tablename = any(%s)
+union all select viewname, 'view' from pg_views where schemaname = %s and viewname = any(%s)
+union all select matviewname, 'materialized_view' from pg_matviews where schemaname = %s and matviewname = any(%s)
+"""
+
+
+def make(*, connection: Line, settings: Line, run_uid: str) -> PostgresExecutor:
+    """The executor of a run."""
+    return PostgresExecutor(connection)
+
+
+class PostgresExecutor:
+    """Executes each node on a connection of its own, as dbt does."""
+
+    def __init__(self, connection: Line) -> None:
+        self.limit = max(int(connection["threads"]), 1)
+        self._arguments: Line = connection["arguments"]
+        self._role: str | None = connection["role"]
+        self._autocommit = bool(connection["autocommit"])
+        self._tries = int(connection["retries"]) + 1
+        self._open: dict[str, Any] = {}
+
+    async def execute(self, work: Work) -> Answer:
+        """All statements of the node; of the main one the answer. Raises: StatementError, ChangedError."""
+        at = 0
+        try:
+            connection = self._open[work.unique_id] = await self._connected()
+            await self._look(connection, work)
+            answer: Answer | None = None
+            for at, statement in enumerate(work.statements):
+                if "end" in statement:
+                    await self._end(connection, str(statement["end"]))
+                    continue
+                cursor = await self._execute(connection, str(statement["sql"]))
+                if at == work.main:
+                    answer = _answer(cursor, fetches=work.fetches)
+            assert answer is not None  # the main one is among them
+            return answer
+        except psycopg2.Error as error:
+            raise StatementError(str(error).strip(), at=at) from error
+        finally:
+            # What is not committed is rolled back by the server, as when dbt closes a connection.
+            opened = self._open.pop(work.unique_id, None)
+            if opened is not None:
+                opened.close()
+
+    async def cancel(self, unique_id: str) -> None:
+        """Cancel the statement that runs on the node's connection."""
+        connection = self._open.get(unique_id)
+        if connection is None:
+            return
+        with contextlib.suppress(psycopg2.Error):
+            # It opens a connection of its own, and waits for that.
+            await asyncio.get_running_loop().run_in_executor(None, connection.cancel)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        for connection in list(self._open.values()):
+            with contextlib.suppress(psycopg2.Error):
+                connection.close()
+
+    async def _connected(self) -> Any:
+        """A connection like dbt's. Raises: psycopg2.Error."""
+        timeout = float(self._arguments.get("connect_timeout") or 10)
+        for number in range(1, self._tries + 1):
+            try:
+                connection = psycopg2.connect(**self._arguments, async_=True)
+                try:
+                    await asyncio.wait_for(_ready(connection), timeout)
+                except (psycopg2.Error, asyncio.TimeoutError):
+                    connection.close()
+                    raise
+                if self._role:
+                    await self._execute(connection, f"set role {self._role}", begins=False)
+                return connection
+            except asyncio.TimeoutError as error:
+                if number == self._tries:
+                    raise psycopg2.OperationalError(f"no connection within {timeout:.0f} seconds") from error
+            except psycopg2.OperationalError:
+                if number == self._tries:
+                    raise
+            await asyncio.sleep(number * number)  # as dbt does
+        raise AssertionError("the last try has returned or raised")
+
+    async def _look(self, connection: Any, work: Work) -> None:
+        """Compare what is there with what the statements were made for. Raises: ChangedError."""
+        for schema in sorted({str(each["schema"]) for each in work.expects}):
+            names = [str(each["name"]) for each in work.expects if each["schema"] == schema]
+            with connection.cursor() as cursor:
+                cursor.execute(_RELATIONS, (schema, names) * 3)
+                await _ready(connection)
+                found = dict(cursor.fetchall())
+            for each in (one for one in work.expects if one["schema"] == schema):
+                there = found.get(each["name"])
+                if there != each["type"]:
+                    was, is_now = each["type"] or "not there", there or "not there"
+                    raise ChangedError(f"{schema}.{each['name']} was {was} when it was rendered, and is {is_now} now")
+
+    async def _execute(self, connection: Any, sql: str, *, begins: bool = True) -> Any:
+        if begins and not self._autocommit:
+            await self._begin(connection)
+        return await self._alone(connection, sql)
+
+    async def _alone(self, connection: Any, sql: str) -> Any:
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        await _ready(connection)
+        return cursor
+
+    async def _begin(self, connection: Any) -> None:
+        # A connection that is not asynchronous does so before a statement, and dbt's are that.
+        if connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+            await self._alone(connection, "begin")
+
+    async def _end(self, connection: Any, how: str) -> None:
+        if connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+            await self._alone(connection, how)
+
+
+def _answer(cursor: Any, *, fetches: bool) -> Answer:
+    message, count = str(cursor.statusmessage), cursor.rowcount
+    code = " ".join(word for word in message.split() if not word.isdigit())
+    response = {"_message": message, "code": code, "rows_affected": count}
+    if not fetches:
+        return Answer(message=message, response=response)
+    columns = tuple(column[0] for column in cursor.description or ())
+    return Answer(message=message, response=response, columns=columns, rows=tuple(map(tuple, cursor.fetchall())))
+
+
+async def _ready(connection: Any) -> None:
+    """Until the connection waits for nothing. Raises: psycopg2.Error."""
+    loop = asyncio.get_running_loop()
+    while True:
+        state = connection.poll()
+        if state == extensions.POLL_OK:
+            return
+        with _heard(loop, connection.fileno(), writing=state == extensions.POLL_WRITE) as ready:
+            await ready
+
+
+@contextlib.contextmanager
+def _heard(loop: asyncio.AbstractEventLoop, descriptor: int, *, writing: bool) -> Iterator[asyncio.Future[None]]:
+    ready: asyncio.Future[None] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add(descriptor, tell)
+    try:
+        yield ready
+    finally:
+        remove(descriptor)

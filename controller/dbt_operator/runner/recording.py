@@ -1,0 +1,281 @@
+"""dbt's own materializations, whose statements are recorded and not executed.
+
+dbt renders each node as ever, with the relations that are really there. Only what it then asks of the warehouse for a node
+goes to a handle that keeps the statement. A node that asks for more than that, such as the result of a statement, or
+a relation other than its own (which may be built anew before this node is executed), cannot be rendered so: it is refused,
+and executed by dbt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from dbt_operator.runner.output import Line
+
+MARK = "recorded"
+# What dbt calls the relations that it makes beside that of the node.
+_OWN_SUFFIXES = ("__dbt_tmp", "__dbt_backup", "__dbt_new")
+
+
+class RefusedError(Exception):
+    """The node asks for something that only an execution can tell."""
+
+
+class RecordedError(Exception):
+    """All is recorded: dbt would now read what a test has found."""
+
+
+@dataclass
+class Recording:
+    """What a node asks of the warehouse. `main`: the place of the statement whose answer is that of the node.
+
+    expects: what was there when it was recorded, by the names of its own relations: a type, or None.
+    """
+
+    node: Any
+    is_test: bool
+    executing: bool = False
+    statements: list[Line] = field(default_factory=list)
+    expects: list[Line] = field(default_factory=list)
+    main: int | None = None
+    refused: str = ""
+
+    def refuse(self, reason: str) -> RefusedError:
+        """The error that ends the rendering of this node, which is dbt's from now on."""
+        self.refused = self.refused or reason
+        return RefusedError(reason)
+
+    def add(self, statement: Line) -> int:
+        """Keep a statement, and tell its place. Raises: RefusedError."""
+        if not self.executing:
+            raise self.refuse("it executes a statement while it is compiled")
+        self.statements.append(statement)
+        return len(self.statements) - 1
+
+    def asked(self) -> Exception:
+        """What is answered to the question for the rows of the last statement."""
+        if not self.executing:
+            return self.refuse("it is compiled with the result of a query")
+        if not self.is_test:
+            return self.refuse("its materialization needs the result of a query")
+        self.main = len(self.statements) - 1
+        return RecordedError("recorded")
+
+    def saw(self, relation: Any, *, name: str, schema: str, database: str | None) -> None:
+        """It has looked for a relation. Raises: RefusedError."""
+        node = self.node
+        own = name == node.alias or name.endswith(_OWN_SUFFIXES)
+        if not own or schema.lower() != str(node.schema).lower():
+            raise self.refuse(f"it looks for the relation {schema}.{name}, which may be built before it")
+        if all(each["name"] != name for each in self.expects):
+            kind = getattr(relation, "type", None)
+            found = None if relation is None else str(getattr(kind, "value", kind) or "")
+            self.expects.append({"database": database, "schema": schema, "name": name, "type": found})
+
+
+class Recorder:
+    """The recordings of the nodes that are rendered, by their unique ids, which are dbt's names of the connections."""
+
+    def __init__(self, nodes: Mapping[str, Any]) -> None:
+        self.recordings = {
+            one: Recording(node=node, is_test=str(getattr(node.resource_type, "value", node.resource_type)) == "test")
+            for one, node in nodes.items()
+        }
+        # The arguments with which dbt connects: what executes the statements has to do the same.
+        self.connects: Line = {}
+        self._lock = threading.Lock()
+
+    def of(self, connection: Any) -> Recording | None:
+        """That of the node that uses the connection; None where it is no node's."""
+        return self.recordings.get(str(connection.name or ""))
+
+    def connected(self, arguments: Line) -> None:
+        """dbt has connected with these arguments."""
+        with self._lock:
+            self.connects = self.connects or arguments
+
+    def saw_event(self, message: Any) -> None:
+        """A callback for dbt's events: whether a node is compiled yet."""
+        if message.info.name == "NodeExecuting":
+            recording = self.recordings.get(message.data.node_info.unique_id)
+            if recording is not None:
+                recording.executing = True
+
+
+class _Cursor:
+    """A cursor of DB-API 2 that keeps what it is to execute."""
+
+    rowcount = -1
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.statusmessage = ""
+
+    def execute(self, sql: str, bindings: Any = None) -> None:
+        if bindings:
+            raise self._recording.refuse("one of its statements has bound values")
+        self.statusmessage = f"{MARK} {self._recording.add({'sql': sql})}"
+
+    @property
+    def description(self) -> Any:
+        raise self._recording.asked()
+
+    def fetchone(self) -> Any:
+        raise self._recording.asked()
+
+    def fetchall(self) -> Any:
+        raise self._recording.asked()
+
+    def fetchmany(self, _size: int = 1) -> Any:
+        raise self._recording.asked()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Handle:
+    """In the place of a connection of psycopg2: records for nodes, and is a real one for everything else.
+
+    A connection of dbt goes from one use to the next with its handle, so that the name that it has now decides.
+    """
+
+    def __init__(self, connection: Any, *, recorder: Recorder, open_real: Callable[[], Any]) -> None:
+        self._connection = connection
+        self._recorder = recorder
+        self._open_real = open_real
+        self._real: Any = None
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """As of psycopg2."""
+        recording = self._recorder.of(self._connection)
+        return self._opened().cursor(*args, **kwargs) if recording is None else _Cursor(recording)
+
+    def commit(self) -> None:
+        """As of psycopg2."""
+        self._end("commit")
+
+    def rollback(self) -> None:
+        """As of psycopg2."""
+        self._end("rollback")
+
+    def close(self) -> None:
+        """As of psycopg2."""
+        if self._real is not None:
+            self._real.close()
+
+    def _end(self, how: str) -> None:
+        recording = self._recorder.of(self._connection)
+        if recording is None:
+            getattr(self._opened(), how)()
+        elif recording.executing:
+            recording.add({"end": how})
+
+    def _opened(self) -> Any:
+        if self._real is None:
+            self._real = self._open_real()
+        return self._real
+
+    def __getattr__(self, name: str) -> Any:
+        recording = self._recorder.of(self._connection)
+        if recording is not None:
+            raise recording.refuse(f"it uses its connection in another way ({name})")
+        return getattr(self._opened(), name)
+
+
+@contextlib.contextmanager
+def recording(adapter_class: Any, manager_class: Any, recorder: Recorder) -> Iterator[None]:
+    """Have dbt record. Changes the classes, as each call of dbt makes an adapter of its own."""
+    way = WAYS[manager_class.TYPE]
+    with _looking(adapter_class, recorder), way(manager_class, recorder), _without_skipping():
+        yield
+
+
+@contextlib.contextmanager
+def _looking(adapter_class: Any, recorder: Recorder) -> Iterator[None]:
+    real = adapter_class.get_relation
+
+    def get_relation(self: Any, database: str, schema: str, identifier: str) -> Any:
+        found = real(self, database, schema, identifier)
+        connection = self.connections.get_if_exists()
+        seen = recorder.of(connection) if connection is not None else None
+        if seen is not None:
+            seen.saw(found, name=identifier, schema=schema, database=database)
+        return found
+
+    with _replaced(adapter_class, "get_relation", get_relation):
+        yield
+
+
+@contextlib.contextmanager
+def _without_skipping() -> Iterator[None]:
+    """A node that is refused fails for dbt: what reads it is rendered all the same."""
+    from dbt.task.runnable import GraphRunnableTask  # noqa: PLC0415 - there is no dbt where others import this module
+
+    def mark_none(_self: Any, _node: Any, _result: Any, _cause: Any) -> None:
+        return None
+
+    with _replaced(GraphRunnableTask, "_mark_dependent_errors", mark_none):
+        yield
+
+
+@contextlib.contextmanager
+def _of_psycopg2(manager_class: Any, recorder: Recorder) -> Iterator[None]:
+    import psycopg2  # noqa: PLC0415 - as above
+
+    real_open = manager_class.open
+    real_connect = psycopg2.connect
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        recorder.connected(kwargs)
+        return real_connect(*args, **kwargs)
+
+    def opened(_cls: Any, connection: Any) -> Any:
+        def open_real() -> Any:
+            connection.state = "init"  # else there is nothing to open
+            real_open(connection)
+            handle, connection.handle = connection.handle, mine
+            return handle
+
+        if connection.state == "open":
+            return connection
+        mine = Handle(connection, recorder=recorder, open_real=open_real)
+        connection.handle, connection.state = mine, "open"
+        return connection
+
+    with _replaced(psycopg2, "connect", connect), _replaced(manager_class, "open", classmethod(opened)):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """The attribute of a class or module is another one meanwhile."""
+    own = vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
+
+
+WAYS: Mapping[str, Callable[[Any, Recorder], Any]] = {"postgres": _of_psycopg2}
+
+
+def _psycopg2_connection(recorder: Recorder, adapter: Any) -> Line:
+    credentials = adapter.config.credentials
+    return {
+        "arguments": {name: value for name, value in recorder.connects.items() if value is not None},
+        "role": getattr(credentials, "role", None),
+        "autocommit": bool(getattr(credentials, "autocommit", False)),
+        "retries": int(getattr(credentials, "retries", 1)),
+        "threads": int(adapter.config.threads),
+    }
+
+
+CONNECTIONS: Mapping[str, Callable[[Recorder, Any], Line]] = {"postgres": _psycopg2_connection}
