@@ -217,6 +217,19 @@ class StaleParents(StrEnum):
     ALL = "All"
 
 
+class Mode(StrEnum):
+    """What executes the nodes."""
+
+    PRODUCER = "Producer"
+    ASYNC = "Async"
+
+
+class Async(StrictModel):
+    """How nodes are executed without dbt, with the mode Async."""
+
+    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
 Image = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$"),
@@ -238,6 +251,9 @@ class DbtRunSpec(DbtFlags):
     # A default of a namespace may meet any command: those that do not look at sources ignore it.
     source_freshness: Annotated[SourceFreshness, Field(strict=False)] = SourceFreshness.IGNORE
     stale_parents: Annotated[StaleParents, Field(strict=False)] = StaleParents.ANY
+    mode: Annotated[Mode, Field(strict=False)] = Mode.PRODUCER
+    # A word of Python.
+    async_: Annotated[Async, Field(alias="async")] = Async()
     deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO
     pod_template: PodTemplate = Field(default_factory=dict)
     producer: Producer = Producer()

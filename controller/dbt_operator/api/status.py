@@ -297,6 +297,8 @@ class DbtModelStatus(Value, frozen=True, kw_only=True):
     rows_affected: int | None = None
     bytes_processed: int | None = None
     job_id: Annotated[str, Meta(max_length=1024)] | None = None
+    executor: Annotated[str, Meta(max_length=32)] | None = None
+    executor_reason: Annotated[str, Meta(max_length=400)] | None = None
     freshness: SourceFreshness | None = None
     batches: ModelBatches | None = None
     tests: ModelTests | None = None

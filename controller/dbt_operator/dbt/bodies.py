@@ -198,6 +198,20 @@ class DigestPart(Body, frozen=True, kw_only=True):
     results: tuple[DigestEntry, ...]
 
 
+class ExecutedBy(msgspec.Struct, frozen=True, kw_only=True):
+    """What executes a node of a run with the mode Async, and why dbt where it is that."""
+
+    unique_id: str
+    executor: str
+    reason: str = ""
+
+
+class Executors(Body, frozen=True, kw_only=True):
+    """What executes which of the nodes. A node may be given to dbt later, and is not taken from it."""
+
+    nodes: tuple[ExecutedBy, ...]
+
+
 class DeadlinesIgnored(Body, frozen=True, kw_only=True):
     """Nodes have deadlines, and dbt cannot cancel the queries of one node with this adapter."""
 

@@ -32,6 +32,7 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "DatabaseFile": run_parsing.database_file,
     "Found": run_parsing.found,
     "Freshness": run_parsing.freshness,
+    "Executors": run_parsing.executors,
     "HeldBack": run_parsing.held_back,
     "MemoryPeak": run_parsing.memory_peak,
     "Artifact": run_parsing.artifact_part,

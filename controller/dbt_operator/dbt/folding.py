@@ -298,6 +298,11 @@ class Folding:
         if known is not None:
             self._put(msgspec.structs.replace(known, freshness=body.freshness))
 
+    def executors(self, event: Event, body: bodies.Executors) -> None:  # noqa: ARG002 - handlers look the same
+        for each in body.nodes:
+            known = self._node(each.unique_id) or node_folding.new_node(each.unique_id, graph=self._get("graph"))
+            self._put(node_folding.executed_by(known, each))
+
     def held_back(self, event: Event, body: bodies.HeldBack) -> None:
         parts = self._get("held_parts")
         if self._get("looked") or body.part in parts or body.parts > _PARTS_LIMIT:
@@ -389,6 +394,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.Found: Folding.found,
     bodies.FreshnessFound: Folding.freshness,
     bodies.HeldBack: Folding.held_back,
+    bodies.Executors: Folding.executors,
     bodies.ArtifactOmitted: Folding.artifact_omitted,
     bodies.DeadlinesIgnored: Folding.deadlines_ignored,
     bodies.MemoryPeak: Folding.memory_peak,

@@ -7,7 +7,16 @@ from msgspec.structs import replace
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt import statuses
-from dbt_operator.dbt.bodies import BatchReported, DigestEntry, HeldNode, NodeEnded, NodeFacts, NodeFinished, NodeInfo
+from dbt_operator.dbt.bodies import (
+    BatchReported,
+    DigestEntry,
+    ExecutedBy,
+    HeldNode,
+    NodeEnded,
+    NodeFacts,
+    NodeFinished,
+    NodeInfo,
+)
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.parsing import DIGEST, FREE_TEXT, name_of, package_of, resource_type_of
 from dbt_operator.dbt.state import Batches, NodeState
@@ -146,6 +155,13 @@ def cancelled(node: NodeState, ts: datetime | None) -> NodeState:
     if node.cancel_seen and (ts is None or (node.cancelled_ts is not None and ts >= node.cancelled_ts)):
         return node
     return replace(node, cancel_seen=True, cancelled_ts=ts)
+
+
+def executed_by(node: NodeState, told: ExecutedBy) -> NodeState:
+    """The node after the runner said what executes it. Once that is dbt it stays so."""
+    if node.executor == "dbt" or not told.executor:
+        return node
+    return replace(node, executor=told.executor, executor_reason=told.reason)
 
 
 def held_back(node: NodeState, held: HeldNode, ts: datetime | None) -> NodeState:

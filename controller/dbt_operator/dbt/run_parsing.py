@@ -169,6 +169,19 @@ def deadlines_ignored(data: Mapping[str, object]) -> bodies.Body | None:
     return bodies.DeadlinesIgnored(adapter=adapter) if adapter else None
 
 
+def executors(data: Mapping[str, object]) -> bodies.Body | None:
+    nodes = (
+        bodies.ExecutedBy(
+            unique_id=unique_id,
+            executor=values.identifier(each.get("executor")),
+            reason=values.text(each.get("reason"), limit=400),
+        )
+        for each in map(values.mapping, values.sequence(data.get("nodes")))
+        if (unique_id := values.identifier(each.get("unique_id")))
+    )
+    return bodies.Executors(nodes=tuple(nodes))
+
+
 def held_back(data: Mapping[str, object]) -> bodies.Body | None:
     part, parts = values.integer(data.get("part")), values.integer(data.get("parts"))
     if part is None or parts is None or not 1 <= part <= parts:

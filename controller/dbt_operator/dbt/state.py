@@ -60,6 +60,8 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     materialized: str = ""
     package: str = ""
     path: str = ""
+    executor: str = ""  # of a run with the mode Async: what executes it
+    executor_reason: str = ""  # why that is dbt
     blocked_by: str = ""  # the source for which the runner has not had it executed
     cancelled_ts: datetime | None = None
     cancel_seen: bool = False

@@ -62,6 +62,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     rows_affected: int | None = None
     bytes_processed: int | None = None
     job_id: str = ""
+    executor: str = ""
+    executor_reason: str = ""
     status: str = ""  # dbt's word for how it ended
     freshness: Freshness | None = None
     batches: BatchCounts | None = None
@@ -170,6 +172,8 @@ class _Reader:
             rows_affected=own.rows_affected,
             bytes_processed=own.bytes_processed,
             job_id=own.job_id,
+            executor=own.executor,
+            executor_reason=own.executor_reason,
             status=own.status,
             freshness=own.freshness,
             batches=self._batches(own),

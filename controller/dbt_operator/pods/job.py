@@ -6,7 +6,7 @@ from typing import Any
 from dbt_operator.api import names
 from dbt_operator.api.commands import WhenTested
 from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.spec import DbtRunSpec, SourceFreshness
+from dbt_operator.api.spec import DbtRunSpec, Mode, SourceFreshness
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import layers
 from dbt_operator.pods import template as pod_template
@@ -129,6 +129,7 @@ def _container(
             *_about_tests(spec, decision),
             f"--grace-seconds={grace}",
             *_freshness(spec),
+            *_mode(spec),
             *part.arguments,
             "--",
             # What dbt prefers depends on all that the run selects.
@@ -151,6 +152,13 @@ def _freshness(spec: DbtRunSpec) -> Iterator[str]:
     if spec.command.rules.looks_at_sources and spec.source_freshness is not SourceFreshness.IGNORE:
         yield f"--source-freshness={spec.source_freshness.value}"
         yield f"--stale-parents={spec.stale_parents.value}"
+
+
+def _mode(spec: DbtRunSpec) -> Iterator[str]:
+    """Whether what can be executed without dbt is, and how."""
+    if spec.mode is Mode.ASYNC and spec.command.rules.executes:
+        yield "--executor=Async"
+        yield f"--async-settings={spec.async_.model_dump_json(by_alias=True, exclude_none=True)}"
 
 
 def _pod(spec: DbtRunSpec, *, part: Part, dbt: dict[str, Any]) -> dict[str, Any]:

@@ -146,6 +146,8 @@ def model_status(
         rows_affected=view.rows_affected,
         bytes_processed=view.bytes_processed,
         job_id=view.job_id or None,
+        executor=view.executor or None,
+        executor_reason=view.executor_reason or None,
         freshness=_freshness(view),
         batches=_batches(view),
         tests=_tests(view.tests, jobs=jobs) if view.tests is not None and view.tests.total else None,

@@ -6,7 +6,7 @@ what is not known to be simple is refused. A second look is taken when the state
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 ADAPTERS = ("postgres", "bigquery")
@@ -28,14 +28,14 @@ class Project(NamedTuple):
     store_failures: bool = False
 
 
-def refusals(*, nodes: Iterable[Any], project: Project) -> dict[str, str]:
+def refusals(*, nodes: Sequence[Any], project: Project) -> dict[str, str]:
     """Why each of these nodes of a manifest is executed by dbt; "" where it need not be."""
     found = {node.unique_id: refusal(node=node, project=project) for node in nodes}
     for node in nodes:
-        # Its test goes with it: else dbt would be started once more for what reads it.
-        tested = _tested(node)
-        if _word(node.resource_type) == "test" and not found[node.unique_id] and tested & found.keys():
-            if all(found.get(one, "") for one in tested):
+        if _word(node.resource_type) == "test" and not found[node.unique_id]:
+            tested = _tested(node) & found.keys()
+            # It goes with them: else dbt would be started once more for what reads them.
+            if tested and all(found[one] for one in tested):
                 found[node.unique_id] = "it tests what dbt executes"
     return found
 

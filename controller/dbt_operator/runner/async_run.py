@@ -29,6 +29,8 @@ from dbt_operator.runner.signals import Cancellation
 from dbt_operator.runner.translator import Translator, node_result
 
 _LOOK_SECONDS = 0.1
+_INLINED: Line = {"status": "success", "message": None, "failures": None, "execution_time": 0.0}
+_NOTHING: Line = {"status": "success"}
 _FAIL_FAST = "Skipping due to fail_fast"
 
 
@@ -209,6 +211,9 @@ class Execution:
     async def _execute(self, unique_id: str) -> None:
         node = self._nodes[unique_id]
         began, clock = _now(), time.monotonic()
+        if node["executor"] == rendering.INLINED:
+            self._report(node["info"], {"unique_id": unique_id, **_INLINED})
+            return
         info = {**node["info"], "node_status": "started", "node_started_at": began, "node_finished_at": ""}
         self._run._output.event("LogStartLine", {"description": f"{node['kind']} {node['name']}", "node_info": info})
         try:
@@ -314,15 +319,17 @@ class Execution:
         ended = await self._run._part(parts.DBT, options)
         self._run.phase = "execute"
         found = {result["unique_id"]: result for result in ended.outcome["results"] or ()}
-        for one in batch:
-            if one in found:
-                self._results[one] = found.pop(one)
-                for skipped in self._schedule.ended(one, self._results[one]["status"]):
-                    self._skip(skipped, None)
         self._results.update(found)
         if ended.outcome["kind"]:
             self._fail(outcome_of(ended))
-        elif self._plan["fail_fast"] and ended.outcome["exit_code"] and not self._stopped:
+            return
+        for one in batch:
+            # Of what dbt has nothing to do for it has no result.
+            for skipped in self._schedule.ended(one, found.get(one, _NOTHING)["status"]):
+                self._skip(skipped, None)
+        if self._stopped:
+            return
+        if self._plan["fail_fast"] and ended.outcome["exit_code"]:
             self.stop()
 
     def _fail(self, outcome: Outcome) -> None:
@@ -334,6 +341,7 @@ class Execution:
         told = [
             {"unique_id": one, "executor": node["executor"], **({"reason": node["reason"]} if node["reason"] else {})}
             for one, node in nodes.items()
+            if node["executor"] != rendering.INLINED
         ]
         for part in graph.parts(items=told, key="nodes"):
             self._run._output.event("Executors", part)
@@ -349,7 +357,9 @@ class Execution:
         elif self._schedule.left and self._failed is None:
             message = f"nothing is left that could be executed, but {len(self._schedule.left)} nodes still wait"
             return failed(kind=error_kinds.OTHER, message=message)
-        results = [*(before["results"] or ()), *self._results.values()]
+        inlined = {one for one, node in self._nodes.items() if node["executor"] == rendering.INLINED}
+        own = [result for one, result in self._results.items() if one not in inlined or result["status"] != "success"]
+        results = [*(before["results"] or ()), *own]
         bad = any(result["status"] in FAILURES for result in self._results.values())
         code = before["exit_code"] or int(bad)
         if self._failed is not None:

@@ -73,6 +73,7 @@ class ProgramInvocations:
         wanted = {
             "tests": self._options.stage or self._options.without_tests,
             "sourceFreshness": self._options.source_freshness,
+            "mode: Async": self._options.executor,
         }
         for field in (field for field, given in wanted.items() if given):
             return failed(kind=error_kinds.USAGE, message=f"spec.{field} needs a dbt with a Python API, which is dbt 1")

@@ -55,6 +55,7 @@ from dbt_operator.runner.translator import Callback, Translator
 
 PRINTED = "output.txt"
 _DRAIN_SECONDS = 10.0
+_RENDERED = frozenset(("build", "run", "test"))  # the commands whose nodes may be executed without dbt
 _DEFERRED = ("defer_state", "state")  # where dbt looks for the manifest that it defers to
 
 
@@ -209,7 +210,7 @@ class Invocations:
 
         Raises: selection.SelectionError where dbt cannot select these.
         """
-        if self._options.part != parts.RENDER or not nodes:
+        if self._options.part != parts.RENDER or not nodes or command.name not in _RENDERED:
             return self._execute(command, manifest=manifest)
         if self._announcer.tests_later:
             nodes = frozenset(one for one in nodes if not is_test(one))

@@ -52,14 +52,12 @@ class Recording:
     def add(self, statement: Line) -> int:
         """Keep a statement, and tell its place. Raises: RefusedError."""
         if not self.executing:
-            raise self.refuse("it executes a statement while it is compiled")
+            raise self.refuse("it asks the warehouse for something while it is compiled")
         self.statements.append(statement)
         return len(self.statements) - 1
 
     def asked(self) -> Exception:
         """What is answered to the question for the rows of the last statement."""
-        if not self.executing:
-            return self.refuse("it is compiled with the result of a query")
         if not self.is_test:
             return self.refuse("its materialization needs the result of a query")
         self.main = len(self.statements) - 1

@@ -17,7 +17,7 @@ from dbt_operator.runner import async_nodes, graph, recording, waits
 from dbt_operator.runner.output import Line
 
 PLAN = "plan.json"
-DBT, ASYNC = "dbt", "Async"
+DBT, ASYNC, INLINED = "dbt", "Async", "inlined"
 
 
 def first_look(*, manifest: Any, nodes: frozenset[str], adapter_type: str) -> dict[str, str]:
@@ -46,6 +46,11 @@ def plan(
     order = waits.waits(known=known, chosen=reasons, tests_first=tests_first)
     nodes = {}
     for unique_id in sorted(reasons):
+        if known[unique_id]["materialized"] == "ephemeral":
+            # It is part of the text of others: there is nothing to do for it but to wait.
+            info = {**manifest.nodes[unique_id].node_info, "meta": {}}
+            nodes[unique_id] = {"executor": INLINED, "reason": "", "waits": sorted(order[unique_id]), "info": info}
+            continue
         seen = recorder.recordings.get(unique_id)
         reason = reasons[unique_id] or _not_recorded(seen, answers.get(unique_id))
         nodes[unique_id] = {

@@ -43,12 +43,15 @@ class PostgresExecutor:
         try:
             connection = self._open[work.unique_id] = await self._connected()
             await self._look(connection, work)
+            session = _Session(connection, autocommit=self._autocommit)
+            if self._role:
+                await session.execute(f"set role {self._role}")
             answer: Answer | None = None
             for at, statement in enumerate(work.statements):
                 if "end" in statement:
-                    await self._end(connection, str(statement["end"]))
+                    await session.end(str(statement["end"]))
                     continue
-                cursor = await self._execute(connection, str(statement["sql"]))
+                cursor = await session.execute(str(statement["sql"]))
                 if at == work.main:
                     answer = _answer(cursor, fetches=work.fetches)
             assert answer is not None  # the main one is among them
@@ -87,8 +90,6 @@ class PostgresExecutor:
                 except (psycopg2.Error, asyncio.TimeoutError):
                     connection.close()
                     raise
-                if self._role:
-                    await self._execute(connection, f"set role {self._role}", begins=False)
                 return connection
             except asyncio.TimeoutError as error:
                 if number == self._tries:
@@ -113,25 +114,37 @@ class PostgresExecutor:
                     was, is_now = each["type"] or "not there", there or "not there"
                     raise ChangedError(f"{schema}.{each['name']} was {was} when it was rendered, and is {is_now} now")
 
-    async def _execute(self, connection: Any, sql: str, *, begins: bool = True) -> Any:
-        if begins and not self._autocommit:
-            await self._begin(connection)
-        return await self._alone(connection, sql)
 
-    async def _alone(self, connection: Any, sql: str) -> Any:
-        cursor = connection.cursor()
+class _Session:
+    """Statements in the transactions in which psycopg2 executes them for dbt.
+
+    On a connection that is not asynchronous, as dbt's are, it begins a transaction before the first statement, and again
+    only after a commit or rollback of its own. What comes after dbt's COMMIT, which is a statement, is so in none.
+    """
+
+    def __init__(self, connection: Any, *, autocommit: bool) -> None:
+        self._connection = connection
+        self._autocommit = autocommit
+        self._begun = False
+
+    async def execute(self, sql: str) -> Any:
+        """Execute a statement; returns its cursor. Raises: psycopg2.Error."""
+        if not self._autocommit and not self._begun:
+            await self._execute("begin")
+            self._begun = True
+        return await self._execute(sql)
+
+    async def end(self, how: str) -> None:
+        """Commit, or roll back. Raises: psycopg2.Error."""
+        if self._begun:
+            await self._execute(how)
+            self._begun = False
+
+    async def _execute(self, sql: str) -> Any:
+        cursor = self._connection.cursor()
         cursor.execute(sql)
-        await _ready(connection)
+        await _ready(self._connection)
         return cursor
-
-    async def _begin(self, connection: Any) -> None:
-        # A connection that is not asynchronous does so before a statement, and dbt's are that.
-        if connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
-            await self._alone(connection, "begin")
-
-    async def _end(self, connection: Any, how: str) -> None:
-        if connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
-            await self._alone(connection, how)
 
 
 def _answer(cursor: Any, *, fetches: bool) -> Answer:

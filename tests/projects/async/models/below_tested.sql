@@ -1,0 +1,2 @@
+{{ config(materialized='incremental', enabled=var('break', false)) }}
+select * from {{ ref('tested') }}

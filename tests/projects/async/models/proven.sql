@@ -1,0 +1,2 @@
+{{ config(materialized='table') }}
+select id * 2 as id from {{ ref('agreed') }}

@@ -1,0 +1,1 @@
+select * from {{ ref('report') }} order by amount desc limit 1
