@@ -1,7 +1,7 @@
 """Which nodes can be executed without dbt, by the statements that dbt's own materialization makes of them.
 
-What is refused here is executed by dbt. To refuse too much costs time, to refuse too little would cost a wrong table: so
-what is not known to be simple is refused. A second look is taken when the statements are recorded (`recording`).
+What is refused here is executed by dbt. To refuse too much costs time, to refuse too little would cost a wrong table:
+so what is not known to be simple is refused. A second look is taken when the statements are recorded (`recording`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def refusal(*, node: Any, project: Project) -> str:
     if _word(getattr(node, "language", "sql")) != "sql":
         return f"it is written in {_word(node.language)}"
     package = project.packages.get(materialized, "")
-    if not (package == "dbt" or package.startswith("dbt_") and package[4:] in ADAPTERS):
+    if package != "dbt" and package not in {f"dbt_{adapter}" for adapter in ADAPTERS}:
         return f"the materialization {materialized} is not dbt's own but that of {package or 'another package'}"
     if kind == "test":
         return "it stores the rows that it finds" if _stores(node, project) else ""

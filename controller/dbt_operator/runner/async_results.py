@@ -30,7 +30,11 @@ def _tested(node: Line, answer: Answer, *, warn_error: bool) -> Line:
         raise StatementError(f"the query of the test returned {count}, but expected {wanted}")
     row = dict(zip((column.lower() for column in answer.columns), answer.rows[0]))
     try:
-        failures, should_warn, should_error = int(row["failures"]), _truth(row["should_warn"]), _truth(row["should_error"])
+        failures, should_warn, should_error = (
+            int(row["failures"]),
+            _truth(row["should_warn"]),
+            _truth(row["should_error"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise StatementError(f"the query of the test returned what is no result of a test: {row}") from error
     got = f"Got {failures} {'result' if failures == 1 else 'results'}, configured to"

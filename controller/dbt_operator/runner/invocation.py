@@ -216,7 +216,9 @@ class Invocations:
             nodes = frozenset(one for one in nodes if not is_test(one))
         adapter = loaded_adapters()[0]
         if adapter.type() not in recording.WAYS:
-            message = f"spec.mode is Async, which works with {' and '.join(recording.WAYS)}, and not with {adapter.type()}"
+            message = (
+                f"spec.mode is Async, which works with {' and '.join(recording.WAYS)}, and not with {adapter.type()}"
+            )
             return failed(kind=error_kinds.SPEC, message=message)
         reasons = rendering.first_look(manifest=manifest, nodes=nodes, adapter_type=adapter.type())
         rendered = frozenset(one for one, reason in reasons.items() if not reason)
@@ -254,7 +256,11 @@ class Invocations:
                 nodes=[self._translator.known[one] for one in reasons], overrides=self._announcer.overrides
             ),
         )
-        plan.update(command=command.name, fail_fast=fail_fast, microbatch_end=self._options.microbatch_end or self._began.isoformat())
+        plan.update(
+            command=command.name,
+            fail_fast=fail_fast,
+            microbatch_end=self._options.microbatch_end or self._began.isoformat(),
+        )
         connection = rendering.connection(recorder=recorder, adapter=adapter)
         folder, descriptor = Path(self._options.part_folder), self._options.part_pipe
         rendering.leave(plan, folder=folder, connection=connection, descriptor=descriptor)

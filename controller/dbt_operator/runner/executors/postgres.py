@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]  # of dbt's environment
 from psycopg2 import extensions
 
 from dbt_operator.runner.executors import Answer, ChangedError, StatementError, Work
@@ -21,8 +21,8 @@ union all select matviewname, 'materialized_view' from pg_matviews where scheman
 """
 
 
-def make(*, connection: Line, settings: Line, run_uid: str) -> PostgresExecutor:
-    """The executor of a run."""
+def make(*, connection: Line, settings: Line, run_uid: str) -> PostgresExecutor:  # noqa: ARG001 - as others do
+    """The executor of a run: it has no settings of its own, and gives no ids to what it executes."""
     return PostgresExecutor(connection)
 
 
@@ -46,7 +46,7 @@ class PostgresExecutor:
             session = _Session(connection, autocommit=self._autocommit)
             if self._role:
                 await session.execute(f"set role {self._role}")
-            answer: Answer | None = None
+            answer = Answer(message="")
             for at, statement in enumerate(work.statements):
                 if "end" in statement:
                     await session.end(str(statement["end"]))
@@ -54,7 +54,6 @@ class PostgresExecutor:
                 cursor = await session.execute(str(statement["sql"]))
                 if at == work.main:
                     answer = _answer(cursor, fetches=work.fetches)
-            assert answer is not None  # the main one is among them
             return answer
         except psycopg2.Error as error:
             raise StatementError(str(error).strip(), at=at) from error
@@ -111,15 +110,16 @@ class PostgresExecutor:
             for each in (one for one in work.expects if one["schema"] == schema):
                 there = found.get(each["name"])
                 if there != each["type"]:
-                    was, is_now = each["type"] or "not there", there or "not there"
-                    raise ChangedError(f"{schema}.{each['name']} was {was} when it was rendered, and is {is_now} now")
+                    was, now = (found or "not there" for found in (each["type"], there))
+                    name = f"{schema}.{each['name']}"
+                    raise ChangedError(f"{name} was {was} when it was rendered, and is {now} now")
 
 
 class _Session:
     """Statements in the transactions in which psycopg2 executes them for dbt.
 
-    On a connection that is not asynchronous, as dbt's are, it begins a transaction before the first statement, and again
-    only after a commit or rollback of its own. What comes after dbt's COMMIT, which is a statement, is so in none.
+    On a connection that is not asynchronous, as dbt's are, it begins a transaction before the first statement, and
+    again only after a commit or rollback of its own. What comes after dbt's COMMIT, which is a statement, is in none.
     """
 
     def __init__(self, connection: Any, *, autocommit: bool) -> None:
