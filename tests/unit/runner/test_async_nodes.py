@@ -107,7 +107,7 @@ def test_a_test_goes_with_what_it_tests_where_all_of_that_is_dbts() -> None:
 REFUSED = {"grants", "persist_docs", "grant_access_to", "contract"}
 RECORDED = {
     *("indexes", "sql_header", "unlogged", "limit", "fail_calc", "warn_if", "error_if", "store_failures"),
-    *("store_failures_as", "full_refresh"),
+    *("store_failures_as", "full_refresh", "where"),
 }
 
 
