@@ -74,6 +74,8 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "state": ({"runRef": {"name": "prod"}}, {"artifactsFrom": {"configMapRef": {"name": "prod"}}}),
     "storeFailures": (True,),
     "tests": ("AfterAll", "None"),
+    "mode": ("Async",),
+    "async": ({"maxInFlight": 5},),
     "sourceFreshness": ("Warn", "SkipStale"),
     "staleParents": ("All",),
     "args": (["--no-introspect"], [], None),

@@ -55,10 +55,8 @@ def plan(
         reason = reasons[unique_id] or _not_recorded(seen, answers.get(unique_id))
         work: Line = {} if reason or seen is None else _work(manifest.nodes[unique_id], seen)
         work.update(executor=DBT if reason else ASYNC, reason=reason, waits=sorted(order[unique_id]))
-        nodes[unique_id] = {
-            **work,
-            "deadline": deadlines.get(unique_id),
-        }
+        work["deadline"] = deadlines.get(unique_id)
+        nodes[unique_id] = work
     config = adapter.config
     return {
         "nodes": nodes,

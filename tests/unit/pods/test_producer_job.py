@@ -106,6 +106,17 @@ def test_a_macro_is_called_with_its_arguments() -> None:
     assert arguments == ["run-operation", "shop.grant_select", '--args={"role": "reader", "tables": ["a", 1.0]}']
 
 
+def test_what_can_be_executed_without_dbt_is_so_with_the_mode_async() -> None:
+    def told(**spec: Any) -> list[str]:
+        return [each for each in arguments_of(**spec) if each.startswith(("--executor", "--async-settings"))]
+
+    assert told() == []
+    assert told(mode="Async") == ["--executor=Async", "--async-settings={}"]
+    settings = '--async-settings={"maxInFlight":300}'
+    assert told(mode="Async", **{"async": {"maxInFlight": 300}}) == ["--executor=Async", settings]
+    assert told(mode="Async", command="docs") == []
+
+
 @pytest.mark.parametrize(("command", "words"), [("source-freshness", ["source", "freshness"]), ("ls", ["ls"])])
 def test_a_command_is_said_in_dbts_words(command: str, words: list[str]) -> None:
     assert dbt_arguments(spec(command=command)) == words
