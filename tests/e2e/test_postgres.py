@@ -59,6 +59,23 @@ def test_the_example_runs_as_its_readme_says(cluster: Cluster, postgres: Postgre
     (days,) = postgres.sql("select count(*) from analytics_marts.daily_revenue")
     assert str(revenue["rowsAffected"]) == days[0]
     assert postgres.password not in everything_said(cluster, name)
+    # The same without dbt, for what is simple.
+    before = {one: (model["spec"], model["status"]["phase"]) for one, model in cluster.models().items()}
+    cluster.kubectl("delete", "dbtrun", name, "-n", cluster.namespace)
+    run["spec"]["mode"] = "Async"
+    cluster.apply(run)
+    assert cluster.wait_for_end(name)["phase"] == "Succeeded", cluster.run(name)["status"]["message"]
+    models = cluster.models()
+    assert models["daily_revenue"]["status"]["rowsAffected"] == revenue["rowsAffected"]
+    assert {one: model["status"]["phase"] for one, model in models.items()} == {
+        one: phase for one, (_, phase) in before.items()
+    }
+    executors = {one: model["status"].get("executor") for one, model in models.items()}
+    assert executors["daily_revenue"] == "Async", executors
+    assert {models[one]["status"]["executorReason"] for one, by in executors.items() if by == "dbt"} <= {
+        *("it is a seed", "it is a snapshot", "it is materialized as incremental"),
+    }
+    assert postgres.password not in everything_said(cluster, name)
 
 
 def test_runs_at_once_in_one_warehouse(cluster: Cluster, postgres: Postgres) -> None:
