@@ -271,6 +271,10 @@ class Reconciler:
         # What was to be answered by a decision that could not be recorded is still open.
         handled = [request for request in plan.handled if request in answered or request not in promised]
         handled += [request for request in self._requests() if request in answered and request not in handled]
+        stored = DbtRunStatus.parse(self._stored or {}) or DbtRunStatus()
+        if not over and stored.phase is not None and stored.phase.terminal:
+            # A node says so only once the run is shown as live: who comes after us looks for one of the two.
+            handled = [request for request in handled if request.unique_id is None]
         for request in handled:
             # Of a run that has ended nothing else is written any more.
             if request.unique_id is None:

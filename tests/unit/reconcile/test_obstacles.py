@@ -205,6 +205,22 @@ async def test_a_run_that_has_ended_keeps_its_end_while_the_retry_that_is_asked_
         await given.until(lambda: given.said()[0] == "Retrying")
 
 
+async def test_no_node_says_that_its_retry_is_handled_before_its_run_is_shown_as_live() -> None:
+    """An operator that dies in between would leave a run that has ended, and a retry that nobody would look at."""
+    async with Given(spec={"retry": {"limit": 0}}) as given:
+        await ended(given)
+        (name,) = (one["metadata"]["name"] for one in given.server.all("dbtmodels") if one["spec"]["name"] == "raw")
+        given.server.refuse = refusing(WEBHOOK_FAILS, "PATCH dbtruns")
+        given.server.change("dbtmodels", name, metadata={"annotations": {"dbt-operator.io/retry": "again"}})
+        await given.until(lambda: RETRY in given.server.names("jobs"))
+        await given.rests()
+        assert (given.said()[0], "handledRetry" in given.models()["raw"]) == ("Failed", False)
+        given.server.refuse = nothing
+        given.later(seconds=10)
+        await given.until(lambda: given.models()["raw"].get("handledRetry") == "again")
+        assert given.said()[0] == "Retrying"
+
+
 async def test_a_run_that_may_not_be_deleted_when_it_has_expired_keeps_its_end() -> None:
     given = Given(spec={"retry": {"limit": 0}, "ttlSecondsAfterFinished": 0})
     given.server.refuse = refusing(DENIED, "DELETE dbtruns")
