@@ -99,6 +99,10 @@ class Graph:
         """
         return self._sources.get(unique_id, ())
 
+    def built_from(self, *unique_ids: str) -> frozenset[str]:
+        """The relations of the run that are built from one of these, directly or through others."""
+        return closure(unique_ids, self._built_from)
+
     def tests_of(self, unique_id: str) -> tuple[GraphNode, ...]:
         """The selected tests that are listed on the node."""
         return self._tests.get(unique_id, ())
@@ -179,9 +183,13 @@ class Graph:
         return {one: tuple(nearest(one, passing, built)) for one in built}
 
     @cached_property
+    def _built_from(self) -> dict[str, tuple[str, ...]]:
+        return inverse(self._sources)
+
+    @cached_property
     def _relations(self) -> tuple[str, ...]:
         missing = {one: len(sources) for one, sources in self._sources.items()}
-        below = inverse(self._sources)
+        below = self._built_from
         ready = [one for one in self._executables if missing.get(one) == 0]
         for one in ready:  # grows as it goes
             for other in below.get(one, ()):

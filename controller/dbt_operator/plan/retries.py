@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dbt_operator.api.spec import Retry, RetryReason
-from dbt_operator.dbt.graph import Graph, is_test
+from dbt_operator.dbt.graph import Graph
 from dbt_operator.plan.attempt import PodChoice
 from dbt_operator.plan.decisions import SEVERAL
 from dbt_operator.plan.ledger import Failure, Ledger, Standing
@@ -137,9 +137,8 @@ def _built_upon(ledger: Ledger, unique_ids: Iterable[str]) -> bool:
     To build them again would leave that behind: on some warehouses the views among it are dropped with the table.
     What an attempt has not come to yet, and will skip when it does, is neither.
     """
-    below = (one for one in ledger.graph.descendants(*unique_ids) if not is_test(one))
-    relations = (one for one in below if not ledger.graph.nodes[one].ephemeral)
-    return any(ledger.standings.get(one) is Standing.DONE or one in ledger.at_work for one in relations)
+    below = ledger.graph.built_from(*unique_ids)
+    return any(ledger.standings.get(one) is Standing.DONE or one in ledger.at_work for one in below)
 
 
 def _rebuildable(graph: Graph, test: str) -> tuple[str, ...]:

@@ -297,3 +297,19 @@ def test_tests_follow_where_an_error_has_ended_dbt_after_everything_was_built() 
     assert run.later(seconds=10) == ["Retry orders"]
     run["Retry orders"].starts().reports(orders="running").ends()
     assert run.later(seconds=600) == ["Tests unique"]
+
+
+def test_what_reads_a_table_that_the_run_does_not_build_is_not_built_from_what_is_above_it() -> None:
+    between = {**model("between", "orders"), "selected": False}
+    run = Story(
+        *(model("orders"), between, model("report", "between")),
+        *(data_test("unique", "orders"), data_test("match", "between", "report")),
+        tests=WhenTested.AFTER_ALL,
+        reasons=TESTS_FAILED,
+    )
+    run["Producer"].builds()
+    run.next()
+    run["Tests unique match"].builds(unique="fail: Got 1 result")
+    assert run.later(seconds=10) == ["Retry orders"]
+    run["Retry orders"].builds()
+    assert run.next() == ["Resume unique"]
