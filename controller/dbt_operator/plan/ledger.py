@@ -334,7 +334,8 @@ def _completed(state: AttemptState) -> bool:
 
 
 def _failure(unique_id: str, *, history: History, episode: Sequence[Assessment], graph: Graph) -> Failure:
-    own = [each.state.nodes.get(unique_id) for each in episode]
+    undecided = [_undecided(each.state, unique_id, graph=graph) for each in episode]
+    own = [None if vain else each.state.nodes.get(unique_id) for each, vain in zip(episode, undecided, strict=True)]
     failed = [node for node in own if node is not None and node.phase is NodePhase.FAILED and not node.stopped]
     # Attempts before the first failure do not count as retries.
     since = own.index(failed[0]) if failed else 0

@@ -302,6 +302,15 @@ def test_a_source_that_could_not_be_read_is_retried_and_what_reads_it_goes_on() 
 ALL = "a b both end t of_source"
 
 
+def test_a_look_that_decided_nothing_is_no_try() -> None:
+    run = shop(limit=1)
+    run["Producer"].starts().reports(orders="pass", customers="runtime error: busy").is_evicted()
+    everything = f"Resume orders customers {ALL}"
+    assert run.later(seconds=1) == [everything]
+    run[everything].starts().looks(orders="pass", customers="runtime error: busy").builds()
+    assert run.later(seconds=10) == ["Retry customers"]
+
+
 def test_where_staleness_fails_the_run_nothing_is_built_and_the_reason_says_so() -> None:
     run = shop()
     run["Producer"].starts().looks(orders="pass", customers="error", held=ALL).ends()
