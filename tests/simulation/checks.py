@@ -175,10 +175,15 @@ class Checks:
         self._changed = self._world.ms
         reports = (report for process in self._warehouse.processes for report in process.reports)
         self._successes.update(node for _, node, ending in reports if ending in GOOD)
+        # What was found of a source counts only together with that of all others, and is shown at once.
+        self._successes.update(one for one in self._project.looked_at if self._found_good(one))
         unreported = [one for one in self._project.executables if one not in self._successes]
         for one, view in views_of(state=history, unique_ids=unreported).items():
             if view.phase is NodePhase.SUCCEEDED:
                 broken("green only when reported", f"{one} is shown as {view.reason}, which no dbt has said")
+
+    def _found_good(self, source: str) -> bool:
+        return any(process.found(source) in GOOD for process in self._warehouse.processes)
 
     def model_shown(self, before: Object, after: Object) -> None:
         """The status of a DbtModel was written. Of two operators at once each may know what the other one does not."""

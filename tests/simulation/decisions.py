@@ -57,7 +57,8 @@ class DecisionChecks:
 
         What is asked for of the run follows by and by, for want of room.
         """
-        asked = [each.decision for each in self._oracle.recent if each.decision.requests]
+        records, since = self._oracle.cluster.records, self._oracle.since
+        asked = [each.decision for index, each in records.items() if index >= since and each.decision.requests]
         return any(each.covers(one) or any(request.unique_id is None for request in each.requests) for each in asked)
 
     def _pod(self, decision: Decision) -> None:
@@ -165,6 +166,8 @@ class DecisionChecks:
         index, ending = known.last(one)
         if ending not in GOOD or known.last_begun((one,)) > index:
             return
+        if self._project.nodes[one].kind == "source" and decision.requests:
+            return  # whether it is fresh by now
         if any(later > index and attempt.may_have_begun(one) for later, attempt in self._oracle.attempts.items()):
             return
         project = self._project

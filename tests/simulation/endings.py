@@ -52,7 +52,8 @@ class EndingChecks:
     def _justified(self, status: DbtRunStatus, views: Mapping[str, NodeView], wished: set[str]) -> None:
         endings = {one: self._oracle.ending(one) for one in self._project.executables}
         for one, view in views.items():
-            failed = [need for need in self._project.upstream.get(one, ()) if endings.get(need) in BAD]
+            above = self._project.upstream.get(one, frozenset()) - self._project.looked_at.keys()
+            failed = [need for need in above if endings.get(need) in BAD]
             if failed and view.phase is NodePhase.CANCELLED and endings.get(one) == "" and view.started_at is None:
                 broken("what is held back says by what", f"{one} is {view.phase}, and {failed} had failed")
         if status.reason is RunReason.CONNECTION_FAILED:

@@ -11,13 +11,22 @@ from tests.simulation.project import Node, Project
 
 _encode = msgspec.json.Encoder().encode
 
-STATUS = {"compile": "error", "partial": "partial success", "lost": "error", "late": "error"}
+STATUS = {
+    "compile": "error",
+    "partial": "partial success",
+    "lost": "error",
+    "late": "error",
+    "aged": "stale",
+    "old": "error",
+    "unread": "runtime error",
+}
 _MESSAGES = {
     "error": "Database Error in model\n  relation{own} does not exist",
     "compile": "Compilation Error in model\n  'nothing' is undefined",
     "partial": "PARTIAL SUCCESS (2/3)",
     "lost": 'Database Error\n  connection to server at "db" failed: Connection refused',
     "late": "Database Error\n  server closed the connection unexpectedly",  # cancelled at its deadline
+    "unread": "Database Error in source\n  relation{own} does not exist",
     "fail": "Got 3 results, configured to fail if != 0",
     "cancelled": "Runtime Error\n  INTERRUPT Error: Interrupted!",
 }

@@ -21,6 +21,8 @@ KINDS = {
     "error": RetryReason.ERROR,
     "lost": RetryReason.ERROR,
     "late": RetryReason.DEADLINE_EXCEEDED,
+    "old": RetryReason.TESTS_FAILED,
+    "unread": RetryReason.ERROR,
 }
 _ENDINGS = {
     NodePhase.SUCCEEDED: "success",

@@ -1,6 +1,6 @@
 """A dbt process in a pod: it lists its nodes, executes them as its command does, and prints what our runner prints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
@@ -8,6 +8,7 @@ from typing import Any
 
 from dbt_operator.dbt.found import COMMIT
 from dbt_operator.plan.attempt import Decision
+from dbt_operator.runner import freshness
 from tests.simulation import lines
 from tests.simulation.project import TESTS
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
@@ -54,6 +55,7 @@ class Process:
         self.running: dict[str, Execution] = {}
         self._skipped: set[str] = set()
         self._results: dict[str, str] = {}
+        self._looked_at: dict[str, int] = {}  # when, by the source
         self._inlined = frozenset(one for one, node in self._project.nodes.items() if node.ephemeral)
         self._cancelling = False
         self._failed_fast = False
@@ -126,23 +128,36 @@ class Process:
             return
         left = [one for one in sorted(sources) if one not in self._results]
         if left:
-            node, said = self._project.nodes[left[0]], self._project.looked_at[left[0]]
+            node, said = self._project.nodes[left[0]], self._project.result(left[0])
             now = self.world.now + self._skew
             self._print(*lines.started(node))
             self._print(*lines.result(node, said, began=now, ended=now))
-            self._results[left[0]] = said
+            self._results[left[0]], self._looked_at[left[0]] = said, self.world.ms
             self._later(self._chance.randint(50, 800), partial(self._look, sources))
             return
-        held = sorted(self._project.held_back((*self.todo, *self._others), sources))
-        entries = [{"unique_id": one, "blocked_by": min(sources), "status": "stale"} for one in held]
-        self._print("HeldBack", {"part": 1, "parts": 1, "total": len(held), "nodes": entries})
-        for one in held:
-            self._results[one] = "stale"
-            self.todo.pop(one, None)
+        found = {one: self._results[one] for one in sources}
+        statuses = {one: lines.STATUS.get(said, said) for one, said in found.items()}
+        held = self._project.held_back((*self.todo, *self._others), statuses)
+        entries = freshness.entries(held=held)
+        line = self._print("HeldBack", {"part": 1, "parts": 1, "total": len(entries), "nodes": entries})
+        self._decide(line, held=held, found=found)
         if self.todo:
             self._later(self._chance.randint(50, 800), self._execute)
         else:
-            self._finish(code=0)
+            self._finish(code=int(any(said in BAD for said in found.values())))
+
+    def _decide(self, line: int, *, held: Mapping[str, freshness.Held], found: Mapping[str, str]) -> None:
+        """What was found of the sources counts from now on."""
+        for one, why in held.items():
+            self._results[one] = why.status
+            self.todo.pop(one, None)
+            if why.status == freshness.SKIPPED:
+                self.reports.append((line, one, "skipped"))
+        for one, said in found.items() if self._project.freshness != freshness.SKIP_STALE else ():
+            self.reports.append((line, one, said))
+            self._project.executed[one] = self._project.executed.get(one, 0) + 1
+            at = self._looked_at[one]
+            self._warehouse.executions.append(Execution(one, self, at, ended=at, ending=said))
 
     def _not_connected(self) -> None:
         text = "Database Error\n  could not connect to server: Connection refused"
@@ -423,12 +438,16 @@ class Process:
         """Whether it is going to come to this node."""
         return one in self.todo and one not in self._skipped and not self._cancelling
 
+    def found(self, source: str) -> str:
+        """What it has found of a source; "" where it has not looked at it."""
+        return self._results.get(source, "")
+
     def skipped_for(self, one: str) -> frozenset[str]:
         """What had failed in it that made it skip this node."""
         project = self._project
         bad = frozenset(other for other, ending in self._results.items() if ending in BAD and other in project.nodes)
         if self._results.get(one) == "skipped fast":
-            return bad
+            return bad.difference(project.looked_at)
         model = project.nodes[one].parents[:1] if project.along(one) else ()
         return bad & frozenset[str]().union(*(project.needs[each] for each in (one, *model) if each in project.needs))
 

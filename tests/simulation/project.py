@@ -1,12 +1,13 @@
 """A dbt project: its graph, in which order a dbt command executes it, and how its nodes behave."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
 from dbt_operator.api.commands import Command, WhenTested
 from dbt_operator.runner import freshness
+from dbt_operator.runner.freshness import FAIL, SKIP_STALE, WARN, Held
 from tests.simulation.mix import Mix
 
 TESTS = ("test", "unit_test")
@@ -64,14 +65,17 @@ class Project:
     hook_skips: bool = False  # whether dbt executes nothing after a hook at the start that failed
     fatal: str = ""  # kind of an error that ends every attempt while it parses
     lengths: tuple[int, ...] = (1000,)  # how long executions take, in milliseconds
-    looked_at: dict[str, str] = field(default_factory=dict)  # sources, and what is found of them: "pass" or "stale"
+    # Sources, and what is found of them where stale ones are passed over; else they have results, as all nodes.
+    looked_at: dict[str, str] = field(default_factory=dict)
+    freshness: str = SKIP_STALE
     stale_parents: str = "Any"
     executed: dict[str, int] = field(default_factory=dict)  # how often each node was executed to an end of its own
 
     @cached_property
     def executables(self) -> tuple[str, ...]:
-        """The nodes that dbt executes."""
-        return tuple(one for one in self.selected if one not in self.passed_over)
+        """The nodes that dbt executes; sources among them where they fail, and are retried, by themselves."""
+        sources = self.looked_at if self.freshness != SKIP_STALE else ()
+        return (*sources, *(one for one in self.selected if one not in self.passed_over))
 
     @cached_property
     def selected(self) -> tuple[str, ...]:
@@ -81,10 +85,12 @@ class Project:
     @cached_property
     def passed_over(self) -> frozenset[str]:
         """What of these is not executed as a source is stale."""
-        return self.held_back(self.selected, self.looked_at)
+        if self.freshness != SKIP_STALE:
+            return frozenset()
+        return frozenset(self.held_back(self.selected, self.looked_at))
 
-    def held_back(self, nodes: Iterable[str], sources: Iterable[str]) -> frozenset[str]:
-        """What of the nodes the runner does not execute when it looks at these sources."""
+    def held_back(self, nodes: Iterable[str], statuses: Mapping[str, str]) -> dict[str, Held]:
+        """What of the nodes the runner does not execute when it finds this of sources."""
         known = {
             one: {
                 "resource_type": node.kind,
@@ -94,9 +100,8 @@ class Project:
             }
             for one, node in self.nodes.items()
         }
-        statuses = {one: self.looked_at[one] for one in sources}
-        mode, parents = freshness.SKIP_STALE, self.stale_parents
-        return frozenset(freshness.held_back(known=known, nodes=nodes, statuses=statuses, mode=mode, parents=parents))
+        mode, parents = self.freshness, self.stale_parents
+        return freshness.held_back(known=known, nodes=nodes, statuses=statuses, mode=mode, parents=parents)
 
     @property
     def partial(self) -> bool:
@@ -131,7 +136,9 @@ class Project:
 
     def subjects(self, test: str) -> tuple[str, ...]:
         """The relations of which one build is what a test is about: all that it reads. A unit test reads no data."""
-        return self.tested(test) if self.nodes[test].kind == "unit_test" else self.relations[test]
+        if self.nodes[test].kind == "unit_test":
+            return self.tested(test)
+        return tuple(one for one in self.relations[test] if self.nodes[one].kind != "source")
 
     @cached_property
     def unit_tests(self) -> dict[str, list[str]]:
@@ -159,13 +166,14 @@ class Project:
 
     def rebuilt(self, test: str) -> tuple[str, ...]:
         """The nodes that are built again so that a test may find something else: an ephemeral model has no build."""
-        inlined = any(self.nodes[one].ephemeral for one in self.tested(test))
-        return self.subjects(test) if inlined else self.tested(test)
+        tested = tuple(one for one in self.tested(test) if self.nodes[one].kind != "source")
+        return self.subjects(test) if any(self.nodes[one].ephemeral for one in tested) else tested
 
     def reads(self, one: str, other: str) -> bool:
         """Whether a node reads what another one builds, directly or through what was built from it."""
         by_data = self.nodes[one].kind != "unit_test" and self.nodes[other].kind not in TESTS
         by_data = by_data and not self.nodes[one].ephemeral and not self.nodes[other].ephemeral
+        by_data = by_data and self.nodes[other].kind != "source"
         return by_data and other in self._sources[one]
 
     @cached_property
@@ -217,13 +225,15 @@ class Project:
     @cached_property
     def needs(self) -> dict[str, frozenset[str]]:
         """Of what is executed, all that has to have succeeded before a node can."""
-        able = frozenset(self.executables)
-        found = {}
-        for one in self.executables:
+        able = frozenset(one for one in self.executables if self.nodes[one].kind != "source")
+        found: dict[str, frozenset[str]] = dict.fromkeys(self.looked_at, frozenset())
+        for one in able:
             ahead = self.ahead[one] | frozenset(self.unit_tests.get(one, ()))
             for other in self.ahead[one]:
                 ahead |= frozenset(self.unit_tests.get(other, ()))
             found[one] = (ahead & able) - {one}
+            if self.freshness == FAIL:
+                found[one] |= self.looked_at.keys()
         return found
 
     @cached_property
@@ -236,6 +246,8 @@ class Project:
 
     def result(self, one: str) -> str:
         """How the execution of a node ends that begins now."""
+        if self.freshness == SKIP_STALE and one in self.looked_at:
+            return self.looked_at[one]
         node = self.nodes[one]
         count = self.executed.get(one, 0)
         if node.by_build:
@@ -311,7 +323,16 @@ def with_sources(project: Project, chance: Random) -> Project:
         for one, node in ordered.items()
     }
     read = freshness.sources_of(known=known, nodes=made.selected)
-    return replace(made, looked_at={one: said for one, said in looked_at.items() if one in read})
+    made = replace(made, looked_at={one: said for one, said in looked_at.items() if one in read})
+    mode = chance.choice((SKIP_STALE, SKIP_STALE, FAIL, WARN))
+    return made if mode == SKIP_STALE else _failing_sources(replace(made, freshness=mode), chance)
+
+
+def _failing_sources(project: Project, chance: Random) -> Project:
+    """The project, whose sources may be old at first, or not to be read."""
+    bad = ("old", "old", "unread") if project.freshness == FAIL else ("aged", "unread")
+    found = {one: replace(project.nodes[one], results=_results(chance, 0.5, bad, "pass")) for one in project.looked_at}
+    return replace(project, nodes=project.nodes | found, executed={})
 
 
 _LOOKED_AT = 0.25  # how often a project has sources that are looked at

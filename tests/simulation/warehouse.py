@@ -9,8 +9,9 @@ from tests.simulation.project import Project
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
-BAD = frozenset({"error", "fail", "compile", "partial", "lost", "late"})
-GOOD = frozenset({"success", "pass", "warn"})
+# Of sources: "aged" is one that is stale where that is no failure of the run, "old" one where it is.
+BAD = frozenset({"error", "fail", "compile", "partial", "lost", "late", "old", "unread"})
+GOOD = frozenset({"success", "pass", "warn", "aged"})
 
 
 @dataclass
