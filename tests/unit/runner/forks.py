@@ -77,13 +77,14 @@ def _serve(orders: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             orders.close()
-            _execute(output=descriptors[0], **json.loads(order))
+            execute(output=descriptors[0], **json.loads(order))
         os.close(descriptors[0])
         orders.send(str(pid).encode())
         orders.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
 
 
-def _execute(*, output: int, argv: list[str], environment: dict[str, str], directory: str) -> NoReturn:
+def execute(*, output: int, argv: list[str], environment: dict[str, str], directory: str) -> NoReturn:
+    """Be a script or zipapp with its arguments, until its end."""
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)

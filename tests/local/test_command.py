@@ -10,15 +10,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.unit.local.conftest import MODELS, Desk, make_desk, manifest, signal_group
+from tests.local.desk import MODELS, Desk, make_desk, manifest, signal_group
 
 ONCE = Counter(dict.fromkeys(MODELS, 1))
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, dbt_python: Path) -> Desk:
+def broken(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Desk:
     """Where a run has failed, as its third model cannot be executed."""
-    desk = make_desk(tmp_path_factory.mktemp("desk"), dbt_python)
+    desk = make_desk(tmp_path_factory.mktemp("desk"), warm_python)
     desk.model("third", "select nothing from {{ ref('second') }}")
     desk.write(manifest(retry={"limit": 1, "backoff": {"duration": "0s"}}, podTemplate={"spec": {"nodeSelector": {}}}))
     return desk

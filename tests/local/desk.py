@@ -1,5 +1,7 @@
 """`dbt-operator local` as its users meet it: the command, a real dbt, real processes."""
 
+import base64
+import gzip
 import json
 import os
 import signal
@@ -15,9 +17,13 @@ from typing import Any
 import pytest
 import yaml
 
+from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, DBT_RUNS, Object, Resource
 from dbt_operator.local.attempts import LocalAttempt
-from dbt_operator.local.place import Place
-from tests.unit.runner.conftest import _dbt_python
+from dbt_operator.local.manifests import PROJECT_ANNOTATION
+from dbt_operator.local.place import NAMESPACE, Place
+from dbt_operator.local.store import Store
+
+PROJECTS = Path(__file__).resolve().parents[1] / "projects"
 
 PROJECT = {
     "name": "small",
@@ -49,19 +55,24 @@ MODELS = {
 }
 
 
-def manifest(name: str = "small", **spec: object) -> dict[str, Any]:
-    """A DbtRun of the project."""
+def manifest(name: str = "small", *, at: str = "project", **spec: object) -> dict[str, Any]:
+    """A DbtRun of the project that is there."""
     return {
         "apiVersion": "dbt-operator.io/v1alpha1",
         "kind": "DbtRun",
-        "metadata": {"name": name, "annotations": {"dbt-operator.io/local-project": "project"}},
+        "metadata": {"name": name, "annotations": {PROJECT_ANNOTATION: at}},
         "spec": {"project": {"image": {"path": "/dbt/small"}}, "profile": {"inProject": True}, **spec},
     }
 
 
+def config_map(name: str, **fields: object) -> dict[str, Any]:
+    """A ConfigMap with `data` or `binaryData`."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, **fields}
+
+
 @dataclass
 class Desk:
-    """A folder where a developer works."""
+    """A folder where a developer works. `dbt`: the Python of the dbt that is on PATH."""
 
     folder: Path
     dbt: Path
@@ -103,11 +114,11 @@ class Desk:
             text=True,
         )
 
-    def do(self, *arguments: str, code: int = 0, **environ: str) -> str:
-        """Do a command, and return all that it says."""
+    def do(self, *arguments: str, code: int | None = 0, **environ: str) -> str:
+        """Do a command, and return all that it says. code: None where it is told by what the run has become."""
         process = self.start(*arguments, **environ)
         out, err = process.communicate(timeout=300)
-        assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
+        assert process.returncode == code or (code is None and process.returncode in (0, 1)), f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
         return out + err
 
     def get(self, kind: str, *more: str) -> dict[str, dict[str, Any]]:
@@ -115,15 +126,45 @@ class Desk:
         found = json.loads(self.start("get", kind, *more, "-o", "json").communicate(timeout=60)[0])
         return {item["metadata"]["name"]: item for item in found.get("items", [found])}
 
+    def run(self, name: str, project: str | Path = "", *others: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
+        """The status of a run of one of the tests' own projects, once it has ended; others: documents beside it.
+
+        With `project` in its spec it has that one.
+        """
+        run = manifest(name, at=str(PROJECTS / project), **spec)
+        self.do("run", "-f", self.write(*others, run, file=f"{name}.yaml"), code=None)
+        return self.status(name)
+
+    def object(self, resource: Resource, name: str) -> Object:
+        """An object as it is kept."""
+        with Store(self.place.state) as store:
+            found = store.get(resource, name, namespace=NAMESPACE)
+        assert found is not None, name
+        return found
+
+    def models(self, run: str = "small") -> dict[str, Object]:
+        """The DbtModels of a run, by dbt's name."""
+        uid = self.object(DBT_RUNS, run)["metadata"]["uid"]
+        with Store(self.place.state) as store:
+            return {model["spec"]["name"]: model for model in store.all(DBT_MODELS, run=uid)}
+
     def phases(self, run: str = "small") -> dict[str, str]:
         """The phases of the nodes of a run, by name."""
-        models = self.get("dbtmodels", "--run", run).values()
-        return {model["spec"]["name"]: model["status"]["phase"] for model in models}
+        return {name: model["status"]["phase"] for name, model in self.models(run).items()}
 
     def status(self, run: str = "small") -> dict[str, Any]:
         """The status of a run."""
-        status: dict[str, Any] = self.get("dbtruns")[run]["status"]
+        status: dict[str, Any] = self.object(DBT_RUNS, run)["status"]
         return status
+
+    def kept(self, name: str, key: str) -> str:
+        """A file that is kept of a run in a ConfigMap."""
+        content = self.object(CONFIG_MAPS, name)["binaryData"][key]
+        return gzip.decompress(base64.b64decode(content)).decode()
+
+    def log(self, run: str, attempt: str = "producer-1") -> str:
+        """What an attempt has printed."""
+        return LocalAttempt(self.place.attempts(run) / f"{run}-{attempt}").log.read_text()
 
     def counted(self, what: str) -> Counter[str]:
         """How often each node has begun, or was done."""
@@ -151,14 +192,6 @@ def signal_group(attempt: LocalAttempt, number: signal.Signals) -> None:
     os.killpg(pid, number)
 
 
-@pytest.fixture(scope="session")
-def dbt_python() -> Path:
-    named = Path(_dbt_python())
-    if not named.exists():
-        pytest.fail(f"{named} does not exist: build it with `python -m dev.dbt_venv`.", pytrace=False)
-    return named
-
-
 def make_desk(folder: Path, dbt: Path) -> Desk:
     """A folder with the project and a manifest."""
     models = folder / "project" / "models"
@@ -171,8 +204,3 @@ def make_desk(folder: Path, dbt: Path) -> Desk:
         desk.model(name, sql)
     desk.write(manifest())
     return desk
-
-
-@pytest.fixture
-def desk(tmp_path: Path, dbt_python: Path) -> Desk:
-    return make_desk(tmp_path, dbt_python)
