@@ -30,5 +30,5 @@ def shop(warm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A folder to work in, for runs of the tests' own projects on one database."""
     folder = tmp_path_factory.mktemp("shop")
     database = str(folder / "shop.duckdb")
-    variables = ("COMMANDS_DUCKDB", "SHOP_DUCKDB", "RECOVERING_DUCKDB", "DBT_DUCK")
+    variables = ("COMMANDS_DUCKDB", "SHOP_DUCKDB", "RECOVERING_DUCKDB", "PACKAGES_DUCKDB", "DBT_DUCK")
     return Desk(folder, warm_python, dict.fromkeys(variables, database))

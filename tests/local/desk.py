@@ -65,11 +65,6 @@ def manifest(name: str = "small", *, at: str = "project", **spec: object) -> dic
     }
 
 
-def config_map(name: str, **fields: object) -> dict[str, Any]:
-    """A ConfigMap with `data` or `binaryData`."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, **fields}
-
-
 @dataclass
 class Desk:
     """A folder where a developer works. `dbt`: the Python of the dbt that is on PATH."""
@@ -126,7 +121,7 @@ class Desk:
         found = json.loads(self.start("get", kind, *more, "-o", "json").communicate(timeout=60)[0])
         return {item["metadata"]["name"]: item for item in found.get("items", [found])}
 
-    def run(self, name: str, project: str | Path = "", *others: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
+    def run(self, name: str, project: str | Path = "", /, *others: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
         """The status of a run of one of the tests' own projects, once it has ended; others: documents beside it.
 
         With `project` in its spec it has that one.

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,12 +50,12 @@ class LocalAttempt:
         """The file that the runner prints to."""
         return self.folder / LOG
 
-    def open_log(self) -> BinaryIO:
-        """The log from its beginning; an empty one where the process had none."""
+    def open_log(self) -> BinaryIO | None:
+        """The log from its beginning; None as long as there is none."""
         try:
             return self.log.open("rb")
         except FileNotFoundError:
-            return BytesIO()
+            return None
 
     @property
     def job(self) -> dict[str, Any]:

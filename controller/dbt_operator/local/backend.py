@@ -1,19 +1,18 @@
 """A run on this machine: objects are in a file, attempts are groups of processes."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dbt_operator.api.spec import DbtRunSpec
-from dbt_operator.dbt.lines import LineSplitter
-from dbt_operator.kube.logs import Ended, EndReason, Sink
+from dbt_operator.kube.logs import Ended, Sink
 from dbt_operator.kube.objects import Objects
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS, Object
 from dbt_operator.local.attempts import LocalAttempt
+from dbt_operator.local.follow import followed
 from dbt_operator.local.manifests import PROJECT_ANNOTATION
 from dbt_operator.local.origin import Origin
 from dbt_operator.local.place import NAMESPACE, Place
@@ -29,8 +28,6 @@ from dbt_operator.reconcile.backend import Seen
 from dbt_operator.reconcile.object_backend import ObjectBackend
 from dbt_operator.reconcile.statuses import Statuses
 
-_PIECE = 256 * 1024
-_TAIL_SECONDS = 0.05
 _NO_IMAGE = "none"  # of the steps that fetch and install: here they are processes of this machine
 
 
@@ -123,26 +120,7 @@ class LocalBackend(ObjectBackend):
     ) -> Ended:
         """Follow the file that its process prints to. It is whole, so it is read from its beginning each time."""
         del since, stalled
-        attempt, splitter, count, behind = self._attempt(pod.name), LineSplitter(), 0, True
-        with attempt.open_log() as file:
-            while True:
-                alive = attempt.alive
-                while piece := file.read(_PIECE):
-                    lines = splitter.feed(piece)
-                    count += len(lines)
-                    if lines:
-                        sink(lines, datetime.now(UTC))
-                    await asyncio.sleep(0)
-                if behind:
-                    behind = False
-                    caught_up()
-                if not alive:
-                    break
-                await asyncio.sleep(_TAIL_SECONDS)
-        rest = splitter.flush()
-        if rest is not None:
-            sink([rest], datetime.now(UTC))
-        return Ended(EndReason.TERMINATED, lines=max(count, 1))
+        return await followed(self._attempt(pod.name), sink=sink, caught_up=caught_up)
 
     @property
     def runners(self) -> frozenset[str]:

@@ -135,7 +135,7 @@ def _chosen(name: str, attempt: str | None, *, at: Session) -> LocalAttempt:
 
 def _lines(attempt: LocalAttempt, *, follow: bool) -> Iterator[bytes]:
     splitter = LineSplitter()
-    with attempt.open_log() as file:
+    with attempt.log.open("rb") as file:
         while True:
             alive = attempt.alive
             while piece := file.read(_PIECE):
