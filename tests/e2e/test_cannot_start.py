@@ -1,11 +1,14 @@
-"""Runs that cannot start: each ends with a reason of the closed list and one sentence that names the cause."""
+"""Runs that cannot start: each ends with a reason of the closed list and one sentence that names the cause.
+
+What dbt refuses, tests/bad_input has.
+"""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import FEW, JAFFLE_SHOP_IMAGE, Cluster, condition, project
+from tests.e2e.conftest import FEW, JAFFLE_SHOP_IMAGE, Cluster, condition
 
 SECRET_VARIABLE = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "x"}}}
 
@@ -53,29 +56,9 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         | NOT_FOR_LONG,
         "ContainerConfigError", "no-secret",
     ),
-    "a field of a connection that the adapter refuses": (
-        {"profile": {"connection": {"type": "duckdb", "fields": {"path": 1}}}}, "ProfileError",
-        "1 is not of type 'string'",
-    ),
-    "a connection of an adapter that the image does not have": (
-        {"profile": {"connection": {"type": "oracle"}}}, "ProfileError", "oracle",
-    ),
     "no node that fits": (
         {"podTemplate": {"spec": {"nodeSelector": {"no": "such-node"}}}, **NOT_FOR_LONG}, "Unschedulable", "node",
     ),
-    "a profile that is not there": (
-        {"profile": {"inProject": True, "profile": "nope"}}, "ProfileError", "nope",
-    ),
-    "a target that is not there": (
-        {"profile": {"inProject": True, "target": "nope"}}, "ProfileError", "nope",
-    ),
-    "a project that is not there": (
-        {"project": {"image": {"path": "/dbt/nowhere"}}}, "ProjectNotFound", "/dbt/nowhere",
-    ),
-    "a project that does not parse": (project("parse-error"), "ParseError", "customers"),
-    "a selection that matches nothing": ({"select": ["no_such_model"]}, "NothingSelected", "no_such_model"),
-    "a selector that is not there": ({"selector": "nope"}, "SelectorError", "nope"),
-    "a selection dbt cannot read": ({"select": ["nosuchmethod:x"]}, "SelectorError", "nosuchmethod"),
     "a pod template that sets what the operator owns": (
         {"podTemplate": _container(command=["sh"])}, "InvalidPodTemplate", "containers[dbt].command",
     ),
@@ -104,17 +87,6 @@ def test_the_reason_names_the_cause(cluster: Cluster, case: str) -> None:
         "no living pod",
         lambda: not [pod for pod in cluster.objects("pods") if pod["status"]["phase"] in ("Pending", "Running")],
     )
-
-
-def test_a_warehouse_that_refuses_the_connection(cluster: Cluster) -> None:
-    profile = "jaffle_shop: {target: dev, outputs: {dev: {type: duckdb, path: /nonexistent/x.duckdb}}}"
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "p"}, "stringData": {"profiles.yml": profile}}
-    )
-    cluster.create_run(profile={"secretRef": {"name": "p"}})
-    status = cluster.wait_for_end()
-    assert (status["phase"], status["reason"]) == ("Failed", "ConnectionFailed"), status["message"]
-    assert "/nonexistent/x.duckdb" in status["message"]
 
 
 def test_an_image_without_dbt(cluster: Cluster) -> None:

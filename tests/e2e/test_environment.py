@@ -1,4 +1,4 @@
-"""A virtual environment for each run: several versions of dbt at once, the same one in every pod, kept on a volume."""
+"""A virtual environment for each run: several versions of dbt at once, kept on a volume."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import EXAMPLES, FEW, PROJECTS_IMAGE, Cluster
-from tests.e2e.wheelhouse import ALL, BEFORE, HOST, NEWER, OLDER, virtualenv, wheelhouse
+from tests.e2e.wheelhouse import ALL, HOST, NEWER, OLDER, virtualenv, wheelhouse
 
 __all__ = ["wheelhouse"]  # a fixture
 EITHER = ("dbt-core>=1.10,<1.12", "dbt-duckdb")
@@ -66,22 +66,6 @@ def index_secret(cluster: Cluster, url: str) -> None:
 
 
 FROM_SECRET = {"indexFrom": {"secretKeyRef": {"name": "index", "key": "url"}}, "options": ["--trusted-host=wheelhouse"]}
-
-
-def test_later_pod_of_a_run_has_the_same_dbt_although_there_is_a_newer_one_by_then(wheelhouse: Cluster) -> None:
-    index_secret(wheelhouse, BEFORE)
-    fields = without_image(wheelhouse) | {"environment": virtualenv(*EITHER, **FROM_SECRET)}
-    wheelhouse.create_run(select=["+product_sales"], vars={"broken": True}, **fields)
-    assert wheelhouse.wait_for_end()["dbt"]["version"] == OLDER
-    index_secret(wheelhouse, ALL)
-    wheelhouse.kubectl("annotate", "dbtrun", "shop", "-n", wheelhouse.namespace, "dbt-operator.io/retry=again")
-    wheelhouse.until("the retry", lambda: wheelhouse.run()["status"].get("handledRetry") == "again")
-    status = wheelhouse.wait_for_end()
-    assert len(status["attempts"]) == 2
-    assert status["dbt"]["version"] == OLDER
-    # Another run is not bound to what this one has found.
-    wheelhouse.create_run("another", **FEW, **fields)
-    assert version(wheelhouse.wait_for_end("another")) == NEWER
 
 
 PASSWORD = "hidden-in-the-index"  # noqa: S105 - of a server that asks for none

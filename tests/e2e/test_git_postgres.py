@@ -8,8 +8,8 @@ import yaml
 from tests.conftest import CHECKOUT
 from tests.e2e.conftest import Cluster
 from tests.e2e.git_server import CA, HTTPS, TOKEN, GitServer, git_server
+from tests.e2e.hub import VERSION, hub
 from tests.e2e.postgres import Postgres, postgres
-from tests.e2e.test_packages import VERSION, hub
 from tests.e2e.wheelhouse import ALL, wheelhouse
 
 __all__ = ["git_server", "hub", "postgres", "wheelhouse"]  # fixtures: pytest finds them in the module that uses them

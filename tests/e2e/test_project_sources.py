@@ -15,18 +15,6 @@ __all__ = ["git_server"]  # a fixture: pytest finds it in the module that uses i
 
 PROJECT = CHECKOUT / "tests" / "gitserver" / "project"
 FILES = [str(path.relative_to(PROJECT)) for path in sorted(PROJECT.rglob("*")) if path.is_file()]
-# As a pre-hook of this model's own: it waits in the pod that runs the whole command, and in no other one.
-SLOW = """
-{% if execute and env_var("DBT_OPERATOR_ATTEMPT_KIND", "") == "producer" %}
-  {% do run_query("select sleep_ms(600000)") %}
-{% endif %}
-select 1 as id
-"""
-FLAKY = (
-    '{{ config(materialized="table") }}\n'
-    + (CHECKOUT / "tests" / "projects" / "recovering" / "models" / "flaky.sql").read_text()
-)
-BELOW = 'select id from {{ ref("flaky") }}'
 
 
 def https(**fields: Any) -> dict[str, Any]:
@@ -72,31 +60,6 @@ def test_a_project_is_built_from_git_over_https_and_ssh_and_no_secret_shows(
     for secret in (PASSWORD, git_server.private_key.splitlines()[1]):
         assert secret not in public
         assert base64.b64encode(secret.encode()).decode() not in public
-
-
-def test_later_attempts_have_the_same_commit_although_the_branch_has_moved(
-    cluster: Cluster, git_server: GitServer, volume: dict[str, Any]
-) -> None:
-    models = {"models/slow.sql": SLOW, "models/flaky.sql": FLAKY, "models/below.sql": BELOW}
-    commit = git_server.push(models)
-    pod = {"containers": [{"name": "dbt", "env": [{"name": "SHOP_DATABASE", "value": "/data/shop.duckdb"}]}]}
-    (volume["spec"]["containers"],) = [[volume["spec"]["containers"][0] | pod["containers"][0]]]
-    project = https(secretRef={"name": TOKEN}, ref={"branch": "main"})
-    retry = {"backoff": {"duration": "1s", "factor": 1}}
-    create(cluster, "shop", project, podTemplate=volume, single_attempt=False, retry=retry)
-    cluster.until(
-        "the model that waits is running, and another one has failed",
-        lambda: {"Running", "Failed"} <= {each["status"]["phase"] for each in cluster.models().values()},
-    )
-    git_server.push({"dbt_project.yml": "no: [project"})
-    (producer,) = cluster.objects("pods", labels="dbt-operator.io/attempt-kind=producer")
-    cluster.kubectl("delete", "pod", producer["metadata"]["name"], "-n", cluster.namespace, "--wait=false")
-    status = cluster.wait_for_end()
-    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
-    kinds = [attempt["kind"] for attempt in status["attempts"]]
-    assert kinds[0] == "Producer"
-    assert {"Retry", "Resume"} <= set(kinds)
-    assert status["project"]["commit"] == commit
 
 
 def test_whatever_keeps_a_project_from_being_fetched_has_its_reason_and_its_sentence(

@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
+from tests.archives import config_map, packed
 from tests.conftest import CHECKOUT
 from tests.e2e.conftest import Cluster, phases
 from tests.e2e.postgres import Postgres, postgres
-from tests.e2e.test_state import config_map, packed
 
 __all__ = ["postgres"]  # a fixture: pytest finds it in the module that uses it
 

@@ -9,7 +9,7 @@ from tests.e2e.conftest import Cluster
 IMAGE = "localhost/dbt-operator/wheelhouse:dev"
 OLDER, NEWER = "1.10.23", "1.11.16"
 HOST = "wheelhouse:8080"
-ALL, BEFORE = f"http://{HOST}/simple/", f"http://{HOST}/before/"  # with both versions, and with the older one only
+ALL = f"http://{HOST}/simple/"
 
 
 def virtualenv(*requirements: str, **fields: Any) -> dict[str, Any]:

@@ -113,7 +113,9 @@ class Desk:
         """Do a command, and return all that it says. code: None where it is told by what the run has become."""
         process = self.start(*arguments, **environ)
         out, err = process.communicate(timeout=300)
-        assert process.returncode == code or (code is None and process.returncode in (0, 1)), f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
+        assert process.returncode == code or (code is None and process.returncode in (0, 1)), (
+            f"{arguments} ended with {process.returncode}:\n{out}\n{err}"
+        )
         return out + err
 
     def get(self, kind: str, *more: str) -> dict[str, dict[str, Any]]:
@@ -130,7 +132,7 @@ class Desk:
         self.do("run", "-f", self.write(*others, run, file=f"{name}.yaml"), code=None)
         return self.status(name)
 
-    def object(self, resource: Resource, name: str) -> Object:
+    def find(self, resource: Resource, name: str) -> Object:
         """An object as it is kept."""
         with Store(self.place.state) as store:
             found = store.get(resource, name, namespace=NAMESPACE)
@@ -139,7 +141,7 @@ class Desk:
 
     def models(self, run: str = "small") -> dict[str, Object]:
         """The DbtModels of a run, by dbt's name."""
-        uid = self.object(DBT_RUNS, run)["metadata"]["uid"]
+        uid = self.find(DBT_RUNS, run)["metadata"]["uid"]
         with Store(self.place.state) as store:
             return {model["spec"]["name"]: model for model in store.all(DBT_MODELS, run=uid)}
 
@@ -149,12 +151,12 @@ class Desk:
 
     def status(self, run: str = "small") -> dict[str, Any]:
         """The status of a run."""
-        status: dict[str, Any] = self.object(DBT_RUNS, run)["status"]
+        status: dict[str, Any] = self.find(DBT_RUNS, run)["status"]
         return status
 
     def kept(self, name: str, key: str) -> str:
         """A file that is kept of a run in a ConfigMap."""
-        content = self.object(CONFIG_MAPS, name)["binaryData"][key]
+        content = self.find(CONFIG_MAPS, name)["binaryData"][key]
         return gzip.decompress(base64.b64decode(content)).decode()
 
     def log(self, run: str, attempt: str = "producer-1") -> str:

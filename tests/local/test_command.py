@@ -178,6 +178,16 @@ def test_another_process_cancels(desk: Desk) -> None:
     assert process.returncode == 3
 
 
+def test_a_run_that_takes_too_long_is_stopped(tmp_path: Path, warm_python: Path) -> None:
+    desk = make_desk(tmp_path, warm_python)
+    # Time enough for a first node to begin, however busy the machine is.
+    desk.write(manifest(activeDeadlineSeconds=25))
+    desk.do("run", "-f", "run.yaml", code=1, PAUSE="600")
+    status = desk.status()
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded"), status["message"]
+    assert "Cancelled" in desk.phases().values()
+
+
 def test_several_runs_come_one_after_the_other_and_the_worst_end_counts(desk: Desk) -> None:
     broken = manifest("broken", vars={"more": "nothing"}, select=["third"], retry={"limit": 0})
     desk.write(manifest("one", select=["first", "second"]), broken, manifest("two", select=["beside"]))

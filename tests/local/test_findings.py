@@ -45,3 +45,11 @@ def test_what_tests_have_found_is_told_with_its_threshold_and_can_be_looked_at(s
     status = shop.run("look", "tested", command="show", args=["--inline", query, "--output=json"])
     assert status["phase"] == "Succeeded", status["message"]
     assert '"kept": 2' in shop.kept("look-output", "output.txt.gz")
+
+
+def test_where_there_are_to_be_no_tests_none_is_executed(shop: Desk) -> None:
+    status = shop.run("untested", "tested", tests="None")
+    assert (status["phase"], status["message"]) == ("Succeeded", "3 nodes succeeded.")
+    assert status["tests"]["total"] == 0
+    assert not any("tests" in model["status"] for model in shop.models("untested").values())
+    assert "stage" not in status["attempts"][0]

@@ -34,12 +34,6 @@ def test_packages_are_fetched_once_for_the_run(shop: Desk, hub: Hub) -> None:
         assert store.get(CONFIG_MAPS, "shop-packages", namespace=NAMESPACE) is None
 
 
-def test_a_hub_that_is_not_there_is_said_in_one_sentence(shop: Desk) -> None:
-    status = shop.run("nobody", "packages", **of_hub("http://hub.invalid:8080/"), retry={"limit": 0})
-    assert (status["phase"], status["reason"]) == ("Failed", "SourceUnavailable"), status["message"]
-    assert "hub.invalid" in status["message"]
-
-
 def test_without_leave_the_run_says_what_is_missing(shop: Desk) -> None:
     status = shop.run("alone", "packages", deps="Never")
     assert (status["phase"], status["reason"]) == ("Failed", "DependenciesMissing"), status["message"]

@@ -73,7 +73,7 @@ class TestState:
         assert self.shop.phases("slim") == {"staged": "Failed", "report": "Skipped"}
 
     def test_a_retry_has_the_same_artifacts_although_their_run_is_gone(self) -> None:
-        type(self).artifacts = self.shop.object(CONFIG_MAPS, "production-artifacts")["binaryData"]
+        type(self).artifacts = self.shop.find(CONFIG_MAPS, "production-artifacts")["binaryData"]
         self.shop.do("delete", "production")
         self.shop.do("retry", "slim")
         status = self.shop.status("slim")

@@ -1,9 +1,9 @@
 """A Python whose processes have imported dbt already: they are forks of one that has done nothing else.
 
 Half of what a short run costs is Python's import of dbt, the same each time. `warm` makes a program `python`, to which
-the script `dbt` beside it leads, as to any dbt's Python. It hands its arguments, variables and files over to the process
-that is forked, and lives and ends with its fork: by the same signals, with the same code. What is about processes that
-are killed has a real Python instead (`desk`).
+the script `dbt` beside it leads, as to any dbt's Python. It hands its arguments and variables, and the file for what is
+printed, over to the process that is forked, and lives and ends with it: by the same signals, with the same code. Tests
+of what is killed have a real Python instead.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _watch(orders: socket.socket) -> NoReturn:
         execute(output=output, **json.loads(order))
     orders.send(str(pid).encode())
     ended = os.pidfd_open(pid)
-    ready, _, _ = select.select([ended, orders], [], [])
+    ready, _, _ = select.select([ended, orders.fileno()], [], [])
     if ended not in ready:
         os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

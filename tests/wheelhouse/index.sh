@@ -1,10 +1,12 @@
-# Downloads what a requirements file names, and makes an index of all that there is by then: index.sh FILE NAME
+# Downloads what requirements files name, and makes an index of it: index.sh FILE...
 set -eu
-/opt/pip/bin/pip download --quiet --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary :all: --dest /srv/wheels -r "/tmp/$1"
+for file in "$@"; do
+    /opt/pip/bin/pip download --quiet --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary :all: --dest /srv/wheels -r "/tmp/$file"
+done
 cd /srv/wheels
 for wheel in *.whl; do
     package=$(echo "${wheel%%-*}" | tr A-Z_ a-z-)
-    mkdir -p "/srv/$2/$package"
-    ln -s "../../wheels/$wheel" "/srv/$2/$package/"
+    mkdir -p "/srv/simple/$package"
+    ln -s "../../wheels/$wheel" "/srv/simple/$package/"
 done

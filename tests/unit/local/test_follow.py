@@ -13,18 +13,19 @@ from dbt_operator.local.supervisor import CLAIM, claim
 
 
 async def test_a_process_may_run_for_a_while_before_there_is_a_log(tmp_path: Path) -> None:
-    attempt, found, caught_up = LocalAttempt(tmp_path), [], asyncio.Event()
+    attempt, caught_up, printed = LocalAttempt(tmp_path), asyncio.Event(), asyncio.Event()
+    found: list[bytes] = []
     descriptor = claim(tmp_path / CLAIM)
     assert descriptor is not None
 
     def sink(lines: Iterable[bytes], _: datetime | None) -> None:
         found.extend(lines)
+        printed.set()
 
     following = asyncio.create_task(followed(attempt, sink=sink, caught_up=caught_up.set))
     await caught_up.wait()
     attempt.log.write_bytes(b"one\ntwo\nthr")
-    while len(found) < 2:
-        await asyncio.sleep(0.01)
+    await printed.wait()
     with attempt.log.open("ab") as file:
         file.write(b"ee")
     fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -4,9 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.gitserver.serve import make_server
 
 AUTHOR = {
     "GIT_AUTHOR_NAME": "a",
@@ -23,6 +28,15 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(
         ["git", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """A certificate of this machine that nobody trusts, and its key."""
+    files = (str(folder / "cert.pem"), str(folder / "key.pem"))
+    options = ("-nodes", "-days", "2", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1")
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", *options, "-out", files[0], "-keyout", files[1]]
+    subprocess.run(argv, check=True, capture_output=True)
+    return files
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,20 @@ class Repository:
         git(self.work, "commit", "--quiet", "--allow-empty", "--message=x")
         git(self.work, "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
         return git(self.work, "rev-parse", "HEAD")
+
+
+@contextmanager
+def served(
+    root: Path, *, tls: tuple[str, str] | None = None, asked: list[tuple[str, str]] | None = None
+) -> Iterator[int]:
+    """A web server of these repositories; its port."""
+    web = make_server(root, tls=tls, asked=asked)
+    thread = threading.Thread(target=web.serve_forever, daemon=True)
+    thread.start()
+    yield int(web.server_address[1])
+    web.shutdown()
+    web.server_close()
+    thread.join()
 
 
 @dataclass(frozen=True, slots=True)

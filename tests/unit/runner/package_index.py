@@ -27,8 +27,8 @@ class PackageIndex:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/simple/"
 
-    def add(self, name: str, version: str, *, needs: str = "") -> str:
-        """Add a package; returns the hash of its wheel."""
+    def add(self, name: str, version: str, *, needs: str = "", leads_to: str = "") -> str:
+        """Add a package; returns the hash of its wheel. leads_to: a folder with modules that it brings in reach."""
         module = name.replace("-", "_")
         info = f"{module}-{version}.dist-info"
         needed = f"Requires-Dist: {needs}\n" if needs else ""
@@ -38,6 +38,8 @@ class PackageIndex:
             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}",
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
+        if leads_to:
+            files[f"{module}_leads.pth"] = f"{leads_to}\n"
         digests = {path: hashlib.sha256(text.encode()).digest() for path, text in files.items()}
         lines = [
             f"{path},sha256={base64.urlsafe_b64encode(one).decode().rstrip('=')}," for path, one in digests.items()

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbt_operator.pods.archive import build_archive
-from tests.unit.runner.git import Fetched, fetch
-from tests.unit.runner.test_fetch_git import served
+from tests.unit.runner.git import Fetched, fetch, served
 
 PROJECT = {"dbt_project.yml": b"name: shop", "models/orders.sql": b"select 1"}
 

@@ -4,18 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from dbt_operator.pods.archive import build_archive
-from tests.gitserver.serve import PASSWORD, make_server
-from tests.unit.runner.git import Fetched, Repository, fetch, git
+from tests.gitserver.serve import PASSWORD
+from tests.unit.runner.git import Fetched, Repository, certificate, fetch, git, served
 
 
 @dataclass(slots=True)
@@ -45,20 +43,6 @@ class Server:
         for name, content in files.items():
             (folder / name.replace("_private", "-private")).write_text(content)
         return f"--secret={folder}", f"--secret-file={folder}", "--secret-name=repository"
-
-
-@contextmanager
-def served(
-    root: Path, *, tls: tuple[str, str] | None = None, asked: list[tuple[str, str]] | None = None
-) -> Iterator[int]:
-    """A web server of these repositories; its port."""
-    web = make_server(root, tls=tls, asked=asked)
-    thread = threading.Thread(target=web.serve_forever, daemon=True)
-    thread.start()
-    yield int(web.server_address[1])
-    web.shutdown()
-    web.server_close()
-    thread.join()
 
 
 @pytest.fixture
@@ -281,10 +265,7 @@ class TestFailures:
         assert "larger than spec.project.git.sizeLimit (1Mi) allows: raise it" in failed.message
 
     def test_a_certificate_that_nobody_trusts(self, server: Server, tmp_path: Path) -> None:
-        files = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
-        options = ("-nodes", "-days", "2", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1")
-        argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", *options, "-out", files[0], "-keyout", files[1]]
-        subprocess.run(argv, check=True, capture_output=True)
+        files = certificate(tmp_path)
         with served(tmp_path / "git", tls=files) as port:
             commit = server.repository().commit({})
             url = f"--git=https://127.0.0.1:{port}/public/shop.git"

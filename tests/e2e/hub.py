@@ -1,4 +1,4 @@
-"""Packages from a hub: installed in the first pod of a run whose image lacks them, and in no other."""
+"""A hub of dbt packages of the test's own."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PROJECTS_IMAGE, Cluster, project
+from tests.e2e.conftest import PROJECTS_IMAGE, Cluster
 from tests.packages import package_files, tarball
 
 VERSION = "1.0.0"
@@ -55,43 +55,11 @@ def hub_of(cluster: Cluster) -> tuple[str, list[dict[str, Any]]]:
     return url, [content, pod, service]
 
 
-def with_hub(template: dict[str, Any], url: str) -> dict[str, Any]:
-    """The pod template, with the address of the hub."""
-    (dbt,) = template["spec"]["containers"]
-    dbt["env"] = [{"name": "DBT_PACKAGE_HUB_URL", "value": url}]
-    return template
-
-
 @pytest.fixture
 def hub(cluster: Cluster) -> str:
-    """A hub, which answers; its address."""
+    """A hub that answers; its address."""
     url, manifests = hub_of(cluster)
     for manifest in manifests:
         cluster.apply(manifest)
     cluster.kubectl("wait", "-n", cluster.namespace, "pod/hub", "--for=condition=Ready", "--timeout=120s")
     return url
-
-
-def test_packages_are_fetched_once_for_the_run(cluster: Cluster, volume: dict[str, Any], hub: str) -> None:
-    retry = {"limit": 1, "backoff": {"duration": "1s"}}
-    cluster.create_run(**project("packages"), podTemplate=with_hub(volume, hub), single_attempt=False, retry=retry)
-    status = cluster.wait_for_end()
-    assert (status["phase"], len(status["attempts"])) == ("Succeeded", 3), status["message"]
-    asked = cluster.kubectl("logs", "-n", cluster.namespace, "pod/hub")
-    assert asked.count("GET /greetings.tar.gz") == 1, asked
-    assert "shop-packages" not in {each["metadata"]["name"] for each in cluster.objects("configmaps")}
-
-
-def test_a_hub_that_is_not_there_is_said_in_one_sentence(cluster: Cluster, volume: dict[str, Any]) -> None:
-    url, _ = hub_of(cluster)
-    cluster.create_run(**project("packages"), podTemplate=with_hub(volume, url))
-    status = cluster.wait_for_end()
-    assert (status["phase"], status["reason"]) == ("Failed", "SourceUnavailable"), status["message"]
-    assert f"hub.{cluster.namespace}.svc" in status["message"]
-
-
-def test_without_leave_the_run_says_what_is_missing(cluster: Cluster, volume: dict[str, Any]) -> None:
-    cluster.create_run(**project("packages"), podTemplate=volume, deps="Never")
-    status = cluster.wait_for_end()
-    assert (status["phase"], status["reason"]) == ("Failed", "DependenciesMissing"), status["message"]
-    assert "spec.deps" in status["message"]
