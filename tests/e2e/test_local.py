@@ -1,130 +1,130 @@
-"""The same manifests on the cluster and without one: run for run, node for node, the same ends."""
+"""Runs that end on the cluster as they do without one: run for run, node for node. `alike` compares.
 
-import os
-import subprocess
-import sys
+Others look at runs that are there for another reason; tests/unit/dev/test_alike.py has the list.
+"""
+
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
-from dbt_operator.local.manifests import PROJECT_ANNOTATION
-from dbt_operator.local.place import NAMESPACE
-from dbt_operator.local.store import Store
-from dev import dbt_venv
+from dbt_operator.kube.resources import Object
 from tests.api import Api
+from tests.archives import config_map, packed_folder
 from tests.conftest import CHECKOUT, Kubectl
-from tests.e2e.conftest import EXAMPLES, Cluster, condition, own_cluster, phases, project
+from tests.e2e.alike import assert_alike
+from tests.e2e.conftest import (
+    EXAMPLES,
+    JAFFLE_SHOP_IMAGE,
+    Cluster,
+    condition,
+    example,
+    folder_of_the_node,
+    own_cluster,
+    phases,
+    project,
+    run_manifest,
+)
 
-# What a run has kept in its pod is gone for a retry there and not here: how often a node was tried is not compared.
-OF_A_NODE = ("phase", "reason", "blockedBy")
-OF_A_RUN = ("phase", "nodes", "tests")
-DATABASE = "jaffle_shop.duckdb"  # as in the pod: its name is a part of those of the tables
-
-
-def manifests() -> dict[str, list[dict[str, Any]]]:
-    """All manifests of the jaffle shop, by their runs, and one of a project whose test fails."""
-    found = {}
-    for file in sorted(EXAMPLES.glob("*.yaml")):
-        documents = list(yaml.safe_load_all(file.read_text()))
-        (run,) = (one for one in documents if one["kind"] == "DbtRun")
-        run["metadata"]["annotations"] = {PROJECT_ANNOTATION: str(EXAMPLES / "project")}
-        run["spec"].setdefault("vars", {})["pause_seconds"] = 0
-        found[run["metadata"]["name"]] = documents
-    failing = {
-        "apiVersion": "dbt-operator.io/v1alpha1",
-        "kind": "DbtRun",
-        "metadata": {
-            "name": "failing-test",
-            "annotations": {PROJECT_ANNOTATION: str(CHECKOUT / "tests" / "projects" / "failing-test")},
-        },
-        "spec": {**project("failing-test"), "profile": {"inProject": True}, "retry": {"limit": 0}},
-    }
-    return {**found, "failing-test": [failing]}
-
-
-MANIFESTS = manifests()
+PROJECTS = CHECKOUT / "tests" / "projects"
+LOAD = {"macro": "load", "args": {"hours": {"orders": 0, "customers": 100, "rates": 0}}}
+# By the project from an archive: how its runs follow each other, on a database that outlives their pods.
+ON_A_VOLUME: dict[str, dict[str, dict[str, Any]]] = {
+    "tested": {"tested": {"tests": "AfterAll", "storeFailures": True}},
+    "freshness": {
+        "load": {"command": "run-operation", "runOperation": LOAD},
+        "stale": {"sourceFreshness": "SkipStale"},
+        "catalog": {"command": "docs"},
+    },
+}
+DATABASES = {"SHOP_DUCKDB": "shop.duckdb", "DBT_DUCK": "tested.duckdb"}  # as on the volume
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
-    """Where the runs have ended."""
+class Runs:
+    """Runs of several kinds, on the cluster."""
 
     cluster: Cluster
-    state: Path
 
-    def here(self, name: str) -> tuple[Object, list[Object]]:
-        """The run, and its nodes, on this machine."""
-        with Store(self.state) as store:
-            run = store.get(DBT_RUNS, name, namespace=NAMESPACE)
-            assert run is not None
-            return run, store.all(DBT_MODELS, run=run["metadata"]["uid"])
-
-    def there(self, name: str) -> tuple[Object, list[Object]]:
-        """The same on the cluster."""
+    def ended(self, name: str) -> tuple[Object, list[Object]]:
+        """The run, and its nodes."""
         self.cluster.wait_for_end(name)
-        run = self.cluster.run(name)
-        return run, [one for one in self.cluster.objects("dbtmodels") if one["spec"]["runName"] == name]
+        models = [one for one in self.cluster.objects("dbtmodels") if one["spec"]["runName"] == name]
+        return self.cluster.run(name), models
 
 
-@pytest.fixture(scope="module")
-def both(kubectl: Kubectl, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    """All of them, on the cluster and here."""
-    dbt, folder = dbt_venv.ensure(), tmp_path_factory.mktemp("local")
-    with own_cluster(kubectl, api) as cluster:
-        for documents in MANIFESTS.values():
-            for document in documents:
+@pytest.fixture(scope="class")
+def runs(kubectl: Kubectl, api: Api) -> Iterator[Runs]:
+    """All of them, at work or at their end."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(own_cluster(kubectl, api))
+        for name in ("broken.yaml", "select.yaml"):
+            for document in example(name):
+                document["spec"].get("vars", {}).pop("pause_seconds", None)
                 cluster.apply(document)
-        for name, documents in MANIFESTS.items():
-            (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(documents))
-            database = folder / name / DATABASE
-            database.parent.mkdir()
-            done = subprocess.run(
-                [sys.executable, "-m", "dbt_operator", "local", "run", "-f", f"{name}.yaml"],
-                cwd=folder,
-                env={
-                    **os.environ,
-                    "PATH": f"{dbt.parent}{os.pathsep}{os.environ['PATH']}",
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                    "JAFFLE_SHOP_DUCKDB": str(database),
-                },
-                capture_output=True,
-                check=False,
-            )
-            assert done.returncode in (0, 1), done.stderr.decode()
-        yield Both(cluster, folder / ".dbt-operator" / "state.db")
+        cluster.create_run("failing-test", **project("failing-test"))
+        template = stack.enter_context(folder_of_the_node(cluster.namespace))
+        for name in ON_A_VOLUME:
+            cluster.apply(config_map(name, {"project.tgz": packed_folder(PROJECTS / name)}))
+        following = [[_on_a_volume(*run, template) for run in _runs_of(name)] for name in ON_A_VOLUME]
+        for step in range(max(map(len, following))):
+            now = [runs[step] for runs in following if step < len(runs)]
+            for run in now:
+                cluster.apply(run)
+            for run in now:
+                cluster.wait_for_end(run["metadata"]["name"])
+        yield Runs(cluster)
 
 
-def shown(model: Object) -> dict[str, Any]:
-    """What a person goes by."""
-    status = model["status"]
-    tests = status.get("tests") or {}
-    failing = sorted(test["uniqueId"] for test in tests.get("failing") or ())
-    return {field: status.get(field) for field in OF_A_NODE} | {"tests": tests.get("summary"), "failing": failing}
+def _runs_of(name: str) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(name, run, spec) for run, spec in ON_A_VOLUME[name].items()]
+
+
+def _on_a_volume(source: str, name: str, spec: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
+    archive = {"configMapRef": {"name": source, "key": "project.tgz"}}
+    given = {"image": JAFFLE_SHOP_IMAGE, "project": {"archive": archive}, "podTemplate": template}
+    return run_manifest(name, single_attempt=False, **given, **spec)
 
 
 class TestOnBoth:
     """One class, so that the runs are executed once for all of it."""
 
-    @pytest.mark.parametrize("name", MANIFESTS)
-    def test_a_run_ends_here_as_on_the_cluster(self, both: Both, name: str) -> None:
-        (run, models), (run_there, models_there) = both.here(name), both.there(name)
-        here = {model["spec"]["uniqueId"]: shown(model) for model in models}
-        there = {model["spec"]["uniqueId"]: shown(model) for model in models_there}
-        assert here == there
-        assert here
-        assert {each: run["status"].get(each) for each in OF_A_RUN} == {
-            each: run_there["status"].get(each) for each in OF_A_RUN
-        }
-        specs = {model["metadata"]["name"]: model["spec"] for model in models}
-        assert specs == {model["metadata"]["name"]: model["spec"] for model in models_there}
+    @pytest.mark.parametrize("name", ["jaffle-shop-broken", "jaffle-shop-select", "failing-test"])
+    def test_a_run_of_a_project_in_an_image_ends_here_as_on_the_cluster(
+        self, runs: Runs, tmp_path: Path, name: str
+    ) -> None:
+        of_tests = PROJECTS / name
+        environ = {"JAFFLE_SHOP_DUCKDB": str(tmp_path / "jaffle_shop.duckdb")}  # as in the pod: of its name are tables
+        place = of_tests if of_tests.is_dir() else EXAMPLES / "project"
+        assert_alike(runs.cluster, name, folder=tmp_path, project=place, environ=environ)
 
-    def test_a_broken_model_blocks_its_descendants_and_nothing_else(self, both: Both) -> None:
-        run, nodes = both.there("jaffle-shop-broken")
+    @pytest.mark.parametrize("name", ON_A_VOLUME)
+    def test_runs_of_a_project_in_an_archive_end_here_as_on_the_cluster(
+        self, runs: Runs, tmp_path: Path, name: str
+    ) -> None:
+        environ = {variable: str(tmp_path / file) for variable, file in DATABASES.items()}
+        assert_alike(runs.cluster, *ON_A_VOLUME[name], folder=tmp_path, environ=environ)
+
+    def test_a_stale_source_holds_back_what_depends_on_it(self, runs: Runs) -> None:
+        run, models = runs.ended("stale")
+        assert (run["status"]["phase"], run["status"]["reason"]) == ("Succeeded", "SucceededWithWarnings")
+        skipped = {one["spec"]["name"]: one["status"] for one in models if one["status"]["phase"] == "Skipped"}
+        assert len(skipped) == 5
+        assert {(one["reason"], one["blockedBy"]) for one in skipped.values()} == {
+            ("Stale", "source.shop.raw.customers")
+        }
+
+    def test_what_a_command_writes_is_kept(self, runs: Runs) -> None:
+        run, _ = runs.ended("catalog")
+        assert run["status"]["output"] == {"configMap": "catalog-output", "files": ["catalog.json.gz", "index.html.gz"]}
+        kept = runs.cluster.api.get("configmaps", "catalog-output", namespace=runs.cluster.namespace)["binaryData"]
+        assert set(kept) == {"catalog.json.gz", "index.html.gz"}
+
+    def test_a_broken_model_blocks_its_descendants_and_nothing_else(self, runs: Runs) -> None:
+        run, nodes = runs.ended("jaffle-shop-broken")
         status, models = run["status"], {one["spec"]["name"]: one for one in nodes}
         by_phase: dict[str, set[str]] = {}
         for name, phase in phases(models).items():
@@ -151,13 +151,13 @@ class TestOnBoth:
         assert by_phase["Succeeded"] == set(models) - {culprit} - by_phase["Skipped"]
         assert culprit in status["message"]
         assert status["failures"][0]["uniqueId"] == broken["spec"]["uniqueId"]
-        both.cluster.until(
+        runs.cluster.until(
             "an Event of the failed node",
-            lambda: any(event["reason"] == "NodeFailed" for event in both.cluster.events()),
+            lambda: any(event["reason"] == "NodeFailed" for event in runs.cluster.events()),
         )
 
-    def test_a_failing_test_fails_its_model_and_stops_the_children(self, both: Both) -> None:
-        run, models = both.there("failing-test")
+    def test_a_failing_test_fails_its_model_and_stops_the_children(self, runs: Runs) -> None:
+        run, models = runs.ended("failing-test")
         assert (run["status"]["phase"], run["status"]["reason"]) == ("Failed", "TestsFailed")
         (model,) = (one for one in models if one["status"]["phase"] == "Failed")
         assert model["status"]["reason"] == "TestsFailed"

@@ -94,7 +94,7 @@ class TestWhatIsDecidedOnce:
         assert (status["phase"], status["reason"]) == ("Failed", "TestsFailed"), status["message"]
         assert self.desk.phases("shop") == {"flaky": "Succeeded", "below": "Succeeded", "beside": "Failed"}
         attempts = [(one["kind"], one["stage"], one["nodes"]) for one in status["attempts"][2:]]
-        assert attempts == [("Resume", "Build", 2), ("Resume", "Test", 2)]
+        assert attempts == [("Resume", "Build", 3), ("Resume", "Test", 2)]
 
     def test_another_run_has_what_there_is_by_then(self) -> None:
         commit = self.desk.status("shop")["project"]["commit"]

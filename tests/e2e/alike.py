@@ -1,0 +1,116 @@
+"""The runs of the end-to-end tests once more, without a cluster: node for node they have to end alike.
+
+Nothing is executed on the cluster for that: what a test has in its namespace, the run, its ConfigMaps, connections and
+Secrets, is written to a file, which `dbt-operator local` is given.
+"""
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, Object
+from dbt_operator.local.manifests import PROJECT_ANNOTATION
+from dbt_operator.local.place import NAMESPACE
+from dbt_operator.local.store import Store
+from dev import dbt_venv
+from tests.e2e.conftest import Cluster
+
+# How often a node was tried is not compared: what a run has kept in its pod is gone for a retry there, and not here.
+OF_A_NODE = ("phase", "reason", "blockedBy", "batches")
+OF_A_RUN = ("phase", "reason", "nodes", "tests")
+_GIVEN = {"configmaps": "ConfigMap", "secrets": "Secret", "dbtconnections": "DbtConnection"}
+
+
+def assert_alike(
+    cluster: Cluster,
+    *runs: str,
+    folder: Path,
+    project: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> None:
+    """Execute the runs of the namespace here, in this folder, one after the other, and compare how they end.
+
+    project: what the image has. environ: for dbt. elsewhere: what Secrets say of the warehouse, and what is so here.
+    """
+    given = list(_given(cluster, elsewhere or {}))
+    for name in runs:
+        cluster.wait_for_end(name)
+        _execute([*given, _manifest(cluster.run(name), project)], folder=folder, environ=environ or {})
+    with Store(folder / ".dbt-operator" / "state.db") as store:
+        for name in runs:
+            _compare(cluster, store, name)
+
+
+def _manifest(run: Object, project: Path | None) -> Object:
+    annotations = {} if project is None else {PROJECT_ANNOTATION: str(project)}
+    metadata = {"name": run["metadata"]["name"], "annotations": annotations}
+    return {"apiVersion": run["apiVersion"], "kind": run["kind"], "metadata": metadata, "spec": run["spec"]}
+
+
+def _given(cluster: Cluster, elsewhere: Mapping[str, str]) -> list[Object]:
+    """What a person has put into the namespace. The rest belongs to runs, or to the cluster."""
+    found = []
+    for plural, kind in _GIVEN.items():
+        for obj in cluster.objects(plural):
+            if obj["metadata"].get("ownerReferences") or obj["metadata"]["name"] == "kube-root-ca.crt":
+                continue
+            content = {field: obj[field] for field in ("data", "binaryData", "spec") if field in obj}
+            if kind == "Secret":
+                content["data"] = {key: _moved(value, elsewhere) for key, value in obj.get("data", {}).items()}
+            metadata = {"name": obj["metadata"]["name"]}
+            api_version = "dbt-operator.io/v1alpha1" if kind == "DbtConnection" else "v1"
+            found.append({"apiVersion": api_version, "kind": kind, "metadata": metadata, **content})
+    return found
+
+
+def _moved(encoded: str, elsewhere: Mapping[str, str]) -> str:
+    text = base64.b64decode(encoded).decode()
+    for there, here in elsewhere.items():
+        text = text.replace(there, here)
+    return base64.b64encode(text.encode()).decode()
+
+
+def _execute(documents: list[Object], *, folder: Path, environ: Mapping[str, str]) -> None:
+    (folder / "run.yaml").write_text(yaml.safe_dump_all(documents))
+    dbt = dbt_venv.ensure()
+    path = f"{dbt.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dbt_operator", "local", "run", "-f", "run.yaml"],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), **environ},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr.decode()
+
+
+def _compare(cluster: Cluster, store: Store, name: str) -> None:
+    run, run_there = store.get(DBT_RUNS, name, namespace=NAMESPACE), cluster.run(name)
+    assert run is not None
+    models = store.all(DBT_MODELS, run=run["metadata"]["uid"])
+    models_there = [one for one in cluster.objects("dbtmodels") if one["spec"]["runName"] == name]
+    here = {model["spec"]["uniqueId"]: shown(model) for model in models}
+    assert here == {model["spec"]["uniqueId"]: shown(model) for model in models_there}
+    assert {each: run["status"].get(each) for each in OF_A_RUN} == {
+        each: run_there["status"].get(each) for each in OF_A_RUN
+    }
+    if "podDatabase" not in run_there["status"]["dbt"]:  # then nothing but the whole command can be retried there
+        kinds = [[attempt["kind"] for attempt in one["status"]["attempts"]] for one in (run, run_there)]
+        assert kinds[0] == kinds[1]
+    specs = {model["metadata"]["name"]: model["spec"] for model in models}
+    assert specs == {model["metadata"]["name"]: model["spec"] for model in models_there}
+
+
+def shown(model: Object) -> dict[str, Any]:
+    """What a person goes by."""
+    status = model["status"]
+    tests = status.get("tests") or {}
+    found = {what: sorted(test["uniqueId"] for test in tests.get(what) or ()) for what in ("failing", "warning")}
+    return {field: status.get(field) for field in OF_A_NODE} | {"tests": tests.get("summary")} | found
