@@ -8,7 +8,8 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dbt_operator.local.place import NAMESPACE
 from dbt_operator.local.store import Store
 from dev import dbt_venv
 from tests.e2e.conftest import Cluster
+from tests.unit.runner.postgres_server import postgres_server, programs
 
 # How often a node was tried is not compared: what a run has kept in its pod is gone for a retry there, and not here.
 OF_A_NODE = ("phase", "reason", "blockedBy", "batches")
@@ -37,7 +39,8 @@ def assert_alike(
 ) -> None:
     """Execute the runs of the namespace here, in this folder, one after the other, and compare how they end.
 
-    project: what the image has. environ: for dbt. elsewhere: what Secrets say of the warehouse, and what is so here.
+    project: what the image has. environ: for dbt. elsewhere: texts of Secrets and connections, and what stands for
+    them here.
     """
     given = list(_given(cluster, elsewhere or {}))
     for name in runs:
@@ -48,6 +51,24 @@ def assert_alike(
             _compare(cluster, store, name)
 
 
+@contextmanager
+def warehouse() -> Iterator[dict[str, str]]:
+    """A Postgres of this machine with a database of the same name; the variables with which it is found."""
+    with postgres_server() as environ:
+        subprocess.run([f"{programs()}/createdb", "warehouse"], env=environ, check=True)
+        yield environ | {"PGDATABASE": "warehouse"}
+
+
+def of_profiles(environ: Mapping[str, str]) -> dict[str, str]:
+    """What is other in profiles and connections that find the warehouse of the namespace."""
+    return {"host: warehouse\n": f"host: {environ['PGHOST']}\n", "port: 5432\n": f"port: {environ['PGPORT']}\n"}
+
+
+def execute_sql(statements: str, environ: Mapping[str, str]) -> None:
+    """Execute statements in it."""
+    subprocess.run([f"{programs()}/psql", "--quiet"], env=environ, input=statements, text=True, check=True)
+
+
 def _manifest(run: Object, project: Path | None) -> Object:
     annotations = {} if project is None else {PROJECT_ANNOTATION: str(project)}
     metadata = {"name": run["metadata"]["name"], "annotations": annotations}
@@ -56,25 +77,30 @@ def _manifest(run: Object, project: Path | None) -> Object:
 
 def _given(cluster: Cluster, elsewhere: Mapping[str, str]) -> list[Object]:
     """What a person has put into the namespace. The rest belongs to runs, or to the cluster."""
-    found = []
+    found: list[Object] = []
     for plural, kind in _GIVEN.items():
         for obj in cluster.objects(plural):
             if obj["metadata"].get("ownerReferences") or obj["metadata"]["name"] == "kube-root-ca.crt":
                 continue
-            content = {field: obj[field] for field in ("data", "binaryData", "spec") if field in obj}
+            content: dict[str, Any] = {field: obj[field] for field in ("data", "binaryData", "spec") if field in obj}
+            if kind == "DbtConnection":
+                content["spec"] = yaml.safe_load(_moved(yaml.safe_dump(obj["spec"]), elsewhere))
             if kind == "Secret":
-                content["data"] = {key: _moved(value, elsewhere) for key, value in obj.get("data", {}).items()}
-            metadata = {"name": obj["metadata"]["name"]}
+                content["data"] = {key: _moved_secret(value, elsewhere) for key, value in obj.get("data", {}).items()}
+            metadata: dict[str, Any] = {"name": obj["metadata"]["name"]}
             api_version = "dbt-operator.io/v1alpha1" if kind == "DbtConnection" else "v1"
             found.append({"apiVersion": api_version, "kind": kind, "metadata": metadata, **content})
     return found
 
 
-def _moved(encoded: str, elsewhere: Mapping[str, str]) -> str:
-    text = base64.b64decode(encoded).decode()
+def _moved(text: str, elsewhere: Mapping[str, str]) -> str:
     for there, here in elsewhere.items():
         text = text.replace(there, here)
-    return base64.b64encode(text.encode()).decode()
+    return text
+
+
+def _moved_secret(encoded: str, elsewhere: Mapping[str, str]) -> str:
+    return base64.b64encode(_moved(base64.b64decode(encoded).decode(), elsewhere).encode()).decode()
 
 
 def _execute(documents: list[Object], *, folder: Path, environ: Mapping[str, str]) -> None:

@@ -25,7 +25,7 @@ ANNOTATION = "dbt-operator.io/retry"
 
 # The seeds are there as if an earlier run had loaded them, so that a run can be of a few models only. `tries` has one
 # column more than the project makes: for what kind of attempt a node was begun, where the profile tells.
-_FRESH = f"""
+FRESH = f"""
 drop schema if exists {SCHEMA} cascade;
 create schema {SCHEMA};
 create table {SCHEMA}.tries (
@@ -46,7 +46,7 @@ class Runs:
     def prepare(self) -> None:
         """Wait until nothing is at work, and leave a warehouse in which no model was built."""
         self.cluster.until("no pod of a run is alive", lambda: not self.live_pods())
-        self.postgres.sql(_FRESH)
+        self.postgres.sql(FRESH)
 
     def clear(self) -> None:
         """Take the runs away."""

@@ -3,14 +3,17 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import CHECKOUT
-from tests.e2e.repair import QUICK, Runs, runs, shared
+from tests.e2e.alike import assert_alike, execute_sql, of_profiles, warehouse
+from tests.e2e.repair import FRESH, QUICK, Runs, runs, shared
 
 __all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
 
@@ -75,3 +78,14 @@ class TestArtifacts:
         manifest = _told(nightly, tmp_path, "manifest.json")
         assert set(results) <= set(manifest["nodes"])
         assert manifest["metadata"]["project_name"] == "chaos"
+        self._check_alike(nightly, tmp_path)
+
+    def _check_alike(self, nightly: Runs, folder: Path) -> None:
+        """Without a cluster the nodes end as they do on it, with as many attempts."""
+        project, chaos = folder / "project", CHECKOUT / "tests" / "projects" / "chaos"
+        shutil.copytree(chaos / "project", project)
+        subprocess.run([sys.executable, chaos / "generate.py", project], check=True)
+        with warehouse() as environ:
+            execute_sql(FRESH, environ)
+            here = of_profiles(environ)
+            assert_alike(nightly.cluster, "nightly", folder=folder, project=project, elsewhere=here)

@@ -1,25 +1,18 @@
 """A project with everything that dbt knows, on Postgres: each node is shown, and of a microbatch model each batch."""
 
-import base64
-import io
-import tarfile
+from pathlib import Path
 from typing import Any
 
 from dev.chaos.project import IMAGE
+from tests.archives import config_map, packed_folder
 from tests.conftest import CHECKOUT
+from tests.e2e.alike import assert_alike, warehouse
 from tests.e2e.conftest import Cluster
 from tests.e2e.postgres import Postgres, postgres
 
 __all__ = ["postgres"]  # a fixture: pytest finds it in the module that uses it
 
 PROJECT = CHECKOUT / "tests" / "projects" / "everything"
-
-
-def _packed() -> str:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        archive.add(PROJECT, arcname=".")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _run() -> dict[str, Any]:
@@ -43,16 +36,9 @@ def _run() -> dict[str, Any]:
 
 
 def test_every_kind_of_node_is_shown_and_only_the_batch_that_failed_is_executed_again(
-    cluster: Cluster, postgres: Postgres
+    cluster: Cluster, postgres: Postgres, tmp_path: Path
 ) -> None:
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "everything"},
-            "binaryData": {"project.tgz": _packed()},
-        }
-    )
+    cluster.apply(config_map("everything", {"project.tgz": packed_folder(PROJECT)}))
     cluster.apply(_run())
     cluster.until("the producer has left a batch", lambda: _batches(cluster) == (2, 1, 3))
     status = cluster.wait_for_end("everything")
@@ -72,6 +58,8 @@ def test_every_kind_of_node_is_shown_and_only_the_batch_that_failed_is_executed_
     assert len(built_by) == 3
     assert built_by[0] == built_by[2] != built_by[1]
     _check_nodes(models)
+    with warehouse() as environ:
+        assert_alike(cluster, "everything", folder=tmp_path, environ=environ)
 
 
 def _batches(cluster: Cluster) -> tuple[int, int, int] | None:

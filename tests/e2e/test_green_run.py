@@ -11,7 +11,8 @@ import pytest
 
 from tests.api import Api
 from tests.conftest import Kubectl
-from tests.e2e.conftest import SOME, Cluster, condition, own_cluster, phases
+from tests.e2e.alike import assert_alike
+from tests.e2e.conftest import EXAMPLES, SOME, Cluster, condition, own_cluster, phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,10 @@ class TestOneGreenRun:
         mine = [e for e in green.events() if e["involvedObject"]["kind"] == "DbtRun"]
         assert {"Executing", "AllSucceeded"} <= {e["reason"] for e in mine}
         assert {e["type"] for e in mine} == {"Normal"}
+
+    def test_it_ends_like_that_without_a_cluster(self, green: Cluster, tmp_path: Path) -> None:
+        environ = {"JAFFLE_SHOP_DUCKDB": str(tmp_path / "jaffle_shop.duckdb")}
+        assert_alike(green, "shop", folder=tmp_path, project=EXAMPLES / "project", environ=environ)
 
     def test_statuses_move_while_dbt_runs(self, watched: Watched) -> None:
         names, moves = set(watched.cluster.models()), watched.moves

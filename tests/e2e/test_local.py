@@ -85,7 +85,7 @@ def _runs_of(name: str) -> list[tuple[str, str, dict[str, Any]]]:
 
 def _on_a_volume(source: str, name: str, spec: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
     archive = {"configMapRef": {"name": source, "key": "project.tgz"}}
-    given = {"image": JAFFLE_SHOP_IMAGE, "project": {"archive": archive}, "podTemplate": template}
+    given: dict[str, Any] = {"image": JAFFLE_SHOP_IMAGE, "project": {"archive": archive}, "podTemplate": template}
     return run_manifest(name, single_attempt=False, **given, **spec)
 
 

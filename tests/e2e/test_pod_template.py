@@ -1,11 +1,13 @@
 """The pod of a run as its user wants it: on which node, with what resources, with secrets that stay secret."""
 
 import json
+from pathlib import Path
 
-from tests.e2e.conftest import Cluster, example
+from tests.e2e.alike import assert_alike
+from tests.e2e.conftest import EXAMPLES, Cluster, example
 
 
-def test_node_selector_secret_variable_and_resources_reach_the_pod(cluster: Cluster) -> None:
+def test_node_selector_secret_variable_and_resources_reach_the_pod(cluster: Cluster, tmp_path: Path) -> None:
     for manifest in example("pod-template.yaml"):
         cluster.apply(manifest)
     status = cluster.wait_for_end("jaffle-shop-pod-template")
@@ -16,6 +18,9 @@ def test_node_selector_secret_variable_and_resources_reach_the_pod(cluster: Clus
     assert container["resources"]["limits"]["memory"] == "1Gi"
     assert pod["metadata"]["labels"]["team"] == "analytics"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    here = {"/tmp/": f"{tmp_path}/"}  # noqa: S108 - in the pod
+    name = "jaffle-shop-pod-template"
+    assert_alike(cluster, name, folder=tmp_path, project=EXAMPLES / "project", elsewhere=here)
 
 
 def test_a_secret_is_seen_nowhere(cluster: Cluster) -> None:

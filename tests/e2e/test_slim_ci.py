@@ -1,12 +1,14 @@
 """The example slim-ci on Postgres: what a pull request builds and reads, and that the newest commit counts."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.archives import config_map, packed
 from tests.conftest import CHECKOUT
+from tests.e2e.alike import assert_alike, of_profiles, warehouse
 from tests.e2e.conftest import Cluster, phases
 from tests.e2e.postgres import Postgres, postgres
 
@@ -50,7 +52,9 @@ def _schemas(postgres: Postgres) -> set[str]:
     return {schema for (schema,) in found}
 
 
-def test_a_pull_request_builds_what_it_changes_and_the_newest_commit_only(cluster: Cluster, postgres: Postgres) -> None:
+def test_a_pull_request_builds_what_it_changes_and_the_newest_commit_only(
+    cluster: Cluster, postgres: Postgres, tmp_path: Path
+) -> None:
     for file in ("secrets.yaml", "connection.yaml"):
         for manifest in yaml.safe_load_all((EXAMPLES / "git-postgres" / file).read_text()):
             cluster.apply(manifest)
@@ -84,6 +88,10 @@ def test_a_pull_request_builds_what_it_changes_and_the_newest_commit_only(cluste
     # Another pull request, which changes nothing, was not disturbed.
     status = cluster.wait_for_end(other)
     assert (status["phase"], status["reason"], _built(cluster, other)) == ("Succeeded", "NothingToDo", {})
-    status = cluster.wait_for_end(_create(cluster, "clean-up.yaml"))
+    clean_up = _create(cluster, "clean-up.yaml")
+    status = cluster.wait_for_end(clean_up)
     assert status["phase"] == "Succeeded", status["message"]
     assert _schemas(postgres) == production
+    with warehouse() as environ:
+        names = ("production-2026-11-28", second, other, clean_up)
+        assert_alike(cluster, *names, folder=tmp_path, elsewhere=of_profiles(environ))
