@@ -95,8 +95,8 @@ check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-unit: $(READY) ## Unit tests only
-	@$(DBTS) $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/adapters
+unit: $(READY) ## Unit tests, and whole runs without a cluster
+	@$(DBTS) $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/local tests/adapters
 
 simulation: $(READY) ## Three thousand runs of the operator in a simulated cluster
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/simulation

@@ -37,7 +37,7 @@ def place(nodeid: str) -> int:
         return 0 if "alone" in parts else 4
     if parts[1] == "contract":
         return 3
-    return 1 if parts[1] == "simulation" or "runner" in parts else 2
+    return 1 if parts[1] in ("simulation", "local") or "runner" in parts else 2
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above

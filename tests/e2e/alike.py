@@ -71,7 +71,11 @@ def execute_sql(statements: str, environ: Mapping[str, str]) -> None:
 
 def _manifest(run: Object, project: Path | None) -> Object:
     annotations = {} if project is None else {PROJECT_ANNOTATION: str(project)}
-    metadata = {"name": run["metadata"]["name"], "annotations": annotations}
+    metadata = {
+        "name": run["metadata"]["name"],
+        "labels": run["metadata"].get("labels", {}),
+        "annotations": annotations,
+    }
     return {"apiVersion": run["apiVersion"], "kind": run["kind"], "metadata": metadata, "spec": run["spec"]}
 
 
@@ -120,13 +124,12 @@ def _execute(documents: list[Object], *, folder: Path, environ: Mapping[str, str
 def _compare(cluster: Cluster, store: Store, name: str) -> None:
     run, run_there = store.get(DBT_RUNS, name, namespace=NAMESPACE), cluster.run(name)
     assert run is not None
+    ends = [{each: one["status"].get(each) for each in OF_A_RUN} for one in (run, run_there)]
+    assert ends[0] == ends[1], run["status"]["message"]
     models = store.all(DBT_MODELS, run=run["metadata"]["uid"])
     models_there = [one for one in cluster.objects("dbtmodels") if one["spec"]["runName"] == name]
     here = {model["spec"]["uniqueId"]: shown(model) for model in models}
     assert here == {model["spec"]["uniqueId"]: shown(model) for model in models_there}
-    assert {each: run["status"].get(each) for each in OF_A_RUN} == {
-        each: run_there["status"].get(each) for each in OF_A_RUN
-    }
     if "podDatabase" not in run_there["status"]["dbt"]:  # then nothing but the whole command can be retried there
         kinds = [[attempt["kind"] for attempt in one["status"]["attempts"]] for one in (run, run_there)]
         assert kinds[0] == kinds[1]

@@ -21,6 +21,9 @@ from tests.conftest import CHECKOUT, CLUSTER, Kubectl, new_namespace
 from tests.e2e.leaks import readable_secrets
 from tests.e2e.turns import Turns
 
+# What is compared there is shown where it differs.
+pytest.register_assert_rewrite("tests.e2e.alike")
+
 EXAMPLES = CHECKOUT / "examples" / "jaffle-shop"
 JAFFLE_SHOP_IMAGE = "localhost/dbt-operator/jaffle-shop:dev"
 PROJECTS_IMAGE = "localhost/dbt-operator/test-projects:dev"
