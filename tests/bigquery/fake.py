@@ -102,8 +102,8 @@ class FakeBigQuery:
     def release(self, match: str = "") -> None:
         """Let jobs that are held come to their end now."""
         for job in self.created(match):
-            if job.ends == FOR_EVER:
-                job.ends = self.now()
+            if job.held and job.state(self.now()) != DONE:
+                job.held, job.ends, job.error = False, self.now(), job.own_error
 
     @staticmethod
     def now() -> int:
@@ -147,6 +147,7 @@ class FakeBigQuery:
             statement=statement,
             created=now,
             started=started,
+            held=behaviour.held,
             ends=FOR_EVER if behaviour.held else started + int(behaviour.seconds * 1000),
             bytes=behaviour.bytes,
             cache_hit=behaviour.cache_hit,
@@ -167,7 +168,7 @@ class FakeBigQuery:
 
     def _limit(self, job: Job, configuration: Resource, behaviour: Behaviour) -> None:
         if behaviour.error is not None:
-            job.error = {"reason": behaviour.error[0], "message": behaviour.error[1]}
+            job.error = job.own_error = {"reason": behaviour.error[0], "message": behaviour.error[1]}
         most = int((configuration.get("query") or {}).get("maximumBytesBilled") or 0)
         if most and job.bytes > most:
             text = f"Query exceeded limit for bytes billed: {most}. {job.bytes} or higher required."

@@ -41,7 +41,9 @@ class Job:
     rows: tuple[Row, ...] = ()
     bytes: int = 0
     cache_hit: bool = False
+    held: bool = False  # it ends when it is told to, or when its time is over
     error: Resource | None = None  # that it ends with
+    own_error: Resource | None = None  # … if nothing else comes before
     cancelled: bool = False
     settled: bool = False  # its end has had its effect
     parent: str = ""

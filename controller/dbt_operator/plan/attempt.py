@@ -92,6 +92,9 @@ class Decision:
     stage: Stage | None = None  # of a run that has stages
     # The other nodes for which it decides, by what it finds of the sources, whether they are executed.
     decides_on: frozenset[str] = frozenset()
+    # In which attempt, by its index, the execution of its nodes began: None: in itself. Of some nodes in another one.
+    began_in: int | None = None
+    continued: Mapping[str, int] = field(default_factory=dict)
 
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that the attempt is to execute."""

@@ -10,6 +10,7 @@ from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.found import found_by
 from dbt_operator.dbt.state import Periods
 from dbt_operator.plan.attempt import PLAIN, Assessment, Decision, Left, PodChoice
+from dbt_operator.plan.continuing import continued, whole_began_in
 from dbt_operator.plan.situation import Situation
 
 SEVERAL = "nodes"  # in the name of a retry of more than one node
@@ -80,6 +81,8 @@ def _decision(
         found=found_by(each.state for each in assessments),
         pod=pod,
         decides_on=ledger.decides_on(nodes) if ledger is not None and nodes is not None else frozenset(),
+        began_in=whole_began_in(assessments) if nodes is None else None,
+        continued=continued(assessments, situation.history.graph, nodes or ()),
     )
 
 

@@ -125,6 +125,7 @@ def _container(
         "command": ["python3", RUNNER],
         "args": [
             *("--attempt", _attempt_label(decision), "--run-uid", run.uid),
+            *("--run", run.name, "--namespace", run.namespace, f"--began-in={decision.began_in or decision.index}"),
             *("--attempt-kind", decision.kind.value.lower()),
             *_about_tests(spec, decision),
             f"--grace-seconds={grace}",

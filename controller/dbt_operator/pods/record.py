@@ -56,14 +56,19 @@ class _Decision(Value, frozen=True, kw_only=True):
     overrides: tuple[int, ...] | None = None
     stage: Stage | None = None
     resources: dict[str, dict[str, str]] | None = None
+    began_in: int | None = None
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A node as the runner reads it. `periods`: what is left of a microbatch model, where it is not all."""
+    """A node as the runner reads it. `periods`: what is left of a microbatch model, where it is not all.
+
+    began_in: the attempt in which the execution began that this attempt goes on with, where it does.
+    """
 
     unique_id: str
     periods: Periods | None = None
     incremental: bool | None = None
+    began_in: int | None = None
 
 
 class _Release(Value, frozen=True, kw_only=True):
@@ -97,6 +102,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         overrides=decision.pod.overrides or None,
         stage=decision.stage,
         resources={kind: dict(amounts) for kind, amounts in decision.pod.resources} or None,
+        began_in=decision.began_in,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -115,9 +121,12 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
 def _nodes(decision: Decision) -> list[_Node]:
     left = {one.unique_id: one for one in decision.left}
     return [
-        _Node(unique_id=each, periods=left[each].periods, incremental=left[each].incremental)
-        if each in left
-        else _Node(unique_id=each)
+        _Node(
+            unique_id=each,
+            periods=left[each].periods if each in left else None,
+            incremental=left[each].incremental if each in left else None,
+            began_in=decision.continued.get(each),
+        )
         for each in sorted(decision.nodes or ())
     ]
 
@@ -230,6 +239,8 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         found=decided.found or {},
         stage=decided.stage if decided.stage is not None and decided.stage.known else None,
         pod=_pod(decided),
+        began_in=decided.began_in,
+        continued={node.unique_id: node.began_in for node in nodes or () if node.began_in is not None},
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))
             for node in nodes or ()

@@ -43,6 +43,7 @@ from dbt_operator.runner.arguments import (
     without_tests,
 )
 from dbt_operator.runner.artifacts import Artifacts
+from dbt_operator.runner.bigquery import Jobs
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.outcome import INTERRUPTED, Listed, Outcome, failed
@@ -73,6 +74,7 @@ class Invocations:
         translator: Translator,
         cancellation: Cancellation,
         deadlines: Deadlines,
+        jobs: Jobs,
     ) -> None:
         self.phase = "start"
         self.command = ""  # in dbt's words, once it has begun
@@ -86,6 +88,7 @@ class Invocations:
         self._translator = translator
         self._cancellation = cancellation
         self._deadlines = deadlines
+        self._jobs = jobs
         self._announcer = Announcer(options=options, output=output, translator=translator)
         self._runner: Any = None
         self._began = datetime.now(timezone.utc)
@@ -129,6 +132,8 @@ class Invocations:
         if parsed.exception is not None:
             return self._failure(parsed.exception)
         manifest = self.manifest = parsed.result
+        for adapter in loaded_adapters():
+            self._jobs.take_over(adapter)
         # The manifest stays until the end: the garbage collector need not look through it again and again.
         gc.freeze()
         stands = given and environment.parse_cache_stands(target=target)
@@ -158,11 +163,13 @@ class Invocations:
         if self._options.nodes:
             nodes = selection.read_nodes(file=self._options.nodes)
             executed, listed = self._report_exact_graph(cli, executed, manifest, wanted=frozenset(nodes))
-            self._keep_periods(manifest, {each: left for each, left in nodes.items() if left is not None})
+            self._keep_periods(manifest, {one: each.left for one, each in nodes.items() if each.left is not None})
+            self._jobs.executes({one: each.began_in or self._options.began_in for one, each in nodes.items()})
             return self._execute_nodes(cli, executed, manifest, listed)
         self._look_at_sources(cli, command, manifest)
         listed = self._report_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
+        self._jobs.executes(dict.fromkeys(listed.nodes, self._options.began_in))
         if listed.unknown and self._options.source_freshness:
             message = f"sources are to be looked at, but the nodes that read them are not known: {listed.unknown}"
             return self._failure(listed.error) if listed.error else failed(kind=error_kinds.OTHER, message=message)
@@ -350,6 +357,7 @@ class Invocations:
     def cancel_queries(self) -> None:
         """Cancel what runs in the warehouse now, as dbt does when interrupted. Called from a thread of its own."""
         try:
+            self._jobs.cancel()
             for adapter in loaded_adapters():
                 if adapter.is_cancelable():
                     with adapter.connection_named("dbt-operator-cancel"):
@@ -390,6 +398,8 @@ class Invocations:
         finally:
             self.invocation_id = self._callback.invocation_id or self.invocation_id
             self._output.invocation_id = self.invocation_id
+            if self._cancellation.requested:
+                self._jobs.follow()
         return result
 
     def _report_graph(self, cli: Any, command: Command, manifest: Any) -> Listed:

@@ -31,6 +31,7 @@ from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.as_attributes import as_line
 from dbt_operator.runner.async_reports import Reports
 from dbt_operator.runner.async_run import AsyncInvocations
+from dbt_operator.runner.bigquery import Jobs
 from dbt_operator.runner.by_program import ProgramInvocations
 from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.deadlines import Deadlines
@@ -118,6 +119,17 @@ class Session:
             translator=self._translator,
             cancellation=self._cancellation,
             deadlines=self._deadlines,
+            jobs=Jobs(
+                run_uid=self._options.run_uid,
+                labels={
+                    "run": self._options.run,
+                    "namespace": self._options.namespace,
+                    "attempt": self._options.attempt,
+                },
+                stopped=lambda: bool(self._cancellation.requested),
+                report=self._output.event,
+                warn=self._warn,
+            ),
         )
 
     def _by_program(self) -> ProgramInvocations:

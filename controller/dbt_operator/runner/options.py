@@ -22,6 +22,9 @@ class Options:
     attempt: str = ""
     attempt_kind: str = PRODUCER
     run_uid: str = ""
+    run: str = ""
+    namespace: str = ""
+    began_in: str = ""  # the attempt, by its index, in which the execution of the nodes began
     project_dir: str = ""
     profiles_dir: str = ""
     state_dir: str = ""  # the folder with the artifacts of another run
@@ -60,6 +63,9 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--attempt", default="")
     parser.add_argument("--attempt-kind", default=PRODUCER, choices=KINDS)
     parser.add_argument("--run-uid", default="")
+    parser.add_argument("--run", default="")
+    parser.add_argument("--namespace", default="")
+    parser.add_argument("--began-in", default="", metavar="INDEX")
     parser.add_argument("--project-dir", default="")
     parser.add_argument("--profiles-dir", default="")
     parser.add_argument("--state-dir", default="", metavar="FOLDER")
@@ -91,6 +97,9 @@ def parse_options(*, argv: list[str]) -> Options:
         attempt=ours.attempt,
         attempt_kind=ours.attempt_kind,
         run_uid=ours.run_uid,
+        run=ours.run,
+        namespace=ours.namespace,
+        began_in=ours.began_in,
         project_dir=ours.project_dir,
         profiles_dir=ours.profiles_dir,
         state_dir=ours.state_dir,

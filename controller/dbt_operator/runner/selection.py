@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from dbt_operator.runner.arguments import Argument, Command, has_option, setting
 from dbt_operator.runner.graph import without_model
@@ -33,17 +33,32 @@ class SelectionError(Exception):
     """The nodes cannot be selected; the text says which and why."""
 
 
-def read_nodes(*, file: str) -> dict[str, Left | None]:
-    """The unique ids in a file of gzip'd JSON, with what is left of a microbatch model where that is not all.
+class Wanted(NamedTuple):
+    """What is said of a node that is to be executed.
 
-    The file is a list of {"unique_id": "…"}, or {"unique_id": "…", "periods": [["<ISO 8601>", "<ISO 8601>"], …],
-    "incremental": true}. Raises: SelectionError.
+    left: of a microbatch model, where that is not all. began_in: the attempt in which its execution began, by its
+    index; "": this one.
+    """
+
+    left: Left | None = None
+    began_in: str = ""
+
+
+def read_nodes(*, file: str) -> dict[str, Wanted]:
+    """What is said of each node, by unique id, in a file of gzip'd JSON.
+
+    The file is a list of {"unique_id": "…"}, each perhaps with "periods": [["<ISO 8601>", "<ISO 8601>"], …] and
+    "incremental": true, or with "began_in": 1. Raises: SelectionError.
     """
     try:
         with gzip.open(file, "rt", encoding="utf-8") as text:
-            return {str(node["unique_id"]): _left(node) for node in json.load(text)}
+            return {str(node["unique_id"]): _wanted(node) for node in json.load(text)}
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
         raise SelectionError(f"the list of nodes to execute cannot be read: {error!r}") from error
+
+
+def _wanted(node: Mapping[str, Any]) -> Wanted:
+    return Wanted(left=_left(node), began_in=str(node.get("began_in") or ""))
 
 
 def _left(node: Mapping[str, Any]) -> Left | None:

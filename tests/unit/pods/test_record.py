@@ -53,6 +53,7 @@ DECISION = Decision(
     roots=(SEED,),
     microbatch_end="2026-11-19T17:00:00+00:00",
     left=(Left(MODEL, (("2026-11-18T00:00:00", "2026-11-19T00:00:00"),), incremental=True),),
+    continued={MODEL: 1},
     found={"project.commit": "a" * 40},
     stage=Stage.TEST,
     pod=PodChoice((0, 3), resources=(("limits", (("memory", "4Gi"),)), ("requests", (("cpu", "1"),)))),
@@ -72,7 +73,11 @@ def merged(record: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "decision",
-    [DECISION, replace(DECISION, requests=(), roots=None), Decision(index=1, kind=AttemptKind.PRODUCER, name="p-1")],
+    [
+        DECISION,
+        replace(DECISION, requests=(), roots=None),
+        Decision(index=2, kind=AttemptKind.PRODUCER, name="p-2", began_in=1),
+    ],
 )
 def test_a_decision_is_read_as_it_was_made(decision: Decision) -> None:
     assert parse_record(recorded(decision)) == Recorded(decision)
