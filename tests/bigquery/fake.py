@@ -50,7 +50,8 @@ class Behaviour:
 class Fault:
     """What becomes of requests instead of their answer; `method` as the service calls it, such as jobs.insert.
 
-    lost: the connection is closed without an answer, after what was asked for was done.
+    lost: the connection is closed without an answer, after what was asked for was done. `hangs`: it stays open, until
+    the fake is told to release it.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Fault:
     status: int = 0
     reason: str = "backendError"
     lost: bool = False
+    hangs: bool = False
     times: int = 1
 
 
@@ -261,10 +263,12 @@ class FakeBigQuery:
             raise ApiError("notFound", f"Not found: the result of job {job.id} has expired")
         return job.results(now, rows=rows)
 
-    def expire_results(self) -> None:
-        """A day later: what queries have returned is gone."""
-        tables = self.catalog.tables
-        self.catalog.tables = {name: table for name, table in tables.items() if name[1] != ANONYMOUS}
+    def forget(self, match: str) -> None:
+        """What these jobs have made is gone, as the result of a query is a day later."""
+        self.settle()
+        for job in self.created(match):
+            if job.target is not None:
+                self.catalog.tables.pop(job.target, None)
 
     def fault(self, method: str, text: str) -> Fault | None:
         """What is to become of this request instead of its answer."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from tests.bigquery.catalog import Resource
-from tests.bigquery.fake import ApiError, FakeBigQuery, Request
+from tests.bigquery.fake import ApiError, FakeBigQuery, Fault, Request
 from tests.bigquery.jobs import DONE
 
 Handler = Callable[[web.Request, bytes], Awaitable[Resource]]
@@ -72,9 +72,11 @@ class Server:
                 found = await handler(request, content)
             except ApiError as error:
                 found, status = error.body(), error.status
-            lost = fault is not None and fault.lost
+            lost = fault is not None and (fault.lost or fault.hangs)
             job = _job_of(request, content)
             self.fake.journal.append(Request(began, method, request.path, job=job, status=0 if lost else status))
+            if fault is not None and fault.hangs:
+                await self._released(fault)
             if lost:
                 assert request.transport is not None
                 request.transport.abort()
@@ -82,6 +84,11 @@ class Server:
             return web.json_response(found, status=status, headers=headers)
 
         return answer
+
+    @staticmethod
+    async def _released(fault: Fault) -> None:
+        while fault.hangs:  # noqa: ASYNC110 - it is another thread that says so
+            await asyncio.sleep(0.05)
 
     # Jobs.
 

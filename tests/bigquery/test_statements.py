@@ -1,32 +1,151 @@
 """A statement is executed once, whatever is killed: jobs created = statements."""
 
+import subprocess
+from collections import Counter
+
+import pytest
+
+from dbt_operator.runner.bigquery import PLACES
 from tests.bigquery.conftest import Warehouse
-from tests.bigquery.fake import Behaviour
+from tests.bigquery.fake import Behaviour, Fault
 
 TABLE = "CREATE_TABLE_AS_SELECT"
 OF_NODES = "create or replace|merge|insert"
+MANY = {name: f"select 1 as id -- {name}" for name in ("runs", "ended", "unheard", "fails")}
 
 
-def test_a_job_that_runs_when_its_pod_is_lost_is_gone_on_with(warehouse: Warehouse) -> None:
+def of(name: str) -> str:
+    """What is in the text of each job of this model."""
+    return f"shop`.`{name}`".replace(".", r"\.")
+
+
+def test_jobs_of_a_lost_pod_are_gone_on_with_in_whatever_state_they_are(warehouse: Warehouse) -> None:
+    """One runs, one ended while nobody looked, of one the answer never came, and one has failed meanwhile."""
     fake = warehouse.fake
-    fake.behaviours = [Behaviour(r"shop`\.`report", held=True)]
-    first = warehouse.begin()
-    warehouse.until(lambda: fake.states(r"shop`\.`report") == ["RUNNING"])
+    warehouse.write(MANY)
+    fake.behaviours = [Behaviour("", held=True), Behaviour(of("fails"), held=True, error=("internalError", "sorry"))]
+    fake.behaviours += [Behaviour("the hook|create schema")]
+    fake.faults = [Fault("jobs.insert", "unheard", hangs=True)]
+    first = warehouse.begin("run", "-s", *MANY)
+    warehouse.until(lambda: len(fake.created("create or replace")) == len(MANY))
     first.kill()
-    second = warehouse.resume("report")
-    warehouse.until(lambda: second.named("JobAdopted"))
+    for name in ("ended", "unheard", "fails"):
+        fake.release(of(name))
+    fake.faults[0].hangs = False
+    fake.behaviours = []
+    second = warehouse.resume(*MANY, command="run")
+    warehouse.until(lambda: len(second.named("JobAdopted")) == len(MANY) - 1)
     fake.release()
     assert second.ends() == 0
-    assert second.statuses["report"] == "success"
-    assert warehouse.statements(OF_NODES) == [TABLE, TABLE]
-    assert [kind for kind, _ in fake.executed()].count(TABLE) == 2
-    job = fake.created(r"shop`\.`report")[0]
-    (adopted,) = second.named("JobAdopted")
-    assert adopted == {"unique_id": "model.shop.report", "job_id": job.id, "state": "RUNNING"}
+    assert {name: second.statuses[name] for name in MANY} == dict.fromkeys(MANY, "success")
+    created = {name: [job.labels["dbt_operator_attempt"] for job in fake.created(of(name))] for name in MANY}
+    once = ["producer-1"]
+    assert created == {"runs": once, "ended": once, "unheard": once, "fails": [*once, "resume-2"]}
+    assert Counter(name for _, name in fake.executed() if name in MANY) == dict.fromkeys(MANY, 1)
+    # What belongs to no node is done in each attempt.
+    assert len(fake.created("the hook")) == len(warehouse.attempts)
+    job = fake.created(of("runs"))[0]
     assert job.labels | {"dbt_invocation_id": ""} == {
         "dbt_invocation_id": "",
         "dbt_operator_run": "nightly",
         "dbt_operator_namespace": "dwh",
         "dbt_operator_attempt": "producer-1",
-        "dbt_operator_node": "model_shop_report",
+        "dbt_operator_node": "model_shop_runs",
     }
+    adopted = {each["unique_id"]: (each["job_id"], each["state"]) for each in second.named("JobAdopted")}
+    assert adopted["model.shop.runs"] == (job.id, "RUNNING")
+
+
+def test_a_model_of_several_statements_goes_on_where_it_was(warehouse: Warehouse) -> None:
+    """Of an incremental model with hooks; then all of it is another execution, as it has ended."""
+    fake = warehouse.fake
+    hooks = "pre_hook='insert into `local`.`shop`.`audit` select 1', post_hook='select 1 as last_word'"
+    config = f"{{{{ config(materialized='incremental', unique_key='id', {hooks}) }}}}"
+    query = "{{ run_query('select 5 as id').rows[0][0] if execute else 0 }}"
+    warehouse.write({"orders": f"{config} select {query} as id"})
+    fake.catalog.add_dataset("local", "shop")
+    for name in ("audit", "orders"):
+        fake.catalog.put(("local", "shop", name), kind="TABLE", at=fake.now())
+    fake.behaviours = [Behaviour("last_word", held=True)]
+    first = warehouse.begin("run", "-s", "orders")
+    warehouse.until(lambda: fake.states("last_word") == ["RUNNING"])
+    first.kill()
+    fake.release()
+    fake.behaviours = []
+    assert warehouse.resume("orders", command="run").ends() == 0
+    once = [job.statement.kind for job in fake.created("node_id")]
+    assert sorted(once) == ["INSERT", "MERGE", "SELECT", "SELECT"]
+    assert warehouse.resume("orders", command="run", began_in=3).ends() == 0
+    assert sorted(warehouse.statements("node_id")) == sorted(once * 2)
+
+
+def test_what_a_job_has_left_must_still_be_there(warehouse: Warehouse) -> None:
+    """A table that is gone is made again, and one of another name in each execution; what was merged stays merged."""
+    fake = warehouse.fake
+    config = "{{ config(materialized='incremental', unique_key='id', on_schema_change='append_new_columns') }}"
+    warehouse.write({"orders": f"{config} select 1 as id", "few": "select 3 as id", "other": "select 2 as id"})
+    looked_at = {"first": "looks at one", "second": "looks at two"}
+    for name, words in looked_at.items():
+        warehouse.file(f"tests/{name}.sql", "select * from {{ ref('other') }} where id < 0 -- " + words)
+    fake.catalog.add_dataset("local", "shop")
+    fake.catalog.put(("local", "shop", "orders"), kind="TABLE", at=fake.now())
+    held = f"merge into|{of('few')}|looks at"
+    fake.behaviours = [Behaviour(held, held=True)]
+    first = warehouse.begin("build", "-s", "orders", "few", *looked_at)
+    warehouse.until(lambda: fake.states(held) == ["RUNNING"] * 4)
+    first.kill()
+    fake.release()
+    fake.behaviours = []
+    fake.forget(of("few"))
+    fake.forget("looks at one")
+    second = warehouse.resume("orders", "few", "test.shop.first", "test.shop.second")
+    assert second.ends() == 0
+    assert warehouse.statements(of("few")) == [TABLE] * 2
+    assert (len(fake.created("looks at one")), len(fake.created("looks at two"))) == (2, 1)
+    temporary = warehouse.statements("create or replace table `local`.`shop`.`orders__dbt_tmp")
+    assert (len(temporary), len(fake.created("merge into"))) == (2, 1)
+
+
+@pytest.mark.parametrize("where", ["in a node", "in a hook"])
+def test_who_is_told_to_stop_cancels_each_job_and_waits_for_its_end(warehouse: Warehouse, where: str) -> None:
+    fake = warehouse.fake
+    warehouse.write(MANY)
+    held = "create or replace" if where == "in a node" else "the hook"
+    fake.behaviours, fake.cancel_seconds = [Behaviour(held, held=True)], 2.0
+    attempt = warehouse.begin("run", "-s", *MANY)
+    expected = len(MANY) if where == "in a node" else 1
+    warehouse.until(lambda: fake.states(held) == ["RUNNING"] * expected)
+    attempt.stop()
+    attempt.ends()
+    assert fake.states(held) == ["DONE"] * expected
+    assert all(job.cancelled for job in fake.created(held))
+    assert list(fake.executed()) == []
+    assert attempt.events[-1]["data"]["cancelled"] is True
+    assert len(fake.created(OF_NODES)) == (len(MANY) if where == "in a node" else 0)
+
+
+def test_of_an_adapter_that_is_not_known_nothing_is_changed_and_that_is_said(warehouse: Warehouse) -> None:
+    """The one that is installed, without its row in the table."""
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from types import SimpleNamespace
+from dbt.adapters.bigquery import BigQueryConnectionManager as Manager
+from dbt_operator.runner import bigquery
+from google.cloud.bigquery import Client
+before = [dict(vars(Manager)), dict(vars(Client))]
+bigquery.PLACES.clear()
+said = lambda name, data, **_: print(name, data["program"].split()[0])
+jobs = bigquery.Jobs(run_uid="uid", labels={}, stopped=bool, report=said, warn=print)
+adapter = SimpleNamespace(type=lambda: "bigquery", connections=Manager.__new__(Manager))
+jobs.take_over(adapter)
+jobs.take_over(adapter)
+assert before == [dict(vars(Manager)), dict(vars(Client))]
+"""
+    argv = [str(warehouse.python), "-c", script, str(warehouse.archive)]
+    assert subprocess.check_output(argv, text=True) == "JobIdsUnknown dbt-bigquery\n"
+
+
+def test_the_installed_version_is_in_the_table(warehouse: Warehouse) -> None:
+    ask = "from importlib.metadata import version; print('.'.join(version('dbt-bigquery').split('.')[:2]))"
+    assert subprocess.check_output([str(warehouse.python), "-c", ask], text=True).strip() in PLACES

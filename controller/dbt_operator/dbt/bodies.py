@@ -218,6 +218,12 @@ class DeadlinesIgnored(Body, frozen=True, kw_only=True):
     adapter: str
 
 
+class JobIdsUnknown(Body, frozen=True, kw_only=True):
+    """The jobs of the warehouse keep the ids that this program gives them, which are others in each attempt."""
+
+    program: str
+
+
 class Hooks(Body, frozen=True, kw_only=True):
     """How many on-run-end hooks the project and its packages have."""
 

@@ -38,6 +38,7 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, object]], Body | None]] = {
     "Artifact": run_parsing.artifact_part,
     "ArtifactOmitted": run_parsing.artifact_omitted,
     "DeadlinesIgnored": run_parsing.deadlines_ignored,
+    "JobIdsUnknown": run_parsing.job_ids_unknown,
     "RunResults": parsing.digest_part,
     "RunFinished": run_parsing.runner_finished,
     "MainReportVersion": run_parsing.report_version,

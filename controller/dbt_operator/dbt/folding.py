@@ -325,6 +325,9 @@ class Folding:
     def deadlines_ignored(self, event: Event, body: bodies.DeadlinesIgnored) -> None:  # noqa: ARG002 - as above
         self._fill("deadlines_ignored", body.adapter)
 
+    def job_ids_unknown(self, event: Event, body: bodies.JobIdsUnknown) -> None:  # noqa: ARG002 - as above
+        self._fill("job_ids_of", body.program)
+
     def database_file(self, event: Event, body: bodies.DatabaseFile) -> None:  # noqa: ARG002 - handlers look the same
         if not body.kept:
             self._fill("pod_database", body.file)
@@ -397,6 +400,7 @@ _HANDLERS: Mapping[type, Callable[..., None]] = {
     bodies.Executors: Folding.executors,
     bodies.ArtifactOmitted: Folding.artifact_omitted,
     bodies.DeadlinesIgnored: Folding.deadlines_ignored,
+    bodies.JobIdsUnknown: Folding.job_ids_unknown,
     bodies.MemoryPeak: Folding.memory_peak,
     bodies.RunnerFinished: Folding.runner_finished,
 }

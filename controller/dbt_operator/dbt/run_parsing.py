@@ -182,6 +182,11 @@ def executors(data: Mapping[str, object]) -> bodies.Body | None:
     return bodies.Executors(nodes=tuple(nodes))
 
 
+def job_ids_unknown(data: Mapping[str, object]) -> bodies.Body | None:
+    program = values.text(data.get("program"), limit=64)
+    return bodies.JobIdsUnknown(program=program) if program else None
+
+
 def held_back(data: Mapping[str, object]) -> bodies.Body | None:
     part, parts = values.integer(data.get("part")), values.integer(data.get("parts"))
     if part is None or parts is None or not 1 <= part <= parts:

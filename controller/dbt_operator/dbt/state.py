@@ -171,6 +171,7 @@ class AttemptState:
     microbatch: Microbatch = field(default_factory=Microbatch)
     end_hooks: int | None = None  # on-run-end hooks of the project and its packages
     pod_database: str = ""  # the file that nodes are built into, or ":memory:", where it is gone with the pod
+    job_ids_of: str = ""  # the program whose ids BigQuery's jobs have, where the runner cannot give them its own
     deadlines_ignored: str = ""  # the adapter, where nodes have deadlines and their queries cannot be cancelled
     found: Mapping[str, str] = field(default_factory=dict)  # what the steps before dbt have found out, see `dbt.found`
     peak_memory_bytes: int | None = None  # the most memory that the process has had in use so far

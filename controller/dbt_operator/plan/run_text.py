@@ -76,7 +76,17 @@ def ignored(history: History) -> tuple[str, ...]:
     """What the run or the project asks for, and nothing is done about."""
     adapter = next((state.deadlines_ignored for state in history.attempts if state.deadlines_ignored), "")
     text = "Deadlines of nodes are not kept to, as dbt cannot cancel the queries of one node with the adapter"
-    return (*([f"{text} {adapter}."] if adapter else []), *_ignored_settings(history))
+    return (
+        *([f"{text} {adapter}."] if adapter else []),
+        *_own_job_ids(history),
+        *_ignored_settings(history),
+    )
+
+
+def _own_job_ids(history: History) -> Sequence[str]:
+    program = next((state.job_ids_of for state in history.attempts if state.job_ids_of), "")
+    why = f"as it is not known where {program} makes the ids of BigQuery's jobs"
+    return (f"What a lost pod has asked of BigQuery is not gone on with, {why}.",) if program else ()
 
 
 def _ignored_settings(history: History) -> Sequence[str]:

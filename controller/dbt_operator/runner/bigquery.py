@@ -30,7 +30,6 @@ from typing import Any, Callable
 
 from dbt_operator.runner import bigquery_ids
 from dbt_operator.runner.bigquery_ids import StatementId
-from dbt_operator.runner.output import Line
 
 ADAPTER = "bigquery"
 # The methods by which each version of dbt-bigquery hands its statements over: those of its connection manager in which
@@ -97,7 +96,7 @@ class Jobs:
         run_uid: str,
         labels: Mapping[str, str],
         stopped: Callable[[], bool],
-        report: Callable[[str, Line], None],
+        report: Callable[..., None],
         warn: Callable[[str], None],
     ) -> None:
         self._run_uid = run_uid
@@ -126,7 +125,7 @@ class Jobs:
         places = PLACES.get(".".join(version.split(".")[:2]))
         client = importlib.import_module("google.cloud.bigquery").Client
         if places is None or not _has(manager, (*places[0], "set_connection_name")) or not _takes_ids(client):
-            self._report("JobIdsUnknown", {"adapter_name": ADAPTER, "version": version})
+            self._report("JobIdsUnknown", {"program": f"dbt-bigquery {version}"}, level="warn")
             return
         statements, minting = places
         self._extend(manager, "set_connection_name", self._named)
@@ -242,7 +241,8 @@ class Jobs:
                 asked.sending = False
             if self._stands(job, statement, client):
                 data = {"unique_id": statement.session.node, "job_id": job.job_id, "state": job.state}
-                self._report("JobAdopted", data)
+                text = f"{statement.session.node} goes on with a job of before ({job.state}): {job.job_id}"
+                self._report("JobAdopted", data, msg=text)
                 return job
             statement.id = statement.id.following()
         raise RuntimeError(f"{_MOST_NUMBERS} jobs of one statement have failed, the last of them {statement.id.job}")

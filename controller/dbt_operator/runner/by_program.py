@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dbt_operator.runner import error_kinds, selection, state_files
+from dbt_operator.runner import bigquery, error_kinds, selection, state_files
 from dbt_operator.runner.announcing import Announcer
 from dbt_operator.runner.arguments import COMMANDS, Argument, Command
 from dbt_operator.runner.artifacts import Artifacts
@@ -105,6 +105,7 @@ class ProgramInvocations:
                 return failed(kind=error_kinds.SELECTOR, message=str(error))
         chosen = self._announcer.runnable(command, listed)
         self._report_database()
+        self._report_job_ids()
         self._announcer.selected(command, chosen)
         self._report_deadlines(chosen)
         return self._execute(command)
@@ -224,6 +225,11 @@ class ProgramInvocations:
         if self.manifest.adapter_type in _FILES and not self._options.kept_paths:
             name = f"the database of {self.manifest.adapter_type}"
             self._output.event("DatabaseFile", {"file": name, "kept": False})
+
+    def _report_job_ids(self) -> None:
+        """A program asks BigQuery for its jobs by itself."""
+        if self.manifest.adapter_type == bigquery.ADAPTER:
+            self._output.event("JobIdsUnknown", {"program": f"dbt {self.manifest.version}"}, level="warn")
 
     def _report_deadlines(self, chosen: Iterable[str]) -> None:
         nodes = [self._translator.known[one] for one in chosen]

@@ -1,5 +1,6 @@
 """Which execution of a node an attempt goes on with: what a warehouse was asked for then may still be going on."""
 
+from dbt_operator.api.spec import RetryReason
 from dbt_operator.plan.continuing import began_in
 from tests.unit.dbt.logs import data_test, model
 from tests.unit.plan.story import Story
@@ -29,7 +30,10 @@ def test_what_a_lost_pod_had_not_ended_is_the_same_execution_as_often_as_pods_ar
 
 
 def test_what_reads_something_that_is_built_again_is_another_execution() -> None:
-    run = Story(model("orders"), data_test("positive", "orders"), data_test("unique", "orders"), max_restarts=3)
+    reasons = frozenset({RetryReason.TESTS_FAILED})
+    run = Story(
+        model("orders"), data_test("positive", "orders"), data_test("unique", "orders"), max_restarts=3, reasons=reasons
+    )
     run["Producer"].starts().reports(orders="success", positive="fail", unique="running")
     run["Producer"].is_evicted()
     assert run.next() == ["Resume unique"]
