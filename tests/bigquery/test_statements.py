@@ -86,7 +86,7 @@ def test_what_a_job_has_left_must_still_be_there(warehouse: Warehouse) -> None:
     warehouse.write({"orders": f"{config} select 1 as id", "few": "select 3 as id", "other": "select 2 as id"})
     looked_at = {"first": "looks at one", "second": "looks at two"}
     for name, words in looked_at.items():
-        warehouse.file(f"tests/{name}.sql", "select * from {{ ref('other') }} where id < 0 -- " + words)
+        warehouse.file(f"tests/{name}.sql", f"{{{{ ref('other') }}}} -- {words}")
     fake.catalog.add_dataset("local", "shop")
     fake.catalog.put(("local", "shop", "orders"), kind="TABLE", at=fake.now())
     held = f"merge into|{of('few')}|looks at"
