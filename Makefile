@@ -20,9 +20,10 @@ READY   := $(VENV)/.ready
 WORKERS ?= 4
 SPREAD  := --numprocesses $(WORKERS)
 
-# The Pythons of the environments with a real dbt; both are built here where they are not there.
+# The Pythons of the environments with a real dbt; all are built here where they are not there.
 DBTS = DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" \
-	DBT_OPERATOR_TEST_DBT_2_PYTHON="$$($(PYTHON) -m dev.dbt_venv dbt-2)"
+	DBT_OPERATOR_TEST_DBT_2_PYTHON="$$($(PYTHON) -m dev.dbt_venv dbt-2)" \
+	DBT_OPERATOR_TEST_BIGQUERY_PYTHON="$$($(PYTHON) -m dev.dbt_venv dbt-bigquery)"
 
 # Where it is set, every process would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -96,7 +97,7 @@ check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/lint-imports --no-logo
 
 unit: $(READY) ## Unit tests, and whole runs without a cluster
-	@$(DBTS) $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/local tests/adapters
+	@$(DBTS) $(PYTHON) -m pytest -q $(SPREAD) tests/unit tests/local tests/adapters tests/bigquery
 
 simulation: $(READY) ## Three thousand runs of the operator in a simulated cluster
 	@$(PYTHON) -m pytest -q $(SPREAD) tests/simulation
@@ -127,6 +128,8 @@ lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override requirements/adapters-overrides.in --no-emit-package dbt-core-experimental-parser requirements/adapters.in -o requirements/adapters.txt
 	@for dbt in 1.8 1.10; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.9 requirements/dbt-$$dbt.in -o requirements/dbt-$$dbt.txt; done
 	@echo "dbt-core-experimental-parser ; sys_platform == 'never'" | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override - --no-emit-package dbt-core-experimental-parser requirements/dbt-1.12.in -o requirements/dbt-1.12.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --no-emit-package google-cloud-aiplatform --no-emit-package google-genai --no-emit-package google-cloud-resource-manager requirements/dbt-bigquery.in -o requirements/dbt-bigquery.txt
+	@for version in 1.8 1.9 1.10 1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dbt-bigquery-$$version.in -o requirements/dbt-bigquery-$$version.txt; done
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --prerelease allow requirements/dbt-2.in -o requirements/dbt-2.txt
 	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
 

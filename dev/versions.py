@@ -24,11 +24,20 @@ NEWEST = "newest"
 DBT_2 = "2"
 # The oldest dbt on the oldest Python, the newest on the newest that it runs on, and what lies between them.
 PAIRS = (("1.8", "3.9"), ("1.8", "3.11"), ("1.10", "3.11"), (NEWEST, "3.13"), ("1.12", "3.11"), (DBT_2, "3.11"))
+# Versions of dbt-bigquery, each with the dbt of its time.
+BIGQUERY = tuple((f"bigquery-{version}", "3.11") for version in ("1.8", "1.9", "1.10", "1.11"))
 # With these the tests of a project that has everything, and not those of every behaviour of dbt 1.11.
 _EVERYTHING = ("tests/unit/runner/test_everything.py", "tests/unit/runner/test_by_program.py")
-_TESTS = {"1.12": _EVERYTHING, DBT_2: _EVERYTHING[1:]}
+_TESTS = {
+    "1.12": _EVERYTHING,
+    DBT_2: _EVERYTHING[1:],
+    **dict.fromkeys(dict(BIGQUERY), ("tests/bigquery/test_statements.py",)),
+}
 _ALL = ("tests/unit/runner", "tests/adapters")
-_VARIABLE = {DBT_2: "DBT_OPERATOR_TEST_DBT_2_PYTHON"}
+_VARIABLE = {
+    DBT_2: "DBT_OPERATOR_TEST_DBT_2_PYTHON",
+    **dict.fromkeys(dict(BIGQUERY), "DBT_OPERATOR_TEST_BIGQUERY_PYTHON"),
+}
 _PLACES = ("~/.pyenv/versions/{}.*/bin/python", "~/.local/share/uv/python/cpython-{}*/bin/python3")
 
 
@@ -75,19 +84,21 @@ def run(dbt: str, version: str, *, arguments: list[str]) -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m dev.versions", description="Test the runner with other versions.")
-    parser.add_argument("dbt", nargs="?", choices=sorted({dbt for dbt, _ in PAIRS}), help="only with this dbt")
+    parser.add_argument(
+        "dbt", nargs="?", choices=sorted({dbt for dbt, _ in (*PAIRS, *BIGQUERY)}), help="only with this dbt"
+    )
     own, further = sys.argv[1:], []
     if "--" in own:
         at = own.index("--")
         own, further = own[:at], own[at + 1 :]
     wanted = parser.parse_args(own).dbt
     results: dict[tuple[str, str], str] = {}
-    for dbt, version in PAIRS:
+    for dbt, version in (*PAIRS, *BIGQUERY):
         if wanted in (None, dbt):
             print(f"dbt {dbt} on Python {version}", flush=True)
             results[dbt, version] = run(dbt, version, arguments=further)
     for (dbt, version), result in results.items():
-        print(f"dbt {dbt:6} on Python {version:4}  {result}")
+        print(f"dbt {dbt:13} on Python {version:4}  {result}")
     return 1 if "failed" in results.values() else 0
 
 

@@ -131,6 +131,8 @@ class Warehouse:
             (home / "nodes.json.gz").write_bytes(gzip.compress(json.dumps(list(nodes)).encode()))
             own += ["--attempt-kind", "resume", "--nodes", str(home / "nodes.json.gz")]
         environ = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "BIGQUERY": self.url}
+        # Older versions of dbt-bigquery know no api_endpoint; Google's client knows this variable.
+        environ["BIGQUERY_EMULATOR_HOST"] = self.url
         environ |= {"DBT_TARGET_PATH": str(home / "target"), "DBT_LOG_PATH": str(home / "logs")}
         log = home / "log"
         with log.open("wb") as out:

@@ -80,6 +80,7 @@ class FakeBigQuery:
 
     location: str = "US"
     cancel_seconds: float = 0.0  # between the wish to cancel a job and its end
+    forgetful: bool = False  # an id is taken twice, and no label is kept, as an emulator may do
     catalog: Catalog = field(default_factory=Catalog)
     jobs: dict[tuple[str, str, str], Job] = field(default_factory=dict)
     behaviours: list[Behaviour] = field(default_factory=list)
@@ -120,7 +121,9 @@ class FakeBigQuery:
         location = reference.get("location") or self.location
         given = str(reference.get("jobId") or f"job_{len(self.jobs)}_{self.now()}")
         key = (project, location, given)
-        if key in self.jobs:
+        if self.forgetful:
+            configuration.pop("labels", None)
+        elif key in self.jobs:
             raise ApiError("duplicate", f"Already Exists: Job {project}:{location}.{given}")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,1024}", given):
             raise ApiError("invalid", f"Invalid job ID {given!r}")

@@ -102,8 +102,9 @@ def test_what_a_job_has_left_must_still_be_there(warehouse: Warehouse) -> None:
     assert second.ends() == 0
     assert warehouse.statements(of("few")) == [TABLE] * 2
     assert (len(fake.created("looks at one")), len(fake.created("looks at two"))) == (2, 1)
-    temporary = warehouse.statements("create or replace table `local`.`shop`.`orders__dbt_tmp")
-    assert (len(temporary), len(fake.created("merge into"))) == (2, 1)
+    # Of the same name, as before dbt-bigquery 1.11, it is not made again.
+    temporary = [job.target for job in fake.created("create or replace table `local`.`shop`.`orders__dbt_tmp")]
+    assert (len(temporary), len(fake.created("merge into"))) == (len(set(temporary)), 1)
 
 
 @pytest.mark.parametrize("where", ["in a node", "in a hook"])

@@ -64,3 +64,15 @@ def test_the_whole_command_goes_on_where_no_node_was_heard_of() -> None:
     run["Producer"].is_evicted()
     assert run.next() == ["Producer"]
     assert run["Producer"].decision.began_in == 1
+
+
+def test_where_jobs_have_ids_of_their_own_the_run_says_so() -> None:
+    run = Story(model("orders"))
+    producer = run["Producer"].starts()
+    producer.log.add("JobIdsUnknown", {"program": "dbt-bigquery 2.7.0"}, at=run.now)
+    producer.builds()
+    run.next()
+    text = (
+        "What a lost pod has asked of BigQuery is not gone on with, as it is not known where dbt-bigquery 2.7.0 makes"
+    )
+    assert text in run.message()
