@@ -7,7 +7,7 @@ from dbt_operator.local.attempts import LocalAttempt
 from tests.bigquery.conftest import Warehouse
 from tests.bigquery.fake import Behaviour
 from tests.bigquery.test_statements import of
-from tests.unit.local.conftest import Desk, manifest, signal_group
+from tests.local.desk import Desk, manifest, signal_group
 
 
 def kill(desk: Desk, attempt: str) -> None:
