@@ -107,9 +107,13 @@ _LEFT = frozenset({Standing.OPEN, Standing.BLOCKED, Standing.UNREPORTED})
 
 
 def _roots(ledger: Ledger, asked_for: Sequence[str]) -> frozenset[str]:
-    """The nodes that are asked for, with what was passed over, or was held back by a source, together with them."""
+    """The nodes that are asked for, with what was passed over, or was held back by a source, together with them.
+
+    And the sources that have to be looked at before.
+    """
     held = (one for one, causes in ledger.causes.items() for each in causes if each in asked_for and _source(each))
-    return frozenset(asked_for).union(held, *(_passed_over_with(ledger, one) for one in asked_for))
+    together = (_passed_over_with(ledger, one) for one in asked_for)
+    return frozenset(asked_for).union(held, ledger.undecided, *together)
 
 
 def _source(unique_id: str) -> bool:
@@ -157,6 +161,8 @@ def _cover(ledger: Ledger, unique_id: str, *, run_ends: bool) -> frozenset[str] 
         nodes = frozenset()
     if not nodes:
         return nodes
+    if run_ends:
+        nodes |= ledger.undecided  # the run has ended before it had looked at them
     if any(ledger.standings.get(one) is Standing.BUSY for one in nodes):
         return frozenset() if not failing else None
     satisfied = all(ledger.satisfied(one, within=nodes) for one in nodes)

@@ -247,6 +247,23 @@ def test_a_node_that_was_passed_over_is_asked_for_with_what_it_needs() -> None:
     assert run.ask("again", "customers") == ["Retry customers b both end t of_source"]
 
 
+def test_a_node_of_a_run_that_was_cancelled_before_it_looked_is_asked_for_with_all_sources() -> None:
+    run = shop()
+    dbt = run["Producer"].starts()
+    run.change(cancel=True)
+    dbt.stops()
+    run.next()
+    run.change(cancel=False)
+    assert run.ask("again", "both") == []  # what it reads was not built
+    assert run.ask("again", "a") == ["Retry orders customers a"]
+    run["Retry orders customers a"].starts().is_evicted()
+    assert run.later(seconds=1) == ["Resume orders customers a"]
+    run["Resume orders customers a"].starts().looks(orders="pass", customers="stale", held=HELD).builds()
+    assert run.next() == []
+    assert {run.shows(name) for name in HELD.split()} == {NodePhase.SKIPPED}
+    assert run.shows("a") is NodePhase.SUCCEEDED
+
+
 def test_what_was_passed_over_for_another_source_too_is_not_asked_for() -> None:
     other = source("source.shop.raw.other")
     sides = (model("b", CUSTOMERS), model("z", "source.shop.raw.other"), model("both", "b", "z"))
