@@ -279,6 +279,10 @@ class Attempts:
         """Store how far the logs were read. Returns when there will be more to store. `last`: store it now."""
         followed = [(self._recorded(job), follower) for job, follower in self._followers.items()]
         due = [await self._checkpoints.store(record, follower, last=last) for record, follower in followed]
+        for record, follower in followed:
+            stored = self._recorded(record.decision.name).checkpoint
+            if stored is not None:  # another controller was faster: no end is stored without what that one has read
+                follower.take_up(stored)
         return [at for at in due if at is not None]
 
     async def stop(self) -> None:

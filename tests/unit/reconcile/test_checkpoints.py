@@ -8,6 +8,8 @@ import pytest
 
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.plan.attempt import Checkpoint, Recorded, Release
+from dbt_operator.reconcile.announce import Announcer
+from dbt_operator.reconcile.attempts import Attempts
 from dbt_operator.reconcile.backend import Backend
 from dbt_operator.reconcile.checkpoints import Checkpoints
 from dbt_operator.reconcile.follower import Follower
@@ -80,3 +82,36 @@ async def test_what_could_not_be_stored_is_tried_again_without_anything_new() ->
     given.refused = False
     await given.passes(seconds=6, quiet=True)
     assert given.record.checkpoint is not None
+
+
+async def test_what_another_controller_has_stored_meanwhile_is_known_at_once() -> None:
+    """Whoever stores the end of the attempt next must not take back what that one has read."""
+    further = folded([lines.line(7, "MemoryPeak", peak_memory_bytes=2)])
+    record = Recorded(PRODUCER, release=Release(pod=POD.uid, at=NOW))
+
+    class Elsewhere:
+        """The records, which another controller writes at the same moment."""
+
+        stored = record
+
+        def all(self) -> list[Recorded]:
+            return [self.stored]
+
+        async def checkpoint(self, _: int, checkpoint: Checkpoint) -> int:
+            self.stored = replace(record, checkpoint=replace(checkpoint, state=further))
+            return 0
+
+    given = Given()
+    attempts = Attempts(
+        backend=cast(Backend, given),
+        announcer=cast(Announcer, None),
+        records=cast(Records, Elsewhere()),
+        gone_pods={},
+        changed=lambda: None,
+        wake=lambda: None,
+    )
+    follower = Follower(backend=cast(Backend, given), pod=POD, changed=lambda: None)
+    follower.state = folded([lines.line(6, "MemoryPeak", peak_memory_bytes=1)])
+    attempts._followers[PRODUCER.name] = follower
+    await attempts.store_checkpoints(last=True)
+    assert follower.state == further
