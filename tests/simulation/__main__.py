@@ -14,6 +14,7 @@ def main() -> int:
     parser.add_argument(
         "--seeds", default="0:1000", help="A:B plays A up to B without B; a single number plays that one"
     )
+    parser.add_argument("--local", action="store_true", help="runs without a cluster, whose processes are killed")
     parser.add_argument("--trace", action="store_true", help="print the story of each seed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument(
@@ -23,13 +24,13 @@ def main() -> int:
     first, _, last = options.seeds.partition(":")
     seeds = range(int(first), int(last) if last else int(first) + 1)
     if options.trace:
-        return max((tell(seed) for seed in seeds), default=0)
+        return max((tell(seed, local=options.local) for seed in seeds), default=0)
     began = time.monotonic()
     broken: Counter[str] = Counter()
     examples: dict[str, list[int]] = {}
     phases: Counter[str] = Counter()
     played = attempts = turns = 0
-    for batch in play(seeds, processes=options.processes):
+    for batch in play(seeds, processes=options.processes, local=options.local):
         for report in batch:
             played += 1
             attempts, turns = attempts + report.attempts, turns + report.turns
@@ -44,7 +45,7 @@ def main() -> int:
     for rule, number in broken.most_common():
         sys.stdout.write(f"  {rule}: {number} times, seeds {' '.join(map(str, sorted(examples[rule])[:8]))}\n")
     if broken and not options.keep_going:
-        tell(min(seed for seeds in examples.values() for seed in seeds))
+        tell(min(seed for seeds in examples.values() for seed in seeds), local=options.local)
     return 1 if broken else 0
 
 

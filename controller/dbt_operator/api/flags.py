@@ -64,6 +64,7 @@ FLAGS = (
     Flag("storeFailures", "--store-failures", frozenset({Command.BUILD, Command.TEST})),
 )
 
+_NAMED = tuple((flag, to_snake(flag.field)) for flag in FLAGS)
 _COMPARING = ("state:", "result:", "source_status:")
 
 # Options without a field here that belong to the operator, or to another part of the spec.
@@ -170,8 +171,8 @@ class DbtFlags(StrictModel):
     @property
     def flags(self) -> Iterator[tuple[Flag, object]]:
         """The flags that are given, with their values, in the order of the table."""
-        for flag in FLAGS:
-            value = getattr(self, to_snake(flag.field))
+        for flag, name in _NAMED:
+            value = getattr(self, name)
             if value or (value is False and flag.negative):
                 yield flag, value
 

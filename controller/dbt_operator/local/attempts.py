@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,11 +64,11 @@ class LocalAttempt:
             self._job = _json(self.folder / _JOB)
         return self._job
 
-    def create(self, job: Mapping[str, Any], *, uid: str) -> None:
+    def create(self, job: Mapping[str, Any], *, uid: str, now: datetime) -> None:
         """Create it, once."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self.folder / _JOB).exists():
-            metadata = {**job["metadata"], "uid": uid, "creationTimestamp": datetime.now(UTC).isoformat()}
+            metadata = {**job["metadata"], "uid": uid, "creationTimestamp": now.isoformat()}
             write(self.folder / _JOB, {**job, "metadata": metadata})
 
     def start(self, recipe: Recipe) -> None:

@@ -88,7 +88,7 @@ class LocalBackend(ObjectBackend):
     async def _create_job(self, job: Mapping[str, Any]) -> None:
         attempt = self._attempt(job["metadata"]["name"])
         self._recipe(attempt, job)  # what is missing is said before there is a process
-        attempt.create(job, uid=f"{self.run.uid}-{attempt.name}")
+        attempt.create(job, uid=f"{self.run.uid}-{attempt.name}", now=self.now())
 
     def _recipe(self, attempt: LocalAttempt, job: Mapping[str, Any]) -> Any:
         return recipe_of(
@@ -120,7 +120,7 @@ class LocalBackend(ObjectBackend):
     ) -> Ended:
         """Follow the file that its process prints to. It is whole, so it is read from its beginning each time."""
         del since, stalled
-        return await followed(self._attempt(pod.name), sink=sink, caught_up=caught_up)
+        return await followed(self._attempt(pod.name), sink=sink, caught_up=caught_up, now=self.now)
 
     @property
     def runners(self) -> frozenset[str]:

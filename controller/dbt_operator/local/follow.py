@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from dbt_operator.dbt.lines import LineSplitter
 from dbt_operator.kube.logs import Ended, EndReason, Sink
@@ -12,7 +12,9 @@ _PIECE = 256 * 1024
 _TAIL_SECONDS = 0.05
 
 
-async def followed(attempt: LocalAttempt, *, sink: Sink, caught_up: Callable[[], None]) -> Ended:
+async def followed(
+    attempt: LocalAttempt, *, sink: Sink, caught_up: Callable[[], None], now: Callable[[], datetime]
+) -> Ended:
     """Hand over the lines of its file until its process has ended and all of it was read."""
     splitter, count, behind, file = LineSplitter(), 0, True, None
     try:
@@ -25,7 +27,7 @@ async def followed(attempt: LocalAttempt, *, sink: Sink, caught_up: Callable[[],
                 lines = splitter.feed(piece)
                 count += len(lines)
                 if lines:
-                    sink(lines, datetime.now(UTC))
+                    sink(lines, now())
                 await asyncio.sleep(0)
             if behind:
                 behind = False
@@ -38,5 +40,5 @@ async def followed(attempt: LocalAttempt, *, sink: Sink, caught_up: Callable[[],
             file.close()
     rest = splitter.flush()
     if rest is not None:
-        sink([rest], datetime.now(UTC))
+        sink([rest], now())
     return Ended(EndReason.TERMINATED, lines=max(count, 1))

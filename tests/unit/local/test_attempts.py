@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def recipe(code: str, *, steps: tuple[str, ...] = (), grace: int = 30, memory: i
 @pytest.fixture
 def attempt(tmp_path: Path) -> Iterator[LocalAttempt]:
     made = LocalAttempt(tmp_path / "run-producer-1")
-    made.create(JOB, uid="uid")
+    made.create(JOB, uid="uid", now=datetime.now(UTC))
     yield made
     made.kill()
     if made.spawned is not None:
