@@ -49,6 +49,7 @@ COMPARED = {
     "slim-ci/pull-request.yaml": "test_slim_ci.py",
 }
 EXAMPLES_APART = {
+    "bigquery/run.yaml": "It needs an account.",
     "connections/bigquery.yaml": "It needs an account.",
     "connections/postgres.yaml": "As slim-ci/production.yaml, without its project from an archive.",
     "connections/redshift.yaml": "It needs an account.",
