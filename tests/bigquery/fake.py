@@ -80,6 +80,7 @@ class FakeBigQuery:
 
     location: str = "US"
     cancel_seconds: float = 0.0  # between the wish to cancel a job and its end
+    longest_poll: float = 10.0  # how long a question for results may wait for the end of a job
     forgetful: bool = False  # an id is taken twice, and no label is kept, as an emulator may do
     catalog: Catalog = field(default_factory=Catalog)
     jobs: dict[tuple[str, str, str], Job] = field(default_factory=dict)

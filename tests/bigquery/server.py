@@ -19,7 +19,6 @@ from tests.bigquery.fake import ApiError, FakeBigQuery, Fault, Request
 from tests.bigquery.jobs import DONE
 
 Handler = Callable[[web.Request, bytes], Awaitable[Resource]]
-_LONGEST_POLL = 10.0
 _PROJECT = "/bigquery/v2/projects/{project}"
 
 
@@ -122,7 +121,7 @@ class Server:
 
     async def _results(self, request: web.Request, _content: bytes) -> Resource:
         job = self.fake.find(*_job(request))
-        until = time.monotonic() + min(int(request.query.get("timeoutMs", "10000")) / 1000, _LONGEST_POLL)
+        until = time.monotonic() + min(int(request.query.get("timeoutMs", "10000")) / 1000, self.fake.longest_poll)
         while job.state(self.fake.now()) != DONE and time.monotonic() < until:
             left = (job.ends - self.fake.now()) / 1000
             await asyncio.sleep(max(0.001, min(left, until - time.monotonic(), 0.05 if left > 60 else left)))

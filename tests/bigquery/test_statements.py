@@ -4,9 +4,10 @@ import subprocess
 from collections import Counter
 
 import pytest
+import yaml
 
 from dbt_operator.runner.bigquery import PLACES
-from tests.bigquery.conftest import Warehouse
+from tests.bigquery.conftest import PROFILE, Warehouse
 from tests.bigquery.fake import Behaviour, Fault
 
 TABLE = "CREATE_TABLE_AS_SELECT"
@@ -51,9 +52,45 @@ def test_jobs_of_a_lost_pod_are_gone_on_with_in_whatever_state_they_are(warehous
         "dbt_operator_namespace": "dwh",
         "dbt_operator_attempt": "producer-1",
         "dbt_operator_node": "model_shop_runs",
+        "dbt_operator_began_in": "1",
     }
     adopted = {each["unique_id"]: (each["job_id"], each["state"]) for each in second.named("JobAdopted")}
     assert adopted["model.shop.runs"] == (job.id, "RUNNING")
+
+
+def test_answers_that_are_lost_and_errors_that_pass_make_no_second_job(warehouse: Warehouse) -> None:
+    """Where no location is said, of jobs that are elsewhere than in the US or the EU; and one whose job has failed."""
+    fake = warehouse.fake
+    fake.location = "europe-west1"
+    warehouse.file("profiles.yml", yaml.safe_dump(PROFILE).replace("location: US", ""))
+    warehouse.write({name: f"select 1 as id -- {name}" for name in ("unheard", "refused", "limited", "fails")})
+    fake.faults = [
+        Fault("jobs.insert", "unheard", lost=True),
+        Fault("jobs.insert", "refused", status=503),
+        Fault("jobs.insert", "limited", status=403, reason="rateLimitExceeded"),
+    ]
+    fake.behaviours = [Behaviour(of("fails"), error=("backendError", "sorry"), times=1)]
+    attempt = warehouse.begin("run", "-s", "unheard", "refused", "limited", "fails")
+    assert attempt.ends() == 0
+    made = Counter(job.labels["dbt_operator_node"] for job in fake.created("node_id"))
+    assert made == {f"model_shop_{name}": 1 for name in ("unheard", "refused", "limited")} | {"model_shop_fails": 2}
+
+
+def test_a_job_that_nobody_goes_on_with_is_ended_before_its_node_is_executed_again(warehouse: Warehouse) -> None:
+    """One that a lost pod has left, and one that dbt has given up."""
+    fake = warehouse.fake
+    fake.behaviours, fake.cancel_seconds, fake.longest_poll = [Behaviour(of("orders"), held=True)], 1.0, 0.2
+    first = warehouse.begin("run", "-s", "orders")
+    warehouse.until(lambda: fake.states(of("orders")) == ["RUNNING"])
+    first.kill()
+    second = warehouse.resume("orders", command="run", began_in=None)
+    warehouse.until(lambda: fake.states(of("orders")) == ["DONE", "RUNNING"])
+    fake.faults = [Fault("jobs.getQueryResults", status=403, reason="accessDenied")]
+    assert second.ends() == 1
+    assert second.statuses["orders"] == "error"
+    assert fake.states(of("orders")) == ["DONE", "DONE"]
+    old, new = fake.created(of("orders"))
+    assert (old.cancelled, new.cancelled, new.created >= old.ends) == (True, True, True)
 
 
 def test_a_model_of_several_statements_goes_on_where_it_was(warehouse: Warehouse) -> None:

@@ -7,7 +7,8 @@ place where a statement is handed to Google's client. Where BigQuery answers tha
 - one that has ended with success stands for the statement, if what it made is still there,
 - one that has failed, or was cancelled, does not count, and the statement gets the next id.
 
-What is there is asked of BigQuery: a table that was made anew since the end of the job, or is gone, is not the job's
+A job of an execution that nobody goes on with, which would write over what comes now, is ended before that comes. What
+is there is asked of BigQuery: a table that was made anew since the end of the job, or is gone, is not the job's
 any more. dbt-bigquery drops tables by itself between its statements, without any job.
 """
 
@@ -46,6 +47,8 @@ _MOST_NUMBERS = 1000
 _UNSEEN_SECONDS = (0.2, 0.5, 1, 2, 4, 8)
 _LOCATION = re.compile(r"Already Exists: Job [^\s:]+(?::[^\s:]+)?:([\w-]+)\.")
 _POLL_SECONDS = 0.5
+# How long a node that has failed waits for the end of a job that dbt has given up.
+_ABANDON_SECONDS = 15
 
 
 class StoppedError(Exception):
@@ -58,6 +61,7 @@ class _Session:
 
     node: str
     chain: str
+    began_in: str = ""  # of a node that the command executes
     anew: bool = False  # something was executed in it that no job stood for
 
 
@@ -105,15 +109,20 @@ class Jobs:
         self._report = report
         self._warn = warn
         self._began_in: Mapping[str, str] = {}
+        self._others = False  # whether earlier executions of the nodes may have left jobs
+        self._ending = threading.Lock()
         self._seen: Counter[str] = Counter()
         self._asked: list[_Asked] = []
         self._lock = threading.Lock()
         self._here = threading.local()
         self._taken = False
 
-    def executes(self, began_in: Mapping[str, str]) -> None:
-        """Which nodes the command executes, and in which attempt the execution of each began."""
-        self._began_in = began_in
+    def executes(self, began_in: Mapping[str, str], *, again: bool) -> None:
+        """Which nodes the command executes, and in which attempt the execution of each began.
+
+        again: another attempt may have executed them before.
+        """
+        self._began_in, self._others = began_in, again
 
     def take_over(self, adapter: Any) -> None:
         """Have the jobs of this adapter get ids of ours, or say that they do not. Twice is once."""
@@ -151,9 +160,10 @@ class Jobs:
     def _named(self, original: Callable[..., Any], _manager: Any, *args: Any, **kwargs: Any) -> Any:
         connection = original(*args, **kwargs)
         name = str(connection.name)
-        began_in = self._began_in.get(name) or f"attempt {self._labels.get('attempt', '')}"
-        chain = bigquery_ids.first(run_uid=self._run_uid, what=name, began_in=began_in)
-        self._here.session = _Session(node=name, chain=chain)
+        began_in = self._began_in.get(name, "")
+        scope = began_in or f"attempt {self._labels.get('attempt', '')}"
+        chain = bigquery_ids.first(run_uid=self._run_uid, what=name, began_in=scope)
+        self._here.session = _Session(node=name, chain=chain, began_in=began_in)
         return connection
 
     def _executing(self, original: Callable[..., Any], manager: Any, *args: Any, **kwargs: Any) -> Any:
@@ -205,6 +215,9 @@ class Jobs:
             # It has ended: there is nothing to cancel any more.
             for asked in statement.asked:
                 asked.ended = manager is not None
+        except BaseException:
+            self._abandon(statement)
+            raise
         finally:
             self._here.statement = None
 
@@ -222,9 +235,10 @@ class Jobs:
         conflict = importlib.import_module("google.cloud.exceptions").Conflict
         given = inspect.signature(send).bind(*args, **kwargs).arguments
         given = {name: value for name, value in given.items() if name not in ("job_id_prefix", "job_retry")}
-        given["job_config"] = self._labelled(given.get("job_config"), statement.session.node)
+        given["job_config"] = self._labelled(given.get("job_config"), statement.session)
         if "job_retry" in inspect.signature(send).parameters:
             given["job_retry"] = None  # what Google's client asks for with an id: it cannot use it again
+        self._end_others(client)
         for _ in range(_MOST_NUMBERS):
             if self._stopped():
                 raise StoppedError("the run was told to stop")
@@ -275,11 +289,11 @@ class Jobs:
             time.sleep(pause)
         return asked.client.get_job(asked.job_id, project=asked.project, location=asked.location)
 
-    def _labelled(self, config: Any, node: str) -> Any:
+    def _labelled(self, config: Any, session: _Session) -> Any:
         if config is None:
             return None
         config = copy.deepcopy(config)
-        own = bigquery_ids.labels(node=node, **self._labels)
+        own = bigquery_ids.labels(node=session.node, began_in=session.began_in, **self._labels)
         config.labels = {**config.labels, **own}
         return config
 
@@ -301,6 +315,42 @@ class Jobs:
 
     # Cancelling.
 
+    def _end_others(self, client: Any) -> None:
+        """End what earlier executions of the nodes have left, before anything of this one is asked for."""
+        with self._ending:
+            if not self._others:
+                return
+            self._others = False
+            try:
+                others = [job for state in ("pending", "running") for job in client.list_jobs(state_filter=state)]
+            except Exception as error:  # noqa: BLE001 - the account may have no right to list jobs
+                self._warn(f"jobs of earlier executions were not looked for: {error!r}")
+                return
+            for job in filter(self._of_another_execution, others):
+                asked = _Asked(job.job_id, client, job.project, job.location, sending=False)
+                self._warn(f"a job of an earlier execution is cancelled: {job.job_id}")
+                self._cancel(asked)
+                while not (asked.ended or self._stopped()):
+                    time.sleep(_POLL_SECONDS)
+                    self._look(asked)
+
+    def _of_another_execution(self, job: Any) -> bool:
+        labels = job.labels or {}
+        wanted = {bigquery_ids.label_value(node): began_in for node, began_in in self._began_in.items()}
+        began_in = labels.get(bigquery_ids.BEGAN_IN, "")
+        ours = job.job_id.startswith(f"{bigquery_ids.PREFIX}-{self._run_uid}-")
+        return ours and began_in not in ("", wanted.get(labels.get(bigquery_ids.NODE, ""), began_in))
+
+    def _abandon(self, statement: _Statement) -> None:
+        """End the jobs of a statement that has failed for dbt, also where BigQuery still executes one of them."""
+        for asked in statement.asked:
+            self._cancel(asked)
+        until = time.monotonic() + _ABANDON_SECONDS
+        while time.monotonic() < until and (left := [one for one in statement.asked if not one.ended]):
+            time.sleep(_POLL_SECONDS)
+            for asked in left:
+                self._look(asked)
+
     def cancel(self) -> None:
         """Ask that every job that may be running is cancelled. May be called again and again, and by any thread."""
         for asked in self._running():
@@ -310,11 +360,15 @@ class Jobs:
         """Cancel every job that may be running, and wait until each has ended."""
         for asked in self._running():
             self._cancel(asked)
+        told = False
         while left := self._running():
             for asked in left:
                 self._look(asked)
-            if self._running():
-                time.sleep(_POLL_SECONDS)
+            if not told and (left := self._running()):
+                told = True
+                names = ", ".join(asked.job_id for asked in left)
+                self._warn(f"it is waited until BigQuery has ended what was cancelled: {names}")
+            time.sleep(_POLL_SECONDS if left else 0)
 
     def _running(self) -> list[_Asked]:
         with self._lock:

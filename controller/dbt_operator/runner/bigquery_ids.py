@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 PREFIX = "dbt-operator"
 # As keys of labels. Each begins alike, as a project's query comment may make labels too.
 RUN, NODE, NAMESPACE, ATTEMPT = (f"dbt_operator_{name}" for name in ("run", "node", "namespace", "attempt"))
+BEGAN_IN = "dbt_operator_began_in"
 _LABEL_LENGTH = 63
 # Of temporary tables dbt-bigquery makes the name with the time of day since 1.11.
 _TEMPORARY = re.compile(r"(__dbt_tmp\w*?)\d{12}\b")
@@ -70,9 +71,12 @@ def temporary(table: str) -> bool:
     return bool(_TEMPORARY.search(table))
 
 
-def labels(*, run: str, node: str, namespace: str, attempt: str) -> dict[str, str]:
-    """The labels of a job; of what is not known there is none."""
-    found: Mapping[str, str] = {RUN: run, NODE: node, NAMESPACE: namespace, ATTEMPT: attempt}
+def labels(*, run: str, node: str, namespace: str, attempt: str, began_in: str = "") -> dict[str, str]:
+    """The labels of a job; of what is not known there is none.
+
+    began_in: the attempt in which the execution of the node began.
+    """
+    found: Mapping[str, str] = {RUN: run, NODE: node, NAMESPACE: namespace, ATTEMPT: attempt, BEGAN_IN: began_in}
     return {key: label_value(text) for key, text in found.items() if text}
 
 

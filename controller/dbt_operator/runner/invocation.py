@@ -164,12 +164,13 @@ class Invocations:
             nodes = selection.read_nodes(file=self._options.nodes)
             executed, listed = self._report_exact_graph(cli, executed, manifest, wanted=frozenset(nodes))
             self._keep_periods(manifest, {one: each.left for one, each in nodes.items() if each.left is not None})
-            self._jobs.executes({one: each.began_in or self._options.began_in for one, each in nodes.items()})
+            began_in = {one: each.began_in or self._options.began_in for one, each in nodes.items()}
+            self._jobs.executes(began_in, again=True)
             return self._execute_nodes(cli, executed, manifest, listed)
         self._look_at_sources(cli, command, manifest)
         listed = self._report_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
-        self._jobs.executes(dict.fromkeys(listed.nodes, self._options.began_in))
+        self._jobs.executes(dict.fromkeys(listed.nodes, self._options.began_in), again=False)
         if listed.unknown and self._options.source_freshness:
             message = f"sources are to be looked at, but the nodes that read them are not known: {listed.unknown}"
             return self._failure(listed.error) if listed.error else failed(kind=error_kinds.OTHER, message=message)
