@@ -52,7 +52,16 @@ class Execution:
         self._given = Given(options.nodes)
         settings: Line = json.loads(options.async_settings or "{}")
         self._executor: Executor = executors.executor(
-            adapter=plan["adapter"], connection=connection, settings=settings, run_uid=options.run_uid
+            adapter=plan["adapter"],
+            connection=connection,
+            settings=settings,
+            context=executors.Context(
+                run_uid=options.run_uid,
+                run=options.run,
+                namespace=options.namespace,
+                attempt=options.attempt,
+                began_in=lambda one: self._given.began_in(one) or options.began_in,
+            ),
         )
         self._limit = int(settings.get("maxInFlight") or self._executor.limit)
         self._schedule = Schedule(

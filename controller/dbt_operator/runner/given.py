@@ -19,6 +19,10 @@ class Given:
             with gzip.open(file, "rt", encoding="utf-8") as text:
                 self._entries = {str(entry["unique_id"]): entry for entry in json.load(text)}
 
+    def began_in(self, unique_id: str) -> str:
+        """The attempt in which the execution began that is gone on with; "": none before this one."""
+        return str(self._entries.get(unique_id, {}).get("began_in") or "")
+
     def write(self, nodes: Iterable[str], *, folder: Path) -> Path:
         """A file with these nodes, in the same form."""
         entries = [self._entries.get(one, {"unique_id": one}) for one in nodes]

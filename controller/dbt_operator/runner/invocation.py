@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib
 import io
+import json
 import os
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_operator.runner import (
+    bigquery_ids,
     current_sources,
     database,
     deps,
@@ -223,12 +225,12 @@ class Invocations:
         if self._announcer.tests_later:
             nodes = frozenset(one for one in nodes if not is_test(one))
         adapter = loaded_adapters()[0]
-        if adapter.type() not in recording.WAYS:
-            message = (
-                f"spec.mode is Async, which works with {' and '.join(recording.WAYS)}, and not with {adapter.type()}"
-            )
-            return failed(kind=error_kinds.SPEC, message=message)
-        reasons = rendering.first_look(manifest=manifest, nodes=nodes, adapter_type=adapter.type())
+        unfit = rendering.unfit(
+            adapter_type=adapter.type(), settings=json.loads(self._options.async_settings or "{}")
+        )
+        if unfit:
+            return failed(kind=error_kinds.SPEC, message=unfit)
+        reasons = rendering.first_look(manifest=manifest, nodes=nodes, adapter=adapter)
         rendered = frozenset(one for one, reason in reasons.items() if not reason)
         if not rendered:
             # Then this dbt executes all of them.
@@ -242,7 +244,7 @@ class Invocations:
     ) -> Outcome:
         fail_fast = bool(importlib.import_module("dbt.flags").get_flags().FAIL_FAST)
         exact = self._selecting(cli, command, manifest, wanted=rendered)
-        recorder = recording.Recorder({one: manifest.nodes[one] for one in rendered})
+        recorder = recording.Recorder({one: manifest.nodes[one] for one in rendered}, normalised=_normalised)
         kind = type(loaded_adapters()[0])
         line = [*exact.line(quiet=True), "--no-write-json", "--no-fail-fast"]
         with recording.recording(kind, kind.ConnectionManager, recorder):
@@ -533,6 +535,14 @@ class Invocations:
             self._deadlines.watch(seconds)
             return
         self._output.event("DeadlinesIgnored", {"adapter_name": unable[0], "nodes": len(seconds)}, level="warn")
+
+
+def _normalised(statement: str) -> str:
+    """A statement of dbt's without the comment before it, and without the id of its invocation."""
+    header = next((adapter.connections.query_header for adapter in loaded_adapters()), None)
+    comment = str(getattr(getattr(header, "comment", None), "query_comment", None) or "")
+    invocation_id = str(importlib.import_module("dbt_common.invocation").get_invocation_id())
+    return bigquery_ids.normalised(statement, comment=comment, invocation_id=invocation_id)
 
 
 def _quietly(cli: Any, command: Command, *, other: tuple[str, ...]) -> list[str]:

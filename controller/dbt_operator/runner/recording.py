@@ -22,6 +22,14 @@ MARK = "recorded"
 _OWN_SUFFIXES = ("__dbt_tmp", "__dbt_backup", "__dbt_new")
 
 
+# What of dbt-bigquery's credentials is needed to connect, by one of these methods (`executors.bigquery_client`).
+GOOGLE_FIELDS = (
+    *("method", "keyfile", "keyfile_json", "token", "refresh_token", "client_id", "client_secret", "token_uri"),
+    *("scopes", "impersonate_service_account", "execution_project", "quota_project", "api_endpoint", "location"),
+)
+GOOGLE_METHODS = ("oauth", "service-account", "service-account-json", "oauth-secrets")
+
+
 class RefusedError(Exception):
     """The node asks for something that only an execution can tell."""
 
@@ -79,7 +87,9 @@ class Recording:
 class Recorder:
     """The recordings of the nodes that are rendered, by their unique ids, which are dbt's names of the connections."""
 
-    def __init__(self, nodes: Mapping[str, Any]) -> None:
+    def __init__(self, nodes: Mapping[str, Any], *, normalised: Callable[[str], str] = str) -> None:
+        # A statement without what is another one in each process of dbt.
+        self.normalised = normalised
         self.recordings = {
             one: Recording(node=node, is_test=str(getattr(node.resource_type, "value", node.resource_type)) == "test")
             for one, node in nodes.items()
@@ -103,6 +113,13 @@ class Recorder:
             recording = self.recordings.get(message.data.node_info.unique_id)
             if recording is not None:
                 recording.executing = True
+
+
+def place_of(answer: Line) -> int | None:
+    """Which of the statements was that of the node, by what dbt has taken for its answer."""
+    said = (answer.get("adapter_response") or {}).get("job_id") or answer["message"]
+    words = str(said or "").split()
+    return int(words[1]) if words[:1] == [MARK] else None
 
 
 class _Cursor:
@@ -134,6 +151,61 @@ class _Cursor:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _Job:
+    """In the place of a job of BigQuery that has succeeded; of it nothing is known but that dbt has asked for it."""
+
+    location = project = None
+    total_bytes_processed = total_bytes_billed = slot_millis = num_dml_affected_rows = destination = None
+    statement_type = "CREATE_VIEW"  # of which dbt asks nothing more
+    state = "DONE"
+
+    def __init__(self, recording: Recording, at: int) -> None:
+        self._recording = recording
+        self.job_id = f"{MARK} {at}"
+
+    def result(self, *_args: Any, **_kwargs: Any) -> Any:
+        """What reads the rows is told that there are none to be read."""
+        return self
+
+    @property
+    def schema(self) -> Any:
+        raise self._recording.asked()
+
+    def __iter__(self) -> Any:
+        raise self._recording.asked()
+
+
+class Client:
+    """In the place of Google's client: records for nodes, which may look at their own table besides."""
+
+    def __init__(self, connection: Any, *, recorder: Recorder, real: Any) -> None:
+        self._connection = connection
+        self._recorder = recorder
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        seen = self._recorder.of(self._connection)
+        if seen is None or name in ("close", "project", "location"):
+            return getattr(self._real, name)
+        if name == "query":
+            return lambda *args, **kwargs: self._query(seen, *args, **kwargs)
+        if name == "get_table":
+            return lambda table, **kwargs: self._get_table(seen, table, **kwargs)
+        raise seen.refuse(f"it asks BigQuery for more than statements ({name})")
+
+    def _query(self, seen: Recording, query: str, job_config: Any = None, **_kwargs: Any) -> _Job:
+        config = job_config.to_api_repr() if job_config is not None else {}
+        if config.get("dryRun"):
+            raise seen.refuse("it asks what a query would read")
+        return _Job(seen, seen.add({"sql": query, "config": config, "text": self._recorder.normalised(query)}))
+
+    def _get_table(self, seen: Recording, table: Any, **kwargs: Any) -> Any:
+        node = seen.node
+        if (table.project, table.dataset_id, table.table_id) != (node.database, node.schema, node.alias):
+            raise seen.refuse(f"it looks at the table {table.dataset_id}.{table.table_id}, which may be built before it")
+        return self._real.get_table(table, **kwargs)
 
 
 class Handle:
@@ -262,7 +334,21 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             setattr(owner, name, own)
 
 
-WAYS: Mapping[str, Callable[[Any, Recorder], Any]] = {"postgres": _of_psycopg2}
+@contextlib.contextmanager
+def _of_google(manager_class: Any, recorder: Recorder) -> Iterator[None]:
+    real_open = manager_class.open
+
+    def opened(_cls: Any, connection: Any) -> Any:
+        if connection.state != "open":
+            real_open(connection)
+            connection.handle = Client(connection, recorder=recorder, real=connection.handle)
+        return connection
+
+    with _replaced(manager_class, "open", classmethod(opened)):
+        yield
+
+
+WAYS: Mapping[str, Callable[[Any, Recorder], Any]] = {"postgres": _of_psycopg2, "bigquery": _of_google}
 
 
 def _psycopg2_connection(recorder: Recorder, adapter: Any) -> Line:
@@ -276,4 +362,24 @@ def _psycopg2_connection(recorder: Recorder, adapter: Any) -> Line:
     }
 
 
-CONNECTIONS: Mapping[str, Callable[[Recorder, Any], Line]] = {"postgres": _psycopg2_connection}
+def _google_connection(_recorder: Recorder, adapter: Any) -> Line:
+    credentials = adapter.config.credentials
+    found = {name: getattr(credentials, name, None) for name in GOOGLE_FIELDS}
+    found["method"] = str(getattr(found["method"], "value", found["method"]))
+    found["scopes"] = list(found["scopes"] or ())
+    return {**found, "job_retries": int(getattr(credentials, "job_retries", 1) or 0)}
+
+
+CONNECTIONS: Mapping[str, Callable[[Recorder, Any], Line]] = {
+    "postgres": _psycopg2_connection,
+    "bigquery": _google_connection,
+}
+
+
+def unknown_connection(adapter: Any) -> str:
+    """Why nothing but dbt knows how to connect, if that is so."""
+    method = getattr(adapter.config.credentials, "method", None)
+    method = str(getattr(method, "value", method))
+    if adapter.type() != "bigquery" or method in GOOGLE_METHODS:
+        return ""
+    return f"only dbt knows how to connect by the method {method}"

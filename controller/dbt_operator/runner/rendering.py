@@ -17,15 +17,33 @@ from dbt_operator.runner import async_nodes, graph, recording, waits
 from dbt_operator.runner.output import Line
 
 PLAN = "plan.json"
+# Of spec.async, by adapter.
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "postgres": ("maxInFlight",),
+    "bigquery": (
+        *("maxInFlight", "priority", "maximumBytesBilled", "jobTimeoutSeconds", "location", "submissionsPerSecond"),
+    ),
+}
 DBT, ASYNC, INLINED = "dbt", "Async", "inlined"
 
 
-def first_look(*, manifest: Any, nodes: frozenset[str], adapter_type: str) -> dict[str, str]:
+def first_look(*, manifest: Any, nodes: frozenset[str], adapter: Any) -> dict[str, str]:
     """Why each of the nodes is executed by dbt, by what the manifest says; "" where it may be executed without."""
     hooks = graph.hooks(manifest=manifest)
     if any(hooks.values()):
         return dict.fromkeys(nodes, "the project has on-run-start or on-run-end hooks, which belong to one dbt command")
-    return _refusals(manifest, nodes, adapter_type=adapter_type)
+    unknown = recording.unknown_connection(adapter)
+    if unknown:
+        return dict.fromkeys(nodes, unknown)
+    return _refusals(manifest, nodes, adapter_type=adapter.type())
+
+
+def unfit(*, adapter_type: str, settings: Line) -> str:
+    """Why nothing of this can be, as a sentence; "" where it can."""
+    if adapter_type not in recording.WAYS:
+        return f"spec.mode is Async, which is for {' and '.join(sorted(recording.WAYS))}, and not for {adapter_type}"
+    others = [f"spec.async.{name}" for name in settings if name not in SETTINGS[adapter_type]]
+    return f"{' and '.join(others)}: there is no such thing with {adapter_type}" if others else ""
 
 
 def plan(
@@ -120,10 +138,10 @@ def _not_recorded(seen: recording.Recording | None, answer: Line | None) -> str:
         return seen.refused
     if seen.is_test:
         return "" if seen.main is not None else f"dbt could not render it: {_first_line(answer)}"
-    words = str(answer["message"] or "").split()
-    if answer["status"] != "success" or words[:1] != [recording.MARK]:
+    place = recording.place_of(answer)
+    if answer["status"] != "success" or place is None:
         return f"dbt could not render it: {_first_line(answer)}"
-    seen.main = int(words[1])
+    seen.main = place
     return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 from dbt_operator.runner.output import Line
 
@@ -25,6 +25,17 @@ class Work:
     main: int
     expects: tuple[Line, ...] = ()
     fetches: bool = False
+
+
+@dataclass(frozen=True)
+class Context:
+    """Which attempt of which run this is. `began_in`: the attempt in which the execution of a node began."""
+
+    run_uid: str
+    run: str
+    namespace: str
+    attempt: str
+    began_in: Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,8 @@ class Executor(Protocol):
         """Nothing more is executed."""
 
 
-def executor(*, adapter: str, connection: Line, settings: Line, run_uid: str) -> Executor:
+def executor(*, adapter: str, connection: Line, settings: Line, context: Context) -> Executor:
     """That of the adapter. Raises: ImportError."""
     module = importlib.import_module(f"dbt_operator.runner.executors.{_MODULES[adapter]}")
-    made: Executor = module.make(connection=connection, settings=settings, run_uid=run_uid)
+    made: Executor = module.make(connection=connection, settings=settings, context=context)
     return made

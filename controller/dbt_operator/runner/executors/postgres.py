@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2  # type: ignore[import-untyped]  # of dbt's environment
 from psycopg2 import extensions
 
-from dbt_operator.runner.executors import Answer, ChangedError, StatementError, Work
+from dbt_operator.runner.executors import Answer, ChangedError, Context, StatementError, Work
 from dbt_operator.runner.output import Line
 
 # The same as dbt's own list of what is there; types in dbt's words.
@@ -21,7 +21,7 @@ union all select matviewname, 'materialized_view' from pg_matviews where scheman
 """
 
 
-def make(*, connection: Line, settings: Line, run_uid: str) -> PostgresExecutor:  # noqa: ARG001 - as others do
+def make(*, connection: Line, settings: Line, context: Context) -> PostgresExecutor:  # noqa: ARG001 - as others do
     """The executor of a run: it has no settings of its own, and gives no ids to what it executes."""
     return PostgresExecutor(connection)
 
