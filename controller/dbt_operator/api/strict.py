@@ -49,6 +49,7 @@ SecretKeyName = Annotated[
 ]
 
 INT32 = 2**31 - 1
+INT64 = 2**63 - 1
 
 
 class StrictModel(BaseModel):

@@ -61,6 +61,7 @@ class Execution:
                 namespace=options.namespace,
                 attempt=options.attempt,
                 began_in=lambda one: self._given.began_in(one) or options.began_in,
+                report=reports.output.event,
             ),
         )
         self._limit = int(settings.get("maxInFlight") or self._executor.limit)

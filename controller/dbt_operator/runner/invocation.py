@@ -225,9 +225,7 @@ class Invocations:
         if self._announcer.tests_later:
             nodes = frozenset(one for one in nodes if not is_test(one))
         adapter = loaded_adapters()[0]
-        unfit = rendering.unfit(
-            adapter_type=adapter.type(), settings=json.loads(self._options.async_settings or "{}")
-        )
+        unfit = rendering.unfit(adapter_type=adapter.type(), settings=json.loads(self._options.async_settings or "{}"))
         if unfit:
             return failed(kind=error_kinds.SPEC, message=unfit)
         reasons = rendering.first_look(manifest=manifest, nodes=nodes, adapter=adapter)

@@ -204,7 +204,9 @@ class Client:
     def _get_table(self, seen: Recording, table: Any, **kwargs: Any) -> Any:
         node = seen.node
         if (table.project, table.dataset_id, table.table_id) != (node.database, node.schema, node.alias):
-            raise seen.refuse(f"it looks at the table {table.dataset_id}.{table.table_id}, which may be built before it")
+            raise seen.refuse(
+                f"it looks at the table {table.dataset_id}.{table.table_id}, which may be built before it"
+            )
         return self._real.get_table(table, **kwargs)
 
 

@@ -29,13 +29,17 @@ class Work:
 
 @dataclass(frozen=True)
 class Context:
-    """Which attempt of which run this is. `began_in`: the attempt in which the execution of a node began."""
+    """Which attempt of which run this is.
+
+    began_in: the attempt in which the execution of a node began. report: prints an event.
+    """
 
     run_uid: str
     run: str
     namespace: str
     attempt: str
     began_in: Callable[[str], str]
+    report: Callable[[str, Line], None]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """BigQuery by Google's client, which dbt-bigquery has installed: no thread waits for a job.
 
-Jobs are submitted by a few threads, at a pace that BigQuery's quota of requests allows. One list of the jobs that are done,
-twice a second, tells which have ended; only these are asked for. Ids are such that the next attempt finds the jobs of a
-pod that was lost (`bigquery_ids`), and goes on with them.
+Jobs are submitted by a few threads, at a pace that BigQuery's quota of requests allows. One list of the jobs that are
+done, twice a second, tells which have ended; only these are asked for. By their ids the next attempt finds the jobs
+of a pod that was lost (`bigquery_ids`), and goes on with them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import time
@@ -164,6 +165,9 @@ class BigQueryExecutor:
         for _ in range(_MOST_NUMBERS):
             job, is_new = await self._submitted(node, unique_id, statement, own=own, at=at)
             stands = True
+            if not is_new and not job.error_result:
+                data = {"unique_id": unique_id, "job_id": job.job_id, "state": job.state}
+                self._context.report("JobAdopted", data)
             if is_new or job.state != "DONE":
                 job = await self._ended(node, job)
             elif not job.error_result:
@@ -214,10 +218,9 @@ class BigQueryExecutor:
     async def _existing(self, job_id: str) -> Any:
         """The job of which BigQuery says that it is there; for a moment it may not show it yet."""
         for pause in (0.2, 0.5, 1, 2, 4):
-            try:
+            with contextlib.suppress(google_errors.NotFound):
                 return await self._call(self._client.get_job, job_id, location=self._client.location)
-            except google_errors.NotFound:
-                await asyncio.sleep(pause)
+            await asyncio.sleep(pause)
         return await self._call(self._client.get_job, job_id, location=self._client.location)
 
     def _config(self, statement: Line, unique_id: str) -> Any:

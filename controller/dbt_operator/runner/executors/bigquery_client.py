@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from dbt_operator.runner.output import Line
 
+
 def client_of(connection: Line, *, location: str | None, threads: int) -> Any:
     """The client. Raises: what Google's libraries do."""
     credentials = METHODS[connection["method"]](connection)
