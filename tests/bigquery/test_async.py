@@ -1,9 +1,15 @@
 """Simple nodes as jobs that one process follows, without dbt: what becomes of them whatever happens."""
 
+import subprocess
+from pathlib import Path
+
 import yaml
 
 from tests.bigquery.conftest import Attempt, Warehouse
 from tests.bigquery.fake import Behaviour, Fault
+from tests.bigquery.server import serve
+
+CHECK = Path(__file__).resolve().parents[2] / "examples" / "bigquery" / "check.py"
 
 ASYNC = ("--executor=Async",)
 TESTS = {"version": 2, "models": [{"name": "orders", "columns": [{"name": "id", "data_tests": ["not_null"]}]}]}
@@ -68,7 +74,7 @@ def test_each_node_ends_as_with_dbt(warehouse: Warehouse) -> None:
 def test_jobs_of_a_pod_that_is_lost_are_gone_on_with(warehouse: Warehouse) -> None:
     shop(warehouse, beside="select 2 as id")
     fake = warehouse.fake
-    fake.behaviours = [Behaviour(r"shop`\.`(orders|beside)", held=True)]
+    fake.behaviours = [Behaviour(r"replace table `local`.`shop`.`(orders|beside)`", held=True)]
     first = warehouse.begin(options=ASYNC)
     warehouse.until(lambda: fake.states(r"replace table .*(orders|beside)") == ["RUNNING", "RUNNING"])
     first.kill()
@@ -141,3 +147,12 @@ def test_a_table_that_has_to_be_dropped_first_is_dbts(warehouse: Warehouse) -> N
     assert attempt.ends() == 0
     assert executors(attempt)["orders"] == "it asks BigQuery for more than statements (delete_table)"
     assert executors(attempt)["report"] == "Async"
+
+
+def test_what_the_example_checks_of_bigquery_the_fake_does(bigquery_python: Path) -> None:
+    with serve() as server:
+        server.fake.behaviours = [Behaviour("generate_array", held=True)]
+        line = [str(bigquery_python), str(CHECK), "--project=local", "--location=US", f"--fake={server.url}"]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [text.split()[0] for text in done.stdout.splitlines()] == ["ok"] * 4

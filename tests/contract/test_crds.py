@@ -104,7 +104,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         },
         {"command": "snapshot", "sourceFreshness": "SkipStale", "staleParents": "All"},
         {"command": "ls", "sourceFreshness": "Ignore"},
-        {"mode": "Async", "async": {"maxInFlight": 300}},
+        {"mode": "Async", "async": {"maxInFlight": 300, "priority": "BATCH", "location": "EU"}},
         {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
         {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
         {
@@ -203,6 +203,7 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ),
         ({"mode": "Producer", "async": {"maxInFlight": 5}}, "spec.async: .*: async is for mode: Async"),
         ({"mode": "Threads"}, 'spec.mode: Unsupported value: "Threads": supported values: "Producer", "Async"'),
+        ({"mode": "Async", "async": {"priority": "batch"}}, 'spec.async.priority: Unsupported value: "batch"'),
         ({"mode": "Async", "async": {"maxInFlight": 0}}, "spec.async.maxInFlight: .* greater than or equal to 1"),
         ({"command": "run-operation"}, "spec.runOperation: .*: runOperation is for the command run-operation"),
         ({"runOperation": {"macro": "a"}}, "spec.runOperation: .*: runOperation is for the command run-operation"),
