@@ -1,15 +1,9 @@
 """Simple nodes as jobs that one process follows, without dbt: what becomes of them whatever happens."""
 
-import subprocess
-from pathlib import Path
-
 import yaml
 
 from tests.bigquery.conftest import Attempt, Warehouse
 from tests.bigquery.fake import Behaviour, Fault
-from tests.bigquery.server import serve
-
-CHECK = Path(__file__).resolve().parents[2] / "examples" / "bigquery" / "check.py"
 
 ASYNC = ("--executor=Async",)
 TESTS = {"version": 2, "models": [{"name": "orders", "columns": [{"name": "id", "data_tests": ["not_null"]}]}]}
@@ -147,12 +141,3 @@ def test_a_table_that_has_to_be_dropped_first_is_dbts(warehouse: Warehouse) -> N
     assert attempt.ends() == 0
     assert executors(attempt)["orders"] == "it asks BigQuery for more than statements (delete_table)"
     assert executors(attempt)["report"] == "Async"
-
-
-def test_what_the_example_checks_of_bigquery_the_fake_does(bigquery_python: Path) -> None:
-    with serve() as server:
-        server.fake.behaviours = [Behaviour("generate_array", held=True)]
-        line = [str(bigquery_python), str(CHECK), "--project=local", "--location=US", f"--fake={server.url}"]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [text.split()[0] for text in done.stdout.splitlines()] == ["ok"] * 4
