@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, Protocol
@@ -10,6 +11,14 @@ from typing import Any, Callable, Protocol
 from dbt_operator.runner.output import Line
 
 _MODULES: Mapping[str, str] = {"postgres": "postgres", "bigquery": "bigquery"}
+# What Google's client imports where it finds it, as dbt-bigquery has it, for data frames and gRPC alone: 90 MiB that
+# this process would hold while jobs run.
+_NOT_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "bigquery": (
+        *("pandas", "pyarrow", "numpy", "db_dtypes", "shapely", "geopandas"),
+        *("grpc", "IPython", "opentelemetry", "tqdm"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class Executor(Protocol):
 
 def executor(*, adapter: str, connection: Line, settings: Line, context: Context) -> Executor:
     """That of the adapter. Raises: ImportError."""
+    for name in _NOT_NEEDED.get(adapter, ()):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # so Python says that it is not there
     module = importlib.import_module(f"dbt_operator.runner.executors.{_MODULES[adapter]}")
     made: Executor = module.make(connection=connection, settings=settings, context=context)
     return made
