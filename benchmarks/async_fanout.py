@@ -4,8 +4,8 @@
 
 The project is that many tables that read nothing, and the fake of BigQuery's jobs (`tests/bigquery`), whose jobs take
 that long. "fan-out" is from the first job that was submitted to the last result that was printed: it has a floor of
-the seconds of a job. The memory is that of the process that waits, while it waits, as the kernel has it. Both runs go through
-the runner, one after the other, on the same machine.
+the seconds of a job. The memory is that of the process that waits, while it waits, as the kernel has it. Both runs go
+through the runner, one after the other, on the same machine.
 """
 
 import argparse
