@@ -497,7 +497,7 @@ def test_kubectl_shows_the_columns(runs: Kind, models: Kind, kubectl: Kubectl, n
     assert header == ["NAME", "RUN", "TYPE", "PHASE", "TESTS", "TRIES", "SECONDS", "ROWS", "AGE"]
     assert row[:-1] == ["nightly.orders", "nightly", "model", "Failed", "4/5", "2", "0.05", "99"]
     header, row = columns(kubectl("get", "-n", namespace, models.resource, "-o", "wide"))
-    assert header[9:] == ["REASON", "MESSAGE", "BATCHES", "MATERIALIZED", "RELATION"]
+    assert header[9:] == ["REASON", "MESSAGE", "BATCHES", "EXECUTOR", "MATERIALIZED", "RELATION"]
     assert row[9:] == ["TestsFailed", "INSERT 99", "28/30", "table", '"dev"."main"."orders"']
 
 
