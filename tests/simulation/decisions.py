@@ -166,7 +166,7 @@ class DecisionChecks:
         index, ending = known.last(one)
         if ending not in GOOD or known.last_begun((one,)) > index:
             return
-        if self._project.nodes[one].kind == "source" and decision.requests:
+        if self._project.nodes[one].kind == "source" and (decision.requests or self._asked_for(one)):
             return  # whether it is fresh by now
         if any(later > index and attempt.may_have_begun(one) for later, attempt in self._oracle.attempts.items()):
             return
