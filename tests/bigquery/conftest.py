@@ -161,6 +161,12 @@ class Warehouse:
                 pytest.fail(f"this did not come: {self.attempts[-1].log.read_text()[-3000:]}")
             time.sleep(0.02)
 
+    def version(self) -> tuple[int, ...]:
+        """Of dbt-bigquery, the first two numbers."""
+        ask = "from importlib.metadata import version; print(version('dbt-bigquery'))"
+        found = subprocess.check_output([str(self.python), "-c", ask], text=True)
+        return tuple(int(number) for number in found.split(".")[:2])
+
     def statements(self, match: str = "") -> list[str]:
         """The kinds of the statements of which there are jobs."""
         return [job.statement.kind for job in self.fake.created(match)]

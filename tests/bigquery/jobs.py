@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from tests.bigquery.catalog import DML, Name, Resource, Statement
@@ -22,7 +23,7 @@ STATUS = {
     "timeout": 400,
 }
 Row = Mapping[str, Any]
-_TYPES = {bool: "BOOLEAN", int: "INTEGER", float: "FLOAT"}
+_TYPES = {bool: "BOOLEAN", int: "INTEGER", float: "FLOAT", datetime: "TIMESTAMP"}
 
 
 @dataclass
@@ -169,4 +170,6 @@ class Job:
 def _as_text(value: Any) -> str | None:
     if value is None:
         return None
+    if isinstance(value, datetime):
+        return str(int(value.timestamp() * 1_000_000))
     return str(value).lower() if isinstance(value, bool) else str(value)

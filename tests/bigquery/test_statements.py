@@ -2,13 +2,15 @@
 
 import subprocess
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 import yaml
 
 from dbt_operator.runner.bigquery import PLACES
+from tests.bigquery.catalog import Name
 from tests.bigquery.conftest import PROFILE, Warehouse
-from tests.bigquery.fake import Behaviour, Fault
+from tests.bigquery.fake import Behaviour, FakeBigQuery, Fault, Job
 
 TABLE = "CREATE_TABLE_AS_SELECT"
 OF_NODES = "create or replace|merge|insert"
@@ -18,6 +20,16 @@ MANY = {name: f"select 1 as id -- {name}" for name in ("runs", "ended", "unheard
 def of(name: str) -> str:
     """What is in the text of each job of this model."""
     return f"shop`.`{name}`".replace(".", r"\.")
+
+
+def of_hook(job: Job) -> bool:
+    """Whether it belongs to no node."""
+    return "_shop_" not in job.labels["dbt_operator_node"]
+
+
+def temporary(fake: FakeBigQuery) -> list[Name | None]:
+    """The temporary tables that were made by a statement of their own."""
+    return [job.target for job in fake.created("} \\*/\\s+create or replace table `local`.`shop`.`[a-z]+__dbt_tmp")]
 
 
 def test_jobs_of_a_lost_pod_are_gone_on_with_in_whatever_state_they_are(warehouse: Warehouse) -> None:
@@ -140,8 +152,54 @@ def test_what_a_job_has_left_must_still_be_there(warehouse: Warehouse) -> None:
     assert warehouse.statements(of("few")) == [TABLE] * 2
     assert (len(fake.created("looks at one")), len(fake.created("looks at two"))) == (2, 1)
     # Of the same name, as before dbt-bigquery 1.11, it is not made again.
-    temporary = [job.target for job in fake.created("create or replace table `local`.`shop`.`orders__dbt_tmp")]
-    assert (len(temporary), len(fake.created("merge into"))) == (len(set(temporary)), 1)
+    made = temporary(fake)
+    assert (len(made), len(fake.created("merge into"))) == (len(set(made)), 1)
+
+
+def test_loads_copies_and_batches_are_jobs_too(warehouse: Warehouse) -> None:
+    """A seed whose file is loaded, a model whose partition is copied, and one of two batches of which one runs."""
+    if warehouse.version() < (1, 9):
+        pytest.skip("dbt 1.8 has no microbatch models")
+    fake = warehouse.fake
+    warehouse.file("seeds/people.csv", "id,name\n1,a\n2,b\n")
+    by_day = "'field': 'day', 'data_type': 'date', 'granularity': 'day'"
+    how = {
+        "copied": f"incremental_strategy='insert_overwrite', partition_by={{{by_day}, 'copy_partitions': true}}",
+        "batched": f"incremental_strategy='microbatch', event_time='day', batch_size='day', begin='2026-01-01',"
+        f" concurrent_batches=false, partition_by={{{by_day}}}",
+    }
+    for name, config in how.items():
+        config = f"{{{{ config(materialized='incremental', {config}) }}}}"
+        batch = "{{ model.batch.id if model.batch else '' }}"
+        warehouse.write({name: f"{config} select 1 as id, current_date as day, 'batch {batch}' as batch"})
+    fake.catalog.add_dataset("local", "shop")
+    for name in how:
+        fake.catalog.put(("local", "shop", name), kind="TABLE", at=fake.now())
+        fake.catalog.tables["local", "shop", name].body = {"timePartitioning": {"type": "DAY", "field": "day"}}
+    fake.behaviours = [
+        Behaviour("partition_id|array_agg|partition_ts|distinct", rows=[{"day": datetime(2026, 1, 1, tzinfo=UTC)}]),
+        Behaviour('"load"|"copy"|batch 20260103', held=True),
+    ]
+    end = "2026-01-04T00:00:00+00:00"
+    first = warehouse.begin("build", "-s", "people", *how, options=("--microbatch-end", end))
+    warehouse.until(lambda: Counter(fake.states())["RUNNING"] == len(how) + 1)
+    first.kill()
+    left = {"began_in": 1, "periods": [["2026-01-02T00:00:00+00:00", end]], "incremental": True}
+    nodes = [{"unique_id": one, "began_in": 1} for one in ("seed.shop.people", "model.shop.copied")]
+    batched = {"unique_id": "model.shop.batched", **left}
+    second = warehouse.begin("build", nodes=[*nodes, batched], options=("--microbatch-end", end))
+    warehouse.until(lambda: sum(each["state"] == "RUNNING" for each in second.named("JobAdopted")) == len(how) + 1)
+    fake.release()
+    assert second.ends() == 0
+    made = Counter((job.labels["dbt_operator_node"], job.type) for job in fake.created() if not of_hook(job))
+    # Of what is copied: its temporary table, which may have another name each time; which days it has; its end.
+    assert made == {
+        ("seed_shop_people", "LOAD"): 1,
+        ("seed_shop_people", "QUERY"): 1,
+        ("model_shop_copied", "COPY"): 1,
+        ("model_shop_copied", "QUERY"): 2 + len(set(temporary(fake))),
+        ("model_shop_batched", "QUERY"): 2,
+    }
 
 
 @pytest.mark.parametrize("where", ["in a node", "in a hook"])
@@ -185,5 +243,4 @@ assert before == [dict(vars(Manager)), dict(vars(Client))]
 
 
 def test_the_installed_version_is_in_the_table(warehouse: Warehouse) -> None:
-    ask = "from importlib.metadata import version; print('.'.join(version('dbt-bigquery').split('.')[:2]))"
-    assert subprocess.check_output([str(warehouse.python), "-c", ask], text=True).strip() in PLACES
+    assert ".".join(map(str, warehouse.version())) in PLACES
