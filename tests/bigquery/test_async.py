@@ -45,7 +45,8 @@ def test_each_node_ends_as_with_dbt(warehouse: Warehouse) -> None:
     for options in ((), ASYNC):
         attempt = warehouse.begin(options=options)
         assert attempt.ends() == 1
-        fields = ("status", "message", "rows_affected", "bytes_processed", "num_failures", "excerpt", "relation")
+        of_dbt = ("status", "message", "num_failures", "excerpt", "relation")
+        fields = (*of_dbt, "rows_affected", "bytes_processed", "bytes_billed", "slot_ms")
         seen.append(
             {
                 name: {
@@ -63,6 +64,7 @@ def test_each_node_ends_as_with_dbt(warehouse: Warehouse) -> None:
     jobs = [job for job in warehouse.fake.created(OF_NODES) if job.labels["dbt_operator_attempt"] == "producer-2"]
     assert {job.labels["dbt_operator_node"] for job in jobs} >= {"model_shop_orders", "model_shop_report"}
     assert results(attempt)["orders"]["job_id"] in {job.id for job in jobs}
+    assert results(attempt)["orders"]["cache_hit"] is False
 
 
 def test_jobs_of_a_pod_that_is_lost_are_gone_on_with(warehouse: Warehouse) -> None:

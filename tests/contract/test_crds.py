@@ -397,6 +397,9 @@ def model_status() -> DbtModelStatus:
         execution_seconds=0.0512,
         rows_affected=99,
         bytes_processed=2**40,
+        bytes_billed=2**40,
+        slot_milliseconds=5,
+        cache_hit=False,
         job_id="job",
         batches=ModelBatches(total=30, succeeded=28, failed=1),
         freshness=SourceFreshness(

@@ -296,6 +296,9 @@ class DbtModelStatus(Value, frozen=True, kw_only=True):
     execution_seconds: float | None = None
     rows_affected: int | None = None
     bytes_processed: int | None = None
+    bytes_billed: int | None = None
+    slot_milliseconds: int | None = None
+    cache_hit: bool | None = None
     job_id: Annotated[str, Meta(max_length=1024)] | None = None
     executor: Annotated[str, Meta(max_length=32)] | None = None
     executor_reason: Annotated[str, Meta(max_length=400)] | None = None

@@ -58,6 +58,9 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     execution_seconds: float | None = None
     rows_affected: int | None = None
     bytes_processed: int | None = None
+    bytes_billed: int | None = None
+    slot_milliseconds: int | None = None
+    cache_hit: bool | None = None
     job_id: str = ""
     num_failures: int | None = None
     attached_node: str = ""

@@ -202,6 +202,8 @@ def _adapter_response(node: NodeState) -> dict[str, object]:
     known = {
         "rows_affected": node.rows_affected,
         "bytes_processed": node.bytes_processed,
+        "bytes_billed": node.bytes_billed,
+        "slot_ms": node.slot_milliseconds,
         "job_id": node.job_id or None,
     }
     return {name: value for name, value in known.items() if value is not None}

@@ -85,6 +85,11 @@ def truth(value: object) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() == "true")
 
 
+def known_truth(value: object) -> bool | None:
+    """Whether the value is true or false, if it is one of them."""
+    return value if isinstance(value, bool) else None
+
+
 def moment(value: object) -> datetime | None:
     """The value as an aware time in UTC; dbt Core writes the times of node_info in UTC without saying so."""
     if not isinstance(value, str) or not 19 <= len(value) <= 40:

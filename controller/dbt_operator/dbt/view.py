@@ -61,6 +61,9 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     execution_seconds: float | None = None
     rows_affected: int | None = None
     bytes_processed: int | None = None
+    bytes_billed: int | None = None
+    slot_milliseconds: int | None = None
+    cache_hit: bool | None = None
     job_id: str = ""
     executor: str = ""
     executor_reason: str = ""
@@ -171,6 +174,9 @@ class _Reader:
             execution_seconds=None if verdict.reason is NodeReason.REUSED else own.execution_seconds,
             rows_affected=own.rows_affected,
             bytes_processed=own.bytes_processed,
+            bytes_billed=own.bytes_billed,
+            slot_milliseconds=own.slot_milliseconds,
+            cache_hit=own.cache_hit,
             job_id=own.job_id,
             executor=own.executor,
             executor_reason=own.executor_reason,

@@ -344,6 +344,9 @@ def node_result(*, node: Line, result: Line, known: Line, masker: Masker) -> Lin
         "completed_at": completed or _utc(node.get("node_finished_at")),
         "rows_affected": _count(response.get("rows_affected")),
         "bytes_processed": _count(response.get("bytes_processed")),
+        "bytes_billed": _count(response.get("bytes_billed")),
+        "slot_ms": _count(response.get("slot_ms")),
+        "cache_hit": response.get("cache_hit"),
         # BigQuery calls it a job, Snowflake, Databricks and Redshift a query.
         "job_id": response.get("job_id") or response.get("query_id") or None,
         "num_failures": _count(failures) if is_test else None,

@@ -207,12 +207,16 @@ def test_figures_of_the_result() -> None:
             completed_at="2026-11-20T17:00:02Z",
             rows_affected=3,
             bytes_processed=2048,
+            bytes_billed=10_485_760,
+            slot_ms=77,
+            cache_hit=False,
             job_id="job-1",
         )
     )
     view = _view(log.finish(0), A)
     assert (view.message, view.execution_seconds) == ("CREATE TABLE (3 rows)", 1.5)
     assert (view.rows_affected, view.bytes_processed, view.job_id) == (3, 2048, "job-1")
+    assert (view.bytes_billed, view.slot_milliseconds, view.cache_hit) == (10_485_760, 77, False)
     assert view.started_at is not None
     assert view.finished_at is not None
     assert view.started_at.isoformat() == "2026-11-20T17:00:00.500000+00:00"
