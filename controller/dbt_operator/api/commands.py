@@ -20,9 +20,18 @@ class WhenTested(StrEnum):
     NONE = "None"
 
 
+class Mode(StrEnum):
+    """How the nodes of a run are spread over pods."""
+
+    PRODUCER = "Producer"  # one pod executes all of them
+    PER_NODE = "PerNode"  # one pod lists them, and each is executed by a pod of its own
+
+
 class Stage(OpenEnum):
     """A part of a run with a dbt command of its own, which begins when the one before has done what it can."""
 
+    LIST = "List"
+    EXECUTE = "Execute"
     BUILD = "Build"
     TEST = "Test"
 
@@ -33,7 +42,10 @@ class Stage(OpenEnum):
 
 
 class StageRules(NamedTuple):
-    """What a stage executes, of what the run selects: dbt's types of nodes, by the command of these words."""
+    """What a stage executes, of what the run selects: dbt's types of nodes, by the command of these words.
+
+    words: "" where it is the command of the run.
+    """
 
     words: str
     executes: frozenset[str]
@@ -65,14 +77,19 @@ class Command(StrEnum):
         """The row of the table: what the command does by itself."""
         return self.rules_for(WhenTested.BUILD)
 
-    def rules_for(self, tests: WhenTested) -> "CommandRules":
+    def rules_for(self, tests: WhenTested, mode: Mode = Mode.PRODUCER) -> "CommandRules":
         """The row of the table. Raises: KeyError where the command has no such choice."""
-        return _RULES[self, tests]
+        return _RULES[self, tests, mode]
 
     @property
     def choices(self) -> tuple[WhenTested, ...]:
         """When the tests of a run of this command can be executed."""
-        return tuple(tests for command, tests in _RULES if command is self)
+        return tuple(tests for command, tests, mode in _RULES if command is self and mode is Mode.PRODUCER)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """How the nodes of a run of this command can be spread over pods."""
+        return tuple(mode for command, tests, mode in _RULES if command is self and tests is WhenTested.BUILD)
 
     @classmethod
     def of_words(cls, words: str) -> "Command | None":
@@ -105,8 +122,11 @@ class CommandRules(NamedTuple):
 
 _TESTS = frozenset({"test", "unit_test"})
 _BUILT = frozenset({"model", "seed", "snapshot", "function", "saved_query", "exposure"})
+_SOURCES = frozenset({"source"})  # which may be looked at before anything is executed
 _STAGES = {
-    Stage.BUILD: StageRules(words="build", executes=_BUILT | {"source"}),  # which may be looked at before
+    Stage.LIST: StageRules(words="", executes=_SOURCES),
+    Stage.EXECUTE: StageRules(words="", executes=_BUILT | _TESTS | _SOURCES),
+    Stage.BUILD: StageRules(words="build", executes=_BUILT | _SOURCES),
     Stage.TEST: StageRules(words="test", executes=_TESTS),
 }
 _OF_COMMANDS = {
@@ -125,9 +145,15 @@ _OF_COMMANDS = {
     # What a macro does is not known: done twice, it may do harm.
     Command.RUN_OPERATION: CommandRules(words="run-operation", repeats=False),
 }
-_RULES = {(command, WhenTested.BUILD): rules for command, rules in _OF_COMMANDS.items()} | {
+_OF_TESTS = {(command, WhenTested.BUILD): rules for command, rules in _OF_COMMANDS.items()} | {
     (Command.BUILD, WhenTested.AFTER_ALL): CommandRules(
         words="build", executes=_BUILT | _TESTS, stages=(Stage.BUILD, Stage.TEST)
     ),
     (Command.BUILD, WhenTested.NONE): CommandRules(words="build", executes=_BUILT),
+}
+# Where each node has a pod of its own, one pod before them lists the nodes, and looks at the sources.
+_RULES = {(*row, Mode.PRODUCER): rules for row, rules in _OF_TESTS.items()} | {
+    (*row, Mode.PER_NODE): rules._replace(stages=(Stage.LIST, *(rules.stages or (Stage.EXECUTE,))))
+    for row, rules in _OF_TESTS.items()
+    if rules.executes - _SOURCES
 }

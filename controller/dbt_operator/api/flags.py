@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic.alias_generators import to_snake
 
-from dbt_operator.api.commands import Command, CommandRules, WhenTested
+from dbt_operator.api.commands import Command, CommandRules, Mode, WhenTested
 from dbt_operator.api.state_source import StateSource
 from dbt_operator.api.strict import DbtName, Meant, Selection, StrictModel, shown
 
@@ -139,6 +139,7 @@ class DbtFlags(StrictModel):
 
     command: Annotated[Command, Field(strict=False)] = Command.BUILD
     tests: Annotated[WhenTested, Field(strict=False)] = WhenTested.BUILD
+    mode: Annotated[Mode, Field(strict=False)] = Mode.PRODUCER
     run_operation: RunOperation | None = None
     # Strict mode would want tuples, which JSON does not have.
     select: Annotated[tuple[Selection, ...], Field(strict=False, max_length=1000)] = ()
@@ -166,7 +167,7 @@ class DbtFlags(StrictModel):
     @property
     def rules(self) -> CommandRules:
         """What the run does."""
-        return self.command.rules_for(self.tests)
+        return self.command.rules_for(self.tests, self.mode)
 
     @property
     def flags(self) -> Iterator[tuple[Flag, object]]:
@@ -210,6 +211,10 @@ class DbtFlags(StrictModel):
         words = self.command.rules.words
         if self.tests not in self.command.choices:
             raise ValueError(f"tests cannot be {self.tests} for dbt {words}")
+        if self.mode not in self.command.modes:
+            raise ValueError(
+                f"mode cannot be {self.mode} for dbt {words}, which executes no nodes that depend on others"
+            )
         for flag, _ in self.flags:
             if self.command not in flag.commands:
                 raise ValueError(f"{flag.field} is no option of dbt {words}")

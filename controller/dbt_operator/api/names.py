@@ -87,6 +87,11 @@ def tests_job_name(run: str, *, number: int) -> str:
     return _job_name(run, suffix=f"-tests-{number}")
 
 
+def node_job_name(run: str, *, number: int) -> str:
+    """Name of the Job of attempt `number` (from 1) at nodes that have a pod of their own."""
+    return _job_name(run, suffix=f"-node-{number}")
+
+
 def resume_job_name(run: str, *, number: int) -> str:
     """Name of the Job of the run's resume `number` (from 1)."""
     return _job_name(run, suffix=f"-resume-{number}")

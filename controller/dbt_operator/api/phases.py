@@ -46,6 +46,7 @@ class AttemptKind(OpenEnum):
     """What an attempt, that is a Job of a run, is for."""
 
     PRODUCER = "Producer"  # runs the whole dbt command
+    NODE = "Node"  # executes nodes for the first time, where not one attempt executes all
     RETRY = "Retry"  # executes nodes again that failed
     RESUME = "Resume"  # goes on with what is left
 

@@ -59,6 +59,21 @@ class Downstream(StrEnum):
     PER_NODE = "PerNode"
 
 
+class Group(StrEnum):
+    """Which nodes are executed by one pod, where not one pod executes all."""
+
+    NODE = "Node"
+    TAG = "Tag"
+    PATH = "Path"
+
+
+class PerNode(StrictModel):
+    """Of a run that executes each node in a pod of its own."""
+
+    parallelism: Annotated[int, Field(ge=1, le=100)] = 10
+    group: Annotated[Group, Field(strict=False)] = Group.NODE
+
+
 class ConcurrencyPolicy(StrEnum):
     """Whether an attempt may run while another one does."""
 
@@ -263,6 +278,7 @@ class DbtRunSpec(DbtFlags):
     deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO
     pod_template: PodTemplate = Field(default_factory=dict)
     producer: Producer = Producer()
+    per_node: PerNode = PerNode()
     retry: Retry = Retry()
     nodes: Annotated[tuple[NodeOverride, ...], Field(strict=False, max_length=50)] = ()
     active_deadline_seconds: Annotated[int, Field(ge=1, le=INT32)] | None = None

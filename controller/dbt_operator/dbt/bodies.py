@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from dbt_operator.api.commands import Command, WhenTested
+from dbt_operator.api.commands import Command, Mode, WhenTested
 from dbt_operator.dbt.graph import GraphNode
 
 
@@ -179,6 +179,7 @@ class GraphPart(Body, frozen=True, kw_only=True):
     nodes: tuple[GraphNode, ...]
     command: Command = Command.BUILD
     tests: WhenTested = WhenTested.BUILD
+    mode: Mode = Mode.PRODUCER
 
 
 class DigestEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -257,7 +257,7 @@ class Folding:
         self._set("graph_parts", parts)
         if all(number in parts for number in range(1, body.parts + 1)):
             nodes = (node for number in sorted(parts) for node in parts[number])
-            self._announce(Graph.of(nodes, command=body.command, tests=body.tests))
+            self._announce(Graph.of(nodes, command=body.command, tests=body.tests, mode=body.mode))
 
     def _announce(self, graph: Graph) -> None:
         self._set("graph", graph)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dbt_operator.api.commands import Command, CommandRules, WhenTested
+from dbt_operator.api.commands import Command, CommandRules, Mode, WhenTested
 from dbt_operator.dbt.edges import closure, inverse, nearest
 from dbt_operator.dbt.graph_node import GraphNode, is_test, unit_tested
 from dbt_operator.dbt.node_types import Shown
@@ -20,22 +20,28 @@ class Graph:
     nodes: Mapping[str, GraphNode] = field(default_factory=dict)
     command: Command = Command.BUILD
     tests: WhenTested = WhenTested.BUILD
+    mode: Mode = Mode.PRODUCER
 
     @classmethod
     def of(
-        cls, nodes: Iterable[GraphNode], *, command: Command = Command.BUILD, tests: WhenTested = WhenTested.BUILD
+        cls,
+        nodes: Iterable[GraphNode],
+        *,
+        command: Command = Command.BUILD,
+        tests: WhenTested = WhenTested.BUILD,
+        mode: Mode = Mode.PRODUCER,
     ) -> "Graph":
         """The graph of these entries; several entries of one node are merged."""
         merged: dict[str, GraphNode] = {}
         for node in nodes:
             known = merged.get(node.unique_id)
             merged[node.unique_id] = node if known is None else known.merged(node)
-        return cls(nodes=merged, command=command, tests=tests)
+        return cls(nodes=merged, command=command, tests=tests, mode=mode)
 
     @property
     def rules(self) -> CommandRules:
         """What the command does to the nodes."""
-        return self.command.rules_for(self.tests)
+        return self.command.rules_for(self.tests, self.mode)
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
         """What the node reads, of this run: what is neither selected nor has an object is replaced by its parents."""

@@ -5,12 +5,13 @@ never came to. The result of a test is about one build of the nodes that it read
 result no longer counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.state import AttemptState, NodeState
@@ -89,15 +90,17 @@ class Report(NamedTuple):
 class History:
     """The states of the attempts in their order. `pending`: nodes that will be executed, whatever was reported of them.
 
-    `parts`: those attempts, from 0, that were asked for certain nodes only. Their selection is never taken for that of
-    the run: if the log of the first attempt is lost, the run would look finished with a part of its nodes.
+    `parts`: those attempts, from 0, that were asked for certain nodes only, with these nodes. Their selection is never
+    taken for that of the run: if the log of the first attempt is lost, the run would look finished with a part of it.
     `since`: the first attempt, from 0, after a person asked for a retry of a run that had ended.
+    `unreached`: why nothing came to what was listed for a later stage, and is held back by nothing.
     """
 
     attempts: tuple[AttemptState, ...] = ()
     pending: frozenset[str] = frozenset()
-    parts: frozenset[int] = frozenset()
+    parts: Mapping[int, frozenset[str]] = field(default_factory=dict)
     since: int = 0
+    unreached: NodeReason = NodeReason.SKIPPED
     known: Reports = field(default_factory=Reports, compare=False, repr=False)  # of a moment before, to spare work
 
     @cached_property
@@ -124,14 +127,16 @@ class History:
     def _listed_for_later(self) -> dict[str, Report]:
         if not self.later or self.graph is None:
             return {}
-        attempt = next(index for index, state in enumerate(self.attempts) if state.graph is self.graph)
-        state, nodes = self.attempts[attempt], self.graph.nodes
-        return {one: Report(state, announced(nodes[one], None), attempt) for one in nodes if one in self.later}
+        listing = next(index for index, state in enumerate(self.attempts) if state.graph is self.graph)
+        asked = {one: index for index, nodes in sorted(self.parts.items()) for one in nodes}
+        found = {one: asked.get(one, listing) for one in self.graph.nodes if one in self.later}
+        nodes = self.graph.nodes
+        return {one: Report(self.attempts[at], announced(nodes[one], None), at) for one, at in found.items()}
 
     def report(self, unique_id: str) -> Report | None:
         """What counts for the node; None when no attempt has mentioned it.
 
-        Of what was listed for a later stage, which has not come to it, that counts.
+        Until an attempt mentions what was listed for a later stage, that one counts which was to execute it, or listed it.
         """
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)

@@ -106,7 +106,7 @@ def _skipped(state: AttemptState, node: NodeState, blame: Blame) -> Verdict:
     if culprit is not None:
         return held_back(culprit)
     if hook is not None:
-        return _behind_hook(hook)
+        return behind_hook(hook)
     if node.from_digest and state.query_cancelled and not state.cancel_requested:
         return Verdict(phase=phase, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
     if state.graph is None and any(not one.startswith(("operation.", "source.")) for one in state.failures):
@@ -131,7 +131,8 @@ def held_back(culprit: str) -> Verdict:
     return Verdict(phase=NodePhase.SKIPPED, reason=reason, blocked_by=culprit, message=f"{culprit} failed.")
 
 
-def _behind_hook(hook: str) -> Verdict:
+def behind_hook(hook: str) -> Verdict:
+    """About a node that is not executed because a hook at the start failed."""
     message = f"The hook {hook} failed."
     return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.HOOK_FAILED, blocked_by=hook, message=message)
 
@@ -166,7 +167,7 @@ def _left_open(state: AttemptState, node: NodeState) -> Verdict:
         return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.INLINED, message="It has no relation of its own.")
     hook = start_hook(state)
     if hook is not None:
-        return _behind_hook(hook)
+        return behind_hook(hook)
     if state.query_cancelled and not state.cancel_requested and state.failures:
         return Verdict(phase=NodePhase.SKIPPED, reason=NodeReason.FAIL_FAST, message=_NOT_STARTED_FAIL_FAST)
     if _executes_nothing(state):

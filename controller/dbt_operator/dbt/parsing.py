@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from dbt_operator.api.commands import Command, WhenTested
+from dbt_operator.api.commands import Command, Mode, WhenTested
 from dbt_operator.dbt import bodies, statuses, values
 from dbt_operator.dbt.graph_node import GraphNode, NodeSettings
 
@@ -270,7 +270,9 @@ def graph_part(data: Mapping[str, object]) -> bodies.Body | None:
     command = Command.of_words(values.identifier(data.get("command"))) or Command.BUILD
     words = values.identifier(data.get("tests"))
     tests = next((each for each in command.choices if each.value == words), WhenTested.BUILD)
-    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=command, tests=tests)
+    words = values.identifier(data.get("mode"))
+    mode = next((each for each in command.modes if each.value == words), Mode.PRODUCER)
+    return bodies.GraphPart(part=part, parts=parts, nodes=nodes, command=command, tests=tests, mode=mode)
 
 
 def digest_part(data: Mapping[str, object]) -> bodies.Body | None:

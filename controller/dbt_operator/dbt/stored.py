@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from dbt_operator.api.commands import Command, WhenTested
+from dbt_operator.api.commands import Command, Mode, WhenTested
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
@@ -79,6 +79,8 @@ def _packed(state: AttemptState) -> bytes:
         document["command"] = state.graph.command
     if state.graph is not None and state.graph.tests is not WhenTested.BUILD:
         document["tests"] = state.graph.tests
+    if state.graph is not None and state.graph.mode is not Mode.PRODUCER:
+        document["mode"] = state.graph.mode
     return gzip.compress(msgspec.json.encode(document), compresslevel=6, mtime=0)  # 9 takes twice as long for 1 %
 
 
@@ -89,6 +91,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     graph: dict[str, list[Any]] | None
     command: Command = Command.BUILD
     tests: WhenTested = WhenTested.BUILD
+    mode: Mode = Mode.PRODUCER
 
 
 def _unpacked(data: bytes) -> AttemptState | None:
@@ -100,7 +103,9 @@ def _unpacked(data: bytes) -> AttemptState | None:
     if not all(node.phase.known for node in nodes):
         return None
     listed = None if document.graph is None else _by_id(_rows(GraphNode, document.graph))
-    graph = None if listed is None else Graph(nodes=listed, command=document.command, tests=document.tests)
+    graph = None
+    if listed is not None:
+        graph = Graph(nodes=listed, command=document.command, tests=document.tests, mode=document.mode)
     plain = {
         name: msgspec.convert(document.state[name], _HINTS[name], str_keys=True)
         for name in _PLAIN

@@ -11,14 +11,14 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.api.status import Counts, NodeCounts
 from dbt_operator.dbt.batches import BatchCounts, batch_counts
-from dbt_operator.dbt.blame import Blame
+from dbt_operator.dbt.blame import Blame, start_hook
 from dbt_operator.dbt.bodies import Freshness
 from dbt_operator.dbt.changes import affected
 from dbt_operator.dbt.graph import GraphNode
 from dbt_operator.dbt.history import History, Report, history_of
 from dbt_operator.dbt.node_folding import announced
 from dbt_operator.dbt.node_types import TEST_TYPES, Shown, node_type
-from dbt_operator.dbt.own_view import Verdict, held_back, own_verdict
+from dbt_operator.dbt.own_view import Verdict, behind_hook, held_back, own_verdict
 from dbt_operator.dbt.state import AttemptState, Ending, NodeState
 from dbt_operator.dbt.tests_view import (
     ListedTest,
@@ -210,10 +210,20 @@ class _Reader:
             culprit = self._blame_of_run.of(unique_id)
             if culprit is not None:
                 return held_back(culprit)
-            if later and closed.ending is Ending.COMPLETED:
-                return _NOT_REACHED
+            if later and report.attempt not in self._history.parts:
+                return self._not_reached(report.state)
         blame = self._blames.setdefault(report.attempt, Blame(report.state))
         return own_verdict(state=report.state, node=report.node, blame=blame)
+
+    def _not_reached(self, listing: AttemptState) -> Verdict:
+        """About a node that nothing has held back, and no attempt was asked for."""
+        hooks = (start_hook(state) for state in self._history.attempts)
+        hook = next((one for one in hooks if one is not None), None)
+        if hook is not None:
+            return behind_hook(hook)
+        if listing.closed is not None and listing.closed.ending is not Ending.COMPLETED:
+            return own_verdict(state=listing, node=NodeState(unique_id=""), blame=Blame(listing))
+        return _NOT_REACHED.get(self._history.unreached, _NOT_REACHED[NodeReason.SKIPPED])
 
     @cached_property
     def _blame_of_run(self) -> Blame:
@@ -280,9 +290,19 @@ class _Reader:
                 return tested or any(own.unique_id in state.failures for state in self._history.attempts)
 
 
-_NOT_REACHED = Verdict(
-    phase=NodePhase.SKIPPED, reason=NodeReason.SKIPPED, message="The run ended before its tests were executed."
-)
+_NOT_REACHED = {
+    NodeReason.SKIPPED: Verdict(
+        phase=NodePhase.SKIPPED, reason=NodeReason.SKIPPED, message="The run ended before it was executed."
+    ),
+    NodeReason.FAIL_FAST: Verdict(
+        phase=NodePhase.SKIPPED,
+        reason=NodeReason.FAIL_FAST,
+        message="It had not been started when another node failed, and nothing is after that, as fail-fast asks.",
+    ),
+    NodeReason.CANCELLED: Verdict(
+        phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message="It had not started when the run was stopped."
+    ),
+}
 _GOOD = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.SUCCESS)
 _INLINED = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.INLINED)
 _CUT = frozenset({Ending.CANCELLED, Ending.LOST})

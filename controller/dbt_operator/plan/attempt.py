@@ -341,7 +341,7 @@ def history_of_run(assessments: Iterable[Assessment], *, since: int = 0, known: 
     since: the first one of the present episode, from 0. known: the index of a moment before, which spares work.
     """
     assessments = tuple(assessments)
-    parts = frozenset(index for index, each in enumerate(assessments) if not each.attempt.whole)
+    parts = {index: each.attempt.nodes for index, each in enumerate(assessments) if each.attempt.nodes is not None}
     return History(
         attempts=tuple(each.state for each in assessments), parts=parts, since=since, known=known or Reports()
     )

@@ -10,12 +10,14 @@
 | nothing | with success |
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.error_texts import THE_CONNECTION
+from dbt_operator.dbt.graph import is_test
 from dbt_operator.dbt.statuses import STALE
 from dbt_operator.plan import run_text
 from dbt_operator.plan.attempt import Assessment
@@ -30,10 +32,12 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
     withheld: more would be, if what it needs were not gone with the database of a pod.
     """
     outcome = _concluded(situation)
-    untested = len(_untested(situation)) if outcome.phase is RunPhase.SUCCEEDED else 0
-    if untested:
-        message = f"{untested} {'test was' if untested == 1 else 'tests were'} not executed."
-        outcome = Outcome(phase=RunPhase.FAILED, reason=RunReason.TESTS_FAILED, message=message)
+    missed = _not_asked_for(situation) if outcome.phase is RunPhase.SUCCEEDED else []
+    if missed:
+        tests = all(map(is_test, missed))
+        what = f"{len(missed)} {'test' if tests else 'node'}{' was' if len(missed) == 1 else 's were'}"
+        reason = RunReason.TESTS_FAILED if tests else RunReason.NODES_FAILED
+        outcome = Outcome(phase=RunPhase.FAILED, reason=reason, message=f"{what} not executed.")
     if not situation.rules.repeats and outcome.reason in LOST | RESTING:
         reason = outcome.reason if outcome.reason in LOST else RunReason.POD_LOST
         message = f"{outcome.message} {run_text.NOT_REPEATED}"
@@ -45,7 +49,7 @@ def conclude_run(situation: Situation, *, withheld: bool = False) -> Outcome:
 def _concluded(situation: Situation) -> Outcome:
     ledger, whole = situation.ledger, situation.last_whole
     if ledger is None and whole is not None and whole.end.phase is RunPhase.SUCCEEDED:
-        return _without_later_stages() if len(situation.rules.stages) > 1 else whole.end
+        return _without_later_stages(situation) if len(situation.rules.stages) > 1 else whole.end
     if situation.restarts_used_up and (
         ledger is None or any(ledger.standings[one] in _LEFT for one in ledger.undone())
     ):
@@ -57,18 +61,21 @@ def _concluded(situation: Situation) -> Outcome:
     if ledger is None:
         # What the run selects is not known, so what its attempts report of their parts proves nothing.
         return (whole or situation.assessments[-1]).end
+    given_up = [one for one in ledger.undone() if situation.given_up(one)]
+    if given_up and not ledger.failures:
+        return _after_losses(situation, given_up)
     if attempts and not ledger.failures:
         return _as(attempts[-1], situation)
     last = _last_ended(situation)
-    if len(situation.assessments) == 1 and not _interrupted(last):
+    if len(situation.assessments) == 1 and not situation.history.later and not _interrupted(last):
         return last.end
     outcome = conclude_history(situation.history)
     success = outcome.phase is RunPhase.SUCCEEDED
     return _if_hooks_have_run(outcome, last, situation, ledger) if success and _interrupted(last) else outcome
 
 
-def _untested(situation: Situation) -> list[str]:
-    """The tests of a later stage that no attempt was asked for."""
+def _not_asked_for(situation: Situation) -> list[str]:
+    """What a later stage executes, and no attempt was asked for."""
     ledger, later = situation.ledger, situation.history.later
     asked = [each.attempt for each in situation.assessments]
     done = ledger.standings if ledger is not None else {}
@@ -80,11 +87,13 @@ def _untested(situation: Situation) -> list[str]:
     ]
 
 
-def _without_later_stages() -> Outcome:
+def _without_later_stages(situation: Situation) -> Outcome:
     """The first stage has succeeded, and what belongs to the others is not known: that is no success of the run."""
+    per_node = situation.rules.per_node is not None
+    done, what = ("No node", "nodes") if per_node else ("Everything was built, and no test", "tests")
     message = (
-        "Everything was built, and no test was executed: the list of the tests was lost with a part of the log. A retry"
-        " that you ask for runs all of it again."
+        f"{done} was executed: the list of the {what} was lost with a part of the log. A retry that you ask for runs"
+        " all of it again."
     )
     return Outcome(phase=RunPhase.FAILED, reason=RunReason.LOG_UNREADABLE, message=message)
 
@@ -105,6 +114,16 @@ def _after_restarts(lost: Outcome, situation: Situation) -> Outcome:
         return lost
     times = f"{run_text.losses(situation)}, and spec.producer.maxRestarts ({allowed}) allows no further attempt."
     return replace(lost, message=f"{run_text.stopped(times, situation)} The last one: {lost.message}")
+
+
+def _after_losses(situation: Situation, nodes: Sequence[str]) -> Outcome:
+    """Nodes were lost, each with its own pod, more often than they may be taken up again."""
+    lost = situation.lost_with(nodes[0])
+    allowed = situation.rules.max_restarts
+    what = run_text.named([situation.history.graph.nodes[one].name for one in nodes] if situation.history.graph else [])
+    limit = f"spec.producer.maxRestarts ({allowed}) allows no further one"
+    times = f"The pod of {what} was lost {len(lost)} times, and {limit}."
+    return replace(lost[-1].end, message=f"{run_text.stopped(times, situation)} The last one: {lost[-1].end.message}")
 
 
 def _leaving_something(situation: Situation, ledger: Ledger | None) -> list[Assessment]:

@@ -29,6 +29,15 @@ def new_tests(situation: Situation, *, nodes: frozenset[str], ahead: Sequence[De
     return _decision(situation, kind=AttemptKind.PRODUCER, name=name, nodes=nodes, stage=Stage.TEST, ahead=ahead)
 
 
+def new_node(
+    situation: Situation, *, nodes: frozenset[str], pod: PodChoice, ahead: Sequence[Decision] = ()
+) -> Decision:
+    """The first attempt at these nodes, which have a pod of their own."""
+    name = partial(names.node_job_name, situation.run)
+    stage = stage_of(situation, nodes)
+    return _decision(situation, kind=AttemptKind.NODE, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
+
+
 def new_retry(
     situation: Situation, *, key: str, nodes: frozenset[str], pod: PodChoice, ahead: Sequence[Decision] = ()
 ) -> Decision:
@@ -55,7 +64,7 @@ def first_part(situation: Situation, nodes: frozenset[str]) -> frozenset[str]:
 
 def stage_of(situation: Situation, nodes: Iterable[str]) -> Stage | None:
     """The first stage that executes any of the nodes; None in a run without stages."""
-    return next((stage for stage in situation.rules.stages if stage.rules.of(nodes)), None)
+    return next((stage for stage in situation.rules.executing if stage.rules.of(nodes)), None)
 
 
 def _decision(

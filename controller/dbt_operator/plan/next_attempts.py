@@ -15,11 +15,12 @@ from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Downstream, RetryReason
 from dbt_operator.dbt.history import BEGUN
-from dbt_operator.plan.attempt import Decision
-from dbt_operator.plan.decisions import new_producer, new_resume, new_retry, new_tests, stage_of
+from dbt_operator.plan.attempt import Assessment, Decision
+from dbt_operator.plan.decisions import new_producer, new_retry, new_tests, stage_of
+from dbt_operator.plan.groups import attempts_by_group
 from dbt_operator.plan.ledger import Ledger, Standing
-from dbt_operator.plan.overrides import by_pod, pod_of, resumes_by_pod
-from dbt_operator.plan.retries import Wanted, all_in_one, batches, build_of, new_failures, wanted_retries
+from dbt_operator.plan.overrides import resumes_by_pod
+from dbt_operator.plan.retries import Wanted, all_in_one, batches, new_failures, wanted_retries
 from dbt_operator.plan.situation import Situation, after
 
 
@@ -66,12 +67,13 @@ def _needed(situation: Situation) -> Upcoming:
     if situation.restarts_used_up:
         return NOTHING
     ledger = situation.ledger
-    if ledger is None:
-        return _from_the_start(situation)
+    if ledger is None or situation.unlisted:
+        to_come = frozenset(ledger.standings) if ledger is not None else frozenset[str]()
+        return replace(_from_the_start(situation), resumed=to_come)
     retries = wanted_retries(situation, ledger)
     if situation.rules.fail_fast and not new_failures(ledger) <= retries.keys():
         return NOTHING  # a failure that stays: the user wants nothing more to be executed after it
-    stages = situation.rules.stages
+    stages = situation.rules.executing
     work = list(retries.values())
     upcoming = _by_stage(situation, ledger, work) if stages else _repair(situation, ledger, work)
     return _without_a_database(situation) if situation.pod_database and not upcoming.nothing_more else upcoming
@@ -121,7 +123,7 @@ def _by_stage(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -
 
     What a retry executes of a later stage is executed there: the tests of a node that is built again.
     """
-    stages = situation.rules.stages
+    stages = situation.rules.executing
     at_work = {each.attempt.stage for each in situation.live}
     for stage in sorted(stages, key=lambda one: one not in at_work):
         mine = [each for each in retries if stage_of(situation, each.nodes) is stage]
@@ -147,27 +149,34 @@ _EXPLAINED = BY_NODES | LOST | STOPPED
 def _not_begun(situation: Situation, ledger: Ledger) -> frozenset[str]:
     """What is executed in stages of which no attempt was decided on yet, if what it needs succeeds."""
     begun = {each.attempt.stage for each in situation.assessments}
-    ahead = [stage for stage in situation.rules.stages if stage not in begun]
+    ahead = [stage for stage in situation.rules.executing if stage not in begun]
     return frozenset[str]().union(*(stage.rules.of(ledger.standings) for stage in ahead))
 
 
 def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted], *, stage: Stage | None = None) -> Upcoming:
-    left = _left(situation, ledger, stage)
+    candidates = _candidates(situation, ledger, stage)
+    left, per_node = ledger.ready(candidates), situation.rules.per_node is not None
+    coming = _coming(ledger, candidates) if per_node else left
     lost_work = any(ledger.standings[one] is Standing.OPEN for one in left)
     taken = ledger.related(ledger.at_work)
     free = [each for each in retries if _free(each.nodes, ledger, taken)]
     decisions: list[Decision] = []
     dues: list[datetime] = []
-    for batch in batches(free, ledger, together=all_in_one(retries, situation.rules.retry)):
+    for batch in batches(free, ledger, together=not per_node and all_in_one(retries, situation.rules.retry)):
         if batch.due > situation.now:
             dues.append(batch.due)
         elif situation.room > len(decisions):
             made = new_retry(situation, key=batch.key, nodes=batch.nodes, pod=batch.pod, ahead=decisions)
             decisions.append(made)
-    if left and (lost_work or not (free or _live(situation, AttemptKind.RETRY))):
+    if left and (per_node or lost_work or not (free or _live(situation, AttemptKind.RETRY))):
         due = _left_due(situation)
         if due > situation.now:
             dues.append(due)
+        elif per_node:
+            late = {one: due for one in left if (due := _node_due(situation, one)) > situation.now}
+            dues += late.values()
+            now = ledger.ready(left - taken.union(late))
+            decisions += attempts_by_group(situation, ledger, now, coming=coming, ahead=decisions)
         else:
             # Skip nodes that a live attempt reads: we may have forgotten that they are done, with the end of a log.
             free_left = left - taken
@@ -181,12 +190,12 @@ def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted], *, 
         decisions=tuple(decisions),
         due=min(dues, default=None),
         waiting=tuple(each.key for each in retries),
-        resumed=left,
+        resumed=left.union(coming),
     )
 
 
-def _left(situation: Situation, ledger: Ledger, stage: Stage | None) -> frozenset[str]:
-    """What one attempt could go on with now."""
+def _candidates(situation: Situation, ledger: Ledger, stage: Stage | None) -> list[str]:
+    """What is not done, and may be reached by another attempt."""
     candidates = [
         one
         for one, standing in ledger.standings.items()
@@ -200,7 +209,23 @@ def _left(situation: Situation, ledger: Ledger, stage: Stage | None) -> frozense
         # What is executed because of a source are roots themselves.
         below = roots | ledger.graph.descendants(*(one for one in roots if not one.startswith("source.")))
         candidates = [one for one in candidates if one in below]
-    return ledger.ready(candidates)
+    return candidates
+
+
+def _coming(ledger: Ledger, candidates: Sequence[str]) -> frozenset[str]:
+    """Those of the candidates that nothing holds back which stays as it is, or waits for a retry of its own."""
+    known = {*candidates, *ledger.passed_over}
+    fine = (Standing.DONE, Standing.BUSY)
+    bad = [one for one, standing in ledger.standings.items() if standing not in fine and one not in known]
+    return frozenset(candidates) - ledger.graph.order.needing(*bad)
+
+
+def _node_due(situation: Situation, unique_id: str) -> datetime:
+    """When a node may be taken up again that was lost with its own pod: at once the first time, then after a pause."""
+    lost = situation.lost_with(unique_id)
+    if len(lost) <= 1:
+        return situation.now
+    return after(lost[-1].ended_at, situation.rules.retry.backoff.pause(len(lost) - 1), now=situation.now)
 
 
 def _asked_for(situation: Situation, unique_id: str, standing: Standing) -> bool:
@@ -213,6 +238,8 @@ def _asked_for(situation: Situation, unique_id: str, standing: Standing) -> bool
 
 def _has_a_chance(situation: Situation, ledger: Ledger, unique_id: str) -> bool:
     """Whether another attempt may reach the node, which those before it did not."""
+    if situation.given_up(unique_id):
+        return False
     reasons, rules = ledger.missed.get(unique_id, ()), situation.rules.retry
     if any(reason is not RunReason.CONNECTION_FAILED for reason in reasons):
         return False
@@ -264,12 +291,4 @@ def _resumes(
         return []
     if in_one or not per_node:
         return resumes_by_pod(situation, ledger, left, ahead=ahead)[:room]
-    found: list[Decision] = []
-    for unique_id in (one for one in ledger.standings if one in left):
-        nodes = (build_of(ledger, [unique_id]) if not ledger.graph.nodes[unique_id].test else {unique_id}) & left
-        pod = pod_of(situation.rules, ledger.graph, unique_id)
-        nodes = by_pod(situation.rules, ledger.graph, nodes)[pod]  # a test of other nodes too may want another one
-        if len(found) < room and nodes.isdisjoint(taken) and all(ledger.satisfied(one, within=nodes) for one in nodes):
-            found.append(new_resume(situation, nodes=nodes, pod=pod, ahead=[*ahead, *found]))
-            taken |= nodes
-    return found
+    return attempts_by_group(situation, ledger, left, coming=left, ahead=ahead)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import NodeOverride, Retry
+from dbt_operator.api.spec import Group, NodeOverride, PerNode, Retry
 from dbt_operator.dbt.history import History, Reports
 from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Request, time_at_work
 from dbt_operator.plan.outcome import Outcome
@@ -27,9 +27,25 @@ class Rules:
     fail_fast: bool = False
     repeats: bool = True  # see `CommandRules`
     stages: tuple[Stage, ...] = ()  # likewise
+    per_node: PerNode | None = None  # None: one attempt executes all nodes, if nothing goes wrong
     compares: bool = False  # the selection compares with another run, and may well match nothing
     # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
     grace: timedelta = timedelta(seconds=60)
+
+    @property
+    def parallelism(self) -> int:
+        """How many attempts at certain nodes may live at once."""
+        return self.per_node.parallelism if self.per_node is not None else self.retry.parallelism
+
+    @property
+    def group(self) -> Group:
+        """Which nodes go together, where each has a pod of its own."""
+        return self.per_node.group if self.per_node is not None else Group.NODE
+
+    @property
+    def executing(self) -> tuple[Stage, ...]:
+        """The stages in which nodes are executed."""
+        return tuple(stage for stage in self.stages if stage is not Stage.LIST)
 
 
 @dataclass(frozen=True, slots=True)

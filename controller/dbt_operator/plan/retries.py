@@ -83,6 +83,8 @@ def _may_be_retried(situation: Situation, ledger: Ledger, unique_id: str, failur
         roots = situation.episode.roots
         return roots is None or not roots.isdisjoint((unique_id, *ledger.graph.tested_nodes(unique_id)))
     rules = retry_rules(situation.rules, ledger.graph, unique_id)
+    if situation.given_up(unique_id):
+        return False
     return failure.kind in rules.reasons and failure.count <= rules.limit
 
 

@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
-from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.reason_table import STOPPED
+from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.dbt.history import Report
 from dbt_operator.plan import run_text
 from dbt_operator.plan.assess import assess
@@ -51,6 +52,8 @@ def plan_run(observation: Observation) -> Plan:
     producers = [each for each in situation.live if each.attempt.kind is AttemptKind.PRODUCER]
     if producers:
         return _running(turn, producers[-1])
+    if turn.executes_nodes:
+        return _executing(turn)
     return _testing(turn) if turn.begins_tests else _retrying(turn)
 
 
@@ -73,6 +76,13 @@ class _Turn:
         """Whether the tests are executed next, in a stage of their own."""
         decisions = self.answer.decisions or self.upcoming.decisions
         return any(each.kind is AttemptKind.PRODUCER and each.stage is Stage.TEST for each in decisions)
+
+    @property
+    def executes_nodes(self) -> bool:
+        """Whether nodes are executed for the first time, each in a pod of its own, or will be next."""
+        decisions = self.answer.decisions or self.upcoming.decisions
+        live = (each.attempt.decision for each in self.situation.live)
+        return any(each.kind is AttemptKind.NODE for each in (*live, *decisions))
 
     def with_answer(self) -> "_Turn":
         """The turn with what comes of the retries that people ask for."""
@@ -170,10 +180,20 @@ def _testing(turn: _Turn) -> Plan:
     return _working(turn, RunPhase.STARTING, RunReason.SCHEDULING, "The tests are executed next.")
 
 
+def _executing(turn: _Turn) -> Plan:
+    """Each node has a pod of its own, and some are executed for the first time. Others may be retried meanwhile."""
+    live = turn.situation.live
+    first = min(live, key=lambda each: _FURTHEST_FIRST.index(each.life)) if live else None
+    if first is not None and first.life in (Life.QUEUED, Life.STARTING):
+        return _working(turn, RunPhase.RUNNING, first.reason, first.message)
+    return _working(turn, RunPhase.RUNNING, RunReason.EXECUTING, "dbt is executing nodes.")
+
+
 # Retrying
 
 _REPAIRS = {
     AttemptKind.PRODUCER: RunReason.RESUMING,
+    AttemptKind.NODE: RunReason.RESUMING,
     AttemptKind.RETRY: RunReason.RETRYING_NODES,
     AttemptKind.RESUME: RunReason.RESUMING,
 }
@@ -375,6 +395,13 @@ def _after_the_end(turn: _Turn, *, outcome: Outcome) -> Plan:
     return _retrying(turn) if turn.situation.assessments else _pending(turn)
 
 
+def _unreached(observation: Observation, outcome: Outcome) -> NodeReason:
+    """Why the run has come to its end before nodes that nothing holds back."""
+    if outcome.reason in STOPPED:
+        return NodeReason.CANCELLED
+    return NodeReason.FAIL_FAST if observation.rules.fail_fast else NodeReason.SKIPPED
+
+
 def _ended(turn: _Turn, outcome: Outcome) -> Plan:
     """The run has ended; what of it still lives is stopped."""
     observation, assessments, due = turn.observation, turn.situation.assessments, turn.answer.due
@@ -385,7 +412,7 @@ def _ended(turn: _Turn, outcome: Outcome) -> Plan:
     return Plan(
         start=not observation.started,
         assessments=assessments,
-        history=turn.situation.history,
+        history=replace(turn.situation.history, unreached=_unreached(observation, outcome)),
         phase=outcome.phase,
         reason=outcome.reason,
         message=outcome.message,

@@ -131,14 +131,15 @@ def repairing(live: Sequence[Assessment]) -> str:
 def _doing(attempts: Sequence[tuple[AttemptKind, frozenset[str] | None]]) -> str:
     retried = [one for kind, nodes in attempts if kind is AttemptKind.RETRY for one in nodes or ()]
     resumed = [one for kind, nodes in attempts if kind is AttemptKind.RESUME for one in nodes or ()]
-    tests = [one for kind, nodes in attempts if kind is AttemptKind.PRODUCER for one in nodes or ()]
+    first = (AttemptKind.PRODUCER, AttemptKind.NODE)
+    begun = [one for kind, nodes in attempts if kind in first for one in nodes or ()]
     parts = []
     if retried:
         parts.append(f"tries {_what(retried)} again")
     if resumed:
         parts.append(f"goes on with {_what(resumed)}")
-    if tests:
-        parts.append(f"executes {_what(tests)}")
+    if begun:
+        parts.append(f"executes {_what(begun)}")
     return f"dbt {' and '.join(parts)}." if parts else "dbt runs the whole command again."
 
 

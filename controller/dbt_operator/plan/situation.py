@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.reason_table import LOST, RESTING
+from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import ConcurrencyPolicy
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.plan.attempt import Assessment, history_of_run
@@ -64,9 +66,28 @@ class Situation:
         return next(whole, None)
 
     @property
+    def unlisted(self) -> bool:
+        """Whether the nodes are to be listed, by an attempt of its own, and that has not come to its end yet."""
+        last = self.last_whole
+        if self.rules.per_node is None or last is None or last.live:
+            return self.rules.per_node is not None and last is not None
+        cut_off = last.ended_as(LOST | RESTING | {RunReason.CONNECTION_FAILED})
+        return cut_off and not (last.state.finished is not None and last.state.finished.success)
+
+    @property
     def lost(self) -> list[Assessment]:
-        """The attempts of the episode whose pod was lost, or did not start."""
-        return [each for each in self.recent if was_lost(each)]
+        """The attempts of the episode whose pod was lost, or did not start: those that count for the whole run."""
+        return [each for each in self.recent if was_lost(each) and (self.rules.per_node is None or each.attempt.whole)]
+
+    def lost_with(self, unique_id: str) -> list[Assessment]:
+        """Those that had a node, where each has a pod of its own: there losses are counted for each node."""
+        if self.rules.per_node is None:
+            return []
+        return [each for each in self.recent if was_lost(each) and unique_id in (each.attempt.nodes or ())]
+
+    def given_up(self, unique_id: str) -> bool:
+        """Whether a node was lost with its own pod more often than it may be taken up again."""
+        return len(self.lost_with(unique_id)) > self.rules.max_restarts
 
     @property
     def losses(self) -> int:
@@ -81,7 +102,7 @@ class Situation:
             started = each.attempt.started
             if noted is None or started is None or started >= noted:
                 count, noted = count + 1, each.ended_at
-        return max(count, -(-len(lost) // (self.rules.retry.parallelism + 1)))
+        return max(count, -(-len(lost) // (self.rules.parallelism + 1)))
 
     @property
     def restarts_used_up(self) -> bool:
@@ -102,7 +123,7 @@ class Situation:
         live = self.live
         if self.exclusive:
             return 0 if live or self.lingering else 1
-        return self.rules.retry.parallelism - sum(each.attempt.kind is not AttemptKind.PRODUCER for each in live)
+        return self.rules.parallelism - sum(each.attempt.kind is not AttemptKind.PRODUCER for each in live)
 
 
 def situation_of(observation: Observation, assessments: tuple[Assessment, ...]) -> Situation:

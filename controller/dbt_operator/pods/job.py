@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dbt_operator.api import names
-from dbt_operator.api.commands import WhenTested
+from dbt_operator.api.commands import Stage, WhenTested
 from dbt_operator.api.phases import AttemptKind
 from dbt_operator.api.spec import DbtRunSpec, Mode, SourceFreshness
 from dbt_operator.plan.attempt import Decision
@@ -127,7 +127,7 @@ def _container(
             *("--attempt", _attempt_label(decision), "--run-uid", run.uid),
             *("--run", run.name, "--namespace", run.namespace, f"--began-in={decision.began_in or decision.index}"),
             *("--attempt-kind", decision.kind.value.lower()),
-            *_about_tests(spec, decision),
+            *_about_stages(spec, decision),
             f"--grace-seconds={grace}",
             *_freshness(spec),
             *_mode(spec),
@@ -142,10 +142,11 @@ def _container(
     return _without_unset(container)
 
 
-def _about_tests(spec: DbtRunSpec, decision: Decision) -> list[str]:
-    if spec.tests is WhenTested.NONE:
-        return ["--without-tests"]
-    return ["--stage", decision.stage.value.lower()] if decision.stage is not None else []
+def _about_stages(spec: DbtRunSpec, decision: Decision) -> list[str]:
+    stage = ["--stage", decision.stage.value.lower()] if decision.stage is not None else []
+    after_all = spec.tests is WhenTested.AFTER_ALL and decision.stage is Stage.LIST
+    without = ["--without-tests"] if spec.tests is WhenTested.NONE else []
+    return [*stage, *without, *(["--tests-after-all"] if after_all else [])]
 
 
 def _freshness(spec: DbtRunSpec) -> Iterator[str]:

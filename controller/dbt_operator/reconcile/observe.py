@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbt_operator.api import names
+from dbt_operator.api.commands import Mode
 from dbt_operator.api.problems import InvalidSpec
 from dbt_operator.api.spec import DbtRunSpec, Producer
 from dbt_operator.kube.resources import Object
@@ -56,6 +57,7 @@ class Cluster:
             repeats=spec.rules.repeats,
             compares=spec.compares,
             stages=spec.rules.stages,
+            per_node=spec.per_node if spec.mode is Mode.PER_NODE else None,
             grace=timedelta(seconds=longest_grace(spec)),
         )
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from dbt_operator.api import status
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.conditions import Condition, run_conditions
-from dbt_operator.api.phases import AttemptPhase, NodePhase, RunPhase
+from dbt_operator.api.phases import AttemptKind, AttemptPhase, NodePhase, RunPhase
 from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.values import format_duration, format_time
@@ -117,12 +117,18 @@ def run_status(
         state=_state(found) or record.state,
         dbt=dbt_info(states),
         peak_memory_bytes=max((state.peak_memory_bytes or 0 for state in states), default=0) or None,
-        retries=len(plan.assessments) - len({each.attempt.stage for each in plan.assessments}),
+        retries=_retries(plan.assessments),
         handled_retry=handled_retry,
         artifacts=artifacts or record.artifacts,
         output=output or record.output,
         attempts=_attempts(plan.assessments, record=record),
     )
+
+
+def _retries(assessments: Sequence[Assessment]) -> int:
+    """How many attempts there were besides those that were the first at something: the whole, a stage, a node."""
+    first = {each.attempt.stage for each in assessments if each.attempt.kind is AttemptKind.PRODUCER}
+    return sum(each.attempt.kind is not AttemptKind.NODE for each in assessments) - len(first)
 
 
 def obstructed_status(

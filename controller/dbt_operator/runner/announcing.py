@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dbt_operator.runner import database, graph
-from dbt_operator.runner.arguments import AFTER_ALL, Command
+from dbt_operator.runner.arguments import AFTER_ALL, LIST, PER_NODE, TESTS, Command
 from dbt_operator.runner.options import Options
 from dbt_operator.runner.output import Output
 from dbt_operator.runner.overrides import parse_overrides, with_overrides
@@ -39,7 +39,8 @@ class Announcer:
         nodes = graph.graph_nodes(known=self._translator.known, chosen=chosen)
         for part in graph.parts(items=nodes, key="nodes", split=graph.split_node):
             tests = {"tests": AFTER_ALL} if self.tests_later else {}
-            self._output.event("SelectedNodes", {**part, "command": command.name, **tests})
+            mode = {"mode": PER_NODE} if self._options.stage == LIST else {}
+            self._output.event("SelectedNodes", {**part, "command": command.name, **tests, **mode})
 
     def check_database(self, manifest: Any, chosen: frozenset[str]) -> None:
         """Print which file the nodes are built into. Raises: database.DatabaseGoneError, see there."""
@@ -75,4 +76,10 @@ class Announcer:
     @property
     def tests_later(self) -> bool:
         """Whether tests are listed that another stage of the run executes."""
-        return self._options.stage == "build" and not self._options.nodes
+        first = self._options.stage == "build" and not self._options.nodes
+        return first or self._options.tests_after_all
+
+    def later(self, unique_id: str) -> bool:
+        """Whether another attempt executes this node, of those that are listed."""
+        of_tests = self._translator.known[unique_id]["resource_type"] in TESTS
+        return self._options.stage == LIST or (self.tests_later and of_tests)

@@ -50,10 +50,13 @@ COMMANDS = {
     "show": Rules(parsed=False, printed=True),
     "run-operation": Rules(parsed=False, files=("run_results.json",)),
 }
-# A run may execute what it selects in two stages: all that is built, and then the tests. The words of dbt's command.
-STAGES = {"build": "build", "test": "test"}
+# A run may execute what it selects in two stages: all that is built, and then the tests. It may only list it at first.
+# The words of dbt's command, "" where it is that of the run.
+LIST = "list"
+STAGES = {LIST: "", "execute": "", "build": "build", "test": "test"}
 TESTS = ("test", "unit_test")
 AFTER_ALL = "AfterAll"  # as `spec.tests` calls it
+PER_NODE = "PerNode"  # as `spec.mode` calls it
 _EXCLUDED = "exclude_resource_types"
 # `ls` and `parse` know these as well, but for them they mean something else, or would overwrite what the build writes.
 _NOT_PASSED = frozenset(

@@ -15,7 +15,7 @@ from typing import Any
 
 from dbt_operator.runner import bigquery, error_kinds, selection, state_files
 from dbt_operator.runner.announcing import Announcer
-from dbt_operator.runner.arguments import COMMANDS, Argument, Command
+from dbt_operator.runner.arguments import COMMANDS, LIST, Argument, Command
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.as_attributes import Manifest
 from dbt_operator.runner.invocation import PRINTED
@@ -71,6 +71,7 @@ class ProgramInvocations:
         if self._options.nodes and not command.rules.types:
             return failed(kind=error_kinds.USAGE, message=f"no command that executes nodes of a list: {command.name!r}")
         wanted = {
+            "mode": self._options.stage in (LIST, "execute"),
             "tests": self._options.stage or self._options.without_tests,
             "sourceFreshness": self._options.source_freshness,
             "mode: Async": self._options.executor,

@@ -27,15 +27,17 @@ class DatabaseGoneError(Exception):
         self.path = path
 
 
-class LostBeforeTestsError(Exception):
-    """What is built is gone before another pod can test it."""
+class LostBeforeNextError(Exception):
+    """What is built is gone before the next pod can test it, or read it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, per_node: bool) -> None:
         place = "in the memory of the pod (:memory:)" if path == MEMORY else f"the file {path} inside the pod"
+        why, instead = "spec.tests is AfterAll, so that another pod executes the tests", "tests: Build"
+        if per_node:
+            why, instead = "spec.mode is PerNode, so that each node is executed by a pod of its own", "mode: Producer"
         super().__init__(
-            f"spec.tests is AfterAll, so that another pod executes the tests, and the database is {place}, where that"
-            " would find nothing: keep it in one file on a volume that every pod mounts (spec.podTemplate), or take"
-            " tests: Build"
+            f"{why}, and the database is {place}, where the next pod would find nothing: keep it in one file on a"
+            f" volume that every pod mounts (spec.podTemplate), or take {instead}"
         )
 
 

@@ -33,12 +33,11 @@ from dbt_operator.runner import (
 from dbt_operator.runner.announcing import Announcer
 from dbt_operator.runner.arguments import (
     COMMANDS,
+    LIST,
     STAGES,
-    TESTS,
     Command,
     as_command,
     asking,
-    is_test,
     refusal,
     setting,
     take_apart,
@@ -116,7 +115,7 @@ class Invocations:
             return self._execute(command, manifest=None)
         if self._options.without_tests:
             command = without_tests(cli=dbt.cli, command=command, environ=os.environ)
-        words = STAGES.get(self._options.stage, command.name)
+        words = STAGES.get(self._options.stage, "") or command.name
         if words != command.name:
             command = as_command(cli=dbt.cli, command=command, words=words)
         return self._run_parsed(dbt.cli, command)
@@ -155,7 +154,7 @@ class Invocations:
             return failed(kind=error_kinds.SELECTOR, message=str(error))
         except database.DatabaseGoneError as error:
             return failed(kind=error_kinds.OTHER, message=str(error))
-        except database.LostBeforeTestsError as error:
+        except database.LostBeforeNextError as error:
             return failed(kind=error_kinds.SPEC, message=str(error))
 
     def _run_listed(self, cli: Any, command: Command, manifest: Any) -> Outcome:
@@ -173,9 +172,13 @@ class Invocations:
         listed = self._report_graph(cli, command, manifest)
         self._keep_periods(manifest, {})
         self._jobs.executes(dict.fromkeys(listed.nodes, self._options.began_in), again=False)
-        if listed.unknown and self._options.source_freshness:
-            message = f"sources are to be looked at, but the nodes that read them are not known: {listed.unknown}"
+        lists = self._options.stage == LIST
+        if listed.unknown and (lists or self._options.source_freshness):
+            what = "each node has a pod of its own" if lists else "sources are to be looked at"
+            message = f"{what}, but the nodes that the command selects are not known: {listed.unknown}"
             return self._failure(listed.error) if listed.error else failed(kind=error_kinds.OTHER, message=message)
+        if lists and listed.nodes and not listed.sources:
+            return Outcome(exit_code=0, results=[])
         outcome = self._execute_nodes(cli, executed, manifest, listed)
         if listed.unknown and outcome.exit_code == 0:
             known = "dbt calls the command successful, but the nodes that it was asked for are not known"
@@ -202,7 +205,7 @@ class Invocations:
         )
         for part in graph.parts(items=freshness.entries(held=held), key="nodes"):
             self._output.event("HeldBack", part)
-        later = [one for one in listed.nodes if self._announcer.tests_later and known[one]["resource_type"] in TESTS]
+        later = [one for one in listed.nodes if self._announcer.later(one)]
         left = listed.nodes.difference(held, later)
         if left < listed.nodes.difference(later):
             command = self._selecting(cli, command, manifest, wanted=left)
@@ -406,7 +409,7 @@ class Invocations:
     def _report_graph(self, cli: Any, command: Command, manifest: Any) -> Listed:
         """Print SelectedNodes. Where that fails the command has its chance all the same: it tells errors better.
 
-        Raises: database.LostBeforeTestsError where the tests of a later stage would find nothing.
+        Raises: database.LostBeforeNextError where the nodes of a later stage would find nothing.
         """
         try:
             self._announcer.learn(manifest)
@@ -422,9 +425,9 @@ class Invocations:
             self._announcer.report_database(files)
             self._report_selected(command, nodes | sources)
             file = database.worst(files)
-            if self._announcer.tests_later and file is not None and not file.kept and any(map(is_test, nodes)):
-                raise database.LostBeforeTestsError(file.path)
-        except database.LostBeforeTestsError:
+            if file is not None and not file.kept and any(map(self._announcer.later, nodes)):
+                raise database.LostBeforeNextError(file.path, per_node=self._options.stage == LIST)
+        except database.LostBeforeNextError:
             raise
         except Exception as error:  # noqa: BLE001 - of a dbt that is not understood: the nodes' own words are still read
             self._output.event("RunnerWarning", {"message": f"the graph is not known: {error!r}"}, level="warn")

@@ -12,7 +12,7 @@ from dbt_operator.runner.signals import GRACE_SECONDS
 
 _OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_config")
 PRODUCER = "producer"
-KINDS = (PRODUCER, "retry", "resume")
+KINDS = (PRODUCER, "node", "retry", "resume")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Options:
     project_dir: str = ""
     profiles_dir: str = ""
     state_dir: str = ""  # the folder with the artifacts of another run
-    stage: str = ""  # of a run that executes its tests in a stage of their own
+    stage: str = ""  # of a run that executes its tests in a stage of their own, or each node in a pod of its own
+    tests_after_all: bool = False  # what is listed has tests that a stage of their own executes
     without_tests: bool = False
     nodes: str = ""
     decides_on: str = ""  # a file of other nodes: whether they are executed, what is found of the sources decides too
@@ -70,6 +71,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--profiles-dir", default="")
     parser.add_argument("--state-dir", default="", metavar="FOLDER")
     parser.add_argument("--stage", default="", choices=("", *STAGES))
+    parser.add_argument("--tests-after-all", action="store_true")
     parser.add_argument("--without-tests", action="store_true")
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--decides-on", default="", metavar="FILE")
@@ -104,6 +106,7 @@ def parse_options(*, argv: list[str]) -> Options:
         profiles_dir=ours.profiles_dir,
         state_dir=ours.state_dir,
         stage=ours.stage,
+        tests_after_all=ours.tests_after_all,
         without_tests=ours.without_tests,
         nodes=ours.nodes,
         decides_on=ours.decides_on,

@@ -88,8 +88,8 @@ def test_one_that_dbt_said_nothing_of_is_good_once_what_contains_it_has_begun() 
     log = RunnerLog().select(ephemeral("clean"), ephemeral("more", "clean"), model("report", "more"))
     lost = close(state=log.state, ending=Ending.LOST)
     again = RunnerLog().select({**ephemeral("more", "clean"), "selected": False}, model("report", "more"))
-    before = History(attempts=(lost, again.state), parts=frozenset({1}))
-    after = History(attempts=(lost, again.start("model.shop.report").state), parts=frozenset({1}))
+    before = History(attempts=(lost, again.state), parts={1: frozenset()})
+    after = History(attempts=(lost, again.start("model.shop.report").state), parts={1: frozenset()})
     assert node_views(state=before)["model.shop.more"].phase is NodePhase.SKIPPED
     views = dict(node_views(state=before)) | dict(
         views_of(state=after, unique_ids=affected(before=before, after=after))

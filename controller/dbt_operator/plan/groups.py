@@ -1,0 +1,141 @@
+"""Which nodes have a pod of their own together, where not one pod executes all that is to be executed.
+
+A group is a node, the nodes with the same tags, or the nodes in the same folder; the tests of a node go with it. Where
+a group needs something that needs the group, no pod could execute all of it: it is executed in parts.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+
+from dbt_operator.api.spec import Group
+from dbt_operator.dbt.edges import inverse
+from dbt_operator.dbt.graph import Graph
+from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.decisions import new_node, new_resume
+from dbt_operator.plan.ledger import Ledger
+from dbt_operator.plan.overrides import pod_of, resumes_by_pod
+from dbt_operator.plan.retries import build_of
+from dbt_operator.plan.situation import Situation
+
+
+def attempts_by_group(
+    situation: Situation,
+    ledger: Ledger,
+    left: frozenset[str],
+    *,
+    coming: Collection[str],
+    ahead: Sequence[Decision] = (),
+) -> list[Decision]:
+    """The attempts at the groups that can be executed now.
+
+    left: what can be executed, by attempts one after the other. coming: what is to be executed sooner or later; a group
+        is not begun without what of it is to come.
+    Where sources are to be looked at, one attempt executes all, as what is not executed because of them is decided
+    together.
+    """
+    if any(one.startswith("source.") for one in left) and ledger.graph.command.rules.looks_at_sources:
+        return resumes_by_pod(situation, ledger, left, ahead=ahead)
+    begun = {one for each in situation.assessments for one in each.attempt.nodes or ()}
+    first_time = situation.rules.per_node is not None
+    found: list[Decision] = []
+    taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
+    for nodes in _groups(situation, ledger, left, coming):
+        if len(found) >= situation.room - len(ahead):
+            break
+        if taken.isdisjoint(nodes) and all(ledger.satisfied(one, within=nodes) for one in nodes):
+            make = new_node if first_time and begun.isdisjoint(nodes) else new_resume
+            pod = pod_of(situation.rules, ledger.graph, next(one for one in ledger.standings if one in nodes))
+            found.append(make(situation, nodes=nodes, pod=pod, ahead=[*ahead, *found]))
+            taken |= nodes
+    return found
+
+
+def _groups(
+    situation: Situation, ledger: Ledger, left: frozenset[str], coming: Collection[str]
+) -> Iterator[frozenset[str]]:
+    """What each pod executes: nodes, with those of their tests that can run after them; then tests by themselves."""
+    graph, built = ledger.graph, set[str]()
+    for part in _parts(situation, graph):
+        nodes = [one for one in part if one in coming]
+        built.update(nodes)
+        if nodes and left.issuperset(nodes):
+            yield _in_one_pod(situation, ledger, nodes, left)
+    alone: dict[Hashable, list[str]] = {}
+    for test in (one for one in ledger.standings if one in left and graph.nodes[one].test):
+        if built.isdisjoint(graph.tested_nodes(test)) and ledger.satisfied(test):
+            alone.setdefault(_key(situation, graph, test), []).append(test)
+    yield from map(frozenset, alone.values())
+
+
+def _in_one_pod(situation: Situation, ledger: Ledger, nodes: Sequence[str], left: frozenset[str]) -> frozenset[str]:
+    """The nodes with their tests; what is stale below them follows by itself, if it is to have another pod."""
+    pod = pod_of(situation.rules, ledger.graph, nodes[0])
+    found = build_of(ledger, nodes) & left
+    return frozenset(one for one in found if one in nodes or pod_of(situation.rules, ledger.graph, one) == pod)
+
+
+def _key(situation: Situation, graph: Graph, unique_id: str) -> Hashable:
+    """What the nodes of a group have in common. A test belongs to the node that it is listed on."""
+    node = graph.nodes[unique_id]
+    of = graph.nodes[next(iter(graph.tested_nodes(unique_id)), unique_id)] if node.test else node
+    pod = pod_of(situation.rules, graph, unique_id)
+    match situation.rules.group:
+        case Group.TAG if of.tags:
+            return pod, tuple(sorted(of.tags))
+        case Group.PATH if of.path:
+            return pod, of.package, of.path.rpartition("/")[0]
+        case _:
+            return pod, of.unique_id
+
+
+def _parts(situation: Situation, graph: Graph) -> Iterator[Sequence[str]]:
+    """The nodes of the run without its tests, in groups none of which needs another one that needs it."""
+    nodes = [one for one in graph.executables() if not graph.nodes[one].test and not one.startswith("source.")]
+    if situation.rules.group is Group.NODE:
+        return ([one] for one in nodes)
+    needs = {one: _needs(graph, one) for one in nodes}
+    return convex_parts(needs, {one: _key(situation, graph, one) for one in nodes})
+
+
+def _needs(graph: Graph, unique_id: str) -> tuple[str, ...]:
+    """The nodes that have to be built before this one, or for the tests that hold it back."""
+    needs = graph.order.needs(unique_id)
+    through = (one for need in needs if graph.nodes[need].test for one in graph.order.needs(need))
+    return tuple(dict.fromkeys(one for one in (*needs, *through) if not graph.nodes[one].test and one != unique_id))
+
+
+def convex_parts(needs: Mapping[str, Sequence[str]], keys: Mapping[str, Hashable]) -> Iterator[Sequence[str]]:
+    """The nodes with the same key together, each group after all that it needs; in parts where it cannot be whole.
+
+    A node is free once all that it needs is in parts before, or is free and of the same key. A group is taken when all
+    of it is free; if there is no such group, the one with the most free nodes is taken as far as it is free.
+    """
+    needed_by = inverse({one: tuple(need for need in found if need in keys) for one, found in needs.items()})
+    missing = {one: sum(need in keys for need in found) for one, found in needs.items()}
+    left, free = Counter(keys.values()), dict[Hashable, list[str]]()
+    new = [one for one in keys if not missing[one]]
+
+    def met(one: str, *, alike: bool) -> None:
+        for other in needed_by.get(one, ()):
+            if (keys[other] == keys[one]) is alike:
+                missing[other] -= 1
+                if not missing[other]:
+                    new.append(other)
+
+    whole: list[Hashable] = []
+    while True:
+        for one in new:  # grows as it goes
+            found = free.setdefault(keys[one], [])
+            found.append(one)
+            met(one, alike=True)
+            if len(found) == left[keys[one]]:
+                whole.append(keys[one])
+        new.clear()
+        if not free:
+            return
+        key = whole.pop(0) if whole else max(free, key=lambda each: len(free[each]))
+        part = free.pop(key)
+        left[key] -= len(part)
+        yield part
+        for one in part:
+            met(one, alike=False)
