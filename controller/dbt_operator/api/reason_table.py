@@ -597,7 +597,7 @@ NODE_REASONS = {
     ),
     NodeReason.SKIPPED: About(
         phases=(NodePhase.SKIPPED,),
-        meaning="dbt skipped it, and the log does not say why; or the run ended before its tests were executed.",
+        meaning="dbt skipped it, and the log does not say why; or the run ended before it was executed.",
         advice="Look at the pod's log.",
     ),
     NodeReason.CANCELLED: About(

@@ -136,7 +136,7 @@ class History:
     def report(self, unique_id: str) -> Report | None:
         """What counts for the node; None when no attempt has mentioned it.
 
-        Until an attempt mentions what was listed for a later stage, that one counts which was to execute it, or listed it.
+        Of what was listed for a later stage its listing counts, until another attempt was to execute it: then that one.
         """
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)

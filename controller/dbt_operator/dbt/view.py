@@ -297,7 +297,7 @@ _NOT_REACHED = {
     NodeReason.FAIL_FAST: Verdict(
         phase=NodePhase.SKIPPED,
         reason=NodeReason.FAIL_FAST,
-        message="It had not been started when another node failed, and nothing is after that, as fail-fast asks.",
+        message="Another node failed before it was begun, and nothing is begun after that, as fail-fast asks.",
     ),
     NodeReason.CANCELLED: Verdict(
         phase=NodePhase.CANCELLED, reason=NodeReason.CANCELLED, message="It had not started when the run was stopped."

@@ -13,6 +13,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
@@ -67,7 +68,8 @@ def _concluded(situation: Situation) -> Outcome:
     if attempts and not ledger.failures:
         return _as(attempts[-1], situation)
     last = _last_ended(situation)
-    if len(situation.assessments) == 1 and not situation.history.later and not _interrupted(last):
+    only_listed = last.attempt.stage is Stage.LIST and bool(situation.history.later)
+    if len(situation.assessments) == 1 and not only_listed and not _interrupted(last):
         return last.end
     outcome = conclude_history(situation.history)
     success = outcome.phase is RunPhase.SUCCEEDED

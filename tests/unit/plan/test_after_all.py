@@ -129,7 +129,7 @@ def test_with_fail_fast_a_failure_that_stays_leaves_the_tests_alone() -> None:
     assert (run.next(), run.phase()) == ([], RunPhase.FAILED)
     assert (run.node("keys").phase, run.node("keys").message) == (
         NodePhase.SKIPPED,
-        "The run ended before its tests were executed.",
+        "Another node failed before it was begun, and nothing is begun after that, as fail-fast asks.",
     )
 
 
