@@ -147,7 +147,7 @@ class Checks:
             broken("sealed before decided", "something is decided while an ended attempt is not sealed")
         live = sum(each.live and each.attempt.kind is not AttemptKind.PRODUCER for each in plan.assessments)
         new = sum(decision.kind is not AttemptKind.PRODUCER for decision in plan.record)
-        if new and live + new > self._scenario.rules.retry.parallelism:
+        if new and live + new > self._scenario.rules.parallelism:
             broken("parallelism", f"{live} attempts live and {new} are added")
 
     def _forward(self, operator: str, observation: Observation, plan: Plan) -> None:
@@ -250,10 +250,13 @@ class Checks:
         retry = rules.retry
         limit = max((retry.limit, *(self._scenario.retry_of(one).limit for one in self._project.nodes)))
         retries = nodes * (limit + 1)
-        blocked = retries * (nodes if rules.nodes or retry.downstream is Downstream.PER_NODE else 1) + 1
-        lost = (rules.max_restarts + 1) * (retry.parallelism + 1)
-        episode = retries + blocked + lost + retry.limit + 1 + (self._project.tests is WhenTested.AFTER_ALL)
-        rested = self.suspensions * (retry.parallelism + 1) + self._cluster.taken_back
+        blocked = (
+            retries * (nodes if rules.nodes or rules.per_node or retry.downstream is Downstream.PER_NODE else 1) + 1
+        )
+        lost = (rules.max_restarts + 1) * (rules.parallelism + 1)
+        own = nodes * (rules.max_restarts + 2) if rules.per_node is not None else 0
+        episode = own + retries + blocked + lost + retry.limit + 1 + (self._project.tests is WhenTested.AFTER_ALL)
+        rested = self.suspensions * (rules.parallelism + 1) + self._cluster.taken_back
         return (1 + self.requests) * episode + rested + self.requests
 
     def shown(self, status: DbtRunStatus, plan: Plan) -> None:

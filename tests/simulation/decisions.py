@@ -68,12 +68,12 @@ class DecisionChecks:
         nodes = decision.nodes or frozenset()
         if any(self._project.nodes[one].kind == "source" for one in nodes):
             return  # sources are looked at by one attempt, for nodes of all kinds of pods
-        if decision.kind is AttemptKind.RESUME:
+        if decision.kind is not AttemptKind.RETRY:
             meant = frozenset(one for one in nodes if self._by_itself(one, nodes))
         else:
             meant = nodes.union(request.unique_id for request in decision.requests if request.unique_id)
         wrong = [one for one in meant if self._scenario.pod_of(one) != decision.pod.overrides]
-        if wrong and (decision.kind is AttemptKind.RESUME or len(wrong) == len(meant)):
+        if wrong and (decision.kind is not AttemptKind.RETRY or len(wrong) == len(meant)):
             broken("the pod of its nodes", f"{decision.name} has {decision.pod.overrides}, which is wrong for {wrong}")
 
     def _by_itself(self, one: str, nodes: frozenset[str]) -> bool:
@@ -83,7 +83,7 @@ class DecisionChecks:
 
     def _stages(self, plan: Plan, decision: Decision) -> None:
         """Each attempt is of one stage. No test is executed while anything is built, or could be."""
-        stages = self._project.command.rules_for(self._project.tests).stages
+        stages = self._project.command.rules_for(self._project.tests, self._project.mode).stages
         if (decision.stage is None) == bool(stages):
             broken("one stage after the other", f"{decision.name} is of the stage {decision.stage}")
         if decision.stage is None:
@@ -117,6 +117,15 @@ class DecisionChecks:
         lost = self._oracle.losses
         if lost > self._scenario.rules.max_restarts and not decision.requests:
             broken("restarts by the rules", f"{decision.name} is decided on after {lost} losses")
+        for one in () if decision.requests else sorted(decision.nodes or ()):
+            if self._oracle.losses_of(one) > self._scenario.rules.max_restarts and not self._again_for_others(
+                one, decision
+            ):
+                broken("restarts by the rules", f"{decision.name} has {one}, which was lost too often")
+
+    def _again_for_others(self, one: str, decision: Decision) -> bool:
+        """Whether a test comes along with a node that it tests."""
+        return one.startswith(TESTS) and not (decision.nodes or frozenset()).isdisjoint(self._project.subjects(one))
 
     def _alone(self, plan: Plan, decision: Decision, one: str) -> None:
         if self._project.along(one) and self._project.nodes[one].parents[0] not in (decision.nodes or ()):
@@ -156,6 +165,13 @@ class DecisionChecks:
         reasons = {attempt.sealed.outcome.reason for attempt in self._oracle.attempts.values()}
         asked = any(attempt.decision.requests for attempt in self._oracle.attempts.values()) or decision.requests
         retried = any(self._scenario.retry_of(one).limit for one in self._project.nodes)
+        if decision.kind is AttemptKind.NODE:
+            had = [one for attempt in self._oracle.attempts.values() for one in attempt.decision.nodes or ()]
+            if not (decision.nodes or frozenset()).isdisjoint(had):
+                broken(
+                    "a node is begun once", f"{decision.name} has {sorted(decision.nodes or ())}, and {had} were had"
+                )
+            return
         begins = all(attempt.decision.stage is not decision.stage for attempt in self._oracle.attempts.values())
         if self._scenario.rules.retry.limit or retried or asked or begins or reasons & (LOST | STOPPED):
             return

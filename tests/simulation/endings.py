@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from dbt_operator.api.commands import Mode
 from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reason_table import LOST
 from dbt_operator.api.reasons import RunReason
@@ -69,6 +70,9 @@ class EndingChecks:
             return
         if len(self._oracle.attempts) == 1 and _done(endings):
             return  # dbt has ended with that error after its last node: no success of its own is known
+        whole = [each.sealed.outcome.reason for each in self._oracle.recent if each.decision.nodes is None]
+        if self._project.mode is Mode.PER_NODE and whole[-1:] == [RunReason.CONNECTION_FAILED]:
+            return  # nothing was to be executed before the sources were looked at
         for one, ending in endings.items():
             had = [attempt for attempt in self._oracle.recent if attempt.decision.covers(one)]
             needs = self._project.needs
@@ -149,11 +153,14 @@ class EndingChecks:
 
     def _nothing_left(self, endings: dict[str, str], status: DbtRunStatus) -> None:
         """A run does not give up while its rules allow another attempt."""
-        rules, recent = self._scenario.rules.retry, self._oracle.recent
-        if self._oracle.losses > self._scenario.rules.max_restarts or self._project.fail_fast or self._oracle.rooted:
+        rules_of_run, recent = self._scenario.rules, self._oracle.recent
+        rules = rules_of_run.retry
+        if self._oracle.losses > rules_of_run.max_restarts or self._project.fail_fast or self._oracle.rooted:
             return
         for one, ending in endings.items():
             if any(endings[need] not in GOOD for need in self._project.needs[one]):
+                continue
+            if self._oracle.losses_of(one) > rules_of_run.max_restarts:
                 continue
             count, own = self._oracle.failures(one), self._scenario.retry_of(one)
             if ending in BAD and KINDS[ending] in own.reasons and count <= own.limit:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dbt_operator.api import names
 from dbt_operator.api.names import GATE
+from dbt_operator.api.spec import PerNode
 from dbt_operator.api.values import format_time
 from dbt_operator.dbt.found import COMMIT
 from dbt_operator.kube.resources import Object
@@ -148,6 +149,8 @@ def run_manifest(scenario: Scenario) -> Object:
     spec: Object = {
         "command": scenario.project.command.value,
         "tests": scenario.project.tests.value,
+        "mode": scenario.project.mode.value,
+        "perNode": (rules.per_node or PerNode()).model_dump(mode="json", by_alias=True),
         "image": "shop:1",
         "project": {"image": {"path": "/dbt"}},
         "profile": {"inProject": True},

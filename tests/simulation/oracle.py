@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dbt_operator.api.commands import Mode
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reason_table import LOST, STOPPED
 from dbt_operator.api.reasons import RunReason
@@ -157,13 +158,20 @@ class Oracle:
     @property
     def losses(self) -> int:
         """How often pods were lost in this episode; those that were alive when another one went count with it."""
-        lost = sorted((attempt for attempt in self.recent if attempt.lost), key=lambda attempt: attempt.sealed.ended_at)
+        own = self.project.mode is Mode.PER_NODE  # there they are counted for each node
+        found = (each for each in self.recent if each.lost and not (own and each.decision.nodes is not None))
+        lost = sorted(found, key=lambda attempt: attempt.sealed.ended_at)
         groups: list[EndedAttempt] = []
         for attempt in lost:
             started = attempt.sealed.started
             if not groups or started is None or started >= groups[-1].sealed.ended_at:
                 groups.append(attempt)
         return len(groups)
+
+    def losses_of(self, one: str) -> int:
+        """How often a node was lost in this episode with a pod of its own."""
+        lost = (each.decision.nodes or () for each in self.recent if each.lost)
+        return sum(one in nodes for nodes in lost) if self.project.mode is Mode.PER_NODE else 0
 
     def ending(self, one: str) -> str:
         """How the last execution of a node ended that was heard of; "" when nothing stands for it."""

@@ -115,8 +115,14 @@ class Process:
         self.todo = {one: None for one in project.nodes if one in chosen - later and one not in sources}
         if sources:
             self._later(self._chance.randint(50, 800), partial(self._look, sources))
+        elif later:
+            self._later(self._chance.randint(50, 800), self._execute if self.todo else self._only_listed)
         else:
             self._later(self._chance.randint(50, 800), self._execute)
+
+    def _only_listed(self) -> None:
+        if not self._ending and not self._cancelling:
+            self._finish(code=0, phase="list")
 
     def _look(self, sources: list[str]) -> None:
         """Look at the sources, one after the other, and decide what is not executed because of them."""
@@ -167,9 +173,10 @@ class Process:
     def _command(self) -> dict[str, str]:
         """What SelectedNodes says of it."""
         stage, project = self.decision.stage, self._project
-        if stage is None:
-            return {"command": project.command.rules.words}
-        return {"command": stage.rules.words} | ({"tests": project.tests} if self.decision.nodes is None else {})
+        command = {"command": (stage.rules.words if stage is not None else "") or project.command.rules.words}
+        if stage is None or self.decision.nodes is not None:
+            return command
+        return command | {"tests": project.tests, "mode": project.mode}
 
     def _chosen(self) -> frozenset[str]:
         """What it lists. The first of several stages lists what the later ones execute."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
-from dbt_operator.api.commands import Command, WhenTested
+from dbt_operator.api.commands import Command, Mode, WhenTested
 from dbt_operator.runner import freshness
 from dbt_operator.runner.freshness import FAIL, SKIP_STALE, WARN, Held
 from tests.simulation.mix import Mix
@@ -25,6 +25,7 @@ class Node:
     by_build: bool = False  # a test: its result depends on how often the tested node was built
     selected: bool = True
     overrides: tuple[int, ...] = ()  # the items of spec.nodes that are about it
+    folder: str = ""  # that its file is in, and its tag
 
     @property
     def kind(self) -> str:
@@ -56,6 +57,7 @@ class Project:
     adapter: str
     command: Command = Command.BUILD
     tests: WhenTested = WhenTested.BUILD
+    mode: Mode = Mode.PRODUCER
     fail_fast: bool = False
     by_flag: bool = False  # the project itself asks for fail-fast, so that the operator does not know of it
     end_hooks: int = 0
@@ -333,6 +335,13 @@ def _failing_sources(project: Project, chance: Random) -> Project:
     bad = ("old", "old", "unread") if project.freshness == FAIL else ("aged", "unread")
     found = {one: replace(project.nodes[one], results=_results(chance, 0.5, bad, "pass")) for one in project.looked_at}
     return replace(project, nodes=project.nodes | found, executed={})
+
+
+def with_own_pods(project: Project, chance: Random) -> Project:
+    """The project, each of whose nodes has a pod of its own, or each group of them."""
+    folders = {one: chance.choice(("", "m", "n")) for one in project.nodes}
+    nodes = {one: replace(node, folder=folders[one]) for one, node in project.nodes.items()}
+    return replace(project, nodes=nodes, mode=Mode.PER_NODE, executed={})
 
 
 _LOOKED_AT = 0.25  # how often a project has sources that are looked at

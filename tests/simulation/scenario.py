@@ -4,10 +4,19 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 
-from dbt_operator.api.spec import Backoff, ConcurrencyPolicy, Downstream, NodeOverride, Retry, RetryReason
+from dbt_operator.api.spec import (
+    Backoff,
+    ConcurrencyPolicy,
+    Downstream,
+    Group,
+    NodeOverride,
+    PerNode,
+    Retry,
+    RetryReason,
+)
 from dbt_operator.plan.observation import Rules
 from tests.simulation.mix import DRAWN, Mix
-from tests.simulation.project import Project, differing, draw_project, with_sources
+from tests.simulation.project import Project, differing, draw_project, with_own_pods, with_sources
 from tests.simulation.world import World
 
 FATES = (
@@ -57,18 +66,25 @@ class Scenario:
         return tuple(at for at in self.project.nodes[one].overrides if self.rules.nodes[at].pod_template)
 
 
+_OWN_PODS = 0.2  # how often each node has a pod of its own
+
+
 def draw_scenario(world: World) -> Scenario:
     """The scenario of a seed."""
     chance = world.chance("scenario")
     calm = chance.choice((20, 60, 60, 150, 300)) * 1000
     (mix,) = chance.choices(tuple(DRAWN), tuple(DRAWN.values()))
     project = with_sources(draw_project(world.chance("project"), mix), world.chance("sources"))
+    own, per_node = world.chance("pods of their own"), None
+    if own.random() < _OWN_PODS:
+        project = with_own_pods(project, own)
+        per_node = PerNode(parallelism=own.choice((1, 2, 5)), group=own.choice((*Group, Group.NODE)))
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
     grace = timedelta(seconds=chance.choice((5, 30, 60)))
     nodes = _draw_nodes(world.chance("nodes"))
     return Scenario(
         project=differing(project, world.chance("nodes that differ"), len(nodes)),
-        rules=replace(_draw_rules(chance, mix, project, grace), nodes=nodes),
+        rules=replace(_draw_rules(chance, mix, project, grace), nodes=nodes, per_node=per_node),
         calm=calm,
         wishes=_draw_wishes(chance, project, calm),
         down=_draw_down(chance, calm),

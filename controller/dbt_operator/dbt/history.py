@@ -164,12 +164,17 @@ class History:
         if graph is None or report is None or unique_id not in graph.nodes or not graph.nodes[unique_id].ephemeral:
             return False
         finished = report.state.finished
-        if finished is not None and finished.success:
+        if finished is not None and finished.success and not self.only_listed(report):
             return True
         containing = (self.report(one) for one in graph.order.held_back(unique_id))
         return any(
             each is not None and each.node.phase in BEGUN and each.attempt >= report.attempt for each in containing
         )
+
+    def only_listed(self, report: Report) -> bool:
+        """Whether no attempt was asked for the node but for later ones: that which the report is of has listed it."""
+        unique_id = report.node.unique_id
+        return unique_id in self.later and unique_id not in report.state.nodes and report.attempt not in self.parts
 
     def unique_ids(self) -> Iterator[str]:
         """Every node that an attempt has mentioned, or listed for a later stage, once."""

@@ -210,7 +210,7 @@ class _Reader:
             culprit = self._blame_of_run.of(unique_id)
             if culprit is not None:
                 return held_back(culprit)
-            if later and report.attempt not in self._history.parts:
+            if self._history.only_listed(report):
                 return self._not_reached(report.state)
         blame = self._blames.setdefault(report.attempt, Blame(report.state))
         return own_verdict(state=report.state, node=report.node, blame=blame)

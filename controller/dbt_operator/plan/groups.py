@@ -4,16 +4,16 @@ A group is a node, the nodes with the same tags, or the nodes in the same folder
 a group needs something that needs the group, no pod could execute all of it: it is executed in parts.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 
 from dbt_operator.api.spec import Group
 from dbt_operator.dbt.edges import inverse
 from dbt_operator.dbt.graph import Graph
-from dbt_operator.plan.attempt import Decision
+from dbt_operator.plan.attempt import Decision, PodChoice
 from dbt_operator.plan.decisions import new_node, new_resume
 from dbt_operator.plan.ledger import Ledger
-from dbt_operator.plan.overrides import pod_of, resumes_by_pod
+from dbt_operator.plan.overrides import leading, pod_of, resumes_by_pod
 from dbt_operator.plan.retries import build_of
 from dbt_operator.plan.situation import Situation
 
@@ -44,7 +44,8 @@ def attempts_by_group(
             break
         if taken.isdisjoint(nodes) and all(ledger.satisfied(one, within=nodes) for one in nodes):
             make = new_node if first_time and begun.isdisjoint(nodes) else new_resume
-            pod = pod_of(situation.rules, ledger.graph, next(one for one in ledger.standings if one in nodes))
+            first = min(nodes, key=lambda one: (ledger.graph.nodes[one].test, one))
+            pod = _pod(situation, ledger.graph, first)
             found.append(make(situation, nodes=nodes, pod=pod, ahead=[*ahead, *found]))
             taken |= nodes
     return found
@@ -68,17 +69,26 @@ def _groups(
 
 
 def _in_one_pod(situation: Situation, ledger: Ledger, nodes: Sequence[str], left: frozenset[str]) -> frozenset[str]:
-    """The nodes with their tests; what is stale below them follows by itself, if it is to have another pod."""
-    pod = pod_of(situation.rules, ledger.graph, nodes[0])
+    """The nodes with their tests. What is to have another pod follows by itself; a unit test cannot."""
+    graph, pod = ledger.graph, _pod(situation, ledger.graph, nodes[0])
     found = build_of(ledger, nodes) & left
-    return frozenset(one for one in found if one in nodes or pod_of(situation.rules, ledger.graph, one) == pod)
+    alike = (one for one in found if one.startswith("unit_test.") or _pod(situation, graph, one) == pod)
+    return frozenset((*nodes, *alike))
+
+
+def _pod(situation: Situation, graph: Graph, unique_id: str) -> PodChoice:
+    of = leading(graph, unique_id, graph.nodes) if graph.nodes[unique_id].ephemeral else unique_id
+    return pod_of(situation.rules, graph, of)
 
 
 def _key(situation: Situation, graph: Graph, unique_id: str) -> Hashable:
-    """What the nodes of a group have in common. A test belongs to the node that it is listed on."""
-    node = graph.nodes[unique_id]
-    of = graph.nodes[next(iter(graph.tested_nodes(unique_id)), unique_id)] if node.test else node
-    pod = pod_of(situation.rules, graph, unique_id)
+    """What the nodes of a group have in common.
+
+    A test belongs to the node that it is listed on, and an ephemeral model to what it is first a part of: by itself
+    there is nothing to execute.
+    """
+    of = graph.nodes[leading(graph, unique_id, graph.nodes)]
+    pod = _pod(situation, graph, unique_id)
     match situation.rules.group:
         case Group.TAG if of.tags:
             return pod, tuple(sorted(of.tags))
@@ -91,8 +101,6 @@ def _key(situation: Situation, graph: Graph, unique_id: str) -> Hashable:
 def _parts(situation: Situation, graph: Graph) -> Iterator[Sequence[str]]:
     """The nodes of the run without its tests, in groups none of which needs another one that needs it."""
     nodes = [one for one in graph.executables() if not graph.nodes[one].test and not one.startswith("source.")]
-    if situation.rules.group is Group.NODE:
-        return ([one] for one in nodes)
     needs = {one: _needs(graph, one) for one in nodes}
     return convex_parts(needs, {one: _key(situation, graph, one) for one in nodes})
 
@@ -122,7 +130,7 @@ def convex_parts(needs: Mapping[str, Sequence[str]], keys: Mapping[str, Hashable
                 if not missing[other]:
                     new.append(other)
 
-    whole: list[Hashable] = []
+    whole: deque[Hashable] = deque()
     while True:
         for one in new:  # grows as it goes
             found = free.setdefault(keys[one], [])
@@ -133,7 +141,7 @@ def convex_parts(needs: Mapping[str, Sequence[str]], keys: Mapping[str, Hashable
         new.clear()
         if not free:
             return
-        key = whole.pop(0) if whole else max(free, key=lambda each: len(free[each]))
+        key = whole.popleft() if whole else max(free, key=lambda each: len(free[each]))
         part = free.pop(key)
         left[key] -= len(part)
         yield part

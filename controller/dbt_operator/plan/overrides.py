@@ -65,20 +65,21 @@ def by_pod(rules: Rules, graph: Graph, unique_ids: Collection[str]) -> dict[PodC
         return {next(iter(choices.values()), PLAIN): frozenset(unique_ids)}
     found: dict[PodChoice, set[str]] = {}
     for one in unique_ids:
-        found.setdefault(choices[_leading(graph, one, choices)], set()).add(one)
+        found.setdefault(choices[leading(graph, one, choices)], set()).add(one)
     return {pod: frozenset(found[pod]) for pod in sorted(found, key=lambda each: (each.overrides, each.resources))}
 
 
-def _leading(graph: Graph, unique_id: str, among: Collection[str]) -> str:
+def leading(graph: Graph, unique_id: str, among: Collection[str]) -> str:
+    """The node among these that this one goes with: itself, unless it is a test or an ephemeral model."""
     node = graph.nodes[unique_id]
     if node.test:
-        leading = graph.tested_nodes(unique_id)
+        first = graph.tested_nodes(unique_id)
     elif node.ephemeral:
         below = graph.descendants(unique_id)
-        leading = tuple(one for one in graph.relations() if one in below)
+        first = tuple(one for one in graph.relations() if one in below)
     else:
-        leading = ()
-    return next((one for one in leading if one in among), unique_id)
+        first = ()
+    return next((one for one in first if one in among), unique_id)
 
 
 def resumes_by_pod(
