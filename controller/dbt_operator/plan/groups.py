@@ -69,11 +69,11 @@ def _groups(
 
 
 def _in_one_pod(situation: Situation, ledger: Ledger, nodes: Sequence[str], left: frozenset[str]) -> frozenset[str]:
-    """The nodes with their tests. What is to have another pod follows by itself; a unit test cannot."""
+    """The nodes with their tests. A test with another pod follows by itself, if nothing here needs it."""
     graph, pod = ledger.graph, _pod(situation, ledger.graph, nodes[0])
     found = build_of(ledger, nodes) & left
-    alike = (one for one in found if one.startswith("unit_test.") or _pod(situation, graph, one) == pod)
-    return frozenset((*nodes, *alike))
+    alike = frozenset(one for one in found if one in nodes or _pod(situation, graph, one) == pod)
+    return alike if all(ledger.satisfied(one, within=alike) for one in alike) else found
 
 
 def _pod(situation: Situation, graph: Graph, unique_id: str) -> PodChoice:
