@@ -21,10 +21,11 @@ class WhenTested(StrEnum):
 
 
 class Mode(StrEnum):
-    """How the nodes of a run are spread over pods."""
+    """What executes the nodes."""
 
-    PRODUCER = "Producer"  # one pod executes all of them
+    PRODUCER = "Producer"  # dbt, all of them by one pod
     PER_NODE = "PerNode"  # one pod lists them, and each is executed by a pod of its own
+    ASYNC = "Async"  # simple ones are executed without dbt, in the pod that executes all of them
 
 
 class Stage(OpenEnum):
@@ -152,7 +153,9 @@ _OF_TESTS = {(command, WhenTested.BUILD): rules for command, rules in _OF_COMMAN
     (Command.BUILD, WhenTested.NONE): CommandRules(words="build", executes=_BUILT),
 }
 # Where each node has a pod of its own, one pod before them lists the nodes, and looks at the sources.
-_RULES = {(*row, Mode.PRODUCER): rules for row, rules in _OF_TESTS.items()} | {
+_RULES = {
+    (*row, mode): rules for row, rules in _OF_TESTS.items() for mode in (Mode.PRODUCER, Mode.ASYNC)
+} | {
     (*row, Mode.PER_NODE): rules._replace(stages=(Stage.LIST, *(rules.stages or (Stage.EXECUTE,))))
     for row, rules in _OF_TESTS.items()
     if rules.executes - _SOURCES

@@ -232,13 +232,6 @@ class StaleParents(StrEnum):
     ALL = "All"
 
 
-class Mode(StrEnum):
-    """What executes the nodes."""
-
-    PRODUCER = "Producer"
-    ASYNC = "Async"
-
-
 class Async(StrictModel):
     """How nodes are executed without dbt, with the mode Async."""
 
@@ -272,7 +265,6 @@ class DbtRunSpec(DbtFlags):
     # A default of a namespace may meet any command: those that do not look at sources ignore it.
     source_freshness: Annotated[SourceFreshness, Field(strict=False)] = SourceFreshness.IGNORE
     stale_parents: Annotated[StaleParents, Field(strict=False)] = StaleParents.ANY
-    mode: Annotated[Mode, Field(strict=False)] = Mode.PRODUCER
     # A word of Python.
     async_: Annotated[Async, Field(alias="async")] = Async()
     deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO

@@ -211,18 +211,19 @@ class _Reader:
             if culprit is not None:
                 return held_back(culprit)
             if self._history.only_listed(report):
-                return self._not_reached(report.state)
+                return self._not_reached(report)
         blame = self._blames.setdefault(report.attempt, Blame(report.state))
         return own_verdict(state=report.state, node=report.node, blame=blame)
 
-    def _not_reached(self, listing: AttemptState) -> Verdict:
+    def _not_reached(self, listed: Report) -> Verdict:
         """About a node that nothing has held back, and no attempt was asked for."""
         hooks = (start_hook(state) for state in self._history.attempts)
         hook = next((one for one in hooks if one is not None), None)
         if hook is not None:
             return behind_hook(hook)
-        if listing.closed is not None and listing.closed.ending is not Ending.COMPLETED:
-            return own_verdict(state=listing, node=NodeState(unique_id=""), blame=Blame(listing))
+        listing = listed.state
+        if listing.error is not None or (listing.closed is not None and listing.closed.ending in _CUT):
+            return own_verdict(state=listing, node=listed.node, blame=Blame(listing))
         return _NOT_REACHED.get(self._history.unreached, _NOT_REACHED[NodeReason.SKIPPED])
 
     @cached_property

@@ -55,6 +55,8 @@ def _concluded(situation: Situation) -> Outcome:
         ledger is None or any(ledger.standings[one] in _LEFT for one in ledger.undone())
     ):
         return _after_restarts(situation.lost[-1].end, situation)
+    if situation.unlisted and whole is not None:
+        return _as(whole, situation)
     attempts = _leaving_something(situation, ledger)
     by_themselves = [each for each in attempts if each.end.reason not in LOST | STOPPED]
     if by_themselves:

@@ -31,6 +31,8 @@ def wanted_retries(situation: Situation, ledger: Ledger) -> dict[str, Wanted]:
         if not _may_be_retried(situation, ledger, unique_id, failure):
             continue
         key, nodes = retry_of(ledger, unique_id)
+        if any(situation.given_up(one) for one in nodes if one == unique_id or not is_test(one)):
+            continue
         rules = situation.rules
         pause = retry_rules(rules, ledger.graph, unique_id).backoff.pause(failure.count)
         due = after(failure.at, pause, now=situation.now)
@@ -83,8 +85,6 @@ def _may_be_retried(situation: Situation, ledger: Ledger, unique_id: str, failur
         roots = situation.episode.roots
         return roots is None or not roots.isdisjoint((unique_id, *ledger.graph.tested_nodes(unique_id)))
     rules = retry_rules(situation.rules, ledger.graph, unique_id)
-    if situation.given_up(unique_id):
-        return False
     return failure.kind in rules.reasons and failure.count <= rules.limit
 
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.reason_table import LOST, RESTING
-from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.reason_table import BY_NODES
 from dbt_operator.api.spec import ConcurrencyPolicy
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.plan.attempt import Assessment, history_of_run
@@ -67,12 +66,12 @@ class Situation:
 
     @property
     def unlisted(self) -> bool:
-        """Whether the nodes are to be listed, by an attempt of its own, and that has not come to its end yet."""
+        """Whether the nodes are to be listed by an attempt of its own, and that has not come to a good end."""
         last = self.last_whole
-        if self.rules.per_node is None or last is None or last.live:
-            return self.rules.per_node is not None and last is not None
-        cut_off = last.ended_as(LOST | RESTING | {RunReason.CONNECTION_FAILED})
-        return cut_off and not (last.state.finished is not None and last.state.finished.success)
+        if self.rules.per_node is None or last is None:
+            return False
+        listed = last.state.finished is not None and last.state.finished.success
+        return last.live or not (listed or last.end.phase is RunPhase.SUCCEEDED or last.ended_as(BY_NODES))
 
     @property
     def lost(self) -> list[Assessment]:

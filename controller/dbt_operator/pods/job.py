@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dbt_operator.api import names
-from dbt_operator.api.commands import Stage, WhenTested
+from dbt_operator.api.commands import Mode, Stage, WhenTested
 from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.spec import DbtRunSpec, Mode, SourceFreshness
+from dbt_operator.api.spec import DbtRunSpec, SourceFreshness
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import layers
 from dbt_operator.pods import template as pod_template

@@ -118,6 +118,15 @@ class Command:
             self, arguments=arguments, rest=tuple(token for argument in arguments for token in argument.tokens)
         )
 
+    def without_files(self) -> Command:
+        """The command, which writes no artifacts: of many pods for a node each nobody looks at their folders.
+
+        To write the manifest of a large project takes longer than most of its nodes.
+        """
+        option = "--no-write-json"
+        argument = Argument(parameter="write_json", option=option, tokens=(option,))
+        return replace(self, arguments=(*self.arguments, argument), rest=(*self.rest, option))
+
 
 def take_apart(*, cli: Any, args: tuple[str, ...]) -> Command:
     """The command line by the definition of `cli`, dbt's click group."""

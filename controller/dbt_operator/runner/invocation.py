@@ -46,7 +46,7 @@ from dbt_operator.runner.arguments import (
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.bigquery import Jobs
 from dbt_operator.runner.deadlines import Deadlines
-from dbt_operator.runner.options import Options
+from dbt_operator.runner.options import NODE, Options
 from dbt_operator.runner.outcome import INTERRUPTED, Listed, Outcome, failed
 from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.overrides import deadlines
@@ -167,6 +167,8 @@ class Invocations:
             self._keep_periods(manifest, {one: each.left for one, each in nodes.items() if each.left is not None})
             began_in = {one: each.began_in or self._options.began_in for one, each in nodes.items()}
             self._jobs.executes(began_in, again=True)
+            if self._options.attempt_kind == NODE:
+                executed = executed.without_files()
             return self._execute_nodes(cli, executed, manifest, listed)
         self._look_at_sources(cli, command, manifest)
         listed = self._report_graph(cli, command, manifest)

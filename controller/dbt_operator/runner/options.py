@@ -12,7 +12,8 @@ from dbt_operator.runner.signals import GRACE_SECONDS
 
 _OF_PACKAGES = ("packages_dir", "packages", "packages_lock", "git_config")
 PRODUCER = "producer"
-KINDS = (PRODUCER, "node", "retry", "resume")
+NODE = "node"
+KINDS = (PRODUCER, NODE, "retry", "resume")
 
 
 @dataclass(frozen=True)
