@@ -153,9 +153,7 @@ _OF_TESTS = {(command, WhenTested.BUILD): rules for command, rules in _OF_COMMAN
     (Command.BUILD, WhenTested.NONE): CommandRules(words="build", executes=_BUILT),
 }
 # Where each node has a pod of its own, one pod before them lists the nodes, and looks at the sources.
-_RULES = {
-    (*row, mode): rules for row, rules in _OF_TESTS.items() for mode in (Mode.PRODUCER, Mode.ASYNC)
-} | {
+_RULES = {(*row, mode): rules for row, rules in _OF_TESTS.items() for mode in (Mode.PRODUCER, Mode.ASYNC)} | {
     (*row, Mode.PER_NODE): rules._replace(stages=(Stage.LIST, *(rules.stages or (Stage.EXECUTE,))))
     for row, rules in _OF_TESTS.items()
     if rules.executes - _SOURCES

@@ -15,7 +15,7 @@ from dbt_operator.api.reason_table import BY_NODES, LOST, RESTING, STOPPED
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.api.spec import Downstream, RetryReason
 from dbt_operator.dbt.history import BEGUN
-from dbt_operator.plan.attempt import Assessment, Decision
+from dbt_operator.plan.attempt import Decision
 from dbt_operator.plan.decisions import new_producer, new_retry, new_tests, stage_of
 from dbt_operator.plan.groups import attempts_by_group
 from dbt_operator.plan.ledger import Ledger, Standing

@@ -227,8 +227,7 @@ class Invocations:
         """
         if self._options.part != parts.RENDER or not nodes or command.name not in _RENDERED:
             return self._execute(command, manifest=manifest)
-        if self._announcer.tests_later:
-            nodes = frozenset(one for one in nodes if not is_test(one))
+        nodes = frozenset(one for one in nodes if not self._announcer.later(one))
         adapter = loaded_adapters()[0]
         unfit = rendering.unfit(adapter_type=adapter.type(), settings=json.loads(self._options.async_settings or "{}"))
         if unfit:
