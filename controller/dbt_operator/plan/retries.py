@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dbt_operator.api.spec import Retry, RetryReason
-from dbt_operator.dbt.graph import Graph
+from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.plan.attempt import PodChoice
 from dbt_operator.plan.decisions import SEVERAL
 from dbt_operator.plan.ledger import Failure, Ledger, Standing
