@@ -1,9 +1,10 @@
-"""What one turn of the planner costs: `python -m benchmarks.planning [--models 3000] [--attempts 7]`.
+"""What one turn of the planner costs: `python -m benchmarks.planning [--models 3000] [--attempts 7] [--per-node]`.
 
 The project is layered, each model reads two of the layer above and has three tests. Its first attempt has failures;
 each further attempt executes some nodes again. Between two turns one more node ends, as it does when a line of the log
-has been read. Prints the median and the worst of the turns, in milliseconds of the
-processor: what else the machine does makes no difference.
+has been read. With --per-node each model has a pod of its own instead: most of them have ended, ten live, and with each
+turn the next one ends and another one is decided on. Prints the median and the worst of the turns, in milliseconds of
+the processor: what else the machine does makes no difference.
 """
 
 import argparse
@@ -16,14 +17,16 @@ from typing import Any
 
 import msgspec
 
-from dbt_operator.api.phases import AttemptKind
-from dbt_operator.api.spec import Retry, RetryReason
+from dbt_operator.api.commands import Stage
+from dbt_operator.api.phases import AttemptKind, RunPhase
+from dbt_operator.api.reasons import RunReason
+from dbt_operator.api.spec import PerNode, Retry, RetryReason
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import Reports
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
 from dbt_operator.plan.attempt import Attempt, Decision, LogFacts, Sealed, Shown
 from dbt_operator.plan.observation import Observation, Plan, Rules
-from dbt_operator.plan.outcome import conclude
+from dbt_operator.plan.outcome import Outcome, conclude
 from dbt_operator.plan.run import plan_run
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -38,8 +41,13 @@ def main() -> None:
     options.add_argument("--models", type=int, default=3000)
     options.add_argument("--attempts", type=int, default=7)
     options.add_argument("--turns", type=int, default=30)
+    options.add_argument("--per-node", action="store_true")
     given = options.parse_args()
-    times = list(turns(models=given.models, attempts=given.attempts, count=given.turns))
+    if given.per_node:
+        given.attempts = given.models - _WAITING
+        times = list(turns_per_node(models=given.models, count=given.turns))
+    else:
+        times = list(turns(models=given.models, attempts=given.attempts, count=given.turns))
     rest = sorted(times[1:])
     print(
         f"{given.models} models, {3 * given.models} tests, {given.attempts} attempts: first turn {times[0]:.1f} ms, "
@@ -59,6 +67,70 @@ def turns(*, models: int, attempts: int, count: int) -> Iterator[float]:
         before = time.process_time()
         reports = _plan(ended, live, attempts, reports).history.reports
         yield (time.process_time() - before) * 1000
+
+
+_LIVE = 10
+_WAITING = 50  # models that no pod has begun when the turns begin
+
+
+def turns_per_node(*, models: int, count: int) -> Iterator[float]:
+    """Milliseconds of each turn of a run whose nodes have a pod each."""
+    nodes = _project(models)
+    said = {"mode": "PerNode"}
+    listed = close(state=_listed(nodes, **said), ending=Ending.COMPLETED)
+    listing = Decision(index=1, kind=AttemptKind.PRODUCER, name="r-producer-1", stage=Stage.LIST)
+    attempts = [_sealed(listing, listed)]
+    own: list[list[dict[str, Any]]] = []
+    for node in nodes:
+        if node["resource_type"] == "model":
+            own.append([])
+        own[-1].append(node)
+    for number, group in enumerate(own[: models - _WAITING]):
+        decision = _of_node(number, group)
+        if number < models - _WAITING - _LIVE:
+            attempts.append(_sealed(decision, _executed(group)))
+        else:
+            attempts.append(
+                Attempt(decision=decision, shown=Shown(created=True, began=NOW), log=LogFacts(_listed(group)))
+            )
+    retry = Retry(limit=1)
+    rules = Rules(
+        start_deadline=timedelta(minutes=5), retry=retry, stages=(Stage.LIST, Stage.EXECUTE), per_node=PerNode()
+    )
+    reports = Reports()
+    for _ in range(count):
+        at = next(index for index, each in enumerate(attempts) if each.sealed is None)
+        attempts[at] = _sealed(attempts[at].decision, _executed(own[at - 1]))
+        before = time.process_time()
+        observation = Observation(
+            run="r", now=NOW, attempts=tuple(attempts), started=True, rules=rules, reports=reports
+        )
+        plan = plan_run(observation)
+        yield (time.process_time() - before) * 1000
+        reports = plan.history.reports
+        groups = {group[0]["unique_id"]: group for group in own}
+        for decision in plan.record:
+            (model,) = (one for one in decision.nodes or () if one in groups)
+            live = LogFacts(_listed(groups[model]))
+            attempts.append(Attempt(decision=decision, shown=Shown(created=True, began=NOW), log=live))
+
+
+def _of_node(number: int, group: list[dict[str, Any]]) -> Decision:
+    nodes = frozenset(each["unique_id"] for each in group)
+    name = f"r-node-{number + 1}"
+    return Decision(index=number + 2, kind=AttemptKind.NODE, name=name, nodes=nodes, stage=Stage.EXECUTE)
+
+
+def _executed(group: list[dict[str, Any]]) -> AttemptState:
+    state = _listed(group)
+    for seq, node in enumerate(group):
+        state = _ends(state, node["unique_id"], "success", seq=100 + seq)
+    return close(state=state, ending=Ending.COMPLETED)
+
+
+def _sealed(decision: Decision, state: AttemptState) -> Attempt:
+    outcome = Outcome(phase=RunPhase.SUCCEEDED, reason=RunReason.ALL_SUCCEEDED, message="")
+    return Attempt(decision=decision, sealed=Sealed(outcome=outcome, state=state, ended_at=NOW, gone=True, started=NOW))
 
 
 def _plan(ended: list[Attempt], live: AttemptState, attempts: int, reports: Reports) -> Plan:
@@ -87,11 +159,11 @@ def _ended(nodes: list[dict[str, Any]], number: int) -> Attempt:
     return Attempt(decision=decision, sealed=Sealed(outcome=outcome, state=state, ended_at=at, gone=True, started=at))
 
 
-def _listed(nodes: list[dict[str, Any]]) -> AttemptState:
+def _listed(nodes: list[dict[str, Any]], **said: str) -> AttemptState:
     pages = [nodes[start : start + PAGE] for start in range(0, len(nodes), PAGE)]
     lines = [_line(1, "RunnerStarted", {})]
     for part, page in enumerate(pages, start=1):
-        lines.append(_line(part + 1, "SelectedNodes", {"part": part, "parts": len(pages), "nodes": page}))
+        lines.append(_line(part + 1, "SelectedNodes", {"part": part, "parts": len(pages), "nodes": page, **said}))
     return replace(fold_lines(state=EMPTY, lines=lines), adapter="postgres")
 
 

@@ -374,9 +374,14 @@ def failure_kind(node: NodeState) -> RetryReason:
 def _missed(
     episode: Sequence[Assessment], *, unique_ids: Sequence[str], graph: Graph
 ) -> Mapping[str, tuple[RunReason, ...]]:
-    ended = [each for each in episode if not each.live]
-    found = {one: tuple(each.end.reason for each in ended if _ended_without(each, one, graph)) for one in unique_ids}
-    return {one: reasons for one, reasons in found.items() if reasons}
+    found: dict[str, tuple[RunReason, ...]] = {}
+    for each in episode:
+        nodes = each.attempt.nodes
+        # Of hundreds of attempts most have a few nodes.
+        for one in unique_ids if nodes is None or len(nodes) > len(unique_ids) else nodes.intersection(unique_ids):
+            if _ended_without(each, one, graph):
+                found[one] = (*found.get(one, ()), each.end.reason)
+    return found
 
 
 def _ended_without(assessment: Assessment, unique_id: str, graph: Graph) -> bool:

@@ -8,6 +8,7 @@ from dbt_operator.api.phases import RunPhase
 from dbt_operator.dbt.graph import is_test
 from dbt_operator.plan.attempt import Decision, Request
 from dbt_operator.plan.decisions import SEVERAL, first_part, new_producer, new_retry
+from dbt_operator.plan.groups import attempts_by_group
 from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.overrides import pod_of, resumes_by_pod
 from dbt_operator.plan.retries import build_of, retry_of
@@ -57,7 +58,8 @@ def _all(situation: Situation, asked: tuple[Request, ...]) -> Answer:
     nodes = first_part(situation, ledger.ready(left))
     if not nodes:
         return Answer(handled=asked)
-    first, *others = resumes_by_pod(situation, ledger, nodes)
+    by_group = attempts_by_group(situation, ledger, nodes, coming=nodes) if situation.rules.per_node else []
+    first, *others = by_group or resumes_by_pod(situation, ledger, nodes)
     # What is left for want of room follows by itself: with the first one an episode begins in which it is all due.
     return Answer((replace(first, requests=asked), *others[: max(0, situation.room - 1)]), asked)
 

@@ -42,6 +42,7 @@ class Situation:
     adapter: str
     pod_database: str = ""  # see `dbt.history.pod_database`
     lingering: Mapping[int, datetime] = field(default_factory=dict)  # see `_lingering`
+    lost_nodes: Mapping[str, Sequence[Assessment]] = field(default_factory=dict)  # see `lost_with`
 
     @property
     def last_index(self) -> int:
@@ -78,11 +79,9 @@ class Situation:
         """The attempts of the episode whose pod was lost, or did not start: those that count for the whole run."""
         return [each for each in self.recent if was_lost(each) and (self.rules.per_node is None or each.attempt.whole)]
 
-    def lost_with(self, unique_id: str) -> list[Assessment]:
+    def lost_with(self, unique_id: str) -> Sequence[Assessment]:
         """Those that had a node, where each has a pod of its own: there losses are counted for each node."""
-        if self.rules.per_node is None:
-            return []
-        return [each for each in self.recent if was_lost(each) and unique_id in (each.attempt.nodes or ())]
+        return self.lost_nodes.get(unique_id, ())
 
     def given_up(self, unique_id: str) -> bool:
         """Whether a node was lost with its own pod more often than it may be taken up again."""
@@ -145,7 +144,17 @@ def situation_of(observation: Observation, assessments: tuple[Assessment, ...]) 
         rules=observation.rules,
         adapter=next((each.state.adapter for each in assessments if each.state.adapter), ""),
         pod_database=pod_database(history.attempts),
+        lost_nodes=_lost_nodes(assessments[episode.since :]) if observation.rules.per_node is not None else {},
     )
+
+
+def _lost_nodes(recent: Sequence[Assessment]) -> Mapping[str, Sequence[Assessment]]:
+    """The attempts that were lost, by the nodes that they had."""
+    found: dict[str, list[Assessment]] = {}
+    for each in (one for one in recent if one.attempt.nodes is not None and was_lost(one)):
+        for unique_id in each.attempt.nodes or ():
+            found.setdefault(unique_id, []).append(each)
+    return found
 
 
 def _episode(assessments: Sequence[Assessment]) -> Episode:

@@ -133,6 +133,7 @@ class Log:
         *,
         command: str = "build",
         tests: str = "",
+        mode: str = "",
         adapter: str,
         end_hooks: int | None,
         at: datetime,
@@ -142,7 +143,7 @@ class Log:
         pages = [nodes[start : start + _PAGE] for start in range(0, max(len(nodes), 1), _PAGE)]
         for part, page in enumerate(pages, start=1):
             data = {"part": part, "parts": len(pages), "total": len(nodes), "nodes": page, "command": command}
-            data |= {"tests": tests} if tests else {}
+            data |= {name: said for name, said in (("tests", tests), ("mode", mode)) if said}
             self.add("SelectedNodes", data, at=at)
         if end_hooks is not None:
             self.add("Hooks", {"on_run_start": 0, "on_run_end": end_hooks}, at=at)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from dbt_operator.api.commands import Command, WhenTested
+from dbt_operator.api.commands import Command, Mode, Stage, WhenTested
 from dbt_operator.api.names import RESERVED_PREFIX
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
-from dbt_operator.api.spec import Retry
+from dbt_operator.api.spec import PerNode, Retry
 from dbt_operator.dbt.fold import fold_lines
 from dbt_operator.dbt.state import EMPTY
 from dbt_operator.dbt.view import NodeView, node_views
@@ -43,13 +43,14 @@ class Story:
         *nodes: Mapping[str, Any],
         command: Command = Command.BUILD,
         tests: WhenTested = WhenTested.BUILD,
+        mode: Mode = Mode.PRODUCER,
         adapter: str = "postgres",
         end_hooks: int | None = 0,
         pod_database: str = "",
         older: tuple[str, ...] = (),
         **rules: Any,
     ) -> None:
-        self.command, self.tests, self.does = command, tests, command.rules_for(tests)
+        self.command, self.tests, self.mode, self.does = command, tests, mode, command.rules_for(tests, mode)
         self.passed_over = Command.BUILD.rules.executes - command.rules.executes
         self.nodes = {
             node["unique_id"]: {**node, "selected": False} if node["resource_type"] in self.passed_over else node
@@ -59,6 +60,8 @@ class Story:
         self.adapter, self.end_hooks, self.pod_database = adapter, end_hooks, pod_database
         retry = Retry.model_validate({key: rules.pop(key) for key in Retry.model_fields.keys() & rules.keys()})
         given: dict[str, Any] = {"repeats": self.does.repeats, "stages": self.does.stages, **rules}
+        if mode is Mode.PER_NODE:
+            given.setdefault("per_node", PerNode())
         self.rules = Rules(start_deadline=DEADLINE, retry=retry, **given)
         self.now = NOW
         self.attempts: list[Dbt] = []
@@ -251,10 +254,11 @@ class Dbt:
                 self.log.add("CommandStarted", {"command": run.command.rules.words}, at=now)
                 return self
             stage = self.decision.stage
-            command = run.command.rules.words if stage is None else stage.rules.words
-            tests = run.tests if whole and stage is not None else ""
-            self.log.lists(listed, command=command, tests=tests, adapter=run.adapter, end_hooks=run.end_hooks, at=now)
-            self.log.executes(len(self.nodes), at=now)
+            command = (stage.rules.words if stage is not None else "") or run.command.rules.words
+            said = {"tests": run.tests, "mode": run.mode} if whole and stage is not None else {}
+            self.log.lists(listed, command=command, adapter=run.adapter, end_hooks=run.end_hooks, at=now, **said)
+            if stage is not Stage.LIST:
+                self.log.executes(len(self.nodes), at=now)
         return self
 
     def looks(self, *, held: str = "", **sources: str) -> "Dbt":
