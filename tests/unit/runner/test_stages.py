@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbt_operator.api.commands import Stage
-from dbt_operator.api.phases import NodePhase
+from dbt_operator.api.phases import NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.dbt.fold import EMPTY, Ending, close, fold_lines
 from dbt_operator.plan.outcome import conclude
@@ -128,3 +128,50 @@ def test_without_tests_dbt_neither_lists_nor_executes_one_whatever_else_is_exclu
         environment = {"DBT_EXCLUDE_RESOURCE_TYPES": variable}
         run = project.run("build", *SELECTION, *excluding, options=["--without-tests"], environment=environment)
         assert types(executed(run)) == types(run.selected) == {"seed"}
+
+
+# where each node has a pod of its own
+
+
+@pytest.fixture(scope="module")
+def apart(make_project: Callable[[], Project]) -> tuple[Project, Run]:
+    """A project, and the attempt that lists the nodes of a run of it."""
+    project = make_project()
+    return project, project.run("build", *SELECTION, options=["--stage", "list", "--kept-path", "/"])
+
+
+def test_the_attempt_that_lists_the_nodes_lists_what_dbt_would_build_and_executes_nothing(
+    apart: tuple[Project, Run],
+) -> None:
+    project, first = apart
+    together = project.run("build", *SELECTION, options=["--kept-path", "/"])
+    assert (first.code, first.digest, first.results) == (0, [], {})
+    assert first.selected == together.selected
+    state = close(state=fold_lines(state=EMPTY, lines=first.lines), ending=Ending.COMPLETED)
+    assert state.graph is not None
+    assert state.graph.later() == first.selected
+    assert conclude(state=state, pod=None).phase is RunPhase.SUCCEEDED
+
+
+def test_an_attempt_at_a_node_leaves_no_files_that_nobody_looks_at(apart: tuple[Project, Run]) -> None:
+    project, _ = apart
+    nodes = {"model.torture.ok_model"}
+    options = ["--stage", "execute", "--attempt-kind", "node", "--nodes", listed(project, nodes)]
+    results = Path(project.scratch) / "target" / "run_results.json"
+    results.unlink(missing_ok=True)
+    run = project.run("build", options=options)
+    assert (run.code, executed(run), results.exists()) == (0, nodes, False)
+
+
+def test_where_the_next_pod_would_find_nothing_no_node_is_executed(project: Project) -> None:
+    refused = project.run("build", *SELECTION, options=["--stage", "list"])
+    message = refused.finished["error"]["message"]
+    assert (refused.code, refused.finished["error"]["kind"]) == (2, "spec")
+    assert message.startswith("spec.mode is PerNode")
+    assert message.endswith("or take mode: Producer")
+
+
+def test_a_selection_that_matches_nothing_is_told_as_ever(project: Project) -> None:
+    run = project.run("build", "--select", "nothing_of_this_name", options=["--stage", "list"])
+    state = close(state=fold_lines(state=EMPTY, lines=run.lines), ending=Ending.COMPLETED)
+    assert conclude(state=state, pod=None).reason is RunReason.NOTHING_SELECTED
