@@ -83,9 +83,12 @@ def test_answers_that_are_lost_and_errors_that_pass_make_no_second_job(warehouse
     ]
     fake.behaviours = [Behaviour(of("fails"), error=("backendError", "sorry"), times=1)]
     attempt = warehouse.begin("run", "-s", "unheard", "refused", "limited", "fails")
-    assert attempt.ends() == 0
+    # dbt-bigquery 1.9 and 1.10 do not execute again what has failed.
+    again = warehouse.version() not in ((1, 9), (1, 10))
+    assert attempt.ends() == int(not again)
     made = Counter(job.labels["dbt_operator_node"] for job in fake.created("node_id"))
-    assert made == {f"model_shop_{name}": 1 for name in ("unheard", "refused", "limited")} | {"model_shop_fails": 2}
+    once = {f"model_shop_{name}": 1 for name in ("unheard", "refused", "limited")}
+    assert made == once | {"model_shop_fails": 1 + again}
 
 
 def test_a_job_that_nobody_goes_on_with_is_ended_before_its_node_is_executed_again(warehouse: Warehouse) -> None:

@@ -241,7 +241,11 @@ class BigQueryExecutor:
         if seconds:
             given["jobTimeoutMs"] = str(int(seconds) * 1000)
         labels = bigquery_ids.labels(
-            run=self._context.run, node=unique_id, namespace=self._context.namespace, attempt=self._context.attempt
+            run=self._context.run,
+            node=unique_id,
+            namespace=self._context.namespace,
+            attempt=self._context.attempt,
+            began_in=self._context.began_in(unique_id),
         )
         given["labels"] = {**given.get("labels", {}), **labels}
         return bigquery.QueryJobConfig.from_api_repr(given)
