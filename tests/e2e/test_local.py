@@ -97,7 +97,8 @@ class TestOnBoth:
         self, runs: Runs, tmp_path: Path, name: str
     ) -> None:
         of_tests = PROJECTS / name
-        environ = {"JAFFLE_SHOP_DUCKDB": str(tmp_path / "jaffle_shop.duckdb")}  # as in the pod: of its name are tables
+        files = {"JAFFLE_SHOP_DUCKDB": "jaffle_shop.duckdb", "FAILING_TEST_DUCKDB": "failing_test.duckdb"}
+        environ = {variable: str(tmp_path / file) for variable, file in files.items()}  # of their names are tables
         place = of_tests if of_tests.is_dir() else EXAMPLES / "project"
         assert_alike(runs.cluster, name, folder=tmp_path, project=place, environ=environ)
 

@@ -149,6 +149,7 @@ def test_the_first_signal_cancels_the_run_and_a_retry_goes_on(desk: Desk) -> Non
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3, out + err
     assert desk.status()["phase"] == "Cancelled"
+    assert '"CancelRequested"' in desk.log("small")
     before = desk.counted("done")
     assert before != ONCE
     desk.do("retry", "small")

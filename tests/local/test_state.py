@@ -97,8 +97,8 @@ class TestState:
         )
         assert status["phase"] == "Succeeded", status["message"]
         assert status["state"]["digest"].startswith("sha256:")
-        volume = {"source": {"configMap": {"name": "kept"}}}
-        status = self.run("volume", kept, select=["result:success,raw"], state={"artifactsFrom": {"volume": volume}})
+        volume = {"source": {"hostPath": {"path": str(self.shop.place.artifacts("slim"))}}}
+        status = self.run("volume", select=["result:success,report"], state={"artifactsFrom": {"volume": volume}})
         assert (status["phase"], status.get("state")) == ("Succeeded", None), status["message"]
 
     def test_artifacts_that_are_not_there_are_named(self) -> None:

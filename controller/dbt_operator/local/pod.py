@@ -151,16 +151,22 @@ class _Making:
             path, name = str(mount["mountPath"]), str(mount["name"])
             if not path.startswith(OWN_MOUNTS) or path in self._places:
                 continue
-            claim = self._volumes[name].get("persistentVolumeClaim")
-            source = self._claims / str(claim["claimName"]) if claim else self._folder / "mounts" / name
-            self._places[path] = str(source / str(mount.get("subPath") or "."))
-            self.folders.append(Path(self._places[path]))
+            self._places[path] = str(self._source(name) / str(mount.get("subPath") or "."))
+            if "hostPath" not in self._volumes[name]:  # that is there, or it is not
+                self.folders.append(Path(self._places[path]))
         # Files name other mounts, whose places have to be known.
         for mount in mappings(container.get("volumeMounts")):
             name = str(mount["name"])
             if str(mount["mountPath"]) in self._places:
                 for file, content in self._content(self._volumes[name]):
                     self.files[str(PurePosixPath("mounts", name, file))] = self._with_paths(content)
+
+    def _source(self, volume: str) -> Path:
+        """The folder that stands for a volume."""
+        claim, host = (self._volumes[volume].get(kind) for kind in ("persistentVolumeClaim", "hostPath"))
+        if host:
+            return Path(str(host["path"]))
+        return self._claims / str(claim["claimName"]) if claim else self._folder / "mounts" / volume
 
     def _content(self, volume: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
         sources = mappings((volume.get("projected") or {}).get("sources")) or [volume]

@@ -92,6 +92,16 @@ def test_an_environment_is_kept_in_a_folder_that_stands_for_its_claim(tmp_path: 
     assert f"--cache={tmp_path}/volumes/environments" in step.argv
 
 
+def test_artifacts_on_a_folder_of_the_machine_are_read_there_and_it_is_not_made(tmp_path: Path) -> None:
+    volume = {"source": {"hostPath": {"path": str(tmp_path / "nightly")}}, "path": "target"}
+    made = recipe(tmp_path / "a", state={"artifactsFrom": {"volume": volume}})
+    assert f"--state-dir={tmp_path}/nightly/target" in made.dbt.argv
+    assert tmp_path / "nightly" not in made.folders
+    claim = {"source": {"persistentVolumeClaim": {"claimName": "states"}}}
+    made = recipe(tmp_path / "b", state={"artifactsFrom": {"volume": claim}})
+    assert f"--state-dir={tmp_path}/volumes/states" in made.dbt.argv
+
+
 def test_variables_are_those_of_the_pod_over_those_of_the_machine(tmp_path: Path) -> None:
     login = {"secretKeyRef": {"name": "login", "key": "user"}}
     env = [
