@@ -25,6 +25,12 @@ def warm_python(dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> It
         yield program
 
 
+@pytest.fixture
+def quick(tmp_path: Path, warm_python: Path) -> Desk:
+    """The same, for all else."""
+    return make_desk(tmp_path, warm_python)
+
+
 @pytest.fixture(scope="class")
 def shop(warm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A folder to work in, for runs of the tests' own projects on one database."""

@@ -131,29 +131,29 @@ def test_both_are_killed_and_the_same_command_goes_on(desk: Desk) -> None:
     assert not (attempt.folder / "tmp").exists()
 
 
-def test_it_ends_while_nobody_looks_and_the_same_command_tells_how(desk: Desk) -> None:
-    process = desk.start("run", "-f", "run.yaml")
-    desk.wait(lambda: desk.counted("begun")["first"], process=process)
+def test_it_ends_while_nobody_looks_and_the_same_command_tells_how(quick: Desk) -> None:
+    process = quick.start("run", "-f", "run.yaml")
+    quick.wait(lambda: quick.counted("begun")["first"], process=process)
     process.kill()
     process.communicate()
-    attempt = desk.attempt()
-    desk.wait(lambda: not attempt.alive)
-    assert "small: Succeeded" in desk.do("run", "-f", "run.yaml")
-    assert desk.counted("begun") == ONCE
+    attempt = quick.attempt()
+    quick.wait(lambda: not attempt.alive)
+    assert "small: Succeeded" in quick.do("run", "-f", "run.yaml")
+    assert quick.counted("begun") == ONCE
 
 
-def test_the_first_signal_cancels_the_run_and_a_retry_goes_on(desk: Desk) -> None:
-    process = desk.start("run", "-f", "run.yaml", PAUSE="1")
-    desk.wait(lambda: desk.counted("begun")["second"], process=process)
+def test_the_first_signal_cancels_the_run_and_a_retry_goes_on(quick: Desk) -> None:
+    process = quick.start("run", "-f", "run.yaml", PAUSE="1")
+    quick.wait(lambda: quick.counted("begun")["second"], process=process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3, out + err
-    assert desk.status()["phase"] == "Cancelled"
-    assert '"CancelRequested"' in desk.log("small")
-    before = desk.counted("done")
+    assert quick.status()["phase"] == "Cancelled"
+    assert '"CancelRequested"' in quick.log("small")
+    before = quick.counted("done")
     assert before != ONCE
-    desk.do("retry", "small")
-    assert desk.counted("done") == ONCE
+    quick.do("retry", "small")
+    assert quick.counted("done") == ONCE
 
 
 def test_the_second_signal_stops_it_and_the_same_command_goes_on(desk: Desk) -> None:
@@ -171,34 +171,33 @@ def test_the_second_signal_stops_it_and_the_same_command_goes_on(desk: Desk) -> 
     assert desk.counted("done") == ONCE
 
 
-def test_another_process_cancels(desk: Desk) -> None:
-    process = desk.start("run", "-f", "run.yaml", PAUSE="1")
-    desk.wait(lambda: desk.counted("begun")["first"], process=process)
-    assert "is told to end" in desk.do("cancel", "small")
+def test_another_process_cancels(quick: Desk) -> None:
+    process = quick.start("run", "-f", "run.yaml", PAUSE="1")
+    quick.wait(lambda: quick.counted("begun")["first"], process=process)
+    assert "is told to end" in quick.do("cancel", "small")
     process.communicate(timeout=120)
     assert process.returncode == 3
 
 
-def test_a_run_that_takes_too_long_is_stopped(tmp_path: Path, warm_python: Path) -> None:
-    desk = make_desk(tmp_path, warm_python)
+def test_a_run_that_takes_too_long_is_stopped(quick: Desk) -> None:
     # Time enough for a first node to begin, however busy the machine is.
-    desk.write(manifest(activeDeadlineSeconds=25))
-    desk.do("run", "-f", "run.yaml", code=1, PAUSE="600")
-    status = desk.status()
+    quick.write(manifest(activeDeadlineSeconds=25))
+    quick.do("run", "-f", "run.yaml", code=1, PAUSE="600")
+    status = quick.status()
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded"), status["message"]
-    assert "Cancelled" in desk.phases().values()
+    assert "Cancelled" in quick.phases().values()
 
 
-def test_several_runs_come_one_after_the_other_and_the_worst_end_counts(desk: Desk) -> None:
+def test_several_runs_come_one_after_the_other_and_the_worst_end_counts(quick: Desk) -> None:
     broken = manifest("broken", vars={"more": "nothing"}, select=["third"], retry={"limit": 0})
-    desk.write(manifest("one", select=["first", "second"]), broken, manifest("two", select=["beside"]))
-    out = desk.do("run", "-f", "run.yaml", code=1)
+    quick.write(manifest("one", select=["first", "second"]), broken, manifest("two", select=["beside"]))
+    out = quick.do("run", "-f", "run.yaml", code=1)
     assert out.index("one: Succeeded") < out.index("broken: Failed") < out.index("two: Succeeded")
 
 
-def test_the_values_of_secrets_reach_dbt_and_nothing_that_stays(desk: Desk) -> None:
+def test_the_values_of_secrets_reach_dbt_and_nothing_that_stays(quick: Desk) -> None:
     secret = "correct-horse-battery"  # noqa: S105 - what the test looks for
-    desk.write(
+    quick.write(
         manifest(
             profile={"secretRef": {"name": "warehouse", "key": "profiles.yml"}},
             podTemplate={"spec": {"containers": [{"name": "dbt", "env": [
@@ -206,36 +205,36 @@ def test_the_values_of_secrets_reach_dbt_and_nothing_that_stays(desk: Desk) -> N
             ]}]}},
         )
     )  # fmt: skip
-    (desk.folder / "project" / "profiles.yml").rename(desk.folder / "profiles.yml")
-    desk.model(
+    (quick.folder / "project" / "profiles.yml").rename(quick.folder / "profiles.yml")
+    quick.model(
         "first",
         "select 1 as id, '{{ env_var('PASSWORD') }}' as word, '{{ log(env_var('PASSWORD'), info=true) }}' as said",
     )
-    out = desk.do("run", "-f", "run.yaml", code=1)
+    out = quick.do("run", "-f", "run.yaml", code=1)
     assert "There is no key profiles.yml of Secret warehouse here" in out
-    kept = desk.folder / "secrets" / "warehouse"
+    kept = quick.folder / "secrets" / "warehouse"
     kept.mkdir(parents=True)
-    (desk.folder / "profiles.yml").rename(kept / "profiles.yml")
-    (desk.folder / ".env").write_text(f"SECRET_LOGIN_PASSWORD={secret}\n")
-    out = desk.do("run", "-f", "run.yaml", "--secrets", "secrets", "--env-file", ".env")
+    (quick.folder / "profiles.yml").rename(kept / "profiles.yml")
+    (quick.folder / ".env").write_text(f"SECRET_LOGIN_PASSWORD={secret}\n")
+    out = quick.do("run", "-f", "run.yaml", "--secrets", "secrets", "--env-file", ".env")
     assert secret not in out
-    files = [file for file in desk.place.root.rglob("*") if file.is_file()]
+    files = [file for file in quick.place.root.rglob("*") if file.is_file()]
     assert files
     assert [str(file) for file in files if secret.encode() in file.read_bytes()] == []
 
 
-def test_a_wrong_manifest_is_one_sentence_and_begins_nothing(desk: Desk) -> None:
-    desk.write(manifest(threadz=4))
-    assert "spec.threadz is not a field" in desk.do("run", "-f", "run.yaml", code=2)
-    assert "nothing.yaml cannot be read" in desk.do("run", "-f", "nothing.yaml", code=2)
-    desk.write(manifest())
-    assert "no dbt on PATH" in desk.do("run", "-f", "run.yaml", code=2, PATH="/nowhere")
-    assert "There is no run other" in desk.do("logs", "other", code=2)
-    assert not (desk.place.root / "runs").exists()
+def test_a_wrong_manifest_is_one_sentence_and_begins_nothing(quick: Desk) -> None:
+    quick.write(manifest(threadz=4))
+    assert "spec.threadz is not a field" in quick.do("run", "-f", "run.yaml", code=2)
+    assert "nothing.yaml cannot be read" in quick.do("run", "-f", "nothing.yaml", code=2)
+    quick.write(manifest())
+    assert "no dbt on PATH" in quick.do("run", "-f", "run.yaml", code=2, PATH="/nowhere")
+    assert "There is no run other" in quick.do("logs", "other", code=2)
+    assert not (quick.place.root / "runs").exists()
 
 
-def test_it_needs_nothing_of_kubernetes(desk: Desk) -> None:
+def test_it_needs_nothing_of_kubernetes(quick: Desk) -> None:
     absent = "import sys\nfor name in ('kopf', 'kubernetes', 'aiohttp', 'tenacity'): sys.modules[name] = None\n"
-    (desk.folder / "sitecustomize.py").write_text(absent)
-    path = os.pathsep.join([str(desk.folder), *filter(None, sys.path)])
-    assert "small: Succeeded" in desk.do("run", "-f", "run.yaml", PYTHONPATH=path)
+    (quick.folder / "sitecustomize.py").write_text(absent)
+    path = os.pathsep.join([str(quick.folder), *filter(None, sys.path)])
+    assert "small: Succeeded" in quick.do("run", "-f", "run.yaml", PYTHONPATH=path)
