@@ -108,6 +108,51 @@ class TestRetries:
             ("layer2_10", "resume"),
         }
 
+    def test_with_a_pod_for_each_node_only_that_of_one_is_lost_and_what_is_held_back_has_none(self, runs: Runs) -> None:
+        chosen = ("layer1_05", "layer1_13", "layer1_14", "layer2_10")
+        with runs.postgres.locked("seed_1"):  # which keeps layer1_14 at work
+            runs.start(
+                "apart",
+                *chosen,
+                settings={"fail_times": {"layer1_13": 9}},
+                mode="PerNode",
+                perNode={"parallelism": 3},
+                nodes=[
+                    {"select": [{"name": "layer1_14"}], "podTemplate": {"metadata": {"labels": {"pod": "of-its-own"}}}}
+                ],
+                retry={**QUICK, "limit": 0},
+                vars={"own": 2},
+            )
+            runs.wait_for_phase("apart", "Failed", "layer1_13")
+            runs.wait_for_phase("apart", "Running", "layer1_14")
+            labelled = runs.cluster.kubectl(
+                "get", "pods", "-n", runs.cluster.namespace, "-l", "pod=of-its-own", "-o", "name"
+            )
+            (pod,) = labelled.split()
+            runs.cluster.kubectl("delete", pod, "-n", runs.cluster.namespace)
+        status = runs.end("apart")
+        assert (status["phase"], status["reason"]) == ("Failed", "NodesFailed"), status["message"]
+        assert status["nodes"] | {"total": 4, "succeeded": 2, "failed": 1, "skipped": 1} == status["nodes"]
+        attempts = [(one["kind"], one["stage"], one["state"], one.get("nodes")) for one in status["attempts"]]
+        assert attempts[0] == ("Producer", "List", "Succeeded", None)
+        assert sorted(attempts[1:4]) == [
+            ("Node", "Execute", "Failed", 2),
+            ("Node", "Execute", "Lost", 1),
+            ("Node", "Execute", "Succeeded", 2),
+        ]
+        assert attempts[4:] == [("Resume", "Execute", "Succeeded", 1)]
+        assert status["retries"] == 1
+        child = runs.nodes("apart")["layer2_10"]
+        assert (child["phase"], child["reason"], child["blockedBy"]) == (
+            "Skipped",
+            "UpstreamFailed",
+            "model.chaos.layer1_13",
+        )
+        assert runs.postgres.executions() == {"layer1_05": 1, "layer1_14": 1}
+        for attempt in status["attempts"][1:]:
+            if attempt["state"] != "Lost":  # whose log is gone with its pod
+                assert "UnableToPartialParse" not in runs.messages(attempt["name"])
+
     def test_many_failures_share_a_pod_and_what_fails_too_often_stays_failed(self, runs: Runs) -> None:
         runs.start(
             "many",

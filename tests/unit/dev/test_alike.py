@@ -59,6 +59,7 @@ EXAMPLES_APART = {
     "embedding/cronjob.yaml": "The run is created by a CronJob.",
     "embedding/tekton/task.yaml": "The run is created by a task.",
     "git-postgres/run.yaml": "See test_git_postgres.py.",
+    "postgres/per-node.yaml": "As postgres/run.yaml; tests/simulation/test_per_node.py compares the modes.",
     "postgres/run.yaml": "The same project as slim-ci/production.yaml.",
     "projects/archive.yaml": "Its addresses are made up; archives are compared by test_local.py.",
     "projects/git.yaml": "Its addresses are made up; tests/local/test_sources.py has a project in git.",

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -133,33 +134,38 @@ def test_without_tests_dbt_neither_lists_nor_executes_one_whatever_else_is_exclu
 # where each node has a pod of its own
 
 
+@dataclass(frozen=True)
+class Apart:
+    """A project, the attempt that lists the nodes of a run of it, and one that executes all of them."""
+
+    project: Project
+    first: Run
+    together: Run
+
+
 @pytest.fixture(scope="module")
-def apart(make_project: Callable[[], Project]) -> tuple[Project, Run]:
-    """A project, and the attempt that lists the nodes of a run of it."""
+def apart(make_project: Callable[[], Project]) -> Apart:
     project = make_project()
-    return project, project.run("build", *SELECTION, options=["--stage", "list", "--kept-path", "/"])
+    first = project.run("build", *SELECTION, options=["--stage", "list", "--kept-path", "/"])
+    return Apart(project, first, project.run("build", *SELECTION, options=["--kept-path", "/"]))
 
 
-def test_the_attempt_that_lists_the_nodes_lists_what_dbt_would_build_and_executes_nothing(
-    apart: tuple[Project, Run],
-) -> None:
-    project, first = apart
-    together = project.run("build", *SELECTION, options=["--kept-path", "/"])
+def test_the_attempt_that_lists_the_nodes_lists_what_dbt_would_build_and_executes_nothing(apart: Apart) -> None:
+    first = apart.first
     assert (first.code, first.digest, first.results) == (0, [], {})
-    assert first.selected == together.selected
+    assert first.selected == apart.together.selected
     state = close(state=fold_lines(state=EMPTY, lines=first.lines), ending=Ending.COMPLETED)
     assert state.graph is not None
     assert state.graph.later() == first.selected
     assert conclude(state=state, pod=None).phase is RunPhase.SUCCEEDED
 
 
-def test_an_attempt_at_a_node_leaves_no_files_that_nobody_looks_at(apart: tuple[Project, Run]) -> None:
-    project, _ = apart
+def test_an_attempt_at_a_node_leaves_no_files_that_nobody_looks_at(apart: Apart) -> None:
     nodes = {"model.torture.ok_model"}
-    options = ["--stage", "execute", "--attempt-kind", "node", "--nodes", listed(project, nodes)]
-    results = Path(project.scratch) / "target" / "run_results.json"
-    results.unlink(missing_ok=True)
-    run = project.run("build", options=options)
+    options = ["--stage", "execute", "--attempt-kind", "node", "--nodes", listed(apart.project, nodes)]
+    results = Path(apart.project.scratch) / "target" / "run_results.json"
+    results.unlink()
+    run = apart.project.run("build", options=options)
     assert (run.code, executed(run), results.exists()) == (0, nodes, False)
 
 
