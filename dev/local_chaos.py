@@ -80,6 +80,7 @@ class Chaos:
     socket: Path
     chance: random.Random
     dbt: Path
+    per_node: bool = False  # each node has a process of its own
     kills: Counter[str] = field(default_factory=Counter)
     done: dict[str, int] = field(default_factory=dict)  # executions of nodes when they were first shown as done
     wrong: list[str] = field(default_factory=list)
@@ -104,6 +105,7 @@ class Chaos:
                 "project": {"image": {"path": "/dbt/chaos"}},
                 "profile": {"inProject": True},
                 "producer": {"maxRestarts": 100},
+                **({"mode": "PerNode", "perNode": {"parallelism": 4}} if self.per_node else {}),
                 "retry": {"limit": 20, "backoff": {"duration": "1s", "factor": 1}},
             },
         }
@@ -225,6 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.local_chaos", description=__doc__.partition(":")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--per-node", action="store_true", help="each node has a process of its own")
     options = parser.parse_args(argv)
     dbt = Path(os.environ.get("DBT_OPERATOR_TEST_DBT_PYTHON") or dbt_venv.ensure())
     print(f"seed {options.seed}", flush=True)
@@ -235,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.chmod(0o755)
         (folder / "postgres").mkdir()
         with postgres(folder / "postgres") as socket:
-            chaos = Chaos(folder, socket, chance, dbt)
+            chaos = Chaos(folder, socket, chance, dbt, per_node=options.per_node)
             chaos.prepare()
             chaos.play(left)
             chaos.check()

@@ -44,6 +44,7 @@ def chaos(
     first: Annotated[int, typer.Option(help="Number of the first run of the seed.", min=0)] = 0,
     together: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 3,
     only: Annotated[list[str] | None, typer.Option(help="Only this kind of fault; may be repeated.")] = None,
+    per_node: Annotated[bool, typer.Option("--per-node", help="Each node has a pod of its own.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the namespaces of wrong runs.")] = False,
 ) -> None:
     """Disturb runs, and compare what the operator shows with what the warehouse and dbt say."""
@@ -61,6 +62,7 @@ def chaos(
         together=together,
         kinds=tuple(only or FAULTS),
         keep=keep,
+        per_node=per_node,
     )
     say(f"Seed {session.seed}, {session.per_run} faults a run, {session.together} runs side by side.")
     raise typer.Exit(_execute(settings, session))

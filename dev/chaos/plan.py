@@ -37,6 +37,7 @@ class Plan:
     flaky: Mapping[str, int]
     nulls: Mapping[str, int]
     broken: str | None
+    per_node: bool = False  # each node has a pod of its own
 
 
 def make_plan(
@@ -49,6 +50,7 @@ def make_plan(
     models: Sequence[str],
     tested: Sequence[str],
     failing: int = MOST_FAILING,
+    per_node: bool = False,
 ) -> Plan:
     """The plan of a run. Over the runs of a seed every kind comes equally often, in an order of the seed's own.
 
@@ -78,4 +80,5 @@ def make_plan(
         flaky=flaky,
         nulls=nulls,
         broken=broken if number % BROKEN_EVERY == BROKEN_EVERY - 1 else None,
+        per_node=per_node,
     )

@@ -43,6 +43,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
                 "backoff": {"duration": "1s", "factor": 1, "max": "2s"},
             },
             "producer": {"maxRestarts": 50},
+            **({"mode": "PerNode", "perNode": {"parallelism": 6}} if plan.per_node else {}),
         },
     }
 

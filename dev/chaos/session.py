@@ -28,6 +28,7 @@ class Session:
     kinds: tuple[str, ...] = tuple(FAULTS)
     failing: int = MOST_FAILING
     keep: bool = False
+    per_node: bool = False
 
 
 @dataclass(kw_only=True)
@@ -81,6 +82,7 @@ def execute(cluster: ChaosCluster, session: Session, *, seen: Callable[[Outcome]
                 models=MODELS,
                 tested=TESTED,
                 failing=session.failing,
+                per_node=session.per_node,
             )
             outcome = disturbed_run(cluster, plan, keep=session.keep)
             progress.ended(outcome)

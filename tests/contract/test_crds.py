@@ -105,6 +105,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {"command": "snapshot", "sourceFreshness": "SkipStale", "staleParents": "All"},
         {"command": "ls", "sourceFreshness": "Ignore"},
         {"mode": "Async", "async": {"maxInFlight": 300, "priority": "BATCH", "location": "EU"}},
+        {"command": "clone", "mode": "PerNode", "perNode": {"parallelism": 100, "group": "Path"}},
         {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
         {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
         {
@@ -202,7 +203,13 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
             "spec.staleParents: .*: staleParents is for sourceFreshness: SkipStale",
         ),
         ({"mode": "Producer", "async": {"maxInFlight": 5}}, "spec.async: .*: async is for mode: Async"),
-        ({"mode": "Threads"}, 'spec.mode: Unsupported value: "Threads": supported values: "Producer", "Async"'),
+        (
+            {"mode": "Threads"},
+            'spec.mode: Unsupported value: "Threads": supported values: "Producer", "PerNode", "Async"',
+        ),
+        ({"command": "docs", "mode": "PerNode"}, "spec.mode: .*: mode cannot be PerNode for dbt docs"),
+        ({"perNode": {"parallelism": 0}}, "spec.perNode.parallelism: .* greater than or equal to 1"),
+        ({"perNode": {"group": "Folder"}}, 'spec.perNode.group: Unsupported value: "Folder"'),
         ({"mode": "Async", "async": {"priority": "batch"}}, 'spec.async.priority: Unsupported value: "batch"'),
         ({"mode": "Async", "async": {"maxInFlight": 0}}, "spec.async.maxInFlight: .* greater than or equal to 1"),
         ({"command": "run-operation"}, "spec.runOperation: .*: runOperation is for the command run-operation"),
