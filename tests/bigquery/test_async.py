@@ -109,7 +109,7 @@ def test_what_passes_by_itself_is_tried_again_and_what_was_answered_to_nobody_is
     fake.faults = [
         Fault(insert, "replace table.*orders", lost=True),
         Fault(insert, "should_warn", status=403, reason="rateLimitExceeded"),
-        Fault("jobs.list", status=503, times=2),
+        Fault("jobs.list", status=403, reason="accessDenied", times=1000),  # each is found out by itself then
     ]
     attempt = warehouse.begin(options=ASYNC)
     assert attempt.ends() == 0

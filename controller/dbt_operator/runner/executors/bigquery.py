@@ -19,8 +19,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 
 from google.api_core import exceptions as google_errors
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
-from requests.exceptions import ConnectionError as RequestError
+from requests.exceptions import RequestException as RequestError
 
 from dbt_operator.runner import bigquery_ids
 from dbt_operator.runner.bigquery_ids import StatementId
@@ -45,6 +46,10 @@ PAUSES: Mapping[str, float] = {
     "quotaExceeded": 15,
 }
 _LONGEST_PAUSE = 60.0
+# After so many looks at a job that were not answered nothing is known of it: a few minutes.
+_MOST_LOOKS = 300
+# What may become of a request, whoever has made it.
+_REFUSED = (google_errors.GoogleAPICallError, GoogleAuthError, RequestError)
 _MOST_REFUSALS = 8
 _MOST_NUMBERS = 1000
 
@@ -68,6 +73,7 @@ class _Flight:
     created: datetime
     ended: asyncio.Future[Any]
     asked: int = 0  # by itself
+    unanswered: int = 0  # looks since the last one that was answered
 
 
 @dataclass
@@ -131,7 +137,7 @@ class BigQueryExecutor:
                 if at == work.main:
                     answer = await self._call(answer_of, self._client, job, fetches=work.fetches)
             return answer
-        except google_errors.GoogleAPICallError as error:
+        except _REFUSED as error:
             raise StatementError(errors_of(error), at=work.main) from error
         finally:
             del self._nodes[work.unique_id]
@@ -147,7 +153,7 @@ class BigQueryExecutor:
             cancel = functools.partial(self._client.cancel_job, retry=None, timeout=_REQUEST_SECONDS)
             try:
                 await self._call(cancel, flight.job_id, location=flight.location)
-            except (google_errors.GoogleAPICallError, RequestError):
+            except _REFUSED:
                 return  # it is asked for again
 
     async def close(self) -> None:
@@ -201,7 +207,7 @@ class BigQueryExecutor:
                 job = await self._existing(own.job)
                 label = bigquery_ids.label_value(self._context.attempt)
                 return job, (job.labels or {}).get(bigquery_ids.ATTEMPT) == label
-            except RequestError as error:
+            except (RequestError, GoogleAuthError) as error:
                 reason, said = "backendError", str(error)
             except google_errors.GoogleAPICallError as error:
                 reason, said = reason_of(error), errors_of(error)
@@ -278,7 +284,7 @@ class BigQueryExecutor:
             since = min(flight.created for flight in flights) - timedelta(seconds=1)
             try:
                 done = await self._call(self._done, since)
-            except (google_errors.GoogleAPICallError, RequestError):
+            except _REFUSED:
                 done = frozenset()
             seen = [flight for flight in flights if flight.job_id in done]
             others = sorted((flight for flight in flights if flight.job_id not in done), key=lambda one: one.asked)
@@ -295,8 +301,12 @@ class BigQueryExecutor:
     async def _look(self, flight: _Flight) -> None:
         try:
             job = await self._call(self._client.get_job, flight.job_id, location=flight.location)
-        except (google_errors.GoogleAPICallError, RequestError):
-            return  # it is looked at again
+        except _REFUSED as error:
+            flight.unanswered += 1  # it is looked at again
+            if flight.unanswered >= _MOST_LOOKS and not flight.ended.done():
+                flight.ended.set_exception(error)
+            return
+        flight.unanswered = 0
         if job.state == "DONE" and not flight.ended.done():
             flight.ended.set_result(job)
 

@@ -41,7 +41,7 @@ def answer_of(client: Any, job: Any, *, fetches: bool) -> Answer:
 
 def errors_of(failed: Any) -> str:
     """What BigQuery says of a job, or in answer to a request, in its own words."""
-    errors = [each for each in failed.errors or () if isinstance(each, dict) and each.get("message")]
+    errors = [each for each in getattr(failed, "errors", None) or () if isinstance(each, dict) and each.get("message")]
     if not errors and getattr(failed, "error_result", None):
         errors = [failed.error_result]
     return "\n".join(dict.fromkeys(str(each["message"]) for each in errors)) or str(failed)
