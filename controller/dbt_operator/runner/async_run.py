@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, Callable
@@ -33,6 +34,7 @@ class AsyncInvocations:
         self.invocation_id = ""
         self.manifest: Any = None
         self._argv = argv
+        self._start = os.getcwd()  # noqa: PTH109 - a text for other processes; dbt's folder is another one later
         self._options = options
         self._reports = reports
         self._cancellation = cancellation
@@ -40,7 +42,9 @@ class AsyncInvocations:
     def run(self) -> Outcome:
         """All parts. Raises: parts.PartDiedError."""
         with tempfile.TemporaryDirectory(prefix="dbt-operator-async-") as folder:
-            own = parts.Parts(argv=self._argv, folder=Path(folder), print_line=self._reports.passed_on)
+            own = parts.Parts(
+                argv=self._argv, start=self._start, folder=Path(folder), print_line=self._reports.passed_on
+            )
             return asyncio.run(self._run(own))
 
     def cancel_queries(self) -> None:

@@ -62,10 +62,15 @@ class Ended:
 
 
 class Parts:
-    """Starts parts, one at a time. `print_line` takes each line that is to be printed."""
+    """Starts parts, one at a time.
 
-    def __init__(self, *, argv: list[str], folder: Path, print_line: Callable[[Line], None]) -> None:
+    start: the folder in which the attempt was started, in which its arguments mean what they mean.
+    print_line: takes each line that is to be printed.
+    """
+
+    def __init__(self, *, argv: list[str], start: str, folder: Path, print_line: Callable[[Line], None]) -> None:
         self._argv = argv
+        self._start = start
         self._folder = folder
         self._print = print_line
         self._child: subprocess.Popen[bytes] | None = None
@@ -84,7 +89,9 @@ class Parts:
         line = command(self._argv, part=part, folder=folder, pipe=writing, options=options)
         os.set_inheritable(writing, True)
         # Open descriptors that are meant for children are kept: one of them may be the claim of a local run's attempt.
-        child = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)  # noqa: S603 - this program
+        child = subprocess.Popen(  # noqa: S603 - this program
+            line, cwd=self._start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False
+        )
         os.close(writing)
         self._child = child
         if self._stopping:
