@@ -225,9 +225,10 @@ class LocalStory:
         if self.world.ms < max((at for at, _ in self._wishes), default=0) or self._alive():
             return False
         asked = names.retry_token(self._run["metadata"])
-        answered = asked is None or self.status.handled_retry == asked or self._run["spec"].get("cancel")
+        waits = any(self._run["spec"].get(field) for field in ("cancel", "suspend"))  # until a person takes that back
+        answered = asked is None or self.status.handled_retry == asked or waits
         rests = self.status.phase is RunPhase.SUSPENDED
-        return bool(self._mortals) and (rests or (self.status.ended and bool(answered)))
+        return bool(self._mortals) and (rests or (self.status.ended and answered))
 
     def _alive(self) -> list[str]:
         return [process.job for process in self.warehouse.processes if process.alive]
