@@ -72,7 +72,8 @@ def _in_one_pod(situation: Situation, ledger: Ledger, nodes: Sequence[str], left
     """The nodes with their tests. A test with another pod follows by itself, if nothing here needs it."""
     graph, pod = ledger.graph, _pod(situation, ledger.graph, nodes[0])
     found = build_of(ledger, nodes) & left
-    alike = frozenset(one for one in found if one in nodes or _pod(situation, graph, one) == pod)
+    along = (*nodes, *(one for one in found if one.startswith("unit_test.")))
+    alike = found.intersection(along).union(one for one in found if _pod(situation, graph, one) == pod)
     return alike if all(ledger.satisfied(one, within=alike) for one in alike) else found
 
 

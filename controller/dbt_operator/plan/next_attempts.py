@@ -68,7 +68,8 @@ def _needed(situation: Situation) -> Upcoming:
         return NOTHING
     ledger = situation.ledger
     if ledger is None or situation.unlisted:
-        to_come = frozenset(ledger.standings) if ledger is not None else frozenset[str]()
+        standings = ledger.standings.items() if ledger is not None else ()
+        to_come = frozenset(one for one, standing in standings if standing in (Standing.OPEN, Standing.BLOCKED))
         return replace(_from_the_start(situation), resumed=to_come)
     retries = wanted_retries(situation, ledger)
     if situation.rules.fail_fast and not new_failures(ledger) <= retries.keys():
