@@ -140,7 +140,8 @@ def _by_stage(situation: Situation, ledger: Ledger, retries: Sequence[Wanted]) -
 def _broken_off(ledger: Ledger, stage: Stage) -> bool:
     """Whether dbt itself ended with an error before it came to nodes of the stage: the next stage would meet it too."""
     undone = (one for one in stage.rules.of(ledger.standings) if ledger.standings[one] is Standing.OPEN)
-    return any(reason not in _EXPLAINED for one in undone for reason in ledger.missed.get(one, ()))
+    # An attempt after that may have met the error no more.
+    return any(reason not in _EXPLAINED for one in undone for reason in ledger.missed.get(one, ())[-1:])
 
 
 # An attempt ended well, by its nodes, or by what others did to it.

@@ -313,3 +313,12 @@ def test_what_reads_a_table_that_the_run_does_not_build_is_not_built_from_what_i
     assert run.later(seconds=10) == ["Retry orders"]
     run["Retry orders"].builds()
     assert run.next() == ["Resume unique"]
+
+
+def test_tests_follow_where_a_later_attempt_has_met_the_error_no_more() -> None:
+    nodes = (model("orders"), model("stock"), data_test("unique", "stock"))
+    run = Story(*nodes, tests=WhenTested.AFTER_ALL, reasons=(RetryReason.CONNECTION_FAILED,), limit=1)
+    run["Producer"].starts().gives_up("connection", "no route to host")
+    assert run.later(seconds=10) == ["Resume orders stock"]
+    run["Resume orders stock"].starts().reports(orders="running", stock="success").ends()
+    assert run.later(seconds=600) == ["Tests unique"]
