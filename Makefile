@@ -114,8 +114,8 @@ e2e: install test-images ## End-to-end tests only
 chaos: install test-images ## Disturb runs with real faults on the local cluster (FAULTS=200, SEED=a number)
 	@$(PYTHON) -m dev.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
-chaos-local: $(READY) ## Kill a run without a cluster at any moment, on a Postgres of its own (KILLS=30, SEED=a number)
-	@$(PYTHON) -m dev.local_chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+chaos-local: $(READY) ## Kill a run without a cluster at any moment, on a Postgres of its own (KILLS=30, SEED=a number, MODE=PerNode)
+	@$(PYTHON) -m dev.local_chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))
 
 format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff format .

@@ -40,7 +40,24 @@ from dev.chaos.project import NODES, RUN, SCHEMA
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROJECT = CHECKOUT / "tests" / "projects" / "chaos"
 FAULTS = ("command", "dbt", "both", "supervisor")
+MODES: dict[str, dict[str, Any]] = {
+    "Producer": {},
+    "PerNode": {"mode": "PerNode", "perNode": {"parallelism": 4}},
+    "Async": {"mode": "Async", "async": {"maxInFlight": 8}},
+}
 _NODE_MS = 400
+# What the hooks of the project do. What is rolled back has counted nothing: neither a try nor an execution.
+_FUNCTION = """
+create schema {schema};
+create table {schema}.tries (node text, invocation text, alone boolean);
+create table {schema}.executions (node text, invocation text);
+create function {schema}.chaos_work(name text, id bigint) returns bigint language plpgsql as $$ begin
+    insert into {schema}.tries (node, alone) values (name, pg_try_advisory_xact_lock(61, hashtext(name)));
+    perform pg_sleep({seconds});
+    insert into {schema}.executions (node) values (name);
+    return id;
+end $$
+"""
 _LONGEST_PAUSE = 4.0
 _PATIENCE = 900
 # Else the query of a process that was killed goes on, as if somebody still wanted it.
@@ -80,7 +97,7 @@ class Chaos:
     socket: Path
     chance: random.Random
     dbt: Path
-    per_node: bool = False  # each node has a process of its own
+    mode: str = "Producer"
     kills: Counter[str] = field(default_factory=Counter)
     done: dict[str, int] = field(default_factory=dict)  # executions of nodes when they were first shown as done
     wrong: list[str] = field(default_factory=list)
@@ -93,6 +110,8 @@ class Chaos:
         """Write the project, the profile and the manifest."""
         shutil.copytree(PROJECT / "project", self.folder / "project")
         subprocess.run([sys.executable, PROJECT / "generate.py", self.folder / "project"], check=True)
+        if self.mode == "Async":
+            self._count_without_hooks()
         target = {"type": "postgres", "host": str(self.socket), "port": 5432, "user": "dbt", "password": "",
                   "dbname": "warehouse", "schema": SCHEMA, "threads": 4}  # fmt: skip
         profile = {"warehouse": {"target": "dev", "outputs": {"dev": target}}}
@@ -105,11 +124,21 @@ class Chaos:
                 "project": {"image": {"path": "/dbt/chaos"}},
                 "profile": {"inProject": True},
                 "producer": {"maxRestarts": 100},
-                **({"mode": "PerNode", "perNode": {"parallelism": 4}} if self.per_node else {}),
+                **MODES[self.mode],
                 "retry": {"limit": 20, "backoff": {"duration": "1s", "factor": 1}},
             },
         }
         (self.folder / "run.yaml").write_text(yaml.safe_dump(run))
+
+    def _count_without_hooks(self) -> None:
+        """Have the models' own queries count, as what has hooks is executed by dbt; and tables in place of views."""
+        self._query(_FUNCTION.format(schema=SCHEMA, seconds=_NODE_MS / 1000))
+        project = self.folder / "project"
+        settings = yaml.safe_load((project / "dbt_project.yml").read_text())
+        del settings["on-run-start"], settings["models"]
+        (project / "dbt_project.yml").write_text(yaml.safe_dump(settings))
+        for path in (project / "models").glob("*.sql"):
+            path.write_text(path.read_text().replace("materialized='view'", "materialized='table'"))
 
     def command(self) -> subprocess.Popen[bytes]:
         """The same command, each time."""
@@ -117,7 +146,7 @@ class Chaos:
             **os.environ,
             "PATH": f"{self.dbt.parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join(sys.path),
-            "CHAOS": json.dumps({"sleep_ms": _NODE_MS}),
+            "CHAOS": json.dumps({"sleep_ms": _NODE_MS, "by_function": self.mode == "Async"}),
         }
         argv = [sys.executable, "-m", "dbt_operator", "local", "run", "-f", "run.yaml", "--no-watch"]
         with (self.folder / "said").open("ab") as said:
@@ -227,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.local_chaos", description=__doc__.partition(":")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--per-node", action="store_true", help="each node has a process of its own")
+    parser.add_argument("--mode", choices=MODES, default="Producer", help="spec.mode of the run")
     options = parser.parse_args(argv)
     dbt = Path(os.environ.get("DBT_OPERATOR_TEST_DBT_PYTHON") or dbt_venv.ensure())
     print(f"seed {options.seed}", flush=True)
@@ -238,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.chmod(0o755)
         (folder / "postgres").mkdir()
         with postgres(folder / "postgres") as socket:
-            chaos = Chaos(folder, socket, chance, dbt, per_node=options.per_node)
+            chaos = Chaos(folder, socket, chance, dbt, mode=options.mode)
             chaos.prepare()
             chaos.play(left)
             chaos.check()

@@ -18,6 +18,7 @@ from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
 from tests.bigquery.fake import FakeBigQuery
 from tests.bigquery.server import serve
+from tests.local.warm import warm
 
 PYTHON = "DBT_OPERATOR_TEST_BIGQUERY_PYTHON"
 REQUIREMENTS = dbt_venv.FOLDER / "dbt-bigquery.txt"
@@ -96,6 +97,7 @@ class Warehouse:
     fake: FakeBigQuery
     url: str
     python: Path
+    warm: Path  # the same, whose processes need not import dbt
     archive: Path
     folder: Path
     attempts: list[Attempt] = field(default_factory=list)
@@ -137,7 +139,7 @@ class Warehouse:
         log = home / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [str(self.python), str(self.archive), *own, "--", command, *dbt],
+                [str(self.warm), str(self.archive), *own, "--", command, *dbt],
                 env=environ,
                 cwd=home,
                 stdout=out,
@@ -182,6 +184,13 @@ def bigquery_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def warm_python(bigquery_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same, but its processes need not import dbt; they are killed, and told to stop, as any."""
+    with warm(bigquery_python, tmp_path_factory.mktemp("warm"), adapter="bigquery") as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runner") / "runner.pyz"
     path.write_bytes(build_archive())
@@ -189,9 +198,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def warehouse(bigquery_python: Path, archive: Path, tmp_path: Path) -> Iterator[Warehouse]:
+def warehouse(bigquery_python: Path, warm_python: Path, archive: Path, tmp_path: Path) -> Iterator[Warehouse]:
     with serve() as server:
-        made = Warehouse(server.fake, server.url, bigquery_python, archive, tmp_path)
+        made = Warehouse(server.fake, server.url, bigquery_python, warm_python, archive, tmp_path)
         made.file("dbt_project.yml", yaml.safe_dump(PROJECT))
         made.file("profiles.yml", yaml.safe_dump(PROFILE))
         made.write(MODELS)

@@ -18,7 +18,7 @@ def kill(desk: Desk, attempt: str) -> None:
 def test_jobs_are_as_many_as_statements_however_often_dbt_is_killed(warehouse: Warehouse) -> None:
     """Killed while a job runs, then after it has ended; a node that has failed is executed again, and no other."""
     fake = warehouse.fake
-    desk = Desk(warehouse.folder, warehouse.python, environ={"BIGQUERY": warehouse.url})
+    desk = Desk(warehouse.folder, warehouse.warm, environ={"BIGQUERY": warehouse.url})
     warehouse.write({"flaky": "select 3 as id"})
     retry = {"limit": 1, "reasons": ["Error"], "backoff": {"duration": "1s"}}
     desk.write(manifest("nightly", retry=retry, producer={"maxRestarts": 5}))

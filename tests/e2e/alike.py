@@ -21,11 +21,9 @@ from dbt_operator.local.place import NAMESPACE
 from dbt_operator.local.store import Store
 from dev import dbt_venv
 from tests.e2e.conftest import Cluster
+from tests.ends import OF_A_RUN, shown
 from tests.unit.runner.postgres_server import postgres_server, programs
 
-# How often a node was tried is not compared: what a run has kept in its pod is gone for a retry there, and not here.
-OF_A_NODE = ("phase", "reason", "blockedBy", "batches")
-OF_A_RUN = ("phase", "reason", "nodes", "tests")
 _GIVEN = {"configmaps": "ConfigMap", "secrets": "Secret", "dbtconnections": "DbtConnection"}
 
 
@@ -135,11 +133,3 @@ def _compare(cluster: Cluster, store: Store, name: str) -> None:
         assert kinds[0] == kinds[1]
     specs = {model["metadata"]["name"]: model["spec"] for model in models}
     assert specs == {model["metadata"]["name"]: model["spec"] for model in models_there}
-
-
-def shown(model: Object) -> dict[str, Any]:
-    """What a person goes by."""
-    status = model["status"]
-    tests = status.get("tests") or {}
-    found = {what: sorted(test["uniqueId"] for test in tests.get(what) or ()) for what in ("failing", "warning")}
-    return {field: status.get(field) for field in OF_A_NODE} | {"tests": tests.get("summary")} | found

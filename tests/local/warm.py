@@ -48,13 +48,13 @@ os._exit(code)
 
 
 @contextmanager
-def warm(python: Path, folder: Path) -> Iterator[Path]:
-    """A program that is like this Python, in the folder, for as long as the context lasts."""
+def warm(python: Path, folder: Path, *, adapter: str = "duckdb") -> Iterator[Path]:
+    """A program that is like this Python, in the folder, for as long as the context lasts. It has imported dbt."""
     address, program = folder / _SOCKET, folder / "python"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(str(address))
         listening.listen(16)
-        argv = [str(python), "-m", __name__, str(listening.fileno())]
+        argv = [str(python), "-m", __name__, str(listening.fileno()), adapter]
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         server = subprocess.Popen(argv, pass_fds=[listening.fileno()], env=environ, stdin=subprocess.DEVNULL)
     program.write_text(_CLIENT.format(python=sys.executable, socket=str(address)))
@@ -68,8 +68,8 @@ def warm(python: Path, folder: Path) -> Iterator[Path]:
         server.wait()
 
 
-def _serve(listening: socket.socket) -> None:
-    for module in ("dbt.cli.main", "dbt.adapters.duckdb"):
+def _serve(listening: socket.socket, adapter: str) -> None:
+    for module in ("dbt.cli.main", f"dbt.adapters.{adapter}"):
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch a process
     while True:
@@ -100,4 +100,4 @@ def _watch(orders: socket.socket) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -4,6 +4,7 @@
     sleep_ms    what each node waits before it does its work
     slow        what single nodes wait instead: {name: milliseconds}
     fail_times  nodes that fail the first so many times: {name: times}
+    by_function whether the query of a model counts its execution itself, where no hooks do
     null_times  models that hold a null, at which their test fails, the first so many times: {name: times}; those with
                 tests are the ones that `generate.py` names -#}
 {% macro chaos_setting(name, default) -%}
@@ -43,6 +44,9 @@
 
 {#- The id of a model's only row. -#}
 {% macro chaos_id(column) -%}
+  {%- if chaos_setting('by_function', false) -%}
+  {{ return(target.schema ~ ".chaos_work('" ~ this.identifier ~ "', " ~ column ~ ")") }}
+  {%- endif -%}
   {%- set times = chaos_setting('null_times', {}).get(this.identifier, 0) -%}
   {%- if times > 0 -%}
   case when ({{ chaos_tries() }}) > {{ times }} then {{ column }} end

@@ -1,0 +1,34 @@
+"""Runs whose nodes have a process each end as those of one process: the same nodes, for the same reasons."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ends import OF_A_RUN, shown
+from tests.local.desk import Desk
+
+MODES: dict[str, dict[str, Any]] = {"Producer": {}, "PerNode": {"perNode": {"group": "Node"}}}
+
+
+@pytest.mark.parametrize(
+    ("project", "spec"),
+    [
+        ("failing-test", {}),
+        ("torture", {"exclude": ["slow_a+", "slow_b+"]}),
+    ],
+)
+def test_a_process_for_each_node_ends_as_one_for_all(
+    project: str, spec: dict[str, Any], warm_python: Path, tmp_path: Path
+) -> None:
+    ends = []
+    for mode, more in MODES.items():
+        folder = tmp_path / mode
+        folder.mkdir()
+        database = str(folder / "own.duckdb")
+        desk = Desk(folder, warm_python, {"DBT_DUCK": database, "FAILING_TEST_DUCKDB": database})
+        status = desk.run("own", project, mode=mode, retry={"limit": 0}, **spec, **more)
+        of_nodes = {one["spec"]["uniqueId"]: shown(one) for one in desk.models("own").values()}
+        ends.append(({field: status.get(field) for field in OF_A_RUN}, of_nodes))
+        assert {one["kind"] for one in status["attempts"]} == {"Producer", *(["Node"] if mode == "PerNode" else [])}
+    assert ends[0] == ends[1]
