@@ -26,7 +26,7 @@ from dbt_operator.api.flags import DbtFlags
 from dbt_operator.api.problems import InvalidSpec, Path, in_the_run, sentence_of
 from dbt_operator.api.profile import Profile
 from dbt_operator.api.project import Project
-from dbt_operator.api.strict import INT32, INT64, LocalObject, Meant, Name, StrictModel
+from dbt_operator.api.strict import EXACT, INT32, LocalObject, Meant, Name, StrictModel
 
 PodTemplate = dict[str, JsonValue]
 """A part of a pod. It is kept as it is: what may stand in it is decided where it is merged into a pod."""
@@ -238,7 +238,7 @@ class Async(StrictModel):
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
     # Of BigQuery alone.
     priority: Literal["INTERACTIVE", "BATCH"] | None = None
-    maximum_bytes_billed: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    maximum_bytes_billed: Annotated[int, Field(ge=1, le=EXACT)] | None = None
     job_timeout_seconds: Annotated[int, Field(ge=1, le=21_600)] | None = None
     location: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")] | None = None
     submissions_per_second: Annotated[int, Field(ge=1, le=1000)] | None = None

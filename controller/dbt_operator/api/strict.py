@@ -49,7 +49,7 @@ SecretKeyName = Annotated[
 ]
 
 INT32 = 2**31 - 1
-INT64 = 2**63 - 1
+EXACT = 2**53  # the largest integer that every program which reads numbers as floats keeps, as Helm does
 
 
 class StrictModel(BaseModel):
