@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
 from tests.bigquery.fake import FakeBigQuery
 from tests.bigquery.server import serve
 from tests.local.warm import warm
+from tests.unit.runner.conftest import archive
+
+__all__ = ["archive"]
 
 PYTHON = "DBT_OPERATOR_TEST_BIGQUERY_PYTHON"
 REQUIREMENTS = dbt_venv.FOLDER / "dbt-bigquery.txt"
@@ -188,13 +190,6 @@ def warm_python(bigquery_python: Path, tmp_path_factory: pytest.TempPathFactory)
     """The same, but its processes need not import dbt; they are killed, and told to stop, as any."""
     with warm(bigquery_python, tmp_path_factory.mktemp("warm"), adapter="bigquery") as program:
         yield program
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runner") / "runner.pyz"
-    path.write_bytes(build_archive())
-    return path
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -22,6 +19,7 @@ from tests.simulation import lines
 from tests.simulation.many import play
 from tests.simulation.objects import Job, Pod
 from tests.simulation.project import Node, Project
+from tests.simulation.told import told
 from tests.simulation.world import BEGINNING
 
 SEEDS = 3000
@@ -43,25 +41,9 @@ def test_no_invariant_is_broken(share: int) -> None:
 
 
 def test_a_seed_tells_the_same_story_whatever_the_order_of_sets() -> None:
-    told = {_story(hash_seed="1"), _story(hash_seed="2")}
-    assert len(told) == 1
-    assert len(json.loads(told.pop())) > 100
-
-
-def _story(*, hash_seed: str) -> str:
-    program = (
-        "import json; from tests.simulation.story import Story;"
-        "print(json.dumps([line for seed in range(20) for line in Story(seed=seed, tracing=True).run().trace]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+    stories = told("story", "Story", seeds=20)
+    assert len(stories) == 1
+    assert len(json.loads(stories.pop())) > 100
 
 
 # Two moments that the seeds come to once in many thousands.

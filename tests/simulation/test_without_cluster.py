@@ -1,14 +1,11 @@
 """Runs of `dbt-operator local` on a simulated machine, where everything is killed at any moment."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.simulation.many import play
+from tests.simulation.told import told
 
 SEEDS = 150
 
@@ -24,20 +21,6 @@ def test_no_invariant_is_broken_where_processes_are_killed() -> None:
 
 
 def test_a_seed_tells_the_same_story_each_time() -> None:
-    program = (
-        "import json; from tests.simulation.local_story import LocalStory;"
-        "print(json.dumps([line for seed in range(8) for line in LocalStory(seed=seed, tracing=True).run().trace]))"
-    )
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(told) == 1
-    assert len(json.loads(told.pop())) > 20
+    stories = told("local_story", "LocalStory", seeds=8)
+    assert len(stories) == 1
+    assert len(json.loads(stories.pop())) > 20

@@ -34,8 +34,7 @@ def new_node(
 ) -> Decision:
     """The first attempt at these nodes, which have a pod of their own."""
     name = partial(names.node_job_name, situation.run)
-    stage = stage_of(situation, nodes)
-    return _decision(situation, kind=AttemptKind.NODE, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
+    return _at_nodes(situation, kind=AttemptKind.NODE, name=name, nodes=nodes, pod=pod, ahead=ahead)
 
 
 def new_retry(
@@ -43,8 +42,7 @@ def new_retry(
 ) -> Decision:
     """A retry of these nodes, called after `key`, as the next attempt after those `ahead` of it."""
     name = partial(names.retry_job_name, situation.run, key=key)
-    stage = stage_of(situation, nodes)
-    return _decision(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
+    return _at_nodes(situation, kind=AttemptKind.RETRY, name=name, nodes=nodes, pod=pod, ahead=ahead)
 
 
 def new_resume(
@@ -52,8 +50,7 @@ def new_resume(
 ) -> Decision:
     """An attempt that goes on with these nodes, as the next one after those `ahead` of it."""
     name = partial(names.resume_job_name, situation.run)
-    stage = stage_of(situation, nodes)
-    return _decision(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
+    return _at_nodes(situation, kind=AttemptKind.RESUME, name=name, nodes=nodes, pod=pod, ahead=ahead)
 
 
 def first_part(situation: Situation, nodes: frozenset[str]) -> frozenset[str]:
@@ -65,6 +62,20 @@ def first_part(situation: Situation, nodes: frozenset[str]) -> frozenset[str]:
 def stage_of(situation: Situation, nodes: Iterable[str]) -> Stage | None:
     """The first stage that executes any of the nodes; None in a run without stages."""
     return next((stage for stage in situation.rules.executing if stage.rules.of(nodes)), None)
+
+
+def _at_nodes(
+    situation: Situation,
+    *,
+    kind: AttemptKind,
+    name: Callable[..., str],
+    nodes: frozenset[str],
+    pod: PodChoice,
+    ahead: Sequence[Decision],
+) -> Decision:
+    """In the stage that these nodes belong to."""
+    stage = stage_of(situation, nodes)
+    return _decision(situation, kind=kind, name=name, nodes=nodes, stage=stage, pod=pod, ahead=ahead)
 
 
 def _decision(
