@@ -29,6 +29,9 @@ def test_it_ends_as_it_has_to(name: str, warm_python: Path, tmp_path: Path) -> N
     status = desk.run("own", project, **case["spec"])
     assert {field: status[field] for field in case["run"]} == case["run"], status["message"]
     assert [attempt["kind"] for attempt in status["attempts"]] == case["attempts"]
-    assert desk.phases("own") == case["phases"]
+    shown = desk.phases("own")
+    assert shown.keys() == case["phases"].keys()
+    for node, phases in case["phases"].items():
+        assert shown[node] in (phases if isinstance(phases, list) else [phases]), node
     blame = {node: model["status"].get("blockedBy") for node, model in desk.models("own").items()}
     assert {node: cause for node, cause in blame.items() if cause} == case["blockedBy"]
