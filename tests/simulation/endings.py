@@ -66,7 +66,7 @@ class EndingChecks:
 
     def _not_connected(self, endings: dict[str, str]) -> None:
         """That the warehouse was not reached is the reason only where something was left undone for that, or may be."""
-        if self._may_have_end_hooks() and self._cut_short():
+        if self._cut_short() and (self._may_have_end_hooks() or self._to_look()):
             return
         if len(self._oracle.attempts) == 1 and _done(endings):
             return  # dbt has ended with that error after its last node: no success of its own is known

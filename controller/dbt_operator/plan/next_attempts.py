@@ -68,9 +68,7 @@ def _needed(situation: Situation) -> Upcoming:
         return NOTHING
     ledger = situation.ledger
     if ledger is None or situation.unlisted:
-        standings = ledger.standings.items() if ledger is not None else ()
-        to_come = frozenset(one for one, standing in standings if standing in (Standing.OPEN, Standing.BLOCKED))
-        return replace(_from_the_start(situation), resumed=to_come)
+        return replace(_from_the_start(situation), resumed=frozenset(_waiting(ledger) if ledger is not None else ()))
     retries = wanted_retries(situation, ledger)
     if situation.rules.fail_fast and not new_failures(ledger) <= retries.keys():
         return NOTHING  # a failure that stays: the user wants nothing more to be executed after it
@@ -152,7 +150,12 @@ def _not_begun(situation: Situation, ledger: Ledger) -> frozenset[str]:
     """What is executed in stages of which no attempt was decided on yet, if what it needs succeeds."""
     begun = {each.attempt.stage for each in situation.assessments}
     ahead = [stage for stage in situation.rules.executing if stage not in begun]
-    return frozenset[str]().union(*(stage.rules.of(ledger.standings) for stage in ahead))
+    return frozenset[str]().union(*(stage.rules.of(_waiting(ledger)) for stage in ahead))
+
+
+def _waiting(ledger: Ledger) -> list[str]:
+    """What has come to no end that stands, and may be executed yet."""
+    return [one for one, standing in ledger.standings.items() if standing in (Standing.OPEN, Standing.BLOCKED)]
 
 
 def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted], *, stage: Stage | None = None) -> Upcoming:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.commands import Mode
+from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.spec import RetryReason
 from tests.unit.dbt.logs import data_test, model
@@ -379,3 +380,13 @@ def test_a_test_of_a_source_keeps_its_result_when_the_source_is_looked_at_again(
     assert run.next() == []
     assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.TESTS_FAILED)
     assert run.node("customers").reason is NodeReason.TESTS_FAILED
+
+
+def test_what_the_list_has_found_of_sources_stands_when_the_first_nodes_are_begun() -> None:
+    run = shop(mode=Mode.PER_NODE)
+    run["Producer"].starts().looks(orders="pass", customers="stale", held=HELD).ends()
+    found = {"orders": NodePhase.SUCCEEDED, "customers": NodePhase.SUCCEEDED, "b": NodePhase.SKIPPED}
+    assert [decision.kind for decision in run.plan().record] == [AttemptKind.NODE]
+    assert {name: run.shows(name) for name in found} == found
+    assert run.next() == ["Node a"]
+    assert {name: run.shows(name) for name in found} == found
