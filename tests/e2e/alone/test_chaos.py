@@ -16,8 +16,8 @@ from dev.cluster.settings import load
 from tests.conftest import CLUSTER
 from tests.e2e.turns import Turns
 
-RUNS = 7
-FAULTS_PER_RUN = 3
+RUNS = 3
+FAULTS_PER_RUN = 7
 """Each fault of the table comes once."""
 
 
