@@ -44,6 +44,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "environment": ({"virtualenv": {"requirements": ["dbt-core"]}}, {}),
     "imagePullSecrets": ([], None),
     "deps": ("Never",),
+    "parseCache": ({"persistentVolumeClaim": {"claimName": "parses"}},),
     "serviceAccountName": ("bob", None),
     "select": (["a", "b"], [], None),
     "exclude": (["c"], None),

@@ -140,7 +140,7 @@ def claim(cluster: Cluster) -> Iterator[str]:
 
 def test_environment_is_kept_on_a_volume_and_found_by_later_runs(wheelhouse: Cluster, claim: str) -> None:
     cache = {"persistentVolumeClaim": {"claimName": claim}}
-    fields = without_image(wheelhouse) | {"environment": virtualenv(*EITHER, cache=cache)}
+    fields = without_image(wheelhouse) | {"environment": virtualenv(*EITHER, cache=cache), "parseCache": cache}
     wheelhouse.create_run("first", **FEW, **fields)
     assert version(wheelhouse.wait_for_end("first")) == NEWER
     assert "in the cache" not in installers_log(wheelhouse, "first-producer-1")
@@ -148,3 +148,9 @@ def test_environment_is_kept_on_a_volume_and_found_by_later_runs(wheelhouse: Clu
     wheelhouse.create_run("second", **FEW, **fields)
     assert version(wheelhouse.wait_for_end("second")) == NEWER
     assert "in the cache" in installers_log(wheelhouse, "second-producer-1")
+    # And what dbt has parsed.
+    logs = [
+        wheelhouse.kubectl("logs", "-n", wheelhouse.namespace, f"job/{run}-producer-1", "-c", "dbt")
+        for run in ("first", "second")
+    ]
+    assert ["UnableToPartialParse" in log for log in logs] == [True, False]

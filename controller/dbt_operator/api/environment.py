@@ -75,6 +75,12 @@ class Cache(StrictModel):
     unused_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
 
+class ParseCache(StrictModel):
+    """Where what dbt has parsed is kept for later runs."""
+
+    persistent_volume_claim: Claim
+
+
 class Virtualenv(StrictModel):
     """A virtual environment that is made before dbt begins."""
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from dbt_operator.api.environment import Environment
+from dbt_operator.api.environment import Environment, ParseCache
 from dbt_operator.api.flags import DbtFlags
 from dbt_operator.api.problems import InvalidSpec, Path, in_the_run, sentence_of
 from dbt_operator.api.profile import Profile
@@ -268,6 +268,7 @@ class DbtRunSpec(DbtFlags):
     # A word of Python.
     async_: Annotated[Async, Field(alias="async")] = Async()
     deps: Annotated[Deps, Field(strict=False)] = Deps.AUTO
+    parse_cache: ParseCache | None = None
     pod_template: PodTemplate = Field(default_factory=dict)
     producer: Producer = Producer()
     per_node: PerNode = PerNode()

@@ -16,6 +16,7 @@ from dbt_operator.pods.images import Images
 from dbt_operator.pods.inputs import inputs_part, overrides_part
 from dbt_operator.pods.lifetimes import lifetimes_part
 from dbt_operator.pods.packages import packages_part
+from dbt_operator.pods.parse_cache import parse_cache_part
 from dbt_operator.pods.part import RESTRICTED, Part
 from dbt_operator.pods.profile import profile_part
 from dbt_operator.pods.profiles_yml import RenderedProfile
@@ -95,6 +96,7 @@ def _pod_template(
             project.part,
             environment_part(spec, image=image, found=decision.found),
             inputs_part(run, decision),
+            parse_cache_part(spec.parse_cache),
             overrides_part(spec),
             packages_part(run, spec, decision),
             state_part(spec.state, run=run, found=decision.found, tools_image=images.tools),

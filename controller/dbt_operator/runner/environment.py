@@ -17,6 +17,8 @@ _DEFAULTS = {
     "USE_COLORS": "false",
 }
 PARSE_CACHE = "partial_parse.msgpack"
+# The times of a parse cache that was put in place: no file that dbt writes is so old.
+UNPACKED = (0, 0)
 # For a project whose hooks shall not run again when a part of it is executed again.
 ATTEMPT_KIND = "DBT_OPERATOR_ATTEMPT_KIND"
 # dbt looks for a variable under both names, and the first one counts. Before 1.11 it knows the second one only.
@@ -123,13 +125,13 @@ def unpack_parse_cache(*, source: Path, target: Path) -> bool:
         if content:
             target.mkdir(parents=True, exist_ok=True)
             (target / PARSE_CACHE).write_bytes(content)
-            os.utime(target / PARSE_CACHE, (0, 0))  # no file that dbt writes is so old
+            os.utime(target / PARSE_CACHE, UNPACKED)
             return True
     return False
 
 
 def parse_cache_stands(*, target: Path) -> bool:
-    """Whether the parse cache is the one that was unpacked: dbt writes it anew when it has parsed anything at all."""
+    """Whether the parse cache is the one that was put there: dbt writes it anew when it has parsed anything at all."""
     with contextlib.suppress(OSError):
         return (target / PARSE_CACHE).stat().st_mtime == 0
     return False

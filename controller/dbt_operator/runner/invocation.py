@@ -52,6 +52,7 @@ from dbt_operator.runner.output import Line, Output
 from dbt_operator.runner.overrides import deadlines
 from dbt_operator.runner.queries import cancellable, loaded_adapters
 from dbt_operator.runner.results import results_of
+from dbt_operator.runner.shared_parse import shared_parse
 from dbt_operator.runner.signals import Cancellation
 from dbt_operator.runner.translator import Callback, Translator
 
@@ -125,6 +126,10 @@ class Invocations:
         target = _target_directory(cli=cli, command=command)
         cache = self._options.parse_cache
         given = bool(cache) and environment.unpack_parse_cache(source=Path(cache), target=target)
+        line = _quietly(cli, command, other=("parse",))
+        shared = None if given else shared_parse(options=self._options, arguments=line)
+        if shared is not None:
+            shared.restore(target=target)
         self.phase = "parse"
         parsed = self._parse(cli, command)
         if isinstance(parsed, Outcome):
@@ -137,8 +142,14 @@ class Invocations:
             self._jobs.take_over(adapter)
         # The manifest stays until the end: the garbage collector need not look through it again and again.
         gc.freeze()
-        stands = given and environment.parse_cache_stands(target=target)
-        if command.rules.parsed and not stands and self._options.part != parts.DBT:
+        stands = environment.parse_cache_stands(target=target)
+        if shared is not None and not stands:
+            try:
+                shared.keep(target=target, has_secret=self._artifacts.has_secret)
+            except OSError as error:
+                message = f"what dbt has parsed is not kept for later runs: {error}"
+                self._output.event("RunnerWarning", {"message": message}, level="warn")
+        if command.rules.parsed and not (given and stands) and self._options.part != parts.DBT:
             self._print_files(manifest, target=target)
         if command.rules.types:
             return self._run_nodes(cli, command, manifest)

@@ -35,6 +35,7 @@ class Options:
     nodes: str = ""
     decides_on: str = ""  # a file of other nodes: whether they are executed, what is found of the sources decides too
     parse_cache: str = ""
+    shared_parse: str = ""  # a folder that outlives the run, with what dbt has parsed in earlier ones
     microbatch_end: str = ""
     overrides: str = ""  # what the run's `nodes` select, as JSON
     grace_seconds: float = GRACE_SECONDS
@@ -77,6 +78,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--nodes", default="", metavar="FILE")
     parser.add_argument("--decides-on", default="", metavar="FILE")
     parser.add_argument("--parse-cache", default="", metavar="FILE")
+    parser.add_argument("--shared-parse", default="", metavar="FOLDER")
     parser.add_argument("--microbatch-end", default="", metavar="TIME")
     parser.add_argument("--overrides", default="", metavar="JSON")
     parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS, metavar="SECONDS")
@@ -112,6 +114,7 @@ def parse_options(*, argv: list[str]) -> Options:
         nodes=ours.nodes,
         decides_on=ours.decides_on,
         parse_cache=ours.parse_cache,
+        shared_parse=ours.shared_parse,
         microbatch_end=ours.microbatch_end,
         overrides=ours.overrides,
         grace_seconds=ours.grace_seconds,

@@ -344,6 +344,18 @@ def test_a_retry_mounts_its_nodes_and_the_parse_cache_that_may_be_missing() -> N
     assert arguments[arguments.index("--parse-cache") + 1].startswith(mounted["dbt-operator-cache"])
 
 
+def test_what_dbt_parses_is_kept_on_a_volume_that_any_attempt_can_write_to() -> None:
+    claim = {"claimName": "parses"}
+    for decision in (PRODUCER, RETRY):
+        given = spec(parseCache={"persistentVolumeClaim": claim})
+        pod = attempt_job(run=RUN, spec=given, decision=decision, images=IMAGES)["spec"]["template"]["spec"]
+        (volume,) = (each["name"] for each in pod["volumes"] if each.get("persistentVolumeClaim") == claim)
+        (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == volume)
+        assert "readOnly" not in mount
+        arguments = pod["containers"][0]["args"]
+        assert arguments[arguments.index("--shared-parse") + 1] == mount["mountPath"]
+
+
 def test_an_attempt_that_decides_on_other_nodes_than_its_own_mounts_these_too() -> None:
     decision = replace(RETRY, decides_on=frozenset({"test.shop.a"}))
     pod = attempt_job(run=RUN, spec=spec(), decision=decision, images=IMAGES)["spec"]["template"]["spec"]
