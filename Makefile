@@ -130,6 +130,7 @@ lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@echo "dbt-core-experimental-parser ; sys_platform == 'never'" | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override - --no-emit-package dbt-core-experimental-parser requirements/dbt-1.12.in -o requirements/dbt-1.12.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --no-emit-package google-cloud-aiplatform --no-emit-package google-genai --no-emit-package google-cloud-resource-manager requirements/dbt-bigquery.in -o requirements/dbt-bigquery.txt
 	@for version in 1.8 1.9 1.10 1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dbt-bigquery-$$version.in -o requirements/dbt-bigquery-$$version.txt; done
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dagster.in -o requirements/dagster.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --prerelease allow requirements/dbt-2.in -o requirements/dbt-2.txt
 	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
 

@@ -1,11 +1,14 @@
-"""Many nodes that wait for BigQuery: without dbt, and with as many threads of dbt as there are nodes.
+"""Many nodes that wait for BigQuery: without dbt, with as many threads of dbt as there are nodes, and as Dagster waits.
 
-    python -m benchmarks.async_fanout [--nodes 1 5 20 100 300 1000] [--seconds 3] [--dbt 300]
+    python -m benchmarks.async_fanout [--nodes 1 5 20 100 …] [--seconds 3] [--dbt 300] [--dagster 300] [--rounds 3]
 
-The project is that many tables that read nothing, and the fake of BigQuery's jobs (`tests/bigquery`), whose jobs take
+The project is that many tables that read nothing; the fake of BigQuery's jobs (`tests/bigquery`) has jobs that take
 that long. "fan-out" is from the first job that was submitted to the last result that was printed: it has a floor of
 the seconds of a job. The memory is that of the process that waits, while it waits, as the kernel has it. Both runs go
 through the runner, one after the other, on the same machine.
+
+Beside them dagster-async-executor waits as long in as many operations (`benchmarks.dagster_fanout`), which ask
+nobody for anything; its time is from the start of the run to its end. It is installed into an environment of its own.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.results import Result, Row, machine
 from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
 from tests.bigquery.conftest import PROFILE
@@ -39,6 +43,12 @@ PROJECT = {
     "flags": {"send_anonymous_usage_stats": False},
     "models": {"+materialized": "table"},
 }
+
+
+ASYNC = "Async"
+# Seconds of the fan-out by the number of nodes, and what the process that waits may hold in MiB.
+GOALS = {300: 3.6, 1000: 5.0}
+MOST_MEMORY = 80.0
 
 
 @dataclass(frozen=True)
@@ -62,26 +72,85 @@ class Measured:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, store and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--nodes", type=int, nargs="+", default=[1, 5, 20, 100, 300, 1000])
     options.add_argument("--seconds", type=float, default=3.0)
     options.add_argument("--dbt", type=int, nargs="*", default=[300], help="with how many nodes dbt is measured too")
+    options.add_argument("--dagster", type=int, nargs="*", default=[300], help="with how many operations Dagster is")
     options.add_argument("--submissions", type=int, default=1000, help="spec.async.submissionsPerSecond")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--print", action="store_true", help="and store nothing")
     given = options.parse_args()
+    load = round(os.getloadavg()[0], 1)
+    found = [one for _ in range(given.rounds) for one in rounds(given)]
+    ways = dict.fromkeys((one.nodes, one.way) for one in found)
+    of = {key: [one for one in found if (one.nodes, one.way) == key] for key in ways}
+    notes = [
+        f"Jobs of {given.seconds:g} s, {given.submissions} submissions a second. Fan-out: from the first job to the"
+        " last result. Memory: while the jobs run; of Dagster its peak.",
+        "",
+        "| nodes | by | whole run | fan-out | processor | memory | requests |",
+        "|---|---|---|---|---|---|---|",
+        *(_middle(each).row() for each in of.values()),
+    ]
+    result = Result(
+        scenario="async_fanout",
+        title="Many nodes that wait for BigQuery",
+        rows=tuple(row for key, each in of.items() for row in _rows(*key, each)),
+        notes="\n".join(notes),
+        machine={**machine(), "load": load},
+    )
+    print("\n".join(result.table())) if given.print else result.save()
+
+
+def rounds(given: argparse.Namespace) -> Iterator[Measured]:
+    """Each way with each number of nodes, once."""
     settings = json.dumps({"maxInFlight": 1000, "submissionsPerSecond": given.submissions})
-    out = sys.stdout
-    out.write(f"load {os.getloadavg()[0]:.1f}; jobs of {given.seconds} s; {given.submissions} submissions a second\n\n")
-    out.write("| nodes | way | wall s | fan-out s | CPU s | MiB | requests |\n|---|---|---|---|---|---|---|\n")
     for nodes in given.nodes:
         run = ["--executor=Async", f"--async-settings={settings}"]
-        out.write(measured(nodes, "Async", seconds=given.seconds, options=run, dbt=()).row() + "\n")
-        out.flush()
+        yield _told(measured(nodes, ASYNC, seconds=given.seconds, options=run, dbt=()))
         if nodes in given.dbt:
             threads = (f"--threads={nodes}",)
-            way = f"dbt, {nodes} threads"
-            out.write(measured(nodes, way, seconds=given.seconds, options=(), dbt=threads).row() + "\n")
-            out.flush()
+            yield _told(measured(nodes, "dbt, as many threads", seconds=given.seconds, options=(), dbt=threads))
+        if nodes in given.dagster:
+            yield _told(of_dagster(nodes, seconds=given.seconds))
+
+
+def _told(one: Measured) -> Measured:
+    print(one.row(), file=sys.stderr, flush=True)
+    return one
+
+
+def _middle(rows: Sequence[Measured]) -> Measured:
+    """The one with the median of the fan-out."""
+    return sorted(rows, key=lambda one: one.fan_out)[len(rows) // 2]
+
+
+def _rows(nodes: int, way: str, found: Sequence[Measured]) -> Iterator[Row]:
+    """What is kept of one way with so many nodes."""
+    own = way == ASYNC
+    said = f"{nodes} {'node' if nodes == 1 else 'nodes'}, {way}"
+    values = [tuple(round(getattr(one, name), 2) for one in found) for name in ("fan_out", "cpu", "memory")]
+    yield Row(f"fan-out, {said}", values[0], "s", at_most=GOALS.get(nodes) if own else None)
+    yield Row(f"processor, {said}", values[1], "s")
+    yield Row(f"memory, {said}", values[2], "MiB", at_most=MOST_MEMORY if own else None)
+
+
+def of_dagster(operations: int, *, seconds: float) -> Measured:
+    """As many operations of Dagster, which ask nobody for anything."""
+    python = dbt_venv.ensure(requirements=dbt_venv.FOLDER / "dagster.txt")
+    program = Path(__file__).with_name("dagster_fanout.py")
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {"PATH": os.environ["PATH"], "HOME": folder, "TMPDIR": folder, "DAGSTER_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run(
+            [str(python), str(program), str(operations), str(seconds)],
+            env=environ,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    return Measured(nodes=operations, way="dagster-async-executor", requests=0, **json.loads(done.stdout))
 
 
 def measured(nodes: int, way: str, *, seconds: float, options: Sequence[str], dbt: Sequence[str]) -> Measured:

@@ -123,6 +123,7 @@ class Warehouse:
         *dbt: str,
         nodes: Sequence[Mapping[str, object]] | None = None,
         options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> Attempt:
         """An attempt: the first at all that is selected, each other one at what is left, as the operator says it."""
         number = len(self.attempts) + 1
@@ -137,7 +138,7 @@ class Warehouse:
         environ = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "BIGQUERY": self.url}
         # Older versions of dbt-bigquery know no api_endpoint; Google's client knows this variable.
         environ["BIGQUERY_EMULATOR_HOST"] = self.url
-        environ |= {"DBT_TARGET_PATH": str(home / "target"), "DBT_LOG_PATH": str(home / "logs")}
+        environ |= {"DBT_TARGET_PATH": str(home / "target"), "DBT_LOG_PATH": str(home / "logs"), **(environment or {})}
         log = home / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(

@@ -87,6 +87,7 @@ class FakeBigQuery:
     behaviours: list[Behaviour] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     journal: list[Request] = field(default_factory=list)
+    _next: int = FOR_EVER  # before which no job ends that has had no effect yet
 
     # What tests ask and say.
 
@@ -108,6 +109,7 @@ class FakeBigQuery:
         for job in self.created(match):
             if job.held and job.state(self.now()) != DONE:
                 job.held, job.ends, job.error = False, self.now(), job.own_error
+                self._next = 0
 
     @staticmethod
     def now() -> int:
@@ -135,6 +137,7 @@ class FakeBigQuery:
             shown["jobReference"].pop("jobId")
             return shown
         self.jobs[key] = job
+        self._next = min(self._next, job.ends)
         self.settle()
         return job.resource(self.now())
 
@@ -194,7 +197,12 @@ class FakeBigQuery:
     def settle(self) -> None:
         """Let all jobs that have ended have their effect, in the order of their ends."""
         now = self.now()
-        ended = [job for job in self.jobs.values() if not job.settled and job.state(now) == DONE]
+        if now < self._next:
+            return
+        self._next = FOR_EVER  # at first: a test may release a job meanwhile
+        open_ = [job for job in list(self.jobs.values()) if not job.settled]
+        ended = [job for job in open_ if job.state(now) == DONE]
+        self._next = min((self._next, *(job.ends for job in open_ if job.state(now) != DONE)))
         for job in sorted(ended, key=lambda one: one.ends):
             job.settled = True
             if job.error is None:
@@ -232,6 +240,7 @@ class FakeBigQuery:
         if job.state(now) != DONE and not job.cancelled:
             job.cancelled = True
             job.ends = min(job.ends, now + int(self.cancel_seconds * 1000))
+            self._next = min(self._next, job.ends)
             text = "Job execution was cancelled: User requested cancellation"
             job.error = {"reason": "stopped", "message": text}
         self.settle()

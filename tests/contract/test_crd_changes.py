@@ -77,7 +77,7 @@ CLOSED: dict[str, tuple[Any, ...]] = {
     "tests": ("AfterAll", "None"),
     "mode": ("Async", "PerNode"),
     "perNode": ({"parallelism": 5}, {"group": "Tag"}),
-    "async": ({"maxInFlight": 5},),
+    "async": ({"maxInFlight": 5}, {"compiledSql": {"objectStorage": "gs://audit"}}),
     "sourceFreshness": ("Warn", "SkipStale"),
     "staleParents": ("All",),
     "args": (["--no-introspect"], [], None),

@@ -105,6 +105,7 @@ def models(kinds: tuple[Kind, Kind]) -> Kind:
         {"command": "snapshot", "sourceFreshness": "SkipStale", "staleParents": "All"},
         {"command": "ls", "sourceFreshness": "Ignore"},
         {"mode": "Async", "async": {"maxInFlight": 300, "priority": "BATCH", "location": "EU"}},
+        {"mode": "Async", "async": {"compiledSql": {"objectStorage": "s3://audit/dbt/prod"}}},
         {"command": "clone", "mode": "PerNode", "perNode": {"parallelism": 100, "group": "Path"}},
         {"suspend": True, "cancel": True, "producer": {"maxRestarts": 0}},
         {"producer": {"maxRestarts": 100, "startDeadlineSeconds": 1}},
@@ -212,6 +213,10 @@ def test_a_good_run_is_accepted(runs: Kind, change: dict[str, Any]) -> None:
         ({"perNode": {"group": "Folder"}}, 'spec.perNode.group: Unsupported value: "Folder"'),
         ({"mode": "Async", "async": {"priority": "batch"}}, 'spec.async.priority: Unsupported value: "batch"'),
         ({"mode": "Async", "async": {"maxInFlight": 0}}, "spec.async.maxInFlight: .* greater than or equal to 1"),
+        (
+            {"mode": "Async", "async": {"compiledSql": {"objectStorage": "https://audit"}}},
+            'spec.async.compiledSql.objectStorage: Invalid value: "https://audit"',
+        ),
         ({"command": "run-operation"}, "spec.runOperation: .*: runOperation is for the command run-operation"),
         ({"runOperation": {"macro": "a"}}, "spec.runOperation: .*: runOperation is for the command run-operation"),
         (

@@ -1,11 +1,12 @@
 """A dbt process in a pod: it lists its nodes, executes them as its command does, and prints what our runner prints."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 from typing import Any
 
+from dbt_operator.api.commands import Mode
 from dbt_operator.dbt.found import COMMIT
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.runner import freshness
@@ -14,6 +15,7 @@ from tests.simulation.project import TESTS
 from tests.simulation.warehouse import BAD, GOOD, Execution, Warehouse
 from tests.simulation.world import World
 
+_CHANGED = 0.1  # how often a node that was to be executed without dbt is left to it
 _EARLY = 0.3  # how often a query comes back before dbt says that it has cancelled it, if it ever says so
 _REFUSED = 0.03  # how often dbt cannot connect once more after its nodes, which it does whether there are hooks or not
 
@@ -63,6 +65,8 @@ class Process:
         self._ending = False
         self._early = world.chance(f"queries that come back early in {job}")
         self._refused = world.chance(f"connections that are refused at the end of {job}")
+        self._changes = world.chance(f"relations that are others meanwhile in {job}")
+        self._without_dbt = set(self._project.without_dbt)
         warehouse.processes.append(self)
         self._later(chance.randint(200, 1500), self._boot)
 
@@ -194,6 +198,8 @@ class Process:
             self.todo.clear()
             self._not_connected()
             return
+        if project.mode is Mode.ASYNC:
+            self._tell_executors(self.todo)
         self._print(
             "ConcurrencyLine", {"num_threads": project.threads, "target_name": "dev", "node_count": len(self.todo)}
         )
@@ -283,6 +289,28 @@ class Process:
             length = max(length, self._hang_until - self.world.ms)
         self._later(length, partial(self._end, one, execution))
 
+        if one in self._without_dbt and self._changes.random() < _CHANGED:
+            self._later(min(length, 50) // 2, partial(self._give_to_dbt, one, execution))
+
+    def _tell_executors(self, nodes: Iterable[str]) -> None:
+        """What executes these nodes, with the mode Async."""
+        told = [
+            {"unique_id": one, "executor": "Async"}
+            if one in self._without_dbt
+            else {"unique_id": one, "executor": "dbt", "reason": "it has a post-hook"}
+            for one in nodes
+        ]
+        self._print("Executors", {"part": 1, "parts": 1, "total": len(told), "nodes": told})
+
+    def _give_to_dbt(self, one: str, execution: Execution) -> None:
+        """What was there when a node was rendered is another thing now: dbt begins with it anew."""
+        if self.running.get(one) is not execution or self._ending or self._cancelling:
+            return
+        self._without_dbt.discard(one)
+        self._tell_executors([one])
+        name, data = lines.started(self._project.nodes[one])
+        self.starts.append((self._print(name, data), one))
+
     def _end(self, one: str, execution: Execution) -> None:
         if self.running.get(one) is not execution or self._ending:
             return
@@ -315,7 +343,7 @@ class Process:
             return
         node = self._project.nodes[one]
         said = "error" if ending == "cancelled" else ending
-        if self._chance.random() < 0.5:
+        if one not in self._without_dbt and self._chance.random() < 0.5:
             name, data, level = lines.logged(node, said)
             self._print(name, data, level=level)
             self.reports.append((len(self.log), one, ending))

@@ -58,6 +58,7 @@ class Project:
     command: Command = Command.BUILD
     tests: WhenTested = WhenTested.BUILD
     mode: Mode = Mode.PRODUCER
+    without_dbt: frozenset[str] = frozenset()  # what is executed so, with the mode Async
     fail_fast: bool = False
     by_flag: bool = False  # the project itself asks for fail-fast, so that the operator does not know of it
     end_hooks: int = 0
@@ -342,6 +343,18 @@ def with_own_pods(project: Project, chance: Random) -> Project:
     folders = {one: chance.choice(("", "m", "n")) for one in project.nodes}
     nodes = {one: replace(node, folder=folders[one]) for one, node in project.nodes.items()}
     return replace(project, nodes=nodes, mode=Mode.PER_NODE, executed={})
+
+
+def with_executors(project: Project, chance: Random) -> Project:
+    """The project with the mode Async: some of its nodes are executed without dbt, in the same process."""
+    simple = {
+        one for one, node in project.nodes.items() if node.materialized in ("table", "view") or node.kind == "test"
+    }
+    asked = frozenset(one for one in simple if chance.random() < 0.7)
+    # With hooks all of it would be dbt's.
+    return replace(
+        project, mode=Mode.ASYNC, without_dbt=asked, start_hook=(True,), end_hooks=0, end_hook=(True,), executed={}
+    )
 
 
 _LOOKED_AT = 0.25  # how often a project has sources that are looked at

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 
+from dbt_operator.api.commands import Command
 from dbt_operator.api.spec import (
     Backoff,
     ConcurrencyPolicy,
@@ -16,7 +17,7 @@ from dbt_operator.api.spec import (
 )
 from dbt_operator.plan.observation import Rules
 from tests.simulation.mix import DRAWN, Mix
-from tests.simulation.project import Project, differing, draw_project, with_own_pods, with_sources
+from tests.simulation.project import Project, differing, draw_project, with_executors, with_own_pods, with_sources
 from tests.simulation.world import World
 
 FATES = (
@@ -67,6 +68,8 @@ class Scenario:
 
 
 _OWN_PODS = 0.2  # how often each node has a pod of its own
+_ASYNC = 0.15  # how often nodes of the others are executed without dbt, where they can be
+_WITHOUT_DBT = (Command.BUILD, Command.RUN, Command.TEST)
 
 
 def draw_scenario(world: World) -> Scenario:
@@ -79,6 +82,8 @@ def draw_scenario(world: World) -> Scenario:
     if own.random() < _OWN_PODS:
         project = with_own_pods(project, own)
         per_node = PerNode(parallelism=own.choice((1, 2, 5)), group=own.choice((*Group, Group.NODE)))
+    elif project.command in _WITHOUT_DBT and project.adapter == "postgres" and own.random() < _ASYNC:
+        project = with_executors(project, own)
     quiet = chance.random() < 0.15  # nothing but dbt itself goes wrong
     grace = timedelta(seconds=chance.choice((5, 30, 60)))
     nodes = _draw_nodes(world.chance("nodes"))

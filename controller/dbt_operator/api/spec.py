@@ -232,10 +232,21 @@ class StaleParents(StrEnum):
     ALL = "All"
 
 
+class CompiledSql(StrictModel):
+    """Where the statements that are executed without dbt are kept."""
+
+    object_storage: Annotated[
+        str,
+        StringConstraints(max_length=1024, pattern=r"^(gs|s3)://[A-Za-z0-9][A-Za-z0-9._-]*(/\S*)?$"),
+        Meant("a bucket, with or without a folder in it: gs://bucket/folder or s3://bucket/folder"),
+    ]
+
+
 class Async(StrictModel):
     """How nodes are executed without dbt, with the mode Async."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    compiled_sql: CompiledSql | None = None
     # Of BigQuery alone.
     priority: Literal["INTERACTIVE", "BATCH"] | None = None
     maximum_bytes_billed: Annotated[int, Field(ge=1, le=EXACT)] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from pathlib import Path
 from typing import Any, Callable
 
@@ -72,6 +72,9 @@ class Execution:
         self._results: dict[str, Line] = {}
         self._running: dict[asyncio.Task[None], str] = {}
         self._batch: asyncio.Task[None] | None = None
+        # Who has ended says so: to wait for hundreds of tasks by asyncio's own means costs time for each of them, each
+        # time that one has ended.
+        self._over: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
         self._stopping = asyncio.Event()
         self._failed: Outcome | None = None
 
@@ -87,16 +90,12 @@ class Execution:
         self._reports.output.event("ConcurrencyLine", self._plan["concurrency"])
         stopping = asyncio.ensure_future(self._cancel_when_stopped())
         try:
-            while True:
+            self._begin()
+            while self._running or self._batch is not None:
+                self._take(await self._over.get())
+                while not self._over.empty():
+                    self._take(self._over.get_nowait())
                 self._begin()
-                running = [*self._running, *([self._batch] if self._batch is not None else [])]
-                if not running:
-                    break
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    self._running.pop(task, None)
-                    self._batch = None if task is self._batch else self._batch
-                    task.result()
         finally:
             stopping.cancel()
             await self._executor.close()
@@ -106,10 +105,21 @@ class Execution:
         if self._stopping.is_set() or self._failed is not None:
             return
         for one in self._schedule.ready(most=self._limit - len(self._running)):
-            self._running[asyncio.ensure_future(self._execute(one))] = one
+            self._running[self._begun(self._execute(one))] = one
         batch = self._schedule.batch() if self._batch is None else []
         if batch:
-            self._batch = asyncio.ensure_future(self._execute_batch(batch))
+            self._batch = self._begun(self._execute_batch(batch))
+
+    def _begun(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._over.put_nowait)
+        return task
+
+    def _take(self, task: asyncio.Task[None]) -> None:
+        """Something has ended. Raises: what it has raised."""
+        self._running.pop(task, None)
+        self._batch = None if task is self._batch else self._batch
+        task.result()
 
     async def _cancel_when_stopped(self) -> None:
         """Ask for the end of all that runs, again and again; how it has ended is told by the tasks."""

@@ -46,6 +46,7 @@ from dbt_operator.runner.arguments import (
 from dbt_operator.runner.artifacts import Artifacts
 from dbt_operator.runner.bigquery import Jobs
 from dbt_operator.runner.deadlines import Deadlines
+from dbt_operator.runner.kept_sql import KeptSql
 from dbt_operator.runner.options import NODE, Options
 from dbt_operator.runner.outcome import INTERRUPTED, Listed, Outcome, failed
 from dbt_operator.runner.output import Line, Output
@@ -77,6 +78,7 @@ class Invocations:
         cancellation: Cancellation,
         deadlines: Deadlines,
         jobs: Jobs,
+        kept_sql: KeptSql,
     ) -> None:
         self.phase = "start"
         self.command = ""  # in dbt's words, once it has begun
@@ -91,6 +93,7 @@ class Invocations:
         self._cancellation = cancellation
         self._deadlines = deadlines
         self._jobs = jobs
+        self._kept_sql = kept_sql
         self._announcer = Announcer(options=options, output=output, translator=translator)
         self._runner: Any = None
         self._began = datetime.now(timezone.utc)
@@ -240,7 +243,8 @@ class Invocations:
             return self._execute(command, manifest=manifest)
         nodes = frozenset(one for one in nodes if not self._announcer.later(one))
         adapter = loaded_adapters()[0]
-        unfit = rendering.unfit(adapter_type=adapter.type(), settings=json.loads(self._options.async_settings or "{}"))
+        settings = json.loads(self._options.async_settings or "{}")
+        unfit = rendering.unfit(adapter_type=adapter.type(), settings=settings) or self._kept_sql.unfit()
         if unfit:
             return failed(kind=error_kinds.SPEC, message=unfit)
         reasons = rendering.first_look(manifest=manifest, nodes=nodes, adapter=adapter)
@@ -284,6 +288,11 @@ class Invocations:
             fail_fast=fail_fast,
             microbatch_end=self._options.microbatch_end or self._began.isoformat(),
         )
+        not_kept = self._kept_sql.keep(plan)
+        if self._cancellation.requested:
+            return INTERRUPTED
+        if not_kept:
+            return failed(kind=error_kinds.SPEC, message=not_kept)
         connection = rendering.connection(recorder=recorder, adapter=adapter)
         folder, descriptor = Path(self._options.part_folder), self._options.part_pipe
         rendering.leave(plan, folder=folder, connection=connection, descriptor=descriptor)

@@ -37,6 +37,7 @@ from dbt_operator.runner.capture import Capture
 from dbt_operator.runner.deadlines import Deadlines
 from dbt_operator.runner.deps import Packages
 from dbt_operator.runner.invocation import Invocations
+from dbt_operator.runner.kept_sql import KeptSql
 from dbt_operator.runner.masking import Masker, secret_values
 from dbt_operator.runner.memory import MemoryWatch
 from dbt_operator.runner.options import Options, parse_options
@@ -129,6 +130,9 @@ class Session:
                 stopped=lambda: bool(self._cancellation.requested),
                 report=self._output.event,
                 warn=self._warn,
+            ),
+            kept_sql=KeptSql(
+                options=self._options, masker=self._masker, stopped=lambda: bool(self._cancellation.requested)
             ),
         )
 

@@ -18,10 +18,12 @@ from dbt_operator.runner.output import Line
 
 PLAN = "plan.json"
 # Of spec.async, by adapter.
+_OF_ALL = ("maxInFlight", "compiledSql")
 SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "postgres": ("maxInFlight",),
+    "postgres": _OF_ALL,
     "bigquery": (
-        *("maxInFlight", "priority", "maximumBytesBilled", "jobTimeoutSeconds", "location", "submissionsPerSecond"),
+        *_OF_ALL,
+        *("priority", "maximumBytesBilled", "jobTimeoutSeconds", "location", "submissionsPerSecond"),
     ),
 }
 DBT, ASYNC, INLINED = "dbt", "Async", "inlined"
