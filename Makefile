@@ -29,7 +29,7 @@ DBTS = DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos chaos-local format lock clean
+.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos chaos-local bench-peers format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,10 @@ chaos: install test-images ## Disturb runs with real faults on the local cluster
 chaos-local: $(READY) ## Kill a run without a cluster at any moment, on a Postgres of its own (KILLS=30, SEED=a number, MODE=PerNode)
 	@$(PYTHON) -m dev.local_chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))
 
+bench-peers: $(READY) ## The same project by dbt, dbt-operator, Airflow with Cosmos, Dagster and Prefect (PEERS=dbt,local: only these)
+	@$(PYTHON) -m benchmarks.peers $(if $(PEERS),--peers $(PEERS))
+	@$(PYTHON) -m benchmarks.report
+
 format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
@@ -132,6 +136,9 @@ lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@for version in 1.8 1.9 1.10 1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dbt-bigquery-$$version.in -o requirements/dbt-bigquery-$$version.txt; done
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dagster.in -o requirements/dagster.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --prerelease allow requirements/dbt-2.in -o requirements/dbt-2.txt
+	@# Airflow does not work with whatever is newest, so with what there was when these two were tested together.
+	@uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --exclude-newer 2026-08-20 --exclude-newer-package dbt-core=2026-11-28 requirements/peer-airflow.in -o requirements/peer-airflow.txt
+	@for peer in dagster prefect; do uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/peer-$$peer.in -o requirements/peer-$$peer.txt; done
 	@for file in images/tools/requirements tests/wheelhouse/dbt-1.10 tests/wheelhouse/dbt-1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 $$file.in -o $$file.txt; done
 
 clean: ## Remove the development environment and caches of the checkout

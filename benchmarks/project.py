@@ -2,14 +2,18 @@
 
 Wide, as most projects are: almost all nodes may be executed at the same time. Every tenth model has a data test. The
 same arguments give the same files. `archive` is what a ConfigMap holds of it, with a profile for each warehouse.
+
+On Postgres one model can fail the first time that it is executed: it draws from a sequence, which keeps its place when
+the statement fails, and divides by zero at the first number. `SEQUENCE` has to be there anew before each run.
 """
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 ROOTS = 4
 VIEWS = 24  # of each 190 nodes
+SEQUENCE = "public.attempts"
 PROFILE = """\
 bench:
   target: {target}
@@ -28,36 +32,69 @@ flags: {send_anonymous_usage_stats: false}
 """
 
 
-def files(nodes: int, *, seconds: float = 0) -> Iterator[tuple[str, str]]:
-    """Name and content of each file. `nodes`: seeds and models; `seconds`: that a model takes on Postgres."""
+def files(nodes: int, *, seconds: float = 0, fails_once: bool = False) -> Iterator[tuple[str, str]]:
+    """Name and content of each file. `nodes`: seeds and models; `seconds`: that a model takes on Postgres.
+
+    fails_once: whether the model `failing(nodes)` fails the first time.
+    """
     yield "dbt_project.yml", PROJECT
     for number in (1, 2):
         rows = "\n".join(f"{row},{row % 7}" for row in range(100))
         yield f"seeds/seed_{number}.csv", f"id,kind\n{rows}\n"
-    names = [f"m{number:05}" for number in range(nodes - 2)]
+    names = _names(nodes)
     for number, name in enumerate(names):
-        yield f"models/{name}.sql", _model(number, names, len(names), seconds)
+        fails = fails_once and name == failing(nodes)
+        yield f"models/{name}.sql", _model(number, names, seconds=seconds, fails=fails)
     tested = "".join(f"  - name: {name}\n    columns: [{{name: id, data_tests: [not_null]}}]\n" for name in names[::10])
     yield "models/schema.yml", f"models:\n{tested}"
 
 
-def _model(number: int, names: list[str], count: int, seconds: float) -> str:
-    view = number % 190 in range(ROOTS, ROOTS + VIEWS)
-    level = 0 if number < ROOTS else 1 + 3 * (number - ROOTS) // max(1, count - ROOTS)
-    first = ROOTS + (level - 2) * (count - ROOTS) // 3 if level > 1 else 0
-    parent = f"seed_{1 + number % 2}" if level == 0 else names[number % ROOTS if level == 1 else first + number % 20]
-    waits = f" where pg_sleep({seconds}) is not null" if seconds else ""
-    kind = "view" if view and not seconds else "table"
-    return f"{{{{ config(materialized='{kind}') }}}}\nselect id, kind from {{{{ ref('{parent}') }}}}{waits}\n"
+def failing(nodes: int) -> str:
+    """The model that fails the first time: a table in the second of three levels, which others read."""
+    return _names(nodes)[_parent(nodes - 3, nodes - 2)]
+
+
+def _names(nodes: int) -> list[str]:
+    return [f"m{number:05}" for number in range(nodes - 2)]
+
+
+def _level(number: int, count: int) -> int:
+    return 0 if number < ROOTS else 1 + 3 * (number - ROOTS) // max(1, count - ROOTS)
+
+
+def _parent(number: int, count: int) -> int:
+    """Which model it reads, of the level above: one of 20 there, so that these have many readers."""
+    level = _level(number, count)
+    if level == 1:
+        return number % ROOTS
+    above = (count - ROOTS) // 3
+    return ROOTS + (level - 2) * above + number % min(20, above)
+
+
+def _model(number: int, names: list[str], *, seconds: float, fails: bool) -> str:
+    count = len(names)
+    view = number % 190 in range(ROOTS, ROOTS + VIEWS) and not seconds and not fails
+    parent = names[_parent(number, count)] if number >= ROOTS else f"seed_{1 + number % 2}"
+    # As a query of its own, else Postgres sleeps for each row.
+    conditions = [f"(select pg_sleep({seconds})) is not null"] if seconds else []
+    conditions += [f"1 / (nextval('{SEQUENCE}') - 1) is not null"] if fails else []
+    where = f" where {' and '.join(conditions)}" if conditions else ""
+    kind = "view" if view else "table"
+    return f"{{{{ config(materialized='{kind}') }}}}\nselect id, kind from {{{{ ref('{parent}') }}}}{where}\n"
 
 
 def archive(nodes: int, *, target: str, threads: int, seconds: float = 0) -> bytes:
     """The project as a .tgz, with its profiles.yml."""
-    buffer = io.BytesIO()
     profile = PROFILE.format(target=target, threads=threads)
-    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
-        for name, content in [*files(nodes, seconds=seconds), ("profiles.yml", profile)]:
+    return packed([*files(nodes, seconds=seconds), ("profiles.yml", profile)])
+
+
+def packed(content: Iterable[tuple[str, str]]) -> bytes:
+    """Files as a .tgz."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archived:
+        for name, text in content:
             info = tarfile.TarInfo(name)
-            info.size = len(content.encode())
-            packed.addfile(info, io.BytesIO(content.encode()))
+            info.size = len(text.encode())
+            archived.addfile(info, io.BytesIO(text.encode()))
     return buffer.getvalue()

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +14,17 @@ FOLDER = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `values` are those of the repetitions; the goal is a bound of their median."""
+    """One figure. `values` are those of the repetitions; the goal is a bound of their median.
+
+    of: whose figure it is, where several are compared: each of them has a line in the table, and each figure a column.
+    """
 
     what: str
     values: tuple[float, ...]
     unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
+    of: str = ""
 
     @property
     def median(self) -> float:
@@ -87,10 +92,22 @@ class Result:
         """The lines of its section in Markdown."""
         on = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.machine.items())
         lines = [f"### {self.title}", "", f"`python -m benchmarks.{self.scenario}`, {self.at[:10]}, on: {on}.", ""]
-        lines += ["| what | measured | goal | met |", "|---|---|---|---|"]
-        words = {True: "yes", False: "**no**", None: ""}
-        lines += [f"| {row.what} | {row.shown} | {row.goal} | {words[row.met]} |" for row in self.rows]
+        lines += compared(self.rows) if any(row.of for row in self.rows) else _one_by_one(self.rows)
         return [*lines, *(["", self.notes] if self.notes else []), ""]
+
+
+def _one_by_one(rows: Sequence[Row]) -> list[str]:
+    words = {True: "yes", False: "**no**", None: ""}
+    lines = [f"| {row.what} | {row.shown} | {row.goal} | {words[row.met]} |" for row in rows]
+    return ["| what | measured | goal | met |", "|---|---|---|---|", *lines]
+
+
+def compared(rows: Sequence[Row]) -> list[str]:
+    """A table with a line for each of whom there are figures; what was not measured is a dash."""
+    columns, found = list(dict.fromkeys(row.what for row in rows)), {(row.of, row.what): row.shown for row in rows}
+    lines = [[of, *(found.get((of, what), "-") for what in columns)] for of in dict.fromkeys(row.of for row in rows)]
+    heads = [["", *columns], ["---"] * (len(columns) + 1)]
+    return [f"| {' | '.join(cells)} |" for cells in [*heads, *lines]]
 
 
 def _number(value: float) -> str:

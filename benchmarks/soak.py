@@ -60,9 +60,11 @@ def replaying(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def operator(namespace: str, *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def operator(
+    namespace: str, *, log: Path, probe: int = 18080, metrics: int = 19090
+) -> Iterator[subprocess.Popen[bytes]]:
     """The operator, for our namespace only."""
-    settings = {"WATCH_NAMESPACES": namespace, "PROBE_PORT": "18080", "METRICS_PORT": "19090"}
+    settings = {"WATCH_NAMESPACES": namespace, "PROBE_PORT": str(probe), "METRICS_PORT": str(metrics)}
     environment = os.environ | _allocator() | {f"DBT_OPERATOR_{name}": value for name, value in settings.items()}
     command = (sys.executable, "-m", "dbt_operator", "run", "--kubeconfig", str(KUBECONFIG))
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output, stdout=output) as process:
