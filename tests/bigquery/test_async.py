@@ -134,6 +134,15 @@ def test_what_the_run_may_cost_stops_it_with_a_sentence(warehouse: Warehouse) ->
     )
 
 
+def test_what_earlier_attempts_have_cost_counts_too(warehouse: Warehouse) -> None:
+    shop(warehouse)
+    settings = '--async-settings={"maximumBytesBilled": 10485760}'
+    attempt = warehouse.begin(options=(*ASYNC, settings, "--billed-before=10485760"))
+    assert attempt.ends() == 2
+    assert warehouse.fake.created(OF_NODES) == []
+    assert "is used up: 10485760 bytes were billed" in attempt.named("RunFinished")[0]["error"]["message"]
+
+
 def test_a_table_that_has_to_be_dropped_first_is_dbts(warehouse: Warehouse) -> None:
     shop(warehouse)
     warehouse.file("models/orders.sql", "{{ config(materialized='view') }} select 1 as id")

@@ -95,6 +95,7 @@ class Decision:
     # In which attempt, by its index, the execution of its nodes began: None: in itself. Of some nodes in another one.
     began_in: int | None = None
     continued: Mapping[str, int] = field(default_factory=dict)
+    billed: int = 0  # bytes that the warehouse had billed by then for what was executed without dbt
 
     def covers(self, unique_id: str) -> bool:
         """Whether the node is one of those that the attempt is to execute."""

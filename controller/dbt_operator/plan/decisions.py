@@ -8,7 +8,7 @@ from dbt_operator.api import names
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.found import found_by
-from dbt_operator.dbt.state import Periods
+from dbt_operator.dbt.state import AttemptState, Periods
 from dbt_operator.plan.attempt import PLAIN, Assessment, Decision, Left, PodChoice
 from dbt_operator.plan.continuing import continued, whole_began_in
 from dbt_operator.plan.situation import Situation
@@ -103,7 +103,14 @@ def _decision(
         decides_on=ledger.decides_on(nodes) if ledger is not None and nodes is not None else frozenset(),
         began_in=whole_began_in(assessments) if nodes is None else None,
         continued=continued(assessments, situation.history.graph, nodes or ()),
+        billed=billed(each.state for each in assessments),
     )
+
+
+def billed(states: Iterable[AttemptState]) -> int:
+    """The bytes that count towards the budget of the run: what was executed without dbt, as far as it is reported."""
+    nodes = (node for state in states for node in state.nodes.values())
+    return sum(node.bytes_billed or 0 for node in nodes if node.executor and node.executor != "dbt")
 
 
 # Microbatch models: an attempt executes the batches of the run's first attempt that are left. By itself dbt would

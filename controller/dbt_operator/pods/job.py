@@ -132,7 +132,7 @@ def _container(
             *_about_stages(spec, decision),
             f"--grace-seconds={grace}",
             *_freshness(spec),
-            *_mode(spec),
+            *_mode(spec, decision),
             *part.arguments,
             "--",
             # What dbt prefers depends on all that the run selects.
@@ -158,11 +158,13 @@ def _freshness(spec: DbtRunSpec) -> Iterator[str]:
         yield f"--stale-parents={spec.stale_parents.value}"
 
 
-def _mode(spec: DbtRunSpec) -> Iterator[str]:
+def _mode(spec: DbtRunSpec, decision: Decision) -> Iterator[str]:
     """Whether what can be executed without dbt is, and how."""
     if spec.mode is Mode.ASYNC and spec.command.rules.executes:
         yield "--executor=Async"
         yield f"--async-settings={spec.async_.model_dump_json(by_alias=True, exclude_none=True)}"
+        if decision.billed and spec.async_.maximum_bytes_billed is not None:
+            yield f"--billed-before={decision.billed}"
 
 
 def _pod(spec: DbtRunSpec, *, part: Part, dbt: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class _Decision(Value, frozen=True, kw_only=True):
     stage: Stage | None = None
     resources: dict[str, dict[str, str]] | None = None
     began_in: int | None = None
+    billed: int | None = None
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +104,7 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
         stage=decision.stage,
         resources={kind: dict(amounts) for kind, amounts in decision.pod.resources} or None,
         began_in=decision.began_in,
+        billed=decision.billed or None,
     )
     manifest = child_config_map(run, name=names.attempt_record_name(run.name, index=decision.index))
     manifest["metadata"]["labels"][names.LABEL_ATTEMPT_INDEX] = str(decision.index)
@@ -240,6 +242,7 @@ def _decision(record: Mapping[str, Any], decided: _Decision) -> Decision:
         stage=decided.stage if decided.stage is not None and decided.stage.known else None,
         pod=_pod(decided),
         began_in=decided.began_in,
+        billed=decided.billed or 0,
         continued={node.unique_id: node.began_in for node in nodes or () if node.began_in is not None},
         left=tuple(
             Left(node.unique_id, node.periods, incremental=bool(node.incremental))

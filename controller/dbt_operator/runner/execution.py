@@ -62,6 +62,7 @@ class Execution:
                 attempt=options.attempt,
                 began_in=lambda one: self._given.began_in(one) or options.began_in,
                 report=reports.output.event,
+                billed_before=options.billed_before,
             ),
         )
         self._limit = int(settings.get("maxInFlight") or self._executor.limit)

@@ -53,6 +53,7 @@ class Options:
     environment: str = ""  # the folder in which its step has left where the virtual environment is
     executor: str = ""  # "Async": what can be executed without dbt is
     async_settings: str = ""  # how, as JSON
+    billed_before: int = 0  # bytes that earlier attempts of the run were billed for
     part: str = ""  # which part of such an attempt this process is
     part_folder: str = ""  # where it leaves what it has come to
     part_pipe: int = -1  # by which it tells how dbt connects
@@ -94,6 +95,7 @@ def parse_options(*, argv: list[str]) -> Options:
     parser.add_argument("--environment", default="", metavar="FOLDER")
     parser.add_argument("--executor", default="", choices=("", "Async"))
     parser.add_argument("--async-settings", default="", metavar="JSON")
+    parser.add_argument("--billed-before", type=int, default=0, metavar="BYTES")
     parser.add_argument("--part", default="", choices=("", *PARTS))
     parser.add_argument("--part-folder", default="", metavar="FOLDER")
     parser.add_argument("--part-pipe", type=int, default=-1, metavar="DESCRIPTOR")
@@ -129,6 +131,7 @@ def parse_options(*, argv: list[str]) -> Options:
         environment=ours.environment,
         executor=ours.executor,
         async_settings=ours.async_settings,
+        billed_before=ours.billed_before,
         part=ours.part,
         part_folder=ours.part_folder,
         part_pipe=ours.part_pipe,

@@ -117,6 +117,15 @@ def test_what_can_be_executed_without_dbt_is_so_with_the_mode_async() -> None:
     assert told(mode="Async", command="docs") == []
 
 
+def test_a_budget_counts_over_all_attempts() -> None:
+    decision = replace(RETRY, billed=7)
+    for budget, told in (({"maximumBytesBilled": 9}, ["--billed-before=7"]), ({}, [])):
+        given = spec(mode="Async", **{"async": budget})
+        job = attempt_job(run=RUN, spec=given, decision=decision, images=IMAGES)
+        arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert [each for each in arguments if each.startswith("--billed-before")] == told
+
+
 @pytest.mark.parametrize(("command", "words"), [("source-freshness", ["source", "freshness"]), ("ls", ["ls"])])
 def test_a_command_is_said_in_dbts_words(command: str, words: list[str]) -> None:
     assert dbt_arguments(spec(command=command)) == words

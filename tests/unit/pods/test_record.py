@@ -77,6 +77,7 @@ def merged(record: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
         DECISION,
         replace(DECISION, requests=(), roots=None),
         Decision(index=2, kind=AttemptKind.PRODUCER, name="p-2", began_in=1),
+        replace(DECISION, billed=10**12),
     ],
 )
 def test_a_decision_is_read_as_it_was_made(decision: Decision) -> None:

@@ -40,7 +40,8 @@ class Work:
 class Context:
     """Which attempt of which run this is.
 
-    began_in: the attempt in which the execution of a node began. report: prints an event.
+    began_in: the attempt in which the execution of a node began. billed_before: bytes that earlier attempts of the run
+    were billed for. report: prints an event.
     """
 
     run_uid: str
@@ -49,6 +50,7 @@ class Context:
     attempt: str
     began_in: Callable[[str], str]
     report: Callable[[str, Line], None]
+    billed_before: int = 0
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class BigQueryExecutor:
         self._pace = _Pace(float(settings.get("submissionsPerSecond") or 50))
         self._nodes: dict[str, _Node] = {}
         self._flights: dict[str, _Flight] = {}
-        self._billed = 0
+        self._billed = context.billed_before
         self._poller: asyncio.Task[None] | None = None
 
     async def execute(self, work: Work) -> Answer:
