@@ -8,6 +8,8 @@ SEEDS ?= 100000
 FAULTS  ?= 200
 # How many kills `make chaos-local` does.
 KILLS   ?= 30
+# How much `make bench` measures: short shows in minutes that all of it works, usual takes an hour or more, long several.
+LENGTH  ?= usual
 
 # The one that the images have, where it is there; built with profile-guided optimisation, it is also the faster one.
 SYSTEM_PYTHON := /usr/bin/python3.11
@@ -29,7 +31,7 @@ DBTS = DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos chaos-local bench-peers format lock clean
+.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos chaos-local bench bench-peers format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +122,10 @@ chaos-local: $(READY) ## Kill a run without a cluster at any moment, on a Postgr
 bench-peers: $(READY) ## The same project by dbt, dbt-operator, Airflow with Cosmos, Dagster and Prefect (PEERS=dbt,local: only these)
 	@$(PYTHON) -m benchmarks.peers $(if $(PEERS),--peers $(PEERS))
 	@$(PYTHON) -m benchmarks.report
+
+bench: install ## Measure all of benchmarks/ and write its tables and plots (LENGTH=short|usual|long, ONLY=retry,start)
+	@$(PYTHON) -m dev.images build postgres postgres-example
+	@$(PYTHON) -m benchmarks --length $(LENGTH) $(if $(ONLY),--only $(ONLY))
 
 format: $(READY) ## Format the code and apply safe fixes
 	@$(VENV)/bin/ruff format .

@@ -1,8 +1,8 @@
 """What a run costs in etcd: `python -m benchmarks.etcd`.
 
-Needs the local development cluster with the images of the jaffle shop and of the tests; scale an installed operator to
-0. Executes a run of each project, and reads from etcd itself what is kept of it after its end, with the number of times
-that each object was written. Events are not part of the sum, as Kubernetes deletes them after an hour.
+Needs the local development cluster with the images of the jaffle shop and of the tests. Executes a run of each project,
+and reads from etcd itself what is kept of it after its end, with the number of times that each object was written.
+Events are not part of the sum, as Kubernetes deletes them after an hour.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak import ENDED, KUBECONFIG, operator
+from benchmarks.bench import ENDED
+from benchmarks.operator import KUBECONFIG, operator
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_RUNS
 from dev.cluster.components import ETCD_URL

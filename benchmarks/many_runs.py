@@ -1,9 +1,9 @@
-"""Many live runs at once: `python -m benchmarks.many_runs [--runs 20] [--nodes 200] [--pace 1]`.
+"""Many live runs at once: `python -m benchmarks.many_runs [--runs 20] [--nodes 200] [--pace 20]`.
 
-Needs the development cluster with its images; scale an installed operator to 0. A real run is executed first. Then so
-many runs are created at once whose pods print what the first one's has printed, line by line in the same time (times
-`pace`), with the time stamps of now; no pod executes dbt. For the operator they are runs like any other. Prints what
-the operator needs for them, and how late the statuses of their nodes are.
+Needs the development cluster with its images. A real run is executed first. Then so many runs are created at once whose
+pods print what the first one's has printed, line by line in the same time (times `pace`), with the time stamps of now;
+no pod executes dbt. For the operator they are runs like any other. Shows what the operator needs for them, how late the
+statuses of their nodes are, and how much later than that of a run alone the end of each is shown.
 """
 
 import argparse
@@ -12,20 +12,23 @@ import base64
 import gzip
 import json
 import subprocess
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from benchmarks.observing import Watch, processors, writes
-from benchmarks.overhead import Bench, lags_of
+from benchmarks.bench import LOG, Bench, time_of
+from benchmarks.beside import lags_of
+from benchmarks.observing import Watch, processors, ready, writes
+from benchmarks.operator import KUBECONFIG, operator, resident
+from benchmarks.project import archive
 from benchmarks.results import Result, Row, machine
-from benchmarks.soak import KUBECONFIG, operator, resident
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS
 from tests.api import Api
 from tests.conftest import new_namespace
 
 FOLDER = "/replay"
+DELAY = 1.0  # seconds by which the end of a run may be shown later for the others
 START = f'#!/bin/sh\nPATH="${{PATH#*:}}" exec python3 {FOLDER}/replay.py\n'
 REPLAY = f"""\
 import datetime, gzip, json, re, sys, time
@@ -54,42 +57,73 @@ REPLAYING = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Runs at once.
+
+    sizes: MiB of the operator's memory, once a second. ends: of each run, the seconds from its last event until a watch
+    shows it as Succeeded. lags: of all nodes, in ascending order. spent: seconds of processors, by the operator.
+    """
+
+    sizes: tuple[float, ...]
+    ends: tuple[float, ...]
+    lags: tuple[float, ...]
+    writes: float
+    spent: float
+    seconds: float
+
+
+async def _replay(bench: Bench, names: Sequence[str], *, process: subprocess.Popen[bytes]) -> Replayed:
+    written, spent, sizes = writes(), processors(), list[float]()
+    with Watch(bench.namespace, "dbtmodels") as models, Watch(bench.namespace, "dbtruns") as runs:
+        before = time.time()
+        running = asyncio.gather(*(bench.execute(name, podTemplate=REPLAYING) for name in names))
+        while not running.done():
+            await asyncio.sleep(1)
+            sizes.append(resident(process.pid))
+        await running
+        seconds = time.time() - before
+    written, after = writes() - written, processors()
+    events = {name: bench.events(name) for name in names}
+    return Replayed(
+        sizes=tuple(sizes),
+        ends=tuple(round(runs.seen[name, ""][1] - time_of(events[name][-1]), 3) for name in names),
+        lags=tuple(sorted(lag for name in names for lag in lags_of(name, events[name], models))),
+        writes=written,
+        spent=after["dbt_operator"] - spent["dbt_operator"],
+        seconds=seconds,
+    )
+
+
 async def _measure(given: argparse.Namespace, namespace: str, process: subprocess.Popen[bytes]) -> Result:
     on = machine()
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
         bench = Bench(client, namespace, "duckdb")
-        await bench.prepare(nodes=given.nodes, threads=4)
+        await bench.prepare(archive(given.nodes, target="duckdb", threads=4))
+        await ready()
         await bench.execute("recorded")
         log = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in bench.events("recorded")).encode()
         files = {"python3": START.encode(), "replay.py": REPLAY.replace("PACE", str(given.pace)).encode()}
         files["log.gz"] = gzip.compress(log)
         encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
         await bench.create(CONFIG_MAPS, "v1", "ConfigMap", "replay", binaryData=encoded)
-        names = [f"run-{number}" for number in range(1, given.runs + 1)]
-        written, spent, sizes = writes(), processors(), list[float]()
-        with Watch(namespace, "dbtmodels") as models:
-            before = time.time()
-            running = asyncio.gather(*(bench.execute(name, podTemplate=REPLAYING) for name in names))
-            while not running.done():
-                await asyncio.sleep(1)
-                sizes.append(resident(process.pid))
-            await running
-            walls = time.time() - before
-        written, after = writes() - written, processors()
-        lags = sorted(lag for name in names for lag in lags_of(name, bench.events(name), models))
-    nodes, events = len(lags), log.count(b"\n") * given.runs
-    ours = after["dbt_operator"] - spent["dbt_operator"]
+        alone = await _replay(bench, ["alone"], process=process)
+        found = await _replay(bench, [f"run-{number}" for number in range(1, given.runs + 1)], process=process)
+    nodes, events = len(found.lags), log.count(b"\n") * given.runs
     return Result(
         scenario="many_runs",
         title=f"{given.runs} live runs of {given.nodes} nodes",
         rows=(
-            Row("memory of the operator, at most", (round(max(sizes), 1),), "MiB", at_most=150),
-            Row("writes of the operator for a node", (round(written / nodes, 2),), at_most=3),
-            Row("processor time of the operator for an event", (round(ours / events * 1e6),), "µs"),
-            Row("processor time of the operator", (round(ours, 1),), "s"),
-            Row("all runs, from apply to the last Succeeded", (round(walls, 1),), "s"),
-            Row("lag of a status, median", (round(lags[nodes // 2], 3),), "s"),
-            Row("lag of a status, 99 of 100", (round(lags[int(nodes * 0.99)], 3),), "s"),
+            Row("memory of the operator, at most", (round(max(found.sizes), 1),), "MiB", at_most=150),
+            Row("writes of the operator for a node", (round(found.writes / nodes, 2),), at_most=3),
+            Row("processors: the operator, for an event", (round(found.spent / events * 1e6),), "µs"),
+            Row("processors: the operator", (round(found.spent, 1),), "s"),
+            Row("all runs, from apply to the last Succeeded", (round(found.seconds, 1),), "s"),
+            Row("from a run's last event until it is shown as Succeeded", found.ends, "s"),
+            Row("the same of a run that is alone", alone.ends, "s"),
+            Row("the slowest beside one alone", (round(max(found.ends) - alone.ends[0], 3),), "s", at_most=DELAY),
+            Row("lag of a status, median", (round(found.lags[nodes // 2], 3),), "s"),
+            Row("lag of a status, 99 of 100", (round(found.lags[int(nodes * 0.99)], 3),), "s"),
         ),
         notes=f"{nodes:,} nodes, {events:,} events, replayed in {given.pace:g} times the time that dbt took.",
         machine=on,
@@ -99,12 +133,11 @@ async def _measure(given: argparse.Namespace, namespace: str, process: subproces
 def main() -> None:
     """Measure, store and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--runs", type=int, default=20)
-    options.add_argument("--nodes", type=int, default=200)
-    options.add_argument("--pace", type=float, default=20)
+    options.add_argument("--runs", type=int, default=20, help="at once")
+    options.add_argument("--nodes", type=int, default=200, help="of each")
+    options.add_argument("--pace", type=float, default=20, help="how many times slower than dbt they say it")
     given = options.parse_args()
-    log = Path(tempfile.gettempdir()) / "dbt-operator-bench.log"
-    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=log) as process:
+    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG) as process:
         asyncio.run(_measure(given, namespace, process)).save()
 
 

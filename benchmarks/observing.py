@@ -1,4 +1,4 @@
-"""What is seen of the operator and the cluster: statuses as a watch shows them, processor time, writes."""
+"""What is seen of the operator and the cluster: objects as a watch shows them, processor time, writes."""
 
 import asyncio
 import json
@@ -7,14 +7,16 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
-from benchmarks.soak import KUBECONFIG
-from tests.conftest import CLUSTER
+from benchmarks.operator import KUBECONFIG, KUBECTL, METRICS_PORT
 
 PARTS = ("kube-apiserver", "etcd", "kubelet", "containerd", "kube-controller-manager", "kube-scheduler")
-METRICS_PORT = 19090  # of the operator that benchmarks.soak starts
-KUBECTL = str(CLUSTER / "bin" / "kubectl")
+OURS = "/apis/dbt-operator.io/v1alpha1"
 
 
 async def ready() -> None:
@@ -53,17 +55,13 @@ def processors() -> dict[str, float]:
     return found
 
 
-class Watch:
-    """When a watch has shown each object of a kind for the first time in its last phase.
+class _Stream(ABC):
+    """A watch of all objects of a resource, for as long as the context lasts."""
 
-    seen: by the run's name and dbt's id of the node, which is "" of a DbtRun.
-    """
+    def __init__(self, namespace: str, resource: str, *, group: str = OURS) -> None:
+        self._path = f"{group}/namespaces/{namespace}/{resource}?watch=1"
 
-    def __init__(self, namespace: str, resource: str) -> None:
-        self.seen: dict[tuple[str, str], tuple[str, float]] = {}
-        self._path = f"/apis/dbt-operator.io/v1alpha1/namespaces/{namespace}/{resource}?watch=1"
-
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         command = [KUBECTL, "--kubeconfig", str(KUBECONFIG), "get", "--raw", self._path]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         asyncio.get_running_loop().run_in_executor(None, self._read)
@@ -71,12 +69,69 @@ class Watch:
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
-            at, found = time.time(), json.loads(line)["object"]
-            spec, phase = found["spec"], (found.get("status") or {}).get("phase", "")
-            key = spec.get("runName", found["metadata"]["name"]), spec.get("uniqueId", "")
-            if self.seen.get(key, ("", 0))[0] != phase:
-                self.seen[key] = (phase, at)
+            at = time.time()
+            self._take(at, json.loads(line)["object"])
+
+    @abstractmethod
+    def _take(self, at: float, found: dict[str, Any]) -> None:
+        """An object as it was shown at a time."""
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+class Watch(_Stream):
+    """When a watch has shown each object of a kind for the first time in its last phase.
+
+    seen: by the run's name and dbt's id of the node, which is "" of a DbtRun.
+    """
+
+    def __init__(self, namespace: str, resource: str) -> None:
+        super().__init__(namespace, resource)
+        self.seen: dict[tuple[str, str], tuple[str, float]] = {}
+
+    def _take(self, at: float, found: dict[str, Any]) -> None:
+        spec, phase = found["spec"], (found.get("status") or {}).get("phase", "")
+        key = spec.get("runName", found["metadata"]["name"]), spec.get("uniqueId", "")
+        if self.seen.get(key, ("", 0))[0] != phase:
+            self.seen[key] = (phase, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An object as a watch has shown it, and when."""
+
+    at: float
+    found: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the object."""
+        name: str = self.found["metadata"]["name"]
+        return name
+
+    @property
+    def phase(self) -> str:
+        """The phase in its status, "" where it has none yet."""
+        phase: str = (self.found.get("status") or {}).get("phase", "")
+        return phase
+
+
+class Changes(_Stream):
+    """All that a watch has shown, in its order."""
+
+    def __init__(self, namespace: str, resource: str, *, group: str = OURS) -> None:
+        super().__init__(namespace, resource, group=group)
+        self.seen: list[Change] = []
+
+    def _take(self, at: float, found: dict[str, Any]) -> None:
+        self.seen.append(Change(at, found))
+
+    async def first(self, holds: Callable[[Change], bool]) -> float:
+        """When the first change came of which this holds; waits until there is one."""
+        while True:
+            for change in self.seen:
+                if holds(change):
+                    return change.at
+            await asyncio.sleep(0.1)

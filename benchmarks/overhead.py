@@ -1,214 +1,198 @@
 """What a DbtRun costs beside the command line, and how late its statuses are: `python -m benchmarks.overhead`.
 
-    python -m benchmarks.overhead [--pairs 3] [--nodes 190] [--threads 4] [--warehouse duckdb|postgres]
+    python -m benchmarks.overhead [--pairs 3] [--nodes 190] [--threads 1,2,4,8,16] [--warehouse duckdb|postgres]
 
-Needs the development cluster with its images; scale an installed operator to 0. Each pair is, one right after the
-other, a pod that runs `dbt build` and nothing else, and a DbtRun of the same project, image and limits. Of the DbtRun
-these are measured:
+Needs the development cluster with its images; for Postgres that of examples/postgres, which it starts. For each number
+of threads, as often as `--pairs` says, one right after the other and with the same project, image and limits:
 
-- (b) from the runner's first event to its last, beside (a) dbt's process in the plain pod, from its start to its end;
-- (c) from `kubectl apply` to the Succeeded that a watch shows, beside (a) and what the plain pod needs besides dbt;
-- the lag: from the time stamp of a node's result in dbt to the moment when a watch of DbtModels shows it;
-- the writes for a node, from the operator's metrics, and the processor time of the operator and of the cluster.
+(a) a pod that runs `dbt build` and nothing else: dbt's process, from its start to its end;
+(b) a DbtRun, from the runner's first event to its last;
+(c) the same DbtRun from `kubectl apply` to the Succeeded that a watch shows, beside what a plain pod needs besides dbt;
+(e) another DbtRun whose archive has the parse cache in it that a first run, `dbt parse` in a pod, has left: as an image
+    brings it that was built with `RUN dbt parse`. (a) and (b) parse the project anew.
+
+Once, with a project that is built and parsed already: (d) a process of dbt for each of some nodes of the project, one
+process after the other (`dbt build --select NODE`). What all nodes would take is not extrapolated.
+
+Of (b) and (c) besides: the lag, from the time stamp of a node's result in dbt to the moment when a watch of DbtModels
+shows it; the writes for a node, from the operator's metrics; and the time of processors that the operator and the
+cluster's parts took.
 """
 
 import argparse
 import asyncio
-import base64
-import json
 import statistics
-import subprocess
-import tempfile
-import time
-from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks.observing import KUBECTL, Watch, processors, writes
-from benchmarks.project import archive
+from benchmarks.bench import IMAGES, LOG, Bench, Plain, Process
+from benchmarks.beside import Measured, measured
+from benchmarks.charts import Chart
+from benchmarks.observing import ready
+from benchmarks.operator import KUBECONFIG, operator
+from benchmarks.project import archive, names, with_file
 from benchmarks.results import Result, Row, machine
-from benchmarks.soak import ENDED, KUBECONFIG, operator
 from dbt_operator.kube.client import Client
-from dbt_operator.kube.resources import CONFIG_MAPS, DBT_RUNS, PODS
 from tests.api import Api
-from tests.conftest import CHECKOUT, new_namespace
+from tests.conftest import new_namespace
 
-IMAGES = {"duckdb": "localhost/dbt-operator/jaffle-shop:dev", "postgres": "localhost/dbt-operator/postgres-example:dev"}
-LIMITS = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
-PLAIN = """\
-set -e
-python3 -c 'import tarfile; tarfile.open("/in/project.tgz").extractall("/tmp/project")'
-cd /tmp/project
-python3 -c 'import time; print("begins", time.time())'
-dbt build --profiles-dir .
-python3 -c 'import time; print("ends", time.time())'
-"""
+PARSED = "parsed"  # the ConfigMap with the project and its parse cache
+CACHE = "target/partial_parse.msgpack"
+UNUSED = "UnableToPartialParse"  # dbt's event where it does not use the cache that it is given
 
 
-class Bench:
-    """One namespace with the project in it."""
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared with each other."""
 
-    def __init__(self, client: Client, namespace: str, warehouse: str) -> None:
-        self._client, self._namespace, self._warehouse = client, namespace, warehouse
+    plain: Plain
+    run: Measured
+    second: Measured
 
-    async def prepare(self, *, nodes: int, threads: int) -> None:
-        """The project, and the server that it needs."""
-        packed = base64.b64encode(archive(nodes, target=self._warehouse, threads=threads)).decode()
-        await self.create(CONFIG_MAPS, "v1", "ConfigMap", "project", binaryData={"project.tgz": packed})
-        if self._warehouse == "postgres":
-            for name in ("secret.yaml", "server.yaml"):
-                path = CHECKOUT / "examples" / "postgres" / name
-                self.kubectl("apply", "-f", str(path))
-            self.kubectl("rollout", "status", "deployment/warehouse", "--timeout=120s")
+    @property
+    def dbt(self) -> float:
+        """(a): seconds of dbt's process in the plain pod."""
+        return self.plain.processes[0].wall
 
-    def kubectl(self, *arguments: str) -> str:
-        """What kubectl prints."""
-        command = [KUBECTL, "--kubeconfig", str(KUBECONFIG), "--namespace", self._namespace, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    async def create(self, resource: Any, version: str, kind: str, name: str, **fields: Any) -> None:
-        """Create an object in the namespace."""
-        metadata = {"name": name, "namespace": self._namespace}
-        await self._client.create(
-            resource=resource, manifest={"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
-        )
-
-    async def plain(self, name: str) -> tuple[float, float]:
-        """Seconds of dbt's process, and from the creation of a plain pod until its end is shown."""
-        container = {
-            "name": "dbt",
-            "image": IMAGES[self._warehouse],
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["sh", "-c", PLAIN],
-            "resources": LIMITS,
-            "volumeMounts": [{"name": "in", "mountPath": "/in"}],
-        }
-        volumes = [{"name": "in", "configMap": {"name": "project"}}]
-        spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
-        before = time.time()
-        await self.create(PODS, "v1", "Pod", name, spec=spec)
-        phase = ""
-        while phase not in ("Succeeded", "Failed"):
-            await asyncio.sleep(0.2)
-            found = await self._client.get(resource=PODS, namespace=self._namespace, name=name)
-            phase = found["status"]["phase"]
-        shown = time.time()
-        printed = self.kubectl("logs", name)
-        words = [line.split() for line in printed.splitlines()]
-        at = {line[0]: float(line[1]) for line in words if len(line) == 2 and line[0] in ("begins", "ends")}
-        if phase == "Failed":
-            raise SystemExit(printed)
-        return at["ends"] - at["begins"], shown - before
-
-    async def run(self, name: str) -> dict[str, float]:
-        """What is measured of a DbtRun."""
-        with Watch(self._namespace, "dbtmodels") as models, Watch(self._namespace, "dbtruns") as runs:
-            await asyncio.sleep(1)
-            written, spent, before = writes(), processors(), time.time()
-            await self.execute(name)
-            await asyncio.sleep(1)
-            written = writes() - written
-            spent = {part: seconds - spent.get(part, 0) for part, seconds in processors().items()}
-        events = self.events(name)
-        lags = lags_of(name, events, models)
-        return {
-            "dbt": _at(events[-1]) - _at(events[0]),
-            "wall": runs.seen[name, ""][1] - before,
-            "lag median": statistics.median(lags),
-            "lag p99": lags[int(len(lags) * 0.99)],
-            "nodes": len(lags),
-            "writes": written / len(lags),
-            "operator": spent["dbt_operator"],
-            "cluster": sum(seconds for part, seconds in spent.items() if part != "dbt_operator"),
-        }
-
-    async def execute(self, name: str, **more: Any) -> None:
-        """Execute a DbtRun of the project. Raises: SystemExit where it does not succeed."""
-        container = {"name": "dbt", "resources": LIMITS}
-        spec = {
-            "image": IMAGES[self._warehouse],
-            "imagePullPolicy": "IfNotPresent",
-            "project": {"archive": {"configMapRef": {"name": "project", "key": "project.tgz"}}},
-            "profile": {"inProject": True},
-            "podTemplate": {"spec": {"containers": [container]}},
-            "producer": {"maxRestarts": 0},
-            "command": "build",
-        } | more
-        await self.create(DBT_RUNS, "dbt-operator.io/v1alpha1", "DbtRun", name, spec=spec)
-        status: dict[str, Any] = {}
-        while status.get("phase") not in ENDED:
-            await asyncio.sleep(0.5)
-            found = await self._client.get(resource=DBT_RUNS, namespace=self._namespace, name=name)
-            status = found.get("status") or {}
-        if status["phase"] != "Succeeded":
-            raise SystemExit(f"{name}: {status['message']}")
-
-    def events(self, run: str) -> list[dict[str, Any]]:
-        """What the pod of a run has printed."""
-        lines = self.kubectl("logs", "-l", f"dbt-operator.io/run={run}", "-c", "dbt", "--tail=-1").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+    @property
+    def more(self) -> float:
+        """What a DbtRun needs besides dbt, beside what the plain pod needs besides dbt."""
+        return (self.run.wall - self.run.dbt) - (self.plain.shown - self.dbt)
 
 
-def _at(event: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(event["info"]["ts"]).timestamp()
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A line of the table: how it is read from a pair."""
+
+    what: str
+    of: Callable[[Pair], float]
+    unit: str = "s"
+    digits: int = 2
+    at_most: float | None = None
+
+    def row(self, pairs: Sequence[Pair], *, threads: int) -> Row:
+        """The line's figure with so many threads."""
+        values = tuple(round(self.of(pair), self.digits) for pair in pairs)
+        return Row(self.what, values, self.unit, at_most=self.at_most, column=_column(threads))
 
 
-def lags_of(run: str, events: list[dict[str, Any]], models: Watch) -> list[float]:
-    """Seconds, in ascending order, from dbt's result of a node until a watch has shown it."""
-    results = {one["data"]["unique_id"]: _at(one) for one in events if one["info"]["name"] == "NodeResult"}
-    shown = {key: at for key, (phase, at) in models.seen.items() if phase in ("Succeeded", "Failed", "Warned")}
-    return sorted(shown[run, one] - at for one, at in results.items() if (run, one) in shown)
+PLAIN = Figure("(a) dbt in a plain pod", lambda pair: pair.dbt)
+RUN = Figure("(b) dbt in a DbtRun", lambda pair: pair.run.dbt)
+SECOND = Figure("(e) dbt in a DbtRun that has the parse of a first run", lambda pair: pair.second.dbt)
+FIGURES = (
+    PLAIN,
+    RUN,
+    Figure("(b) / (a)", lambda pair: pair.run.dbt / pair.dbt, "", at_most=1.0),
+    SECOND,
+    Figure("(e) / (a)", lambda pair: pair.second.dbt / pair.dbt, "", at_most=0.85),
+    Figure("(c) a DbtRun from apply to Succeeded", lambda pair: pair.run.wall),
+    Figure("(c) - (b), beside what a plain pod needs besides dbt", lambda pair: pair.more, at_most=1.5),
+    Figure("lag of a DbtModel, median", lambda pair: pair.run.lag, digits=4, at_most=0.025),
+    Figure("lag of a DbtModel, 99 of 100", lambda pair: pair.run.worst_lag, digits=3, at_most=0.1),
+    Figure("writes of the operator for a node", lambda pair: pair.run.writes / pair.run.nodes, "", at_most=3),
+    Figure("processors: dbt in a plain pod", lambda pair: pair.plain.processes[0].spent),
+    Figure("processors: the operator", lambda pair: pair.run.operator),
+    Figure("processors: the cluster's parts", lambda pair: pair.run.cluster),
+)
+
+
+async def _pair(bench: Bench, number: str, *, threads: int) -> Pair:
+    plain = await bench.plain(f"plain-{number}", ("build", "--threads", str(threads)))
+    run = await measured(bench, f"run-{number}", threads=threads)
+    second = await measured(bench, f"second-{number}", threads=threads, project=PARSED)
+    if any(event["info"]["name"] == UNUSED for event in second.events):
+        raise SystemExit("dbt has not used the parse of the first run: (e) was not measured.")
+    return Pair(plain, run, second)
+
+
+async def _one_by_one(bench: Bench, sample: Sequence[str]) -> tuple[Process, ...]:
+    """(d): what dbt's process has needed for each of these nodes."""
+    plain = await bench.plain("one-by-one", ("build",), *(("build", "--select", name) for name in sample))
+    return plain.processes[1:]
 
 
 async def _measure(given: argparse.Namespace, namespace: str) -> Result:
     on = machine()
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
         bench = Bench(client, namespace, given.warehouse)
-        await bench.prepare(nodes=given.nodes, threads=given.threads)
-        await bench.plain("warm-plain")
-        await bench.run("warm-run")
-        pairs = [(await bench.plain(f"plain-{n}"), await bench.run(f"run-{n}")) for n in range(given.pairs)]
-    dbt = tuple(round(run["dbt"] / plain[0], 3) for plain, run in pairs)
-    more = tuple(round((run["wall"] - run["dbt"]) - (plain[1] - plain[0]), 2) for plain, run in pairs)
-
-    def each(what: str, key: str, unit: str = "s", at_most: float | None = None) -> Row:
-        return Row(what, tuple(round(run[key], 4) for _, run in pairs), unit, at_most=at_most)
-
-    nodes = int(pairs[0][1]["nodes"])
+        project = archive(given.nodes, target=given.warehouse, threads=4)
+        await bench.prepare(project)
+        first = await bench.plain("first", ("parse",), keep=True)
+        await bench.prepare(with_file(project, name=CACHE, content=first.kept), name=PARSED)
+        await ready()
+        await _pair(bench, "warm", threads=given.threads[0])
+        pairs = {
+            threads: [await _pair(bench, f"{threads}-{number}", threads=threads) for number in range(given.pairs)]
+            for threads in given.threads
+        }
+        sample = evenly(names(given.nodes), given.sample)
+        processes = await _one_by_one(bench, sample) if sample else ()
     return Result(
         scenario="overhead",
-        title=f"A DbtRun beside `dbt build`: {given.nodes} nodes, {given.warehouse}, {given.threads} threads",
-        rows=(
-            Row("dbt in the plain pod (a)", tuple(round(plain[0], 2) for plain, _ in pairs), "s"),
-            each("dbt in a DbtRun (b)", "dbt"),
-            Row("(b) / (a)", dbt, at_most=1.0),
-            each("from apply to Succeeded (c)", "wall"),
-            Row("(c) - (b), beside what a plain pod needs besides dbt", more, "s", at_most=1.5),
-            Row(
-                "lag of a DbtModel, median", tuple(round(run["lag median"], 4) for _, run in pairs), "s", at_most=0.025
-            ),
-            Row("lag of a DbtModel, 99 of 100", tuple(round(run["lag p99"], 3) for _, run in pairs), "s", at_most=0.1),
-            Row("writes of the operator for a node", tuple(round(run["writes"], 2) for _, run in pairs), at_most=3),
-            Row("processor time of the operator", tuple(round(run["operator"], 2) for _, run in pairs), "s"),
-            Row("processor time of the cluster's parts", tuple(round(run["cluster"], 2) for _, run in pairs), "s"),
-        ),
-        notes=f"{given.pairs} pairs, {nodes} nodes with a DbtModel. The operator runs beside the cluster.",
+        variant=given.warehouse,
+        title=f"A DbtRun beside `dbt build`: {given.nodes} nodes on {given.warehouse}",
+        rows=(*_rows(pairs), *_of_processes(processes, column=_column(given.threads[0]))),
+        notes=f"{given.pairs} pairs for each number of threads. The operator runs beside the cluster. (d) was measured "
+        f"for {len(processes)} of the {given.nodes} nodes, one process after the other; nothing is extrapolated.",
+        charts=_charts(pairs, warehouse=given.warehouse),
         machine=on,
+    )
+
+
+def evenly(found: Sequence[str], count: int) -> list[str]:
+    """So many of them, from the first to the last."""
+    count = min(count, len(found))
+    return [found[place * (len(found) - 1) // max(1, count - 1)] for place in range(count)]
+
+
+def _column(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def _rows(pairs: Mapping[int, Sequence[Pair]]) -> Iterator[Row]:
+    for threads, measured_ in pairs.items():
+        for figure in FIGURES:
+            yield figure.row(measured_, threads=threads)
+
+
+def _of_processes(processes: Sequence[Process], *, column: str) -> Iterator[Row]:
+    if processes:
+        walls, spent = (tuple(round(getattr(one, name), 2) for one in processes) for name in ("wall", "spent"))
+        yield Row("(d) a process of dbt for one node", walls, "s", column=column)
+        yield Row("processors: a process of dbt for one node", spent, "s", column=column)
+
+
+def _charts(pairs: Mapping[int, Sequence[Pair]], *, warehouse: str) -> tuple[Chart, ...]:
+    across = tuple(str(threads) for threads in pairs)
+
+    def medians(of: Callable[[Pair], float]) -> tuple[float, ...]:
+        return tuple(round(statistics.median(of(pair) for pair in measured_), 3) for measured_ in pairs.values())
+
+    walls = {figure.what: medians(figure.of) for figure in (PLAIN, RUN, SECOND)}
+    lags = {"median": medians(lambda pair: pair.run.lag), "99 of 100": medians(lambda pair: pair.run.worst_lag)}
+    return (
+        Chart(f"dbt on {warehouse}", "lines", across, walls, unit="s", along="threads"),
+        Chart("Lag of a DbtModel", "lines", across, lags, unit="s", along="threads", goal=0.1),
     )
 
 
 def main() -> None:
     """Measure, store and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--pairs", type=int, default=3)
-    options.add_argument("--nodes", type=int, default=190)
-    options.add_argument("--threads", type=int, default=4)
+    options.add_argument("--pairs", type=int, default=3, help="for each number of threads")
+    options.add_argument("--nodes", type=int, default=190, help="seeds and models")
+    options.add_argument("--threads", type=_numbers, default=[4], help="of dbt; several with commas: 1,2,4,8,16")
     options.add_argument("--warehouse", choices=sorted(IMAGES), default="duckdb")
+    options.add_argument(
+        "--sample", type=int, default=10, help="for how many nodes a process each is measured; 0: none"
+    )
     given = options.parse_args()
-    log = Path(tempfile.gettempdir()) / "dbt-operator-bench.log"
-    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=log):
+    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG):
         asyncio.run(_measure(given, namespace)).save()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

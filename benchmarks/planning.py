@@ -1,22 +1,21 @@
-"""What one turn of the planner costs: `python -m benchmarks.planning [--models 3000] [--attempts 7] [--per-node]`.
+"""What one turn of the planner costs: `python -m benchmarks.planning [--models 200,3000] [--attempts 7] [--turns 30]`.
 
 The project is layered, each model reads two of the layer above and has three tests. Its first attempt has failures;
 each further attempt executes some nodes again. Between two turns one more node ends, as it does when a line of the log
-has been read. With --per-node each model has a pod of its own instead: most of them have ended, ten live, and with each
-turn the next one ends and another one is decided on. Prints the median and the worst of the turns, in milliseconds of
-the processor: what else the machine does makes no difference.
+has been read. Then the same with a pod for each model instead: most of them have ended, ten live, and with each turn
+the next one ends and another one is decided on. Measured is the time of the processor, as others may use it, too.
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from benchmarks.results import Result, Row, machine
 from dbt_operator.api.commands import Stage
 from dbt_operator.api.phases import AttemptKind, RunPhase
 from dbt_operator.api.reasons import RunReason
@@ -32,27 +31,38 @@ from dbt_operator.plan.run import plan_run
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WIDTH = 100
 PAGE = 20  # nodes in a line
+GOALS = {200: 5.0, 3000: 50.0}  # milliseconds, by the number of models
 _encode = msgspec.json.Encoder().encode
 
 
 def main() -> None:
-    """Measure, and print a line for each turn kind."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--models", type=int, default=3000)
+    """Measure, store and print."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--models", type=_numbers, default=[200, 3000], help="of each project, with commas")
     options.add_argument("--attempts", type=int, default=7)
     options.add_argument("--turns", type=int, default=30)
-    options.add_argument("--per-node", action="store_true")
-    given = options.parse_args()
-    if given.per_node:
-        given.attempts = given.models - _WAITING
-        times = list(turns_per_node(models=given.models, count=given.turns))
-    else:
-        times = list(turns(models=given.models, attempts=given.attempts, count=given.turns))
-    rest = sorted(times[1:])
-    print(
-        f"{given.models} models, {3 * given.models} tests, {given.attempts} attempts: first turn {times[0]:.1f} ms, "
-        f"then median {statistics.median(rest):.1f} ms, worst {rest[-1]:.1f} ms"
-    )
+    given, on = options.parse_args(), machine()
+    Result(
+        scenario="planning",
+        title="A turn of the planner",
+        rows=tuple(_rows(given.models, attempts=given.attempts, count=given.turns)),
+        notes=f"{given.turns} turns, after a first one that knows nothing yet. The time is that of the processor.",
+        machine=on,
+    ).save()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _rows(sizes: Sequence[int], *, attempts: int, count: int) -> Iterator[Row]:
+    for models in sizes:
+        column = f"{models:,} models, {3 * models:,} tests"
+        first, *rest = (round(each, 2) for each in turns(models=models, attempts=attempts, count=count + 1))
+        yield Row(f"{attempts} attempts, the first turn", (first,), "ms", column=column)
+        yield Row(f"{attempts} attempts, each other turn", tuple(rest), "ms", at_most=GOALS.get(models), column=column)
+        _, *own = (round(each, 2) for each in turns_per_node(models=models, count=count + 1))
+        yield Row("a pod for each node, each other turn", tuple(own), "ms", column=column)
 
 
 def turns(*, models: int, attempts: int, count: int) -> Iterator[float]:

@@ -7,6 +7,7 @@ On Postgres one model can fail the first time that it is executed: it draws from
 the statement fails, and divides by zero at the first number. `SEQUENCE` has to be there anew before each run.
 """
 
+import gzip
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -41,20 +42,23 @@ def files(nodes: int, *, seconds: float = 0, fails_once: bool = False) -> Iterat
     for number in (1, 2):
         rows = "\n".join(f"{row},{row % 7}" for row in range(100))
         yield f"seeds/seed_{number}.csv", f"id,kind\n{rows}\n"
-    names = _names(nodes)
-    for number, name in enumerate(names):
+    models = names(nodes)
+    for number, name in enumerate(models):
         fails = fails_once and name == failing(nodes)
-        yield f"models/{name}.sql", _model(number, names, seconds=seconds, fails=fails)
-    tested = "".join(f"  - name: {name}\n    columns: [{{name: id, data_tests: [not_null]}}]\n" for name in names[::10])
+        yield f"models/{name}.sql", _model(number, models, seconds=seconds, fails=fails)
+    tested = "".join(
+        f"  - name: {name}\n    columns: [{{name: id, data_tests: [not_null]}}]\n" for name in models[::10]
+    )
     yield "models/schema.yml", f"models:\n{tested}"
 
 
 def failing(nodes: int) -> str:
     """The model that fails the first time: a table in the second of three levels, which others read."""
-    return _names(nodes)[_parent(nodes - 3, nodes - 2)]
+    return names(nodes)[_parent(nodes - 3, nodes - 2)]
 
 
-def _names(nodes: int) -> list[str]:
+def names(nodes: int) -> list[str]:
+    """The names of its models."""
     return [f"m{number:05}" for number in range(nodes - 2)]
 
 
@@ -71,10 +75,10 @@ def _parent(number: int, count: int) -> int:
     return ROOTS + (level - 2) * above + number % min(20, above)
 
 
-def _model(number: int, names: list[str], *, seconds: float, fails: bool) -> str:
-    count = len(names)
+def _model(number: int, models: list[str], *, seconds: float, fails: bool) -> str:
+    count = len(models)
     view = number % 190 in range(ROOTS, ROOTS + VIEWS) and not seconds and not fails
-    parent = names[_parent(number, count)] if number >= ROOTS else f"seed_{1 + number % 2}"
+    parent = models[_parent(number, count)] if number >= ROOTS else f"seed_{1 + number % 2}"
     # As a query of its own, else Postgres sleeps for each row.
     conditions = [f"(select pg_sleep({seconds})) is not null"] if seconds else []
     conditions += [f"1 / (nextval('{SEQUENCE}') - 1) is not null"] if fails else []
@@ -98,3 +102,13 @@ def packed(content: Iterable[tuple[str, str]]) -> bytes:
             info.size = len(text.encode())
             archived.addfile(info, io.BytesIO(text.encode()))
     return buffer.getvalue()
+
+
+def with_file(archived: bytes, *, name: str, content: bytes) -> bytes:
+    """A .tgz with one file more."""
+    buffer = io.BytesIO(gzip.decompress(archived))
+    with tarfile.open(fileobj=buffer, mode="a") as opened:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        opened.addfile(info, io.BytesIO(content))
+    return gzip.compress(buffer.getvalue())

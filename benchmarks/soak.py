@@ -1,47 +1,43 @@
 """Months of runs in minutes: what the operator's memory does meanwhile, and what is left of them.
 
-    python -m benchmarks.soak [--runs 500] [--parallel 8] [--output FILE]
+    python -m benchmarks.soak [--runs 500] [--parallel 8]
 
-Needs the development cluster with its image of the jaffle shop. The operator is a process of its own: scale one that is
-installed to 0. The first run is a real one; the pods of all others print what its pod has printed, as a `python3` of
-ours comes first in their PATH. For the operator they are runs like any other, with real Jobs, pods, logs and artifacts.
-All runs are kept until the last one has ended; then their time to live is set to 0.
+Needs the development cluster with its image of the jaffle shop. The first run is a real one; the pods of all others
+print what its pod has printed, as a `python3` of ours comes first in their PATH. For the operator they are runs like
+any other, with real Jobs, pods, logs and artifacts. All runs are kept until the last one has ended; then their time to
+live is set to 0.
 
-Exits with 1 when the memory after all runs is 5 % more than after the first 50, or when anything is left.
+Exits with 1 when the memory after all runs is 5 % more than after the first 50, or when anything is left. With the
+arguments above it takes twenty minutes.
 """
 
 import argparse
 import asyncio
 import base64
 import gzip
-import json
-import os
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench import ENDED
+from benchmarks.charts import Chart
+from benchmarks.operator import KUBECONFIG, memory, operator
+from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, DBT_RUNS, JOBS, PODS
-from dev.images import instructions
 from tests.api import Api
-from tests.conftest import CHECKOUT, CLUSTER, new_namespace
+from tests.conftest import CHECKOUT, new_namespace
 from tests.e2e.conftest import run_manifest
 
-KUBECONFIG = CLUSTER / "kubeconfig"
 REPLAY, FOLDER = "replay", "/replay"
 FIRST = 50
-ALLOWED = 5.0  # percent
+ALLOWED = 5  # percent
 SCRIPT = f"""\
 #!/bin/sh
 gzip -dc {FOLDER}/log.gz | {{ head -n 40; sleep 1; cat; }}
 """
-ENDED = ("Succeeded", "Failed", "Cancelled")
 
 
 def replaying(name: str) -> dict[str, Any]:
@@ -57,44 +53,6 @@ def replaying(name: str) -> dict[str, Any]:
         ],
     }
     return run_manifest(name, podTemplate={"spec": pod})
-
-
-@contextmanager
-def operator(
-    namespace: str, *, log: Path, probe: int = 18080, metrics: int = 19090
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The operator, for our namespace only."""
-    settings = {"WATCH_NAMESPACES": namespace, "PROBE_PORT": str(probe), "METRICS_PORT": str(metrics)}
-    environment = os.environ | _allocator() | {f"DBT_OPERATOR_{name}": value for name, value in settings.items()}
-    command = (sys.executable, "-m", "dbt_operator", "run", "--kubeconfig", str(KUBECONFIG))
-    with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output, stdout=output) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def _allocator() -> dict[str, str]:
-    """How the image of the operator sets glibc's allocator."""
-    lines = instructions((CHECKOUT / "Dockerfile").read_text())
-    words = [word for keyword, *words in lines if keyword == "ENV" for word in words]
-    return dict(word.split("=", 1) for word in words if word.startswith("MALLOC_"))
-
-
-async def memory(process: subprocess.Popen[bytes]) -> float:
-    """MiB that the process has, once it has come to rest."""
-    await asyncio.sleep(20)
-    samples = []
-    for _ in range(5):
-        samples.append(resident(process.pid))
-        await asyncio.sleep(2)
-    return round(statistics.median(samples), 1)
-
-
-def resident(pid: int) -> float:
-    """MiB of memory that a process has."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Soak:
@@ -173,9 +131,9 @@ class Soak:
         return {kind: count for kind, count in found.items() if count}
 
 
-async def measure(*, namespace: str, runs: int, parallel: int, log: Path) -> dict[str, Any]:
+async def measure(*, namespace: str, runs: int, parallel: int, log: Path) -> Result:
     """Execute the runs and say what that did."""
-    begun = time.monotonic()
+    on, begun = machine(), time.monotonic()
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
         with operator(namespace, log=log) as process:
             soak = Soak(client, namespace, process)
@@ -183,38 +141,43 @@ async def measure(*, namespace: str, runs: int, parallel: int, log: Path) -> dic
             await soak.first()
             for count in (FIRST, runs):
                 await soak.until(count, parallel=parallel)
-                rss[f"after {count}"] = await memory(process)
+                rss[f"after {count} runs"] = await memory(process)
                 print(f"{time.monotonic() - begun:.0f} s: {rss}", flush=True)
             left = await soak.expire()
             rss["after their deletion"] = await memory(process)
-    growth = 100 * (rss[f"after {runs}"] / rss[f"after {FIRST}"] - 1)
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "runs": runs,
-        "parallel": parallel,
-        "seconds": round(time.monotonic() - begun),
-        "rss_mib": rss,
-        "growth_percent": round(growth, 1),
-        "left": left,
-    }
+    growth = 100 * (rss[f"after {runs} runs"] / rss[f"after {FIRST} runs"] - 1)
+    return Result(
+        scenario="soak",
+        title=f"Memory of the operator over {runs} runs",
+        rows=(
+            *(Row(f"memory {when}", (size,), "MiB") for when, size in rss.items()),
+            Row(f"growth from {FIRST} runs to {runs}", (round(growth, 1),), "%", at_most=ALLOWED),
+            Row("objects that are left when all runs have gone", (sum(left.values()),), at_most=0),
+        ),
+        notes=f"{parallel} runs at a time, all of them in {time.monotonic() - begun:.0f} s. {_words(left)}".rstrip(),
+        charts=(Chart("Memory of the operator", "bars", tuple(rss), {"memory": tuple(rss.values())}, unit="MiB"),),
+        machine=on,
+    )
+
+
+def _words(left: dict[str, int]) -> str:
+    return f"Left: {', '.join(f'{count} {kind}' for kind, count in left.items())}." if left else ""
 
 
 def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--parallel", type=int, default=8)
-    parser.add_argument("--output", type=Path, help="a file for the results as JSON")
-    parser.add_argument("--log", type=Path, default=CHECKOUT / "build" / "soak.log", help="the operator's log")
-    given = parser.parse_args()
+    """Measure, store and print."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--runs", type=int, default=500, help=f"more than {FIRST}")
+    options.add_argument("--parallel", type=int, default=8, help="how many at a time")
+    options.add_argument("--log", type=Path, default=CHECKOUT / "build" / "soak.log", help="the operator's log")
+    given = options.parse_args()
+    if given.runs <= FIRST:
+        options.error(f"--runs has to be more than {FIRST}, after which the memory is measured first.")
     given.log.parent.mkdir(parents=True, exist_ok=True)
     with new_namespace(Api(KUBECONFIG)) as namespace:
-        results = asyncio.run(measure(namespace=namespace, runs=given.runs, parallel=given.parallel, log=given.log))
-    text = json.dumps(results, indent=2)
-    print(text)
-    if given.output is not None:
-        given.output.write_text(f"{text}\n")
-    return int(results["growth_percent"] >= ALLOWED or bool(results["left"]))
+        result = asyncio.run(measure(namespace=namespace, runs=given.runs, parallel=given.parallel, log=given.log))
+    result.save()
+    return int(any(row.met is False for row in result.rows))
 
 
 if __name__ == "__main__":

@@ -1,63 +1,86 @@
 """What more nodes cost: `python -m benchmarks.width [--nodes 100,300,1000,3000]`.
 
-Needs the development cluster with its images; scale an installed operator to 0. One DbtRun of each size, on DuckDB with
-four threads. Prints how late statuses are, and what the operator and the cluster need for a node. Every node has to
-have succeeded in the end.
+Needs the development cluster with its images. One DbtRun of each size, on DuckDB with four threads. Shows how late
+statuses are, and what the operator and the cluster need for a node. Every node has to have succeeded in the end.
 """
 
 import argparse
 import asyncio
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from benchmarks.bench import LOG, Bench
+from benchmarks.beside import Measured, measured
+from benchmarks.charts import Chart
 from benchmarks.observing import ready
-from benchmarks.overhead import Bench
+from benchmarks.operator import KUBECONFIG, operator
+from benchmarks.project import archive
 from benchmarks.results import Result, Row, machine
-from benchmarks.soak import KUBECONFIG, operator
 from dbt_operator.kube.client import Client
 from tests.api import Api
 from tests.conftest import new_namespace
 
-GOAL = 3000  # nodes, at which the lag has a goal
+GOAL, LAG = 3000, 0.5  # at so many nodes the lag has a goal, in seconds
 
 
-async def _run(namespace: str, nodes: int) -> dict[str, float]:
+async def _run(namespace: str, nodes: int) -> Measured:
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
         bench = Bench(client, namespace, "duckdb")
-        await bench.prepare(nodes=nodes, threads=4)
+        await bench.prepare(archive(nodes, target="duckdb", threads=4))
         await ready()
-        found = await bench.run("run")
-    if found["nodes"] != nodes:
-        raise SystemExit(f"{found['nodes']:.0f} of {nodes} nodes were shown with their end.")
+        found = await measured(bench, "run")
+    if found.nodes != nodes:
+        raise SystemExit(f"{found.nodes} of {nodes} nodes were shown with their end.")
     return found
 
 
-def _rows(measured: dict[int, dict[str, float]]) -> Iterator[Row]:
-    for nodes, found in measured.items():
-        goal = 0.5 if nodes == GOAL else None
-        yield Row(f"{nodes:,} nodes: lag of a DbtModel, median", (round(found["lag median"], 3),), "s")
-        yield Row(f"{nodes:,} nodes: lag of a DbtModel, 99 of 100", (round(found["lag p99"], 3),), "s", at_most=goal)
-        yield Row(f"{nodes:,} nodes: dbt", (round(found["dbt"], 1),), "s")
-        yield Row(f"{nodes:,} nodes: from apply to Succeeded", (round(found["wall"], 1),), "s")
-        for what, key in (("the operator", "operator"), ("the cluster's parts", "cluster")):
-            each = round(found[key] / nodes * 1000, 1)
-            yield Row(f"{nodes:,} nodes: processor time of {what} for a node", (each,), "ms")
+def _rows(runs: Mapping[int, Measured]) -> Iterator[Row]:
+    for nodes, found in runs.items():
+        column = f"{nodes:,} nodes"
+        goal = LAG if nodes == GOAL else None
+        yield Row("lag of a DbtModel, median", (round(found.lag, 3),), "s", column=column)
+        yield Row("lag of a DbtModel, 99 of 100", (round(found.worst_lag, 3),), "s", at_most=goal, column=column)
+        yield Row("dbt", (round(found.dbt, 1),), "s", column=column)
+        yield Row("from apply to Succeeded", (round(found.wall, 1),), "s", column=column)
+        yield Row("writes of the operator for a node", (round(found.writes / nodes, 2),), column=column)
+        for what, spent in (("the operator", found.operator), ("the cluster's parts", found.cluster)):
+            yield Row(f"processors: {what}, for a node", (round(spent / nodes * 1000, 1),), "ms", column=column)
+
+
+def _charts(runs: Mapping[int, Measured]) -> Iterator[Chart]:
+    across = tuple(f"{nodes:,}" for nodes in runs)
+
+    def each(of: Callable[[Measured], float], *, for_a_node: bool = False) -> tuple[float, ...]:
+        return tuple(round(of(found) * (1000 / nodes if for_a_node else 1), 3) for nodes, found in runs.items())
+
+    lags = {"median": each(lambda found: found.lag), "99 of 100": each(lambda found: found.worst_lag)}
+    spent = {
+        "the operator": each(lambda found: found.operator, for_a_node=True),
+        "the cluster's parts": each(lambda found: found.cluster, for_a_node=True),
+        "dbt (wall)": each(lambda found: found.dbt, for_a_node=True),
+    }
+    yield Chart("Lag of a DbtModel", "lines", across, lags, unit="s", along="nodes")
+    yield Chart("Time for a node", "lines", across, spent, unit="ms", along="nodes")
 
 
 def _measure(sizes: Sequence[int]) -> Result:
-    on, measured = machine(), dict[int, dict[str, float]]()
-    log = Path(tempfile.gettempdir()) / "dbt-operator-bench.log"
+    on, runs = machine(), dict[int, Measured]()
     for nodes in sizes:
-        with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=log):
-            measured[nodes] = asyncio.run(_run(namespace, nodes))
-    return Result(scenario="width", title="Runs of more nodes", rows=tuple(_rows(measured)), machine=on)
+        with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG):
+            runs[nodes] = asyncio.run(_run(namespace, nodes))
+    return Result(
+        scenario="width",
+        title="Runs of more nodes",
+        rows=tuple(_rows(runs)),
+        notes="One run of each size, on DuckDB with 4 threads; each has succeeded, with all of its nodes.",
+        charts=tuple(_charts(runs)),
+        machine=on,
+    )
 
 
 def main() -> None:
     """Measure, store and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--nodes", default="100,300,1000,3000")
+    options.add_argument("--nodes", default="100,300,1000,3000", help="of each run, with commas")
     _measure([int(size) for size in options.parse_args().nodes.split(",")]).save()
 
 

@@ -54,11 +54,12 @@ def _rows(title: str, measured: Measured) -> Iterator[Row]:
     )
     for what, value, unit in columns:
         if value is not None:
-            yield Row(what, (value,), unit, of=title)
+            yield Row(title, (value,), unit, column=what)
     if measured.beside is not None:
         seconds, mebibytes = measured.beside
-        yield Row("processor time", (seconds,), "s", of="the cluster's own parts meanwhile")
-        yield Row("memory at most", (mebibytes,), "MiB", of="the cluster's own parts meanwhile")
+        beside = "the cluster's own parts meanwhile"
+        yield Row(beside, (seconds,), "s", column="processor time")
+        yield Row(beside, (mebibytes,), "MiB", column="memory at most")
 
 
 def _notes(given: argparse.Namespace, said: Mapping[str, Sequence[str]]) -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench import ENDED, IMAGES, LIMITS
 from benchmarks.observing import PARTS
-from benchmarks.overhead import IMAGES, LIMITS
+from benchmarks.operator import KUBECONFIG, operator
 from benchmarks.peers.local import RUN, manifest, shown
 from benchmarks.peers.peer import Look, NotHereError, Peer, Session, State, Task
 from benchmarks.peers.processes import Processes, Sampler, named, of_pods
 from benchmarks.peers.warehouse import free_port
 from benchmarks.project import packed
-from benchmarks.soak import ENDED, KUBECONFIG, operator
 from dev.cluster.network import node_address
 from tests.api import Api
 from tests.conftest import new_namespace
@@ -45,7 +45,7 @@ class Cluster(Peer):
             raise NotHereError("no development cluster is up: `make images`")
         api = Api(KUBECONFIG)
         content = base64.b64encode(packed(task.content(host=node_address()))).decode()
-        ports = {"probe": free_port(), "metrics": free_port()}
+        ports = {"probe": str(free_port()), "metrics": str(free_port())}
         with new_namespace(api) as namespace, operator(namespace, log=folder / "printed", **ports) as process:
             metadata = {"name": "project"}
             project = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
@@ -57,7 +57,7 @@ class Cluster(Peer):
                 raise NotHereError(str(error)) from error
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], port: str, log: Path) -> None:
     """Until the operator serves its metrics."""
     while True:
         time.sleep(0.5)

@@ -9,7 +9,6 @@ from benchmarks.peers.prefect import task_state
 from benchmarks.peers.processes import Process, Spent, below
 from benchmarks.peers.warehouse import failures
 from benchmarks.project import SEQUENCE, failing, files
-from benchmarks.results import Row, compared
 
 PRINTED = """\
 12:00:01  5 of 12 START sql table model bench.m00009 ......... [RUN]
@@ -112,8 +111,3 @@ def test_what_dagster_shows() -> None:
 )
 def test_what_prefect_shows(row: tuple[str, str, str], state: str) -> None:
     assert task_state(iter([row]), "m00009") == state
-
-
-def test_figures_of_several_are_a_table_with_a_line_for_each() -> None:
-    rows = [Row("wall", (3.5,), "s", of="a"), Row("memory", (20,), "MiB", of="a"), Row("wall", (9,), "s", of="b")]
-    assert compared(rows)[2:] == ["| a | 3.5 s | 20 MiB |", "| b | 9 s | - |"]
