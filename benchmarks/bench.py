@@ -3,12 +3,10 @@
 import asyncio
 import base64
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from benchmarks.operator import kubectl
@@ -19,7 +17,7 @@ from tests.conftest import CHECKOUT
 IMAGES = {"duckdb": "localhost/dbt-operator/jaffle-shop:dev", "postgres": "localhost/dbt-operator/postgres-example:dev"}
 LIMITS = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 ENDED = ("Succeeded", "Failed", "Cancelled")
-LOG = Path(tempfile.gettempdir()) / "dbt-operator-bench.log"  # the operator's
+LOG = CHECKOUT / "build" / "bench.log"  # the operator's
 PROJECT = "project"  # the ConfigMap with it
 PLAIN = """\
 import time

@@ -34,6 +34,7 @@ def operator(
     settings = {"WATCH_NAMESPACES": namespace, "PROBE_PORT": probe, "METRICS_PORT": metrics}
     environment = os.environ | _allocator() | {f"DBT_OPERATOR_{name}": value for name, value in settings.items()}
     command = (sys.executable, "-m", "dbt_operator", "run", "--kubeconfig", str(KUBECONFIG))
+    log.parent.mkdir(parents=True, exist_ok=True)
     with (
         without_the_installed_one(),
         log.open("wb") as output,

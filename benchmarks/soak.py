@@ -18,17 +18,16 @@ import gzip
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import ENDED
+from benchmarks.bench import ENDED, LOG
 from benchmarks.charts import Chart
 from benchmarks.operator import KUBECONFIG, memory, operator
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, DBT_RUNS, JOBS, PODS
 from tests.api import Api
-from tests.conftest import CHECKOUT, new_namespace
+from tests.conftest import new_namespace
 from tests.e2e.conftest import run_manifest
 
 REPLAY, FOLDER = "replay", "/replay"
@@ -131,11 +130,11 @@ class Soak:
         return {kind: count for kind, count in found.items() if count}
 
 
-async def measure(*, namespace: str, runs: int, parallel: int, log: Path) -> Result:
+async def measure(*, namespace: str, runs: int, parallel: int) -> Result:
     """Execute the runs and say what that did."""
     on, begun = machine(), time.monotonic()
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
-        with operator(namespace, log=log) as process:
+        with operator(namespace, log=LOG) as process:
             soak = Soak(client, namespace, process)
             rss = {"at the beginning": await memory(process)}
             await soak.first()
@@ -169,13 +168,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--runs", type=int, default=500, help=f"more than {FIRST}")
     options.add_argument("--parallel", type=int, default=8, help="how many at a time")
-    options.add_argument("--log", type=Path, default=CHECKOUT / "build" / "soak.log", help="the operator's log")
     given = options.parse_args()
     if given.runs <= FIRST:
         options.error(f"--runs has to be more than {FIRST}, after which the memory is measured first.")
-    given.log.parent.mkdir(parents=True, exist_ok=True)
     with new_namespace(Api(KUBECONFIG)) as namespace:
-        result = asyncio.run(measure(namespace=namespace, runs=given.runs, parallel=given.parallel, log=given.log))
+        result = asyncio.run(measure(namespace=namespace, runs=given.runs, parallel=given.parallel))
     result.save()
     return int(any(row.met is False for row in result.rows))
 

@@ -94,7 +94,8 @@ def _demo() -> float:
 
 def sizes(nodes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
     """MB of our images, as the kubelets say it of the cluster's machines."""
-    found = {name: one["sizeBytes"] for node in nodes for one in node["status"]["images"] for name in one["names"]}
+    images = [one for node in nodes for one in node["status"]["images"]]
+    found = {name: one["sizeBytes"] for one in images for name in one.get("names") or ()}
     for name in SIZES:
         if stable_reference(name) in found:
             yield name, round(found[stable_reference(name)] / 1e6)
@@ -104,7 +105,7 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
     on = machine()
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
         bench = Bench(client, namespace, "duckdb")
-        await bench.prepare(archive(10, target="duckdb", threads=4))
+        await bench.prepare(archive(100, target="duckdb", threads=4))
         rounds = await _rounds(bench, given.rounds)
         first = [await _first_status(bench, f"waits-{number}") for number in range(given.rounds)]
     split = [each.parts for each in rounds]
@@ -121,7 +122,7 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
             *demo,
             *(Row(f"image {name}", (size,), "MB") for name, size in images),
         ),
-        notes=f"{given.rounds} runs of the jaffle shop, one after the other.",
+        notes=f"Repetitions: {given.rounds}, of the jaffle shop, one after the other.",
         charts=(parts.chart("From apply to the first node", split, along="after apply, in"),),
         machine=on,
     )

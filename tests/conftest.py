@@ -114,9 +114,11 @@ def new_namespace(api: Api) -> Iterator[str]:
     """A namespace for as long as the context lasts. Its deletion is not waited for, as nothing else uses it."""
     name = f"test-{uuid.uuid4().hex[:10]}"
     api.create_namespace(name)
-    yield name
-    if not os.environ.get("KEEP_NAMESPACES"):
-        api.delete_namespace(name)
+    try:
+        yield name
+    finally:
+        if not os.environ.get("KEEP_NAMESPACES"):
+            api.delete_namespace(name)
 
 
 @pytest.fixture
