@@ -27,7 +27,7 @@ class Chart:
     """What is drawn.
 
     across: the names of the places from left to right, or of the parts from top to bottom. series: for each place a
-    value, or None where nothing was measured; of steps there is one series. goal: a bound that is drawn as a line.
+    value, or None where nothing was measured; each step is of one series. goal: a bound that is drawn as a line.
     """
 
     title: str
@@ -140,30 +140,34 @@ def _bars(
 
 
 def _steps(chart: Chart) -> str:
-    bottom = TOP - 24 + STEP * len(chart.across)
+    bottom = TOP + STEP * len(chart.across)
     canvas = _Canvas(bottom + BOTTOM)
-    (values,) = chart.series.values()
-    sizes = [max(0.0, value or 0.0) for value in values]
-    canvas.text(16, 24, chart.title, weight="600")
-    marks = ticks(sum(sizes))
+    _heading(canvas, chart)
+    steps = [_step(values) for values in zip(*chart.series.values(), strict=True)]
+    marks = ticks(sum(size for _, size in steps))
     right = WIDTH - RIGHT - 56  # the figure of the last part stands beside it
 
     def place_of(value: float) -> float:
         return LABELS + (right - LABELS) * value / marks[-1]
 
     for mark in marks:
-        canvas.line(place_of(mark), TOP - 24, place_of(mark), bottom)
+        canvas.line(place_of(mark), TOP, place_of(mark), bottom)
         canvas.text(place_of(mark), bottom + 18, number(mark), anchor="middle")
-    canvas.text((LABELS + right) / 2, bottom + 38, f"{chart.along} {chart.unit}".strip(), anchor="middle")
+    canvas.text((LABELS + right) / 2, bottom + 38, chart.along, anchor="middle")
     begin = 0.0
-    for index, (name, size) in enumerate(zip(chart.across, sizes, strict=True)):
-        top = TOP - 24 + STEP * index
+    for row, (name, (index, size)) in enumerate(zip(chart.across, steps, strict=True)):
+        top = TOP + STEP * row
         canvas.text(LABELS - 10, top + STEP / 2 + 4, name, anchor="end")
         width = max(1.0, place_of(begin + size) - place_of(begin))
         canvas.bar(place_of(begin), top + 4, width, STEP - 8, _colour(index))
         canvas.text(place_of(begin) + width + 6, top + STEP / 2 + 4, f"{number(size)} {chart.unit}".rstrip())
         begin += size
     return canvas.document(chart.title)
+
+
+def _step(values: Sequence[float | None]) -> tuple[int, float]:
+    """Of which series a step is, and its size."""
+    return next((index, max(0.0, value)) for index, value in enumerate(values) if value is not None)
 
 
 def _heading(canvas: _Canvas, chart: Chart) -> None:

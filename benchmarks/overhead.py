@@ -132,8 +132,8 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
         variant=given.warehouse,
         title=f"A DbtRun beside `dbt build`: {given.nodes} nodes on {given.warehouse}",
         rows=(*_rows(pairs), *_of_processes(processes, column=_column(given.threads[0]))),
-        notes=f"{given.pairs} pairs for each number of threads. The operator runs beside the cluster. (d) was measured "
-        f"for {len(processes)} of the {given.nodes} nodes, one process after the other; nothing is extrapolated.",
+        notes=f"Pairs for each number of threads: {given.pairs}. The operator runs beside the cluster. (d) was "
+        f"measured for {len(processes)} of the {given.nodes} nodes, one after the other; nothing is extrapolated.",
         charts=_charts(pairs, warehouse=given.warehouse),
         machine=on,
     )
@@ -158,7 +158,7 @@ def _rows(pairs: Mapping[int, Sequence[Pair]]) -> Iterator[Row]:
 def _of_processes(processes: Sequence[Process], *, column: str) -> Iterator[Row]:
     if processes:
         walls, spent = (tuple(round(getattr(one, name), 2) for one in processes) for name in ("wall", "spent"))
-        yield Row("(d) a process of dbt for one node", walls, "s", column=column)
+        yield Row("(d) a process of dbt for one node, which has one thread", walls, "s", column=column)
         yield Row("processors: a process of dbt for one node", spent, "s", column=column)
 
 

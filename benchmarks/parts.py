@@ -14,18 +14,19 @@ from benchmarks.observing import Change
 from benchmarks.results import Row
 
 JOBS, PODS = "/apis/batch/v1", "/api/v1"  # the groups of their watches
-# What ends each part, in its order, and the words for it.
+OWNERS = ("operator", "Kubernetes", "dbt")
+# What ends each part, in its order, and the words for it: who is at work, and at what.
 PARTS = {
     "job": "operator: its Job is created",
     "pod": "Kubernetes: its pod is created",
     "released": "operator: the pod's gate is removed",
-    "scheduled": "scheduler: the pod has a machine",
-    "fetched": "kubelet: the project is fetched",
-    "RunnerStarted": "kubelet: the container runs, and Python",
-    "MainReportVersion": "dbt is imported",
-    "AdapterRegistered": "its adapter is imported",
-    "SelectedNodes": "the project is parsed, its nodes listed",
-    "LogStartLine": "the node begins",
+    "scheduled": "Kubernetes: the pod is scheduled",
+    "fetched": "Kubernetes: the project is fetched",
+    "RunnerStarted": "Kubernetes: the container runs, and Python",
+    "MainReportVersion": "dbt: it is imported",
+    "AdapterRegistered": "dbt: its adapter is imported",
+    "SelectedNodes": "dbt: the project is parsed, nodes are listed",
+    "LogStartLine": "dbt: the node begins",
 }
 
 
@@ -68,8 +69,12 @@ def rows(rounds: Sequence[Mapping[str, float]]) -> Iterator[Row]:
 
 def chart(title: str, rounds: Sequence[Mapping[str, float]], *, along: str) -> Chart:
     """The medians of all parts, one after the other."""
-    medians = tuple(statistics.median(parts[words] for parts in rounds) for words in rounds[0])
-    return Chart(title, "steps", tuple(rounds[0]), {"median": medians}, unit="s", along=along)
+    medians = {words: statistics.median(parts[words] for parts in rounds) for words in rounds[0]}
+    series = {
+        owner: tuple(median if words.startswith(f"{owner}:") else None for words, median in medians.items())
+        for owner in OWNERS
+    }
+    return Chart(title, "steps", tuple(medians), series, unit="s", along=along)
 
 
 def _first(changes: Iterable[Change], holds: Callable[[Mapping[str, Any]], bool]) -> float:

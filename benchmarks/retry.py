@@ -104,9 +104,9 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
             Row("until a watch shows the failure", tuple(round(each.shown, 3) for each in rounds), "s"),
             Row("until a watch shows the green retry", tuple(round(each.green, 3) for each in rounds), "s"),
         ),
-        notes=f"Repetitions: {given.rounds}, each in a run of {given.nodes + 1} nodes of {given.seconds:g} s on Postgres "
-        f"with {THREADS} threads, which went on meanwhile. The parts are those of the time above the backoff.",
-        charts=(parts.chart("From a failure to the next try", split, along="after the backoff, in"),),
+        notes=f"Repetitions: {given.rounds}, each in a run of {given.nodes + 1} nodes of {given.seconds:g} s on "
+        f"Postgres with {THREADS} threads, which went on. The parts are those of the time above the backoff.",
+        charts=(parts.chart("From a failure to the next try", split, along="after the backoff"),),
         machine=on,
     )
 

@@ -123,7 +123,7 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
             *(Row(f"image {name}", (size,), "MB") for name, size in images),
         ),
         notes=f"Repetitions: {given.rounds}, of the jaffle shop, one after the other.",
-        charts=(parts.chart("From apply to the first node", split, along="after apply, in"),),
+        charts=(parts.chart("From apply to the first node", split, along="after apply"),),
         machine=on,
     )
 
