@@ -12,7 +12,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ executor: Any = importlib.import_module("dagster_async_executor").async_executor
 def job(operations: int, seconds: float) -> Any:
     """The job; found by its name when Dagster makes it anew."""
 
-    async def give() -> AsyncIterator[Any]:
+    async def give() -> Any:  # what Dagster takes for the type of the items
         for number in range(operations):
             yield dagster.DynamicOutput(value=number, mapping_key=f"n{number}")
 

@@ -18,6 +18,8 @@ from requests.adapters import HTTPAdapter
 
 from dbt_operator.runner.output import Line
 
+_ENDPOINT = "https://bigquery.googleapis.com"
+
 
 def client_of(connection: Line, *, location: str | None, threads: int) -> Any:
     """The client. Raises: what Google's libraries do."""
@@ -32,6 +34,7 @@ def client_of(connection: Line, *, location: str | None, threads: int) -> Any:
     for scheme in ("https://", "http://"):
         # It keeps ten connections by itself, and each thread has need of one.
         session.mount(scheme, HTTPAdapter(pool_connections=threads, pool_maxsize=threads))
+    _look_once(session, str(connection["api_endpoint"] or _ENDPOINT))
     options = {"quota_project_id": connection["quota_project"], "api_endpoint": connection["api_endpoint"]}
     return bigquery.Client(
         project=connection["execution_project"],
@@ -40,6 +43,15 @@ def client_of(connection: Line, *, location: str | None, threads: int) -> Any:
         client_options=ClientOptions(**options),
         _http=session,
     )
+
+
+def _look_once(session: Any, url: str) -> None:
+    """Have the session take proxies and certificates from the environment now, and not before each request.
+
+    Else each one also looks for ~/.netrc, whose passwords are for nobody who has a token.
+    """
+    found = session.merge_environment_settings(url, {}, None, None, None)
+    session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
 
 
 def _default(connection: Line) -> Any:
