@@ -57,5 +57,5 @@ def test_what_cannot_be_kept_is_not_executed(warehouse: Warehouse, buckets: Buck
     assert error["kind"] == "spec"
     begins = "spec.async.compiledSql.objectStorage: gs://other/dwh/nightly/uid-1/producer-1/"
     assert error["message"].startswith(begins)
-    ends = "could not be written: The specified bucket does not exist.; what cannot be kept is not executed"
+    ends = "could not be written: The specified bucket does not exist; what cannot be kept is not executed"
     assert error["message"].endswith(ends)

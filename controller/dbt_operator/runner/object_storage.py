@@ -113,5 +113,5 @@ def _said(error: Exception) -> str:
         text: Any = error.response.json()["error"]["message"]  # type: ignore[attr-defined]  # of Google's errors
     except (AttributeError, ValueError, KeyError, TypeError):
         text = error
-    line = " ".join(str(text).split()) or type(error).__name__
+    line = " ".join(str(text).split()).rstrip(".") or type(error).__name__
     return line if len(line) <= _ERROR_LENGTH else f"{line[: _ERROR_LENGTH - 1]}…"
