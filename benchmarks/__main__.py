@@ -30,6 +30,7 @@ THREADS = "--threads 1,2,4,8,16"
 SCENARIOS = (
     Scenario("planning", short="--models 200 --turns 5", long="--turns 100"),
     Scenario("events", short="--models 300"),
+    Scenario("async_fanout", short="--nodes 1 20 --dbt 20 --dagster 20 --rounds 1", long="--rounds 5"),
     Scenario("start", short="--rounds 1", usual="--demo", long="--rounds 15 --demo"),
     Scenario("retry", short="--rounds 1", long="--rounds 15"),
     Scenario("overhead", short="--pairs 1 --sample 2", usual=THREADS, long=f"{THREADS} --pairs 10"),

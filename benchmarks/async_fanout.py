@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.charts import Chart
 from benchmarks.results import Result, Row, machine
 from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
@@ -45,7 +47,7 @@ PROJECT = {
 }
 
 
-ASYNC = "Async"
+ASYNC, DBT, DAGSTER = "Async", "dbt, as many threads", "dagster-async-executor"
 # Seconds of the fan-out by the number of nodes, and what the process that waits may hold in MiB.
 GOALS = {300: 3.6, 1000: 5.0}
 MOST_MEMORY = 80.0
@@ -82,24 +84,16 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--print", action="store_true", help="and store nothing")
     given = options.parse_args()
-    load = round(os.getloadavg()[0], 1)
+    on = machine()
     found = [one for _ in range(given.rounds) for one in rounds(given)]
-    ways = dict.fromkeys((one.nodes, one.way) for one in found)
-    of = {key: [one for one in found if (one.nodes, one.way) == key] for key in ways}
-    notes = [
-        f"Jobs of {given.seconds:g} s, {given.submissions} submissions a second. Fan-out: from the first job to the"
-        " last result. Memory: while the jobs run; of Dagster its peak.",
-        "",
-        "| nodes | by | whole run | fan-out | processor | memory | requests |",
-        "|---|---|---|---|---|---|---|",
-        *(_middle(each).row() for each in of.values()),
-    ]
     result = Result(
         scenario="async_fanout",
         title="Many nodes that wait for BigQuery",
-        rows=tuple(row for key, each in of.items() for row in _rows(*key, each)),
-        notes="\n".join(notes),
-        machine={**machine(), "load": load},
+        rows=tuple(_rows(found)),
+        charts=(_chart(found),),
+        notes=f"Jobs of {given.seconds:g} s, {given.submissions} submissions a second. Fan-out: from the first job to"
+        " the last result. Memory: while the jobs run; of Dagster its peak.",
+        machine=on,
     )
     print("\n".join(result.table())) if given.print else result.save()
 
@@ -112,7 +106,7 @@ def rounds(given: argparse.Namespace) -> Iterator[Measured]:
         yield _told(measured(nodes, ASYNC, seconds=given.seconds, options=run, dbt=()))
         if nodes in given.dbt:
             threads = (f"--threads={nodes}",)
-            yield _told(measured(nodes, "dbt, as many threads", seconds=given.seconds, options=(), dbt=threads))
+            yield _told(measured(nodes, DBT, seconds=given.seconds, options=(), dbt=threads))
         if nodes in given.dagster:
             yield _told(of_dagster(nodes, seconds=given.seconds))
 
@@ -122,19 +116,26 @@ def _told(one: Measured) -> Measured:
     return one
 
 
-def _middle(rows: Sequence[Measured]) -> Measured:
-    """The one with the median of the fan-out."""
-    return sorted(rows, key=lambda one: one.fan_out)[len(rows) // 2]
+def _rows(found: Sequence[Measured]) -> Iterator[Row]:
+    """What is kept: of each number of nodes three figures, with a column for each way."""
+    for nodes in sorted({one.nodes for one in found}):
+        for what, name, unit, goal in (
+            ("fan-out", "fan_out", "s", GOALS.get(nodes)),
+            ("processor", "cpu", "s", None),
+            ("memory", "memory", "MiB", MOST_MEMORY),
+        ):
+            for way in (ASYNC, DBT, DAGSTER):
+                values = tuple(round(getattr(one, name), 2) for one in found if (one.nodes, one.way) == (nodes, way))
+                if values:
+                    bound = goal if way == ASYNC else None
+                    yield Row(f"{what}, {nodes} {'node' if nodes == 1 else 'nodes'}", values, unit, bound, column=way)
 
 
-def _rows(nodes: int, way: str, found: Sequence[Measured]) -> Iterator[Row]:
-    """What is kept of one way with so many nodes."""
-    own = way == ASYNC
-    said = f"{nodes} {'node' if nodes == 1 else 'nodes'}, {way}"
-    values = [tuple(round(getattr(one, name), 2) for one in found) for name in ("fan_out", "cpu", "memory")]
-    yield Row(f"fan-out, {said}", values[0], "s", at_most=GOALS.get(nodes) if own else None)
-    yield Row(f"processor, {said}", values[1], "s")
-    yield Row(f"memory, {said}", values[2], "MiB", at_most=MOST_MEMORY if own else None)
+def _chart(found: Sequence[Measured]) -> Chart:
+    """The fan-out without dbt, by the number of nodes."""
+    sizes = sorted({one.nodes for one in found})
+    middle = [statistics.median(one.fan_out for one in found if (one.nodes, one.way) == (n, ASYNC)) for n in sizes]
+    return Chart("Fan-out", "bars", tuple(map(str, sizes)), {ASYNC: tuple(middle)}, unit="s", along="nodes")
 
 
 def of_dagster(operations: int, *, seconds: float) -> Measured:
@@ -142,15 +143,18 @@ def of_dagster(operations: int, *, seconds: float) -> Measured:
     python = dbt_venv.ensure(requirements=dbt_venv.FOLDER / "dagster.txt")
     program = Path(__file__).with_name("dagster_fanout.py")
     with tempfile.TemporaryDirectory() as folder:
+        # By itself, as beside its own file there are modules that are called as some of Python's.
+        own = shutil.copy(program, folder)
         environ = {"PATH": os.environ["PATH"], "HOME": folder, "TMPDIR": folder, "DAGSTER_DISABLE_TELEMETRY": "1"}
         done = subprocess.run(
-            [str(python), str(program), str(operations), str(seconds)],
+            [str(python), own, str(operations), str(seconds)],
             env=environ,
+            cwd=folder,
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-    return Measured(nodes=operations, way="dagster-async-executor", requests=0, **json.loads(done.stdout))
+    return Measured(nodes=operations, way=DAGSTER, requests=0, **json.loads(done.stdout))
 
 
 def measured(nodes: int, way: str, *, seconds: float, options: Sequence[str], dbt: Sequence[str]) -> Measured:
@@ -164,7 +168,7 @@ def measured(nodes: int, way: str, *, seconds: float, options: Sequence[str], db
         for number in range(nodes):
             (home / "project" / "models" / f"m{number:04}.sql").write_text(f"select {number} as id")
         (home / "runner.pyz").write_bytes(build_archive())
-        python = dbt_venv.location(requirements=dbt_venv.FOLDER / "dbt-bigquery.txt") / "bin" / "python"
+        python = dbt_venv.ensure(requirements=dbt_venv.FOLDER / "dbt-bigquery.txt")
         own = ["--attempt=producer-1", "--run-uid=bench", "--began-in=1", f"--project-dir={home / 'project'}", *options]
         environ = {"PATH": os.environ["PATH"], "HOME": folder, "TMPDIR": folder, "BIGQUERY": server.url}
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
