@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     max_writes_per_second: Annotated[int, Field(ge=1)] = 100
     """How many statuses and events are written per second, over all runs; what is over it waits and is merged."""
 
+    max_models_per_run: Annotated[int, Field(ge=0)] = 20_000
+    """How many DbtModels a run may have. Of a run with more nodes only those that have failed have one."""
+
     tools_image: Annotated[str, Field(min_length=1)] = "localhost/dbt-operator/tools:dev"
     """The image of the init containers that make a pod ready for dbt: it has Python, git, ssh and uv."""
 

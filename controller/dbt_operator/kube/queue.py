@@ -4,17 +4,18 @@ Of every object only the newest wanted status is kept. It is due
 - at once, when it is the first terminal one, or the object was quiet for `quiet_interval`;
 - `quiet_interval` after the last write, when it was not;
 - `lazy_interval` after the change, when the change is a lazy one (counts that are not urgent).
-What is due waits for a token of the one bucket that all writes share, terminal statuses first, then the rest in the
-order in which it fell due, creations and lazy changes last, and these only while more than `_RESERVE` of a full bucket
-is left: a thousand new objects do not stand in the way of what dbt says meanwhile. An object is never written twice at
-the same time, so the newest state arrives last. Creating an object inherits the priority of the status that waits for
-it.
+What is due waits for a token of the one bucket that all writes share, terminal statuses first, then the rest, creations
+and lazy changes last, and these only while more than `_RESERVE` of a full bucket is left: a thousand new objects do not
+stand in the way of what dbt says meanwhile. Among equals runs take turns, and within a run what fell due first goes
+first: a run of ten thousand nodes does not keep a small one waiting. An object is never written twice at the same time,
+so the newest state arrives last. Creating an object inherits the priority of the status that waits for it.
 """
 
 import heapq
 import itertools
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -121,6 +122,41 @@ class Work:
     entry: Entry
 
 
+class Turns:
+    """What is due of one rank: the runs take turns, and each has its own in the order in which it fell due.
+
+    valid: whether a place still counts; the others fall out once their turn comes.
+    """
+
+    def __init__(self, valid: Callable[[int, Key], bool]) -> None:
+        self._valid = valid
+        self._runs: dict[str, deque[tuple[int, Key]]] = {}  # in the order of their turns
+
+    def add(self, ticket: int, key: Key) -> None:
+        """The last one of its run."""
+        self._runs.setdefault(key.run, deque()).append((ticket, key))
+
+    def waits(self) -> bool:
+        """Whether there is anything."""
+        while self._runs:
+            run, places = next(iter(self._runs.items()))
+            while places and not self._valid(*places[0]):
+                places.popleft()
+            if places:
+                return True
+            del self._runs[run]
+        return False
+
+    def take(self) -> Key:
+        """The next one, where there is one; the run that it belongs to is the last one then."""
+        run = next(iter(self._runs))
+        places = self._runs.pop(run)
+        _, key = places.popleft()
+        if places:
+            self._runs[run] = places
+        return key
+
+
 _TERMINAL = frozenset(phase.value for phase in (*NodePhase, *RunPhase) if phase.terminal)
 _RESERVE = 0.5
 _ONE = 1 - 1e-6  # a token, up to what adding up fractions of it loses
@@ -139,7 +175,7 @@ class StatusQueue:
         self._keys: dict[str, set[Key]] = {}
         self._tickets = itertools.count()
         self._timers: list[tuple[float, int, Key]] = []
-        self._ready: list[tuple[Rank, float, int, Key]] = []
+        self._ready = {rank: Turns(self._valid) for rank in Rank}  # the first to go first
 
     def submit(self, *, key: Key, status: Mapping[str, Any], terminal: bool, lazy: bool, now: float) -> None:
         """Want this status of an object; replaces one that has not been sent."""
@@ -178,9 +214,10 @@ class StatusQueue:
         """The next request that may be made now; it counts as being made."""
         self._advance(now)
         self._refill(now)
-        if not self._ready or self._tokens < self._price() or now < self._paused_until:
+        rank = self._first()
+        if rank is None or self._tokens < self._price(rank) or now < self._paused_until:
             return None
-        key = heapq.heappop(self._ready)[-1]
+        key = self._ready[rank].take()
         entry = self._entries[key]
         self._tokens -= 1
         entry.busy, entry.last_sent, entry.due, entry.ticket = True, now, math.inf, -1
@@ -203,10 +240,11 @@ class StatusQueue:
     def wake_at(self, *, now: float) -> float | None:
         """When `next` may have something, None when that is up to the next change."""
         self._advance(now)
-        if not self._ready:
+        rank = self._first()
+        if rank is None:
             return self._timers[0][0] if self._timers else None
         self._refill(now)
-        missing = self._price() - self._tokens
+        missing = self._price(rank) - self._tokens
         token_at = now if missing <= 0 else now + (missing + 1 - _ONE) / self._rate
         return max(now, self._paused_until, token_at)
 
@@ -313,19 +351,21 @@ class StatusQueue:
     def _advance(self, now: float) -> None:
         # Places that lost their ticket (a better one was given, or the run is forgotten) fall out here.
         while self._timers and (self._timers[0][0] <= now or not self._valid(*self._timers[0][1:])):
-            due, ticket, key = heapq.heappop(self._timers)
+            _, ticket, key = heapq.heappop(self._timers)
             if self._valid(ticket, key):
-                heapq.heappush(self._ready, (self._entries[key].rank, due, ticket, key))
-        while self._ready and not self._valid(*self._ready[0][2:]):
-            heapq.heappop(self._ready)
+                self._ready[self._entries[key].rank].add(ticket, key)
+
+    def _first(self) -> Rank | None:
+        """The rank of what goes next."""
+        return next((rank for rank, turns in self._ready.items() if turns.waits()), None)
 
     def _valid(self, ticket: int, key: Key) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry.ticket == ticket
 
-    def _price(self) -> float:
-        """How many tokens there have to be for what is first in the queue, though it takes one."""
-        reserve = self._burst * _RESERVE if self._ready[0][0] is Rank.BACKGROUND else 0
+    def _price(self, rank: Rank) -> float:
+        """How many tokens there have to be for what has this rank, though it takes one."""
+        reserve = self._burst * _RESERVE if rank is Rank.BACKGROUND else 0
         return _ONE + min(reserve, self._burst - 1)
 
     def _refill(self, now: float) -> None:

@@ -42,7 +42,7 @@ class Announcer:
         self._backend = backend
         self._run: Object | None = None
         self._failed_nodes = 0
-        self._ignored: set[str] = set()
+        self._ignored: set[str] = set()  # sentences about what is not done that were told
         self._unreadable: str | None = None
         self._waiting: set[Request] = set()  # requests that are known to wait
         self._background: set[asyncio.Task[None]] = set()
@@ -117,6 +117,13 @@ class Announcer:
                 self._ignored.add(message)
                 _log.warning("a setting is ignored", message=message)
                 self._post(kind="Warning", reason="SettingIgnored", message=message)
+
+    def unshown(self, message: str) -> None:
+        """Of which nodes there is no DbtModel; "" where each has one."""
+        if message and message not in self._ignored:
+            self._ignored.add(message)
+            _log.info("not all nodes are shown", message=message)
+            self._post(kind="Normal", reason="NodesNotShown", message=message)
 
     def obstructed(self, obstacle: Refusal) -> None:
         """The API server does not do what the run needs, whether it has ended or not."""

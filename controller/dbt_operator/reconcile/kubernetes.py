@@ -32,10 +32,12 @@ class KubernetesBackend(ObjectBackend):
     _seen_runners: set[str] = field(default_factory=set)  # of all Jobs so far: an older version may have made some
 
     @classmethod
-    def of(cls, key: RunKey, *, client: Client, writer: StatusWriter, images: Images) -> Self:
+    def of(
+        cls, key: RunKey, *, client: Client, writer: StatusWriter, images: Images, most_models: int | None = None
+    ) -> Self:
         """That of a run which was not read yet."""
         run = RunRef(namespace=key.namespace, name=key.name, uid=key.uid, labels={})
-        return cls(run=run, client=client, statuses=Statuses(run, writer), images=images)
+        return cls(run=run, client=client, statuses=Statuses(run, writer, most_models), images=images)
 
     @property
     def objects(self) -> Objects:

@@ -48,6 +48,7 @@ class Models:
     # Nodes that were shown and had not ended, of which no attempt knows: that was lost with a log and a controller.
     _unknown: dict[str, NodeView] = field(default_factory=dict)
     _graph: Graph | None = None
+    _announced: Mapping[str, str] = field(default_factory=dict)  # names of the DbtModels of the graph's nodes
 
     async def load(self) -> None:
         """Read what a controller before this one has shown: which DbtModels there are, and what was told and answered.
@@ -84,6 +85,22 @@ class Models:
         """The name of the DbtModel that a retry is asked for, if it is one of a node."""
         return self._names.get(request.unique_id or "")
 
+    @property
+    def unshown(self) -> str:
+        """A sentence that says of which nodes there is no DbtModel; "" where each has one."""
+        most = self.backend.statuses.most_models
+        if not self._too_many or most is None:
+            return ""
+        return (
+            f"Only nodes that have failed have a DbtModel, as the run has {len(self._announced):,} nodes, and the"
+            f" operator makes no more than {most:,} for a run."
+        )
+
+    @property
+    def _too_many(self) -> bool:
+        most = self.backend.statuses.most_models
+        return most is not None and len(self._announced) > most
+
     def show(self, *, history: History, attempts: Sequence[Attempt], ended: bool = False) -> None:
         """Bring the DbtModels to this history of the attempts of the run. `ended`: the run has."""
         self._jobs = [(attempt.kind, attempt.name) for attempt in attempts]
@@ -115,11 +132,15 @@ class Models:
     def _create(self, graph: Graph) -> None:
         self._graph = graph
         nodes = graph.model_nodes()
-        announced = names.model_names(self.run.name, nodes=((node.unique_id, node.name) for node in nodes))
+        self._announced = names.model_names(self.run.name, nodes=((node.unique_id, node.name) for node in nodes))
         for node in nodes:
-            if node.unique_id not in self._names:
-                spec = model_spec(run=self.run, node=node, graph=graph)
-                self._submit_create(name=announced[node.unique_id], spec=spec)
+            if node.unique_id not in self._names and not self._too_many:
+                self._create_announced(node.unique_id, graph=graph)
+
+    def _create_announced(self, unique_id: str, *, graph: Graph) -> str:
+        name = self._announced[unique_id]
+        self._submit_create(name=name, spec=model_spec(run=self.run, node=graph.nodes[unique_id], graph=graph))
+        return name
 
     def _submit_create(self, *, name: str, spec: status.DbtModelSpec) -> None:
         self._names[spec.unique_id] = name
@@ -131,7 +152,7 @@ class Models:
             return
         stored = self._stored.pop(view.unique_id, None)
         self.views[view.unique_id] = view
-        if view.phase is NodePhase.FAILED and not _announced(view, before=before, stored=stored):
+        if view.phase is NodePhase.FAILED and not _announced_before(view, before=before, stored=stored):
             self.failed(view)
         name = self._name(view)
         if name is None or (view.phase is NodePhase.PENDING and before is None and stored is None):
@@ -159,14 +180,21 @@ class Models:
         """The name of the node's DbtModel, created if the graph has not announced the node; None for a test or hook."""
         if view.unique_id in self._names:
             return self._names[view.unique_id]
-        if not view.shown:
+        if not view.shown or not self._may_have_one(view):
             return None
+        if self._graph is not None and view.unique_id in self._announced:
+            return self._create_announced(view.unique_id, graph=self._graph)
         name = names.lone_model_name(self.run.name, unique_id=view.unique_id, name=view.name)
         self._submit_create(name=name, spec=unannounced_model_spec(run=self.run, view=view))
         return name
 
+    def _may_have_one(self, view: NodeView) -> bool:
+        """Where there are too many nodes those that fail have one, as far as there is room."""
+        most = self.backend.statuses.most_models
+        return not self._too_many or (view.phase is NodePhase.FAILED and len(self._names) < (most or 0))
 
-def _announced(view: NodeView, *, before: NodeView | None, stored: status.DbtModelStatus | None) -> bool:
+
+def _announced_before(view: NodeView, *, before: NodeView | None, stored: status.DbtModelStatus | None) -> bool:
     """Whether this failure was shown already, by us or by the controller that has stored this status."""
     if before is not None:
         return before.phase is NodePhase.FAILED

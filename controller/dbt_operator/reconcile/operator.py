@@ -67,7 +67,9 @@ def _manager(*, client: Client, writer: StatusWriter, settings: Settings) -> Man
     images = Images(tools=settings.tools_image)
 
     def make_loop(key: RunKey) -> RunLoop:
-        backend = KubernetesBackend.of(key, client=client, writer=writer, images=images)
+        backend = KubernetesBackend.of(
+            key, client=client, writer=writer, images=images, most_models=settings.max_models_per_run
+        )
         return RunLoop(backend=backend, defaults=settings.defaults, retention=retention, supersession=supersession)
 
     def forget(key: RunKey) -> None:

@@ -333,6 +333,7 @@ class Reconciler:
             views=self._models.views,
             artifacts=self._keeper.artifacts,
             output=self._keeper.output,
+            unshown=self._models.unshown,
             handled_retry=self._handled,
             generation=self._cluster.generation,
             now=now,
@@ -342,6 +343,7 @@ class Reconciler:
         self._submit(shown, event_time=max(live, default=None) if plan.phase is RunPhase.RUNNING else None)
         self._announcer.moved(plan, now=now)
         self._announcer.ignored(plan)
+        self._announcer.unshown(self._models.unshown)
 
     def _submit(self, shown: DbtRunStatus, *, event_time: datetime | None = None) -> None:
         self._shown = shown

@@ -82,12 +82,14 @@ def run_status(
     views: Mapping[str, NodeView],
     artifacts: status.RunArtifacts | None,
     output: status.RunOutput | None,
+    unshown: str = "",
     handled_retry: str | None,
     generation: int,
     now: datetime,
 ) -> status.DbtRunStatus:
     """The status of a DbtRun.
 
+    `unshown`: a sentence that says of which nodes there is no DbtModel, "" where each has one.
     `artifacts`, `output`: None where this controller has stored none: what the record says stands.
     """
     terminal = plan.phase.terminal
@@ -97,7 +99,7 @@ def run_status(
     return status.DbtRunStatus(
         phase=plan.phase,
         reason=plan.reason,
-        message=message,
+        message=f"{message} {unshown}".rstrip(),
         conditions=run_conditions(
             phase=plan.phase,
             reason=plan.reason,

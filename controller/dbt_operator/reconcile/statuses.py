@@ -14,10 +14,14 @@ _FLUSH_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Statuses:
-    """The wanted statuses of one run. The newest one of each object is written as soon as the writer allows."""
+    """The wanted statuses of one run. The newest one of each object is written as soon as the writer allows.
+
+    most_models: how many DbtModels the run may have; None: as many as it has nodes.
+    """
 
     run: RunRef
     writer: StatusWriter
+    most_models: int | None = None
 
     def show_run(self, status: Mapping[str, Any], *, terminal: bool, event_time: datetime | None) -> None:
         """Want this whole status of the run. `event_time`: when dbt said the newest that it shows, for a metric."""

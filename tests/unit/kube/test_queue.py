@@ -338,3 +338,44 @@ def test_many_new_objects_leave_room_for_what_is_said_meanwhile() -> None:
     assert at is not None
     assert at == pytest.approx(0.2)
     assert q.next(now=at) is not None
+
+
+def in_order(q: StatusQueue, count: int) -> list[Key]:
+    """What the next requests are about, one a second; all go well."""
+    found = []
+    for now in range(10, 10 + count):
+        work = q.next(now=float(now))
+        assert work is not None
+        found.append(work.key)
+        if work.creation is not None:
+            q.created(work=work, seen=Seen("u", "1", {}), now=float(now))
+        else:
+            q.done(work=work, version=None, now=float(now))
+    return found
+
+
+def test_runs_take_turns() -> None:
+    q = queue(rate=1.0, burst=1)
+    for number in range(1000):
+        want(q, f"node-{number}", 0.0, run="large", phase="Running")
+    for number in range(3):
+        want(q, f"node-{number}", 0.1, run="small", phase="Running")
+    found = in_order(q, 7)
+    assert [each.name for each in found if each.run == "small"] == ["node-0", "node-1", "node-2"]
+    assert [each.name for each in found if each.run == "large"] == ["node-0", "node-1", "node-2", "node-3"]
+
+
+def test_the_new_objects_of_a_run_do_not_wait_for_those_of_a_larger_one() -> None:
+    q = queue(rate=1.0, burst=1)
+    for number in range(1000):
+        q.submit_creation(key=key(f"node-{number}", "large"), creation=Creation({}, "large"), now=0.0)
+    q.submit_creation(key=key("node", "small"), creation=Creation({}, "small"), now=0.1)
+    assert key("node", "small") in in_order(q, 2)
+
+
+def test_what_ends_in_a_run_goes_before_what_begins_in_another() -> None:
+    q = queue(rate=1.0, burst=1)
+    want(q, "begins", 0.0, run="one", phase="Running")
+    want(q, "ends", 0.0, run="other", phase="Succeeded", terminal=True)
+    want(q, "fails", 0.0, run="third", phase="Failed", terminal=True)
+    assert [each.name for each in in_order(q, 3)] == ["ends", "fails", "begins"]

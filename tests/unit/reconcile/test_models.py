@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from dbt_operator.api.phases import AttemptKind
+from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.dbt.fold import close, fold_lines
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState, Ending
@@ -27,6 +27,7 @@ class Writes:
 
     created: dict[str, dict[str, Any]] = field(default_factory=dict)
     statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    most_models: int | None = None
 
     def create_model(self, manifest: dict[str, Any]) -> None:
         self.created[manifest["metadata"]["name"]] = manifest
@@ -149,3 +150,52 @@ def test_tests_without_a_node_get_models_and_what_has_failed_does_too() -> None:
     assert given.writes.created[late]["spec"]["uniqueId"] == "saved_query.shop.q"
     for name in ("nightly.a", "nightly.e", "nightly.of-nothing", late):
         assert given.writes.phases(name)[-1] == "Failed", name
+
+
+# more nodes than may have a DbtModel
+
+
+def test_of_too_many_nodes_those_that_fail_have_a_model() -> None:
+    given = Given(writes=Writes(most_models=2))
+    log = RunnerLog().select(model("a"), model("b"), model("c", "b"), data_test("t", "a"))
+    given.show(log.state)
+    assert given.writes.created == {}
+    log.run("model.shop.a").run("model.shop.b", "error", message="no such column").end("model.shop.c", "skipped")
+    log.run("test.shop.t", "fail", message="Got 1 result")
+    given.show(log.finish(1).closed)
+    assert set(given.writes.created) == {"nightly.a", "nightly.b"}
+    assert given.writes.created["nightly.a"]["spec"]["tests"][0]["name"] == "t"
+    assert given.writes.phases("nightly.b") == ["Failed"]
+    assert {view.phase for view in given.models.views.values()} == {NodePhase.FAILED, NodePhase.SKIPPED}
+
+
+def test_the_model_of_a_node_that_failed_goes_on_being_shown() -> None:
+    given = Given(writes=Writes(most_models=1))
+    first = RunnerLog().select(model("a"), model("b")).run("model.shop.a").run("model.shop.b", "error", message="boom")
+    failed = first.finish(1).closed
+    given.show(failed)
+    again = RunnerLog().select(model("a"), model("b")).run("model.shop.b")
+    given.show(failed, again.finish(0).closed)
+    assert given.writes.phases("nightly.b") == ["Failed", "Succeeded"]
+
+
+def test_there_are_never_more_models_than_there_may_be() -> None:
+    given = Given(writes=Writes(most_models=2))
+    log = RunnerLog().select(*(model(name) for name in "abcd"))
+    for name in "abcd":
+        log.run(f"model.shop.{name}", "error", message="boom")
+    given.show(log.finish(1).closed)
+    assert len(given.writes.created) == 2
+    assert len(given.failed) == 4
+
+
+def test_the_run_says_of_which_nodes_there_is_no_model() -> None:
+    log = RunnerLog().select(model("a"), model("b"))
+    enough, too_few = Given(writes=Writes(most_models=2)), Given(writes=Writes(most_models=1))
+    enough.show(log.state)
+    too_few.show(log.state)
+    assert enough.models.unshown == ""
+    assert too_few.models.unshown == (
+        "Only nodes that have failed have a DbtModel, as the run has 2 nodes, and the operator makes no more than 1 for"
+        " a run."
+    )
