@@ -18,7 +18,7 @@ from dbt_operator.kube.client import Client, NameConflictError
 from dbt_operator.kube.resources import CONFIG_MAPS
 from dbt_operator.plan.attempt import Assessment, Attempt, Checkpoint, Decision, Life, Recorded, Request
 from dbt_operator.plan.outcome import Outcome
-from dbt_operator.pods.record import STATE_LIMIT
+from dbt_operator.pods.record import room_for_state
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.backend import UnreadableRecordError
 from dbt_operator.reconcile.records import Records
@@ -111,7 +111,7 @@ async def test_a_checkpoint_that_does_not_fit_is_not_stored(run: RunRef, client:
     noise = (random.Random(number).randbytes(600).hex() for number in range(1500))  # noqa: S311 - the same each time
     failed = [lines.result(6, f"model.shop.m{number}", "error", text) for number, text in enumerate(noise)]
     checkpoint = read_so_far(*lines.GRAPH, *failed)
-    assert await records.checkpoint(1, checkpoint) > STATE_LIMIT
+    assert await records.checkpoint(1, checkpoint) > room_for_state(PRODUCER)
     assert records.all() == (await read(run, client)).all() == [Recorded(PRODUCER)]
 
 

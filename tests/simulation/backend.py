@@ -120,10 +120,9 @@ class SimulatedBackend:
 
         return await self._call("checkpoint", store)
 
-    async def store_end(self, index: int, sealed: Sealed, *, version: str) -> StoredRecord:
+    async def store_end(self, decision: Decision, sealed: Sealed, *, version: str) -> StoredRecord:
         """Store how an attempt ended."""
-        decision = self._cluster.records[index].decision
-        lines = self._read.get(decision.name, 0)
+        index, lines = decision.index, self._read.get(decision.name, 0)
 
         def seal() -> StoredRecord:
             # Whoever reads it later gets what comes out of the stored form.

@@ -1,7 +1,8 @@
 """The state of an attempt as it is stored once the log may be gone: gzip'd JSON.
 
 Nodes are stored by column, and a column of which every value is the default is left out: thousands of nodes then take
-a fraction of the room that rows would need. A closed state is stored without what only the fold reads.
+a fraction of the room that rows would need. Those of very many nodes are stored in a denser form, which versions before
+it cannot read. A closed state is stored without what only the fold reads.
 """
 
 import gzip
@@ -14,12 +15,14 @@ import msgspec
 
 from dbt_operator.api.commands import Command, Mode, WhenTested
 from dbt_operator.api.phases import NodePhase
+from dbt_operator.dbt.dense import Columns, dense, spread
 from dbt_operator.dbt.graph import Graph, GraphNode
 from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
 from dbt_operator.dbt.values import shorten
 
 # A version that cannot be read by those before it gets another number. A field that they may ignore needs none.
-_FORMAT = 1
+_FORMAT, _DENSE_FORMAT = 1, 2
+_MANY = 2000  # nodes, from which on the denser form is taken
 _LARGEST = 64 * 1024 * 1024  # decompressed: a small file can hold a thousand times its size
 _HINTS = get_type_hints(AttemptState)
 _TABLES = frozenset({"nodes", "graph"})
@@ -69,11 +72,16 @@ def _packed(state: AttemptState) -> bytes:
     for name, value in plain.items():
         if isinstance(value, dict):
             plain[name] = dict(sorted(value.items()))
+    nodes = _columns(NodeState, state.nodes.values())
+    graph = None if state.graph is None else _columns(GraphNode, state.graph.nodes.values())
+    packed = graph is not None and len(graph["unique_id"]) > _MANY
+    if graph is not None and packed:
+        graph, nodes = dense(graph, nodes)
     document = {
-        "format": _FORMAT,
+        "format": _DENSE_FORMAT if packed else _FORMAT,
         "state": plain,
-        "nodes": _columns(NodeState, state.nodes.values()),
-        "graph": None if state.graph is None else _columns(GraphNode, state.graph.nodes.values()),
+        "nodes": nodes,
+        "graph": graph,
     }
     if state.graph is not None and state.graph.command is not Command.BUILD:
         document["command"] = state.graph.command
@@ -87,8 +95,8 @@ def _packed(state: AttemptState) -> bytes:
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     state: dict[str, Any]
-    nodes: dict[str, list[Any]]
-    graph: dict[str, list[Any]] | None
+    nodes: Columns
+    graph: Columns | None
     command: Command = Command.BUILD
     tests: WhenTested = WhenTested.BUILD
     mode: Mode = Mode.PRODUCER
@@ -96,9 +104,9 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
 
 def _unpacked(data: bytes) -> AttemptState | None:
     text = _unzipped(data)
-    if msgspec.json.decode(text, type=_Versioned).format != _FORMAT:
+    if msgspec.json.decode(text, type=_Versioned).format not in (_FORMAT, _DENSE_FORMAT):
         return None
-    document = msgspec.json.decode(text, type=_Document)
+    document = _spread(msgspec.json.decode(text, type=_Document))
     nodes = _rows(NodeState, document.nodes)
     if not all(node.phase.known for node in nodes):
         return None
@@ -113,6 +121,16 @@ def _unpacked(data: bytes) -> AttemptState | None:
     }
     failures = frozenset(node.unique_id for node in nodes if node.phase is NodePhase.FAILED)
     return AttemptState(nodes=_by_id(nodes), graph=graph, failures=failures, **plain)
+
+
+def _spread(document: _Document) -> _Document:
+    if document.format != _DENSE_FORMAT:
+        return document
+    try:
+        graph, nodes = spread(document.graph or {}, document.nodes)
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
+        raise msgspec.ValidationError("columns that refer to what is not there") from error
+    return msgspec.structs.replace(document, graph=graph, nodes=nodes)
 
 
 def _unzipped(data: bytes) -> bytes:
@@ -131,10 +149,10 @@ def _by_id(rows: Iterable[Any]) -> dict[str, Any]:
     return {row.unique_id: row for row in rows}
 
 
-def _columns(kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> Mapping[str, list[object]]:
+def _columns(kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> Columns:
     """The values of these rows by field; null stands for the field's default."""
     rows = list(rows)
-    columns = {}
+    columns: Columns = {}
     for name, default in _DEFAULTS[kind]:
         column = [None if (value := getattr(row, name)) == default else value for row in rows]
         if any(value is not None for value in column):

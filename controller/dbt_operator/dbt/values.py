@@ -74,10 +74,10 @@ def count(value: object) -> int | None:
 
 
 def seconds(value: object) -> float | None:
-    """The value as a duration."""
+    """The value as a duration, in microseconds: dbt has no more precise clock, and its further digits cost room."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < 1e12 else None  # false for NaN too
+    return round(float(value), 6) if 0 <= value < 1e12 else None  # false for NaN too
 
 
 def truth(value: object) -> bool:

@@ -32,8 +32,7 @@ NODES_FILE = "nodes.json.gz"
 OTHERS_FILE = "others.json.gz"  # the nodes that the attempt decides on, and does not execute
 STATE_FILE = "state.json.gz"
 
-# A ConfigMap holds 1 MiB of data; the rest is room for its annotations and the list of nodes.
-STATE_LIMIT = 700 * 1024
+_MOST = 1000 * 1024  # bytes: a ConfigMap holds 1 MiB of data, with the names of its files
 _DECISION = f"{names.GROUP}/decision"
 _RELEASE = f"{names.GROUP}/released-pod"
 _CHECKPOINT = f"{names.GROUP}/checkpoint"
@@ -113,11 +112,24 @@ def attempt_record(*, run: RunRef, decision: Decision, release: Release | None =
     if release is not None:
         manifest["metadata"]["annotations"] |= _released(release)
     if decision.nodes is not None:
-        manifest["binaryData"] = {NODES_FILE: _packed(msgspec.json.encode(_nodes(decision)))}
+        manifest["binaryData"] = _lists(decision)
+    return manifest
+
+
+def _lists(decision: Decision) -> dict[str, str]:
+    """The files that the pod mounts, in base64."""
+    files = {}
+    if decision.nodes is not None:
+        files[NODES_FILE] = _packed(msgspec.json.encode(_nodes(decision)))
     if decision.decides_on:
         others = [_Node(unique_id=each) for each in sorted(decision.decides_on)]
-        manifest["binaryData"][OTHERS_FILE] = _packed(msgspec.json.encode(others))
-    return manifest
+        files[OTHERS_FILE] = _packed(msgspec.json.encode(others))
+    return files
+
+
+def room_for_state(decision: Decision) -> int:
+    """How many bytes there are for the state beside what is stored of the decision."""
+    return _MOST - sum(len(each) * 3 // 4 for each in _lists(decision).values())
 
 
 def _nodes(decision: Decision) -> list[_Node]:
@@ -164,8 +176,8 @@ def checkpointing(state: bytes, *, position: datetime | None, version: str) -> d
     }
 
 
-def sealing(sealed: Sealed, *, version: str) -> dict[str, Any]:
-    """The patch that stores in its record, as of this resource version, how an attempt ended."""
+def sealing(sealed: Sealed, decision: Decision, *, version: str) -> dict[str, Any]:
+    """The patch that stores in its record, as of this resource version, how the attempt of a decision ended."""
     end = _End(
         phase=sealed.outcome.phase,
         reason=sealed.outcome.reason,
@@ -174,7 +186,7 @@ def sealing(sealed: Sealed, *, version: str) -> dict[str, Any]:
         gone=sealed.gone,
         started_at=sealed.started,
     )
-    state = base64.b64encode(stored.encode(sealed.state, limit=STATE_LIMIT)).decode()
+    state = base64.b64encode(stored.encode(sealed.state, limit=room_for_state(decision))).decode()
     metadata = {"resourceVersion": version, "annotations": {_END: _json(end.to_dict()), _CHECKPOINT: None}}
     return {"metadata": metadata, "binaryData": {STATE_FILE: state}}
 

@@ -103,7 +103,7 @@ class Backend(Protocol):
         It is tried once: another one follows. Returns the version that the record has then.
         """
 
-    async def store_end(self, index: int, sealed: Sealed, *, version: str) -> StoredRecord:
+    async def store_end(self, decision: Decision, sealed: Sealed, *, version: str) -> StoredRecord:
         """Store how an attempt ended, onto this version of its record: else ApiError, a conflict."""
 
     # its attempts

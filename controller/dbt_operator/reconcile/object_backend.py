@@ -134,9 +134,9 @@ class ObjectBackend(ABC):
         new: str = stored["metadata"]["resourceVersion"]
         return new
 
-    async def store_end(self, index: int, sealed: Sealed, *, version: str) -> StoredRecord:
+    async def store_end(self, decision: Decision, sealed: Sealed, *, version: str) -> StoredRecord:
         """Annotate its ConfigMap, and put the state into it."""
-        return await self._patch_record(index, sealing(sealed, version=version))
+        return await self._patch_record(decision.index, sealing(sealed, decision, version=version))
 
     async def _patch_record(self, index: int, patch: Mapping[str, Any]) -> StoredRecord:
         name = names.attempt_record_name(self.run.name, index=index)

@@ -11,7 +11,7 @@ from dbt_operator.dbt import stored
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.plan.attempt import Assessment, Checkpoint, Decision, Recorded, Release, Sealed
 from dbt_operator.plan.facts import PodFacts
-from dbt_operator.pods.record import STATE_LIMIT
+from dbt_operator.pods.record import room_for_state
 from dbt_operator.reconcile.backend import Backend, StoredRecord
 
 
@@ -101,7 +101,7 @@ class Records:
         controller has written the record meanwhile; what that one has stored is read.
         """
         state, known = stored.encode(checkpoint.state), self._known[index]
-        if len(state) > STATE_LIMIT:
+        if len(state) > room_for_state(known.content.decision):
             return len(state)
         try:
             version = await self.backend.store_checkpoint(
@@ -132,7 +132,7 @@ class Records:
         sealed = Sealed.of(assessment, now=self.backend.now())
         self._in_doubt.add(index)
         try:
-            record = await self.backend.store_end(index, sealed, version=self._known[index].version)
+            record = await self.backend.store_end(decision, sealed, version=self._known[index].version)
         except ApiError as error:
             if error.conflict:
                 await self._read(index)  # what is stored stands

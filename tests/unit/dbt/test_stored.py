@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dbt_operator.api.commands import Command
 from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.dbt import stored
 from dbt_operator.dbt.fold import EMPTY, close, fold_lines
 from dbt_operator.dbt.state import AttemptState, Ending
 from dbt_operator.dbt.stored import decode, encode
@@ -94,7 +95,7 @@ def test_what_cannot_be_read_is_nothing(state: AttemptState) -> None:
     assert all(decode(data[:cut]) is None for cut in range(len(data)))
     document = json.loads(gzip.decompress(data))
     damages: list[dict[str, object]] = [
-        {"format": 2},
+        {"format": 3},
         {"format": "1"},
         {"state": []},
         {"state": {"finished": 1}},
@@ -107,7 +108,7 @@ def test_what_cannot_be_read_is_nothing(state: AttemptState) -> None:
     ]
     for damage in damages:
         assert decode(gzip.compress(json.dumps({**document, **damage}).encode())) is None
-    for nothing in (b"[1]", b"", b"\xff", b"[" * 100_000, b'{"format": 2, "nodes": 5}'):
+    for nothing in (b"[1]", b"", b"\xff", b"[" * 100_000, b'{"format": 3, "nodes": 5}'):
         assert decode(gzip.compress(nothing)) is None
     assert decode(gzip.compress(json.dumps({**document, "later": 1}).encode())) == decode(data)
 
@@ -151,12 +152,14 @@ def test_no_form_is_greener_than_what_was(name: str) -> None:
         assert phase is outcome.phase or RunPhase.SUCCEEDED not in (phase, outcome.phase)
 
 
-def _large(*, message: str) -> AttemptState:
-    """An attempt of 3,000 nodes, each of which failed."""
-    tests = [data_test(f"t{n}", f"m{n}", attached_node=f"model.shop.m{n}", tags=["nightly"]) for n in range(1500)]
-    models = [model(f"m{n}", *(f"m{at}" for at in range(n // 2, n // 2 + min(n, 3)) if at < n)) for n in range(1500)]
-    log = RunnerLog().select(*models, *tests, parts=100)
-    for n, node in enumerate((*models, *tests)):
+def _large(*, message: str, models: int = 1500) -> AttemptState:
+    """An attempt of so many models with a test each, each of which failed."""
+    count = range(models)
+    tests = [data_test(f"t{n}", f"m{n}", attached_node=f"model.shop.m{n}", tags=["nightly"]) for n in count]
+    built = [model(f"m{n}", *(f"m{at}" for at in range(n // 2, n // 2 + min(n, 3)) if at < n)) for n in count]
+    nodes = [*built, *tests]
+    log = RunnerLog().select(*nodes, parts=100)
+    for n, node in enumerate(nodes):
         log.run(
             node["unique_id"],
             "error",
@@ -174,8 +177,47 @@ def _text(size: int) -> str:
     return "".join(chr(0x4E00 + n * n * 7919 % 20011) for n in range(size // 3))
 
 
+@pytest.mark.parametrize("name", _STATES)
+def test_the_form_for_very_many_nodes_says_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_MANY", 0)
+    lines = [] if name in ("cancelled", "doubtful") else recorded(name)
+    cuts = [folded(lines[:cut]) for cut in range(0, len(lines) + 1, 1 + len(lines) // 20)]
+    for state in [*cuts, replace(_state(name), digest_parts={}, graph_parts={})]:
+        restored = decode(encode(state))
+        assert restored == state
+        assert list(restored.nodes) == list(state.nodes)
+
+
+def test_a_node_that_the_graph_does_not_have_is_stored_beside_those_of_very_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored, "_MANY", 0)
+    log = RunnerLog().select(model("a"), model("b", "a", "gone"), model("e"))
+    log.run("model.shop.late").run("model.shop.b", materialized="view").run("model.shop.a")
+    assert _restored(log.state) == log.state
+
+
+def test_what_is_stored_of_very_many_nodes_and_damaged_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_MANY", 0)
+    document = json.loads(gzip.decompress(encode(_doubtful())))
+    damages: list[dict[str, dict[str, object]]] = [
+        {"nodes": {"unique_id": [1]}},
+        {"nodes": {"unique_id": [99, 1]}},
+        {"nodes": {"attached_node": [None, 99]}},
+        {"nodes": {"ended_ts": ["now", 1]}},
+        {"nodes": {"ended_ts": [1 << 90, 1]}},
+        {"graph": {"unique_id": [1, 2]}},
+        {"graph": {"depends_on": [None, [99]]}},
+        {"graph": {"name": ["a"]}},
+    ]
+    for damage in damages:
+        ((table, columns),) = damage.items()
+        damaged = {**document, table: document[table] | columns}
+        assert decode(gzip.compress(json.dumps(damaged).encode())) is None
+
+
 def test_thousands_of_nodes_fit() -> None:
-    state = _large(message="")
+    state = _large(message="", models=6000)
     data = encode(state, limit=LIMIT)
     assert len(data) <= LIMIT
     assert decode(data) == replace(state, digest_parts={})

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from dbt_operator.pods.record import (
     parse_record,
     releasing,
     same_decision,
+    room_for_state,
     sealing,
 )
 from tests.unit.plan import lines
@@ -90,7 +92,7 @@ def test_how_an_attempt_ended_is_read_as_it_was_sealed() -> None:
     attempt = known(DECISION, began=NOW)
     assessment = Assessment(attempt, Life.ENDED, outcome.reason, outcome.message, outcome, state)
     sealed = Sealed.of(assessment, now=NOW)
-    patch = sealing(sealed, version="7")
+    patch = sealing(sealed, DECISION, version="7")
     said = parse_record(merged(recorded(), patch))
     assert (said.decision, said.release) == (DECISION, None)
     assert said.sealed is not None
@@ -129,7 +131,7 @@ def sealed() -> dict[str, Any]:
     state = close(state=STATE, ending=Ending.COMPLETED)
     attempt = known(DECISION, began=NOW)
     assessment = Assessment(attempt, Life.ENDED, OUTCOME.reason, OUTCOME.message, OUTCOME, state)
-    return merged(recorded(), sealing(Sealed.of(assessment, now=NOW), version="7"))
+    return merged(recorded(), sealing(Sealed.of(assessment, now=NOW), DECISION, version="7"))
 
 
 def rewritten(record: dict[str, Any], annotation: str, **changes: Any) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def test_how_far_a_log_was_read_is_read_as_it_was_stored_until_the_attempt_has_e
 def test_a_checkpoint_that_cannot_be_read_is_none() -> None:
     """The log is read from its beginning then; of a version that came later, too, so that one can go back."""
     damaged = {"metadata": {"annotations": {}}, "binaryData": {STATE_FILE: "AAAA"}}
-    for record in (merged(with_checkpoint(), damaged), repacked(with_checkpoint(), format=2)):
+    for record in (merged(with_checkpoint(), damaged), repacked(with_checkpoint(), format=3)):
         assert parse_record(record) == Recorded(DECISION)
 
 
@@ -223,3 +225,13 @@ def test_a_record_without_its_decision_is_refused_by_name() -> None:
     broken["metadata"]["annotations"] = {}
     with pytest.raises(ValueError, match="nightly-attempt-2"):
         parse_record(broken)
+
+
+def test_a_state_has_the_room_that_the_list_of_nodes_leaves() -> None:
+    many = frozenset(f"model.shop.{hashlib.sha256(bytes([n % 256, n // 256])).hexdigest()}" for n in range(10_000))
+    manifest = attempt_record(run=RUN, decision=replace(DECISION, nodes=many))
+    listed = sum(len(base64.b64decode(each)) for each in manifest["binaryData"].values())
+    room = room_for_state(replace(DECISION, nodes=many))
+    assert 300 * 1024 < listed
+    assert 1000 * 1024 - 4 < listed + room <= 1000 * 1024
+    assert room_for_state(replace(DECISION, nodes=None)) == 1000 * 1024

@@ -28,7 +28,7 @@ def record() -> dict[str, Any]:
     state = close(state=fold_lines(state=EMPTY, lines=lines.RED_LOG), ending=Ending.COMPLETED)
     attempt = given.known(PRODUCER, began=given.NOW)
     assessment = Assessment(attempt, Life.ENDED, FAILED.reason, FAILED.message, FAILED, state)
-    patch = sealing(Sealed.of(assessment, now=given.NOW), version="0")
+    patch = sealing(Sealed.of(assessment, now=given.NOW), PRODUCER, version="0")
     return merged(attempt_record(run=RUN, decision=PRODUCER), patch)
 
 
@@ -64,7 +64,7 @@ async def test_an_attempt_that_ended_for_a_reason_of_a_later_version_is_the_end_
 
 @pytest.mark.parametrize(
     "stored",
-    [repacked(record(), format=2), rewritten(attempt_record(run=RUN, decision=PRODUCER), "decision", kind="Later")],
+    [repacked(record(), format=3), rewritten(attempt_record(run=RUN, decision=PRODUCER), "decision", kind="Later")],
 )
 async def test_for_a_record_that_only_a_later_version_can_read_nothing_is_executed_and_nothing_shown(
     stored: dict[str, Any],
