@@ -13,7 +13,7 @@ from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
 from dbt_operator.api.status import DbtModelSpec
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.view import NodeView
+from dbt_operator.dbt.view import NodeView, Tally
 from dbt_operator.kube.client import Client
 from dbt_operator.plan.attempt import Assessment, Life
 from dbt_operator.plan.observation import Plan
@@ -85,7 +85,7 @@ def status_of(shown: Plan, *, before: dict[str, Any]) -> dict[str, Any]:
         plan=shown,
         record=record,
         conditions=record.conditions,
-        views={ORDERS.unique_id: ORDERS},
+        tally=Tally([ORDERS]),
         artifacts=None,
         output=None,
         handled_retry=None,

@@ -1,12 +1,11 @@
 """Which views may differ between two states, so that only those are computed again."""
 
-from itertools import compress, zip_longest
-from operator import eq, is_not
+from itertools import zip_longest
 
 from dbt_operator.api.phases import NodePhase
 from dbt_operator.dbt.history import History, history_of
 from dbt_operator.dbt.node_types import TEST_TYPES
-from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState
+from dbt_operator.dbt.state import EMPTY, AttemptState, NodeState, changed_nodes
 
 
 def affected(*, before: AttemptState | History, after: AttemptState | History) -> frozenset[str]:
@@ -53,7 +52,7 @@ def _affected(*, before: AttemptState, after: AttemptState) -> frozenset[str]:
         return frozenset()
     if _all_may_differ(before, after):
         return frozenset(after.nodes) | _model_nodes(after) | frozenset(before.nodes)
-    changed = _changed(before, after)
+    changed = changed_nodes(before.nodes, after.nodes)
     found = set(changed)
     for unique_id in changed:
         node = after.nodes.get(unique_id) or before.nodes[unique_id]
@@ -87,18 +86,6 @@ def _hooks(state: AttemptState) -> frozenset[str]:
 
 def _model_nodes(state: AttemptState) -> frozenset[str]:
     return frozenset(node.unique_id for node in state.graph.model_nodes()) if state.graph else frozenset()
-
-
-def _changed(before: AttemptState, after: AttemptState) -> list[str]:
-    old, new = before.nodes, after.nodes
-    if old is new:
-        return []
-    # The fold keeps the order of the nodes and adds new ones at the end. So one pass without look-ups finds the changes
-    # among thousands of nodes. Other states are compared key by key.
-    if len(old) <= len(new) and all(map(eq, old, new)):
-        return [*compress(new, map(is_not, old.values(), new.values())), *list(new)[len(old) :]]
-    changed = [unique_id for unique_id, node in new.items() if old.get(unique_id) is not node]
-    return [*changed, *(unique_id for unique_id in old if unique_id not in new)]
 
 
 def _touched_by(state: AttemptState, node: NodeState) -> set[str]:

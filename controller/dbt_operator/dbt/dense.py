@@ -1,9 +1,9 @@
 """A denser form of the columns in which the nodes of an attempt are stored, for thousands of them.
 
-gzip finds again what was said less than 32 KiB before. The columns of ten thousand nodes are longer than that, so that each
-name would be stored a dozen times. Here it is stored once: ids that a node refers to become numbers, what the graph has said
-of a node already becomes `true`, and where a node's own name is a part of a text there is a mark. Of times the distances
-are stored. It is a third of what the columns are otherwise.
+gzip finds again what was said less than 32 KiB before. The columns of ten thousand nodes are longer than that, so that
+each name would be stored a dozen times. Here it is stored once: ids that a node refers to become numbers, what the
+graph has said of a node already becomes `true`, and where a node's own name is a part of a text there is a mark. Of
+times the distances are stored. It is a third of what the columns are otherwise.
 """
 
 from collections.abc import Iterable, Iterator

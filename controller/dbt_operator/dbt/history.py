@@ -14,7 +14,7 @@ from dbt_operator.api.phases import NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.graph import Graph, is_test
 from dbt_operator.dbt.node_folding import announced
-from dbt_operator.dbt.state import AttemptState, NodeState
+from dbt_operator.dbt.state import AttemptState, NodeState, changed_nodes
 from dbt_operator.dbt.statuses import STALE
 
 BEGUN = frozenset({NodePhase.RUNNING, NodePhase.SUCCEEDED, NodePhase.FAILED})
@@ -58,12 +58,11 @@ class Reports:
         """The index with one more attempt. earlier: the one with an earlier state of that attempt, to spare work."""
         now, found = len(self.states), Reports(states=(*self.states, state), before=self)
         known = earlier.states[-1].nodes if earlier is not None else {}
-        again = earlier is not None and known.keys() <= state.nodes.keys()
+        changed = changed_nodes(known, state.nodes)
+        again = earlier is not None and all(one in state.nodes for one in changed)
         latest = found.latest = dict(earlier.latest if earlier is not None and again else self.latest)
-        for unique_id, node in state.nodes.items():
-            if again and known.get(unique_id) is node:
-                continue
-            old = self.latest.get(unique_id, _NOTHING)
+        for unique_id in changed if again else state.nodes:
+            old, node = self.latest.get(unique_id, _NOTHING), state.nodes[unique_id]
             phase = node.phase
             if phase is NodePhase.PENDING:
                 latest[unique_id] = _Latest(now, *old[1:])

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import compress
+from operator import eq, is_not
 from typing import Literal
 
 import msgspec
@@ -206,3 +208,15 @@ class AttemptState:
 
 
 EMPTY = AttemptState()
+
+
+def changed_nodes(old: Mapping[str, NodeState], new: Mapping[str, NodeState]) -> list[str]:
+    """The nodes that are another value than before, or are gone."""
+    if old is new:
+        return []
+    # The fold keeps the order of the nodes and adds new ones at the end. So one pass without look-ups finds the changes
+    # among thousands of nodes. Other states are compared key by key.
+    if len(old) <= len(new) and all(map(eq, old, new)):
+        return [*compress(new, map(is_not, old.values(), new.values())), *list(new)[len(old) :]]
+    changed = [unique_id for unique_id, node in new.items() if old.get(unique_id) is not node]
+    return [*changed, *(unique_id for unique_id in old if unique_id not in new)]

@@ -74,11 +74,11 @@ def _packed(state: AttemptState) -> bytes:
             plain[name] = dict(sorted(value.items()))
     nodes = _columns(NodeState, state.nodes.values())
     graph = None if state.graph is None else _columns(GraphNode, state.graph.nodes.values())
-    packed = graph is not None and len(graph["unique_id"]) > _MANY
-    if graph is not None and packed:
+    many = state.graph is not None and len(state.graph.nodes) > _MANY
+    if graph is not None and many:
         graph, nodes = dense(graph, nodes)
     document = {
-        "format": _DENSE_FORMAT if packed else _FORMAT,
+        "format": _DENSE_FORMAT if many else _FORMAT,
         "state": plain,
         "nodes": nodes,
         "graph": graph,

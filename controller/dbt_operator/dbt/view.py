@@ -34,6 +34,7 @@ from dbt_operator.dbt.values import shorten
 __all__ = [
     "ListedTest",
     "NodeView",
+    "Tally",
     "TestCounts",
     "affected",
     "executed_counts",
@@ -100,23 +101,59 @@ def _known(history: History, unique_id: str) -> bool:
     return history.report(unique_id) is not None or (history.graph is not None and history.graph.has_object(unique_id))
 
 
+class Tally:
+    """How many nodes and tests are in which state, and what has failed.
+
+    Kept as views change: of thousands a few change at a time, and they are counted twice a second.
+    """
+
+    def __init__(self, views: Iterable[NodeView] = ()) -> None:
+        self.failed: dict[str, NodeView] = {}  # by unique_id
+        self._nodes: Counter[tuple[NodePhase, NodeReason | None]] = Counter()
+        self._tests: Counter[tuple[NodePhase, NodeReason | None]] = Counter()
+        for view in views:
+            self.change(before=None, after=view)
+
+    def change(self, *, before: NodeView | None, after: NodeView) -> None:
+        """A view has taken the place of another one, or of none."""
+        if before is not None:
+            self._count(before, -1)
+        self._count(after, 1)
+        self.failed.pop(after.unique_id, None)
+        if after.phase is NodePhase.FAILED:
+            self.failed[after.unique_id] = after
+
+    def _count(self, view: NodeView, step: int) -> None:
+        if view.shown:
+            self._nodes[view.phase, view.reason] += step
+        if view.resource_type in TEST_TYPES:
+            self._tests[view.phase, view.reason] += step
+
+    @property
+    def nodes(self) -> NodeCounts:
+        """Of the nodes that have a DbtModel. What warned, or was reused, is not among those that succeeded."""
+        phases, ended = _phases(self._nodes), NodePhase.SUCCEEDED
+        warned, reused = self._nodes[ended, NodeReason.WARNED], self._nodes[ended, NodeReason.REUSED]
+        phases["succeeded"] -= warned + reused
+        return NodeCounts(total=self._nodes.total(), **phases, warned=warned, reused=reused or None)
+
+    @property
+    def tests(self) -> Counts:
+        """Of the tests and unit tests. One that was reused has passed, as dbt itself counts it."""
+        warned = sum(count for (_, reason), count in self._tests.items() if reason is NodeReason.WARNED)
+        phases = _phases(self._tests)
+        phases["succeeded"] -= warned
+        return Counts(total=self._tests.total(), **phases, warned=warned)
+
+
 def node_counts(*, views: Mapping[str, NodeView]) -> NodeCounts:
-    """The counts of the nodes that have a DbtModel. What warned, or was reused, is not among those that succeeded."""
-    shown = [view for view in views.values() if view.shown]
-    ended = Counter(view.reason for view in shown if view.phase is NodePhase.SUCCEEDED)
-    phases = _phases(shown)
-    warned, reused = ended[NodeReason.WARNED], ended[NodeReason.REUSED]
-    phases["succeeded"] -= warned + reused
-    return NodeCounts(total=len(shown), **phases, warned=warned, reused=reused or None)
+    """The counts of the nodes that have a DbtModel."""
+    return Tally(views.values()).nodes
 
 
 def test_counts(*, views: Mapping[str, NodeView]) -> Counts:
-    """The counts of the tests and unit tests. One that was reused has passed, as dbt itself counts it."""
-    tests = [view for view in views.values() if view.resource_type in TEST_TYPES]
-    warned = sum(view.reason is NodeReason.WARNED for view in tests)
-    phases = _phases(tests)
-    phases["succeeded"] -= warned
-    return Counts(total=len(tests), **phases, warned=warned)
+    """The counts of the tests and unit tests."""
+    return Tally(views.values()).tests
 
 
 def executed_counts(*, views: Mapping[str, NodeView]) -> tuple[Counts, str]:
@@ -309,5 +346,8 @@ _INLINED = Verdict(phase=NodePhase.SUCCEEDED, reason=NodeReason.INLINED)
 _CUT = frozenset({Ending.CANCELLED, Ending.LOST})
 
 
-def _phases(views: Iterable[NodeView]) -> Counter[str]:
-    return Counter(view.phase.value.lower() for view in views)
+def _phases(states: Mapping[tuple[NodePhase, NodeReason | None], int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (phase, _), count in states.items():
+        found[phase.value.lower()] += count
+    return found

@@ -11,7 +11,7 @@ from dbt_operator.api.phases import AttemptKind, NodePhase
 from dbt_operator.api.reasons import NodeReason
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
-from dbt_operator.dbt.view import NodeView, affected, node_views, views_of
+from dbt_operator.dbt.view import NodeView, Tally, affected, node_views, views_of
 from dbt_operator.plan.attempt import Attempt, Request
 from dbt_operator.pods.run import RunRef
 from dbt_operator.reconcile.backend import Backend
@@ -39,6 +39,7 @@ class Models:
     backend: Backend
     failed: Callable[[NodeView], None]
     views: dict[str, NodeView] = field(default_factory=dict)  # every node dbt executes, tests and hooks too
+    tally: Tally = field(default_factory=Tally)  # of these views
     requests: dict[str, str] = field(default_factory=dict)  # tokens of the retries that a person asks for, by unique_id
     _shown: History = field(default_factory=History)
     _jobs: Sequence[tuple[AttemptKind, str]] = ()  # of the attempts of the history
@@ -152,6 +153,7 @@ class Models:
             return
         stored = self._stored.pop(view.unique_id, None)
         self.views[view.unique_id] = view
+        self.tally.change(before=before, after=view)
         if view.phase is NodePhase.FAILED and not _announced_before(view, before=before, stored=stored):
             self.failed(view)
         name = self._name(view)

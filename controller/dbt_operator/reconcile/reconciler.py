@@ -37,8 +37,8 @@ from dbt_operator.reconcile.supersession import Rivals, Supersession, label_of, 
 
 _log = structlog.get_logger(__name__)
 
-# Between looks at all nodes for the run's counts; how often they are sent is the writer's.
-_STATUS_INTERVAL = timedelta(milliseconds=200)
+# Between statuses of a run that is in the same phase: the writer sends no more of them.
+_STATUS_INTERVAL = timedelta(milliseconds=500)
 # Turns that fail in a row before that is shown: the server may only restart.
 _HICCUPS = 4
 
@@ -330,7 +330,7 @@ class Reconciler:
             plan=plan,
             record=record,
             conditions=record.conditions if self._shown is None else self._shown.conditions,
-            views=self._models.views,
+            tally=self._models.tally,
             artifacts=self._keeper.artifacts,
             output=self._keeper.output,
             unshown=self._models.unshown,

@@ -18,7 +18,7 @@ from dbt_operator.dbt.error_texts import cause_of
 from dbt_operator.dbt.found import COMMIT, DIGEST, STATE_CONFIG_MAP, STATE_DIGEST, STATE_RUN, found_by
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.dbt.state import AttemptState
-from dbt_operator.dbt.view import NodeView, node_counts, node_view, test_counts
+from dbt_operator.dbt.view import NodeView, Tally, node_view
 from dbt_operator.plan.attempt import Assessment, Life, Refusal
 from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
@@ -79,7 +79,7 @@ def run_status(
     plan: Plan,
     record: RunRecord,
     conditions: tuple[Condition, ...],
-    views: Mapping[str, NodeView],
+    tally: Tally,
     artifacts: status.RunArtifacts | None,
     output: status.RunOutput | None,
     unshown: str = "",
@@ -95,7 +95,7 @@ def run_status(
     terminal = plan.phase.terminal
     states = plan.history.attempts
     found = found_by(states)
-    message = plan.message if terminal else _progress_message(plan=plan, views=views)
+    message = plan.message if terminal else _progress_message(plan=plan, tally=tally)
     return status.DbtRunStatus(
         phase=plan.phase,
         reason=plan.reason,
@@ -112,9 +112,9 @@ def run_status(
         defaults=record.defaults,
         completion_time=(record.completion_time or now) if terminal else None,
         duration=format_duration(plan.worked(now=now).total_seconds()) if terminal else None,
-        nodes=node_counts(views=views),
-        tests=test_counts(views=views),
-        failures=_failures(views.values(), history=plan.history),
+        nodes=tally.nodes,
+        tests=tally.tests,
+        failures=_failures(tally.failed.values(), history=plan.history),
         project=_project(found) or record.project,
         state=_state(found) or record.state,
         dbt=dbt_info(states),
@@ -184,21 +184,22 @@ def _state(found: Mapping[str, str]) -> status.RunState | None:
     return status.RunState(run=run, config_map=config_map, digest=digest)
 
 
-def _progress_message(*, plan: Plan, views: Mapping[str, NodeView]) -> str:
+def _progress_message(*, plan: Plan, tally: Tally) -> str:
     """While the command executes its nodes: how far it is, and what has failed so far."""
-    if plan.phase is not RunPhase.RUNNING or plan.reason is not RunReason.EXECUTING or not views:
+    if plan.phase is not RunPhase.RUNNING or plan.reason is not RunReason.EXECUTING:
         return plan.message
     testing = any(each.live and each.attempt.stage is Stage.TEST for each in plan.assessments)
-    counts, what = (test_counts(views=views), "test") if testing else (node_counts(views=views), "node")
+    counts, what = (tally.tests, "test") if testing else (tally.nodes, "node")
+    if not (tally.nodes.total or tally.tests.total):
+        return plan.message
     failed = f", {counts.failed} failed" if counts.failed else ""
     done = counts.total - counts.pending - counts.running
     return f"{done} of {counts.total} {what}s are done, {counts.running} running{failed}."
 
 
-def _failures(views: Iterable[NodeView], *, history: History) -> tuple[status.RunFailure, ...]:
-    failed = [view for view in views if view.phase is NodePhase.FAILED]
+def _failures(failed: Iterable[NodeView], *, history: History) -> tuple[status.RunFailure, ...]:
     # A node that failed through its tests comes after what really went wrong, and all in the order of time.
-    failed.sort(key=lambda view: (view.finished_at is None, view.finished_at and view.finished_at.timestamp()))
+    in_order = sorted(failed, key=lambda view: (view.finished_at is None, view.finished_at, view.unique_id))
     return tuple(
         status.RunFailure(
             unique_id=view.unique_id,
@@ -207,7 +208,7 @@ def _failures(views: Iterable[NodeView], *, history: History) -> tuple[status.Ru
             first_message=_first_message(view, history=history) if index < _MOST_FAILURES else None,
             relation=view.kept_rows or None,
         )
-        for index, view in enumerate(failed)
+        for index, view in enumerate(in_order)
     )
 
 

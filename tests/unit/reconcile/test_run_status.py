@@ -11,7 +11,7 @@ from dbt_operator.api.status import DbtInfo
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import History
 from dbt_operator.dbt.state import EMPTY, AttemptState
-from dbt_operator.dbt.view import node_views
+from dbt_operator.dbt.view import Tally, node_views
 from dbt_operator.plan.attempt import Assessment, Decision, Life, Sealed
 from dbt_operator.plan.observation import Plan
 from dbt_operator.plan.outcome import Outcome
@@ -54,7 +54,7 @@ def status_of(plan: Plan, *, before: dict[str, Any] | None = None) -> dict[str, 
         plan=plan,
         record=run_record({"status": before or {}}),
         conditions=(),
-        views=node_views(state=plan.history),
+        tally=Tally(node_views(state=plan.history).values()),
         artifacts=None,
         output=None,
         handled_retry=None,
