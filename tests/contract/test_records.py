@@ -108,11 +108,26 @@ async def test_a_checkpoint_of_another_controller_is_read_and_not_overwritten(ru
 async def test_a_checkpoint_that_does_not_fit_is_not_stored(run: RunRef, client: Client) -> None:
     records = await read(run, client)
     await records.record(PRODUCER)
-    noise = (random.Random(number).randbytes(600).hex() for number in range(1500))  # noqa: S311 - the same each time
+    noise = (random.Random(number).randbytes(600).hex() for number in range(2500))  # noqa: S311 - the same each time
     failed = [lines.result(6, f"model.shop.m{number}", "error", text) for number, text in enumerate(noise)]
     checkpoint = read_so_far(*lines.GRAPH, *failed)
     assert await records.checkpoint(1, checkpoint) > room_for_state(PRODUCER)
     assert records.all() == (await read(run, client)).all() == [Recorded(PRODUCER)]
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+async def test_a_record_is_full_and_is_taken(run: RunRef, client: Client) -> None:
+    noise = random.Random(1)  # noqa: S311 - the same each time
+    many = replace(RETRY, index=1, nodes=frozenset(f"model.shop.{noise.randbytes(20).hex()}" for _ in range(20_000)))
+    records = await read(run, client)
+    assert await records.record(many)
+    said = [lines.result(6, f"model.shop.m{n}", "error", noise.randbytes(600).hex()) for n in range(2500)]
+    state = close(state=fold_lines(state=EMPTY, lines=[*lines.GRAPH, *said]), ending=Ending.COMPLETED)
+    assert await records.seal(replace(ended(many, FAILED), state=state))
+    (again,) = (await read(run, client)).all()
+    assert (again.decision.nodes, outcome(again)) == (many.nodes, FAILED)
+    assert again.sealed is not None
+    assert again.sealed.state.failures == state.failures
 
 
 async def test_of_a_run_that_has_ended_the_end_is_read_that_another_controller_has_stored(
