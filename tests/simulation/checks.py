@@ -1,6 +1,7 @@
 """The invariants. They are checked against what really happened in the simulated pods, not against what is believed."""
 
 from collections import Counter
+from functools import cached_property
 
 from dbt_operator.api.commands import WhenTested
 from dbt_operator.api.phases import AttemptKind, NodePhase
@@ -246,6 +247,12 @@ class Checks:
     @property
     def attempts_allowed(self) -> int:
         """More attempts than this cannot be needed: each uses up something that is finite."""
+        rested = self.suspensions * (self._scenario.rules.parallelism + 1) + self._cluster.taken_back
+        return (1 + self.requests) * self._allowed_by_itself + rested + self.requests
+
+    @cached_property
+    def _allowed_by_itself(self) -> int:
+        """How many a run may need of which nobody asks anything, and from which nobody takes its place."""
         rules, nodes = self._scenario.rules, len(self._project.executables)
         retry = rules.retry
         limit = max((retry.limit, *(self._scenario.retry_of(one).limit for one in self._project.nodes)))
@@ -255,9 +262,7 @@ class Checks:
         )
         lost = (rules.max_restarts + 1) * (rules.parallelism + 1)
         own = nodes * (rules.max_restarts + 2) if rules.per_node is not None else 0
-        episode = own + retries + blocked + lost + retry.limit + 1 + (self._project.tests is WhenTested.AFTER_ALL)
-        rested = self.suspensions * (rules.parallelism + 1) + self._cluster.taken_back
-        return (1 + self.requests) * episode + rested + self.requests
+        return own + retries + blocked + lost + retry.limit + 1 + (self._project.tests is WhenTested.AFTER_ALL)
 
     def shown(self, status: DbtRunStatus, plan: Plan) -> None:
         """The status of the run was written, by an operator whose last plan this is."""

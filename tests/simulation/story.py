@@ -21,7 +21,7 @@ from tests.simulation.warehouse import Warehouse
 from tests.simulation.world import Violation, World, broken
 
 # Seconds.
-_LOOKS = 0.25  # between the questions whether the story is over
+_LOOKS = 1.0  # between the questions whether the story is over
 _WRITTEN = 5.0  # until what was shown last is written
 
 
