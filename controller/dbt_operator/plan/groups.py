@@ -12,7 +12,7 @@ from dbt_operator.dbt.edges import inverse
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.plan.attempt import Decision, PodChoice
 from dbt_operator.plan.decisions import new_node, new_resume
-from dbt_operator.plan.ledger import Ledger
+from dbt_operator.plan.ledger import Ledger, Standing
 from dbt_operator.plan.overrides import leading, pod_of, resumes_by_pod
 from dbt_operator.plan.retries import build_of
 from dbt_operator.plan.situation import Situation
@@ -28,8 +28,8 @@ def attempts_by_group(
 ) -> list[Decision]:
     """The attempts at the groups that can be executed now.
 
-    left: what can be executed, by attempts one after the other. coming: what is to be executed sooner or later; a group
-        is not begun without what of it is to come.
+    left: what can be executed, by attempts one after the other; none of it is related to what is `ahead`. coming: what
+        is to be executed sooner or later; a group is not begun without what of it is to come.
     Where sources are to be looked at, one attempt executes all, as what is not executed because of them is decided
     together.
     """
@@ -38,17 +38,35 @@ def attempts_by_group(
     begun = {one for each in situation.assessments for one in each.attempt.nodes or ()}
     first_time = situation.rules.per_node is not None
     found: list[Decision] = []
-    taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
-    for nodes in _groups(situation, ledger, left, coming):
+    taken, anew = frozenset[str](), _anew(ledger, left)
+    for group in _groups(situation, ledger, left, coming):
         if len(found) >= situation.room - len(ahead):
             break
-        if taken.isdisjoint(nodes) and all(ledger.satisfied(one, within=nodes) for one in nodes):
+        nodes = _able(ledger, group, anew)
+        if nodes and taken.isdisjoint(nodes):
             make = new_node if first_time and begun.isdisjoint(nodes) else new_resume
             first = min(nodes, key=lambda one: (ledger.graph.nodes[one].test, one))
             pod = _pod(situation, ledger.graph, first)
             found.append(make(situation, nodes=nodes, pod=pod, ahead=[*ahead, *found]))
             taken |= nodes
     return found
+
+
+def _anew(ledger: Ledger, left: frozenset[str]) -> frozenset[str]:
+    """What is done and is to be built again, with what depends on it."""
+    again = [one for one in left if ledger.standings[one] is Standing.DONE]
+    return ledger.graph.descendants(*again).union(again)
+
+
+def _able(ledger: Ledger, group: frozenset[str], anew: frozenset[str]) -> frozenset[str]:
+    """What of a group can be executed now: all of it, perhaps without some tests, or nothing.
+
+    What reads something that another group builds again waits for that. The tests among it follow by themselves.
+    """
+    late = {one for one in group if any(read in anew and read not in group for read in ledger.graph.reads(one))}
+    nodes = group - {one for one in late if one.startswith("test.")}
+    able = late.isdisjoint(nodes) and all(ledger.satisfied(one, within=nodes) for one in nodes)
+    return nodes if able else frozenset()
 
 
 def _groups(

@@ -173,6 +173,7 @@ def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted], *, 
         elif situation.room > len(decisions):
             made = new_retry(situation, key=batch.key, nodes=batch.nodes, pod=batch.pod, ahead=decisions)
             decisions.append(made)
+            taken |= ledger.related(batch.nodes)
     if left and (per_node or lost_work or not (free or _live(situation, AttemptKind.RETRY))):
         due = _left_due(situation)
         if due > situation.now:
@@ -290,8 +291,7 @@ def _resumes(
     in_one: one in any case, as it takes up the work of a lost attempt; or one for each kind of pod.
     """
     per_node, room = situation.rules.retry.downstream is Downstream.PER_NODE, situation.room - len(ahead)
-    taken = frozenset[str]().union(*(each.nodes or () for each in ahead))
-    left = ledger.ready(left - ledger.related(taken))
+    left = ledger.ready(left)
     if not left or room < 1 or (not per_node and _live(situation, AttemptKind.RESUME)):
         return []
     if in_one or not per_node:

@@ -7,7 +7,7 @@ import pytest
 from dbt_operator.api.commands import Command, Mode, Stage, WhenTested
 from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import NodeReason, RunReason
-from dbt_operator.api.spec import Group, NodeOverride, PerNode
+from dbt_operator.api.spec import Group, NodeOverride, PerNode, RetryReason
 from dbt_operator.plan.groups import convex_parts
 from tests.unit.dbt.logs import data_test, model, seed, unit_test
 from tests.unit.plan.story import Story
@@ -267,6 +267,42 @@ def test_a_retry_of_the_run_goes_on_node_by_node() -> None:
     assert run.next() == [ORDERS]
     run[ORDERS].builds()
     assert run.next() == [REPORT]
+
+
+def crossed(**given: Any) -> Story:
+    """A test of two models, and a model that only reads one of these, so that it does not wait for the test."""
+    models = (model("a"), model("b"), model("c", "a"))
+    run = Story(*models, data_test("both", "a", "b"), mode=Mode.PER_NODE, **given)
+    run["Producer"].builds()
+    run.next()
+    run["Node a"].builds()
+    run["Node b"].builds()
+    assert run.next() == ["Node c", "Node both"]
+    return run
+
+
+def test_what_a_retry_of_the_run_builds_again_is_not_read_meanwhile() -> None:
+    run = crossed(limit=0)
+    run["Node c"].builds(c="error: boom")
+    run["Node both"].builds(both="fail: Got 1")
+    assert (run.next(), run.phase()) == ([], RunPhase.FAILED)
+    assert run.ask("again") == ["Resume a", "Resume b"]
+    run["Resume a"].builds()
+    assert run.next() == ["Retry c"]
+    run["Resume b"].builds()
+    assert run.next() == ["Resume both"]
+    run["Resume both"].builds()
+    run["Retry c"].builds()
+    assert (run.next(), run.phase()) == ([], RunPhase.SUCCEEDED)
+
+
+def test_what_a_retry_builds_again_is_not_read_meanwhile() -> None:
+    run = crossed(reasons=(RetryReason.TESTS_FAILED,), backoff={"duration": "0s"})
+    run["Node c"].starts().reports(c="running").is_evicted()
+    run["Node both"].builds(both="fail: Got 1")
+    assert run.later(seconds=1) == ["Retry a b both"]
+    run["Retry a b both"].builds()
+    assert run.next() == ["Resume c"]
 
 
 def test_a_hook_that_failed_at_the_start_is_the_reason_of_what_no_pod_came_to() -> None:
