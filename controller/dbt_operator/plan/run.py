@@ -255,7 +255,7 @@ def _refused(assessment: Assessment) -> bool:
 def _pending_nodes(turn: _Turn) -> frozenset[str]:
     """The nodes that will be executed although an attempt before has reported something else of them.
 
-    What dbt has reported as failed stays so until it is executed again.
+    What dbt has reported as failed stays so until it is executed again; so does what is done and only stale.
     """
     situation, ledger = turn.situation, turn.situation.ledger
     if ledger is None or (len(situation.assessments) == 1 and situation.live):
@@ -265,7 +265,7 @@ def _pending_nodes(turn: _Turn) -> frozenset[str]:
         unique_id
         for unique_id, standing in ledger.standings.items()
         if standing is Standing.OPEN
-        or unique_id in turn.upcoming.resumed
+        or (unique_id in turn.upcoming.resumed and unique_id not in ledger.stale)
         or (standing is Standing.BUSY and _no_result_yet(history.report(unique_id), situation))
     )
 

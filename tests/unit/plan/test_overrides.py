@@ -207,3 +207,18 @@ def test_a_test_does_not_follow_into_the_pod_of_a_node_that_it_only_reads() -> N
     run["Resume large"].builds()
     assert run.next() == ["Resume both"]
     assert (pods(run)["Resume large"], pods(run)["Resume both"]) == ((0,), ())
+
+
+def test_what_is_built_again_after_a_node_of_another_pod_stays_as_it_was_until_then() -> None:
+    """dbt has said nothing of the end of the first one, and built the other one from it."""
+    nodes = items({"podTemplate": LARGE})
+    run = Story(model("orders"), model("report", "orders", overrides=[0]), nodes=nodes)
+    run["Producer"].starts().reports(orders="running", report="success").is_evicted()
+    assert run.shows("report") is NodePhase.SUCCEEDED  # before any decision
+    assert run.next() == ["Resume orders"]
+    assert run.shows("report") is NodePhase.SUCCEEDED
+    run["Resume orders"].builds()
+    assert run.next() == ["Resume report"]
+    assert run.shows("report") is NodePhase.SUCCEEDED
+    run["Resume report"].starts().reports(report="running")
+    assert run.shows("report") is NodePhase.RUNNING
