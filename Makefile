@@ -119,8 +119,8 @@ chaos: install test-images ## Disturb runs with real faults on the local cluster
 chaos-local: $(READY) ## Kill a run without a cluster at any moment, on a Postgres of its own (KILLS=30, SEED=a number, MODE=PerNode)
 	@$(PYTHON) -m dev.local_chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))
 
-bench-peers: $(READY) ## The same project by dbt, dbt-operator, Airflow with Cosmos, Dagster and Prefect (PEERS=dbt,local: only these)
-	@$(PYTHON) -m benchmarks.peers $(if $(PEERS),--peers $(PEERS))
+bench-peers: $(READY) ## The same project by dbt, dbt-operator, Airflow with Cosmos, Dagster and Prefect (PEERS=dbt,local: only these; NODES=100)
+	@$(PYTHON) -m benchmarks.peers $(if $(PEERS),--peers $(PEERS)) $(if $(NODES),--nodes $(NODES))
 	@$(PYTHON) -m benchmarks.report
 
 bench: install ## Measure all of benchmarks/ and write its tables and plots (LENGTH=short|usual|long, ONLY=retry,start)

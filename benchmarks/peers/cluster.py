@@ -32,10 +32,10 @@ class Cluster(Peer):
     def about(self) -> str:
         """See Peer."""
         return (
-            f"the image {IMAGES['postgres']}, which has the same dbt; its pods begin anew each time and parse the"
-            " project; what is shown is what `kubectl get dbtmodels` shows. The operator and all pods of the run count;"
-            " what else a cluster of one node needs (API server, etcd, kubelet and so on) has a line of its own, as"
-            " others share it."
+            f"the image {IMAGES['postgres']}, which has the same dbt; its pods begin anew each time and parse"
+            " the project first; what is shown is what `kubectl get dbtmodels` shows. The operator and all pods of the"
+            " run count; what else a cluster of one node needs (API server, etcd, kubelet and so on) has a line of its"
+            " own, as others share it."
         )
 
     @contextmanager
@@ -43,18 +43,23 @@ class Cluster(Peer):
         """See Peer."""
         if not KUBECONFIG.exists():
             raise NotHereError("no development cluster is up: `make images`")
+        try:
+            with self._deployed(task, folder) as session:
+                yield session
+        except pytest.fail.Exception as error:  # what Api raises
+            raise NotHereError(str(error)) from error
+
+    @contextmanager
+    def _deployed(self, task: Task, folder: Path) -> Iterator[Session]:
         api = Api(KUBECONFIG)
         content = base64.b64encode(packed(task.content(host=node_address()))).decode()
         ports = {"probe": str(free_port()), "metrics": str(free_port())}
         with new_namespace(api) as namespace, operator(namespace, log=folder / "printed", **ports) as process:
             metadata = {"name": "project"}
             project = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-            try:
-                api.apply(project | {"binaryData": {"project.tgz": content}}, namespace=namespace)
-                _wait(process, ports["metrics"], folder / "printed")
-                yield _Run(api, namespace, task, process.pid)
-            except pytest.fail.Exception as error:  # what Api raises
-                raise NotHereError(str(error)) from error
+            api.apply(project | {"binaryData": {"project.tgz": content}}, namespace=namespace)
+            _wait(process, ports["metrics"], folder / "printed")
+            yield _Run(api, namespace, task, process.pid)
 
 
 def _wait(process: subprocess.Popen[bytes], port: str, log: Path) -> None:

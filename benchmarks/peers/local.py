@@ -27,7 +27,10 @@ class Local(Peer):
 
     def about(self) -> str:
         """See Peer."""
-        return f"{versions('dbt', 'dbt-core', 'dbt-postgres')}; what is shown is what its `get dbtmodels` shows."
+        return (
+            f"{versions('dbt', 'dbt-core', 'dbt-postgres')}; it parses the project first; what is shown is what its"
+            " `get dbtmodels` shows."
+        )
 
     @contextmanager
     def ready(self, task: Task, folder: Path) -> Iterator[Session]:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -158,16 +158,11 @@ def measure(peer: Peer, task: Task, folder: Path) -> Measured:
         beside, sampler = session.beside(), Sampler(session.roots)
         warehouse = Sampler(lambda _: [task.warehouse.pid])
         samplers = [sampler, warehouse] if beside is None else [sampler, warehouse, beside]
-        for one in samplers:
-            one.start()
         was_busy = busy()
-        timeline = Timeline(began=time.time())
-        session.begin()
-        while timeline.ended is None and time.time() - timeline.began < task.patience:
-            time.sleep(RHYTHM)
-            timeline = timeline.after(session.look(), time.time())
-        for one in samplers:
-            one.end()
+        with ExitStack() as stack:
+            for one in samplers:
+                stack.enter_context(one)
+            timeline = _follow(session, patience=task.patience)
         others = busy() - was_busy - sum(one.seconds for one in samplers)
     failures = task.warehouse.failures()[before:]
     wall, shown, green = figures(timeline, failures)
@@ -182,6 +177,15 @@ def measure(peer: Peer, task: Task, folder: Path) -> Measured:
         beside=None if beside is None else (round(beside.seconds, 1), round(beside.memory)),
         remark=_remark(timeline, task, failures=len(failures)),
     )
+
+
+def _follow(session: Session, *, patience: float) -> Timeline:
+    timeline = Timeline(began=time.time())
+    session.begin()
+    while timeline.ended is None and time.time() - timeline.began < patience:
+        time.sleep(RHYTHM)
+        timeline = timeline.after(session.look(), time.time())
+    return timeline
 
 
 def _remark(timeline: Timeline, task: Task, *, failures: int) -> str:

@@ -19,7 +19,8 @@ class Plain(Peer):
 
     def about(self) -> str:
         """See Peer."""
-        return f"{versions('dbt', 'dbt-core', 'dbt-postgres')}; what is shown is what it prints."
+        found = versions("dbt", "dbt-core", "dbt-postgres")
+        return f"{found}; it parses the project first; what is shown is what it prints."
 
     @contextmanager
     def ready(self, task: Task, folder: Path) -> Iterator[Session]:

@@ -128,26 +128,28 @@ class Spent:
         return sum(last - self._began[key] for key, last in self._last.items())
 
 
-class Sampler(threading.Thread):
-    """Looks at some trees of processes again and again, until it is told to end."""
+class Sampler:
+    """Looks at some trees of processes again and again, for as long as the context lasts."""
 
     def __init__(self, roots: Callable[[Processes], Iterable[int]], *, whole: bool = True) -> None:
-        super().__init__(daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._roots, self._whole = roots, whole
         self._over = threading.Event()
         self._spent = Spent()
         self.idle = self._look()
         self.memory = self.idle
 
-    def run(self) -> None:
-        """Sample."""
+    def __enter__(self) -> "Sampler":
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
         while not self._over.wait(_PAUSE):
             self.memory = max(self.memory, self._look())
 
-    def end(self) -> None:
-        """Look for the last time."""
+    def __exit__(self, *_: object) -> None:
         self._over.set()
-        self.join()
+        self._thread.join()
         self._look()
 
     @property
