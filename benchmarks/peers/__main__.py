@@ -15,7 +15,6 @@ import itertools
 import subprocess
 import tempfile
 import time
-import urllib.error
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def _measured(given: argparse.Namespace, peers: Sequence[Peer], folder: Path, wa
             if patience < _LEAST:
                 raise NotHereError("no time was left for it")
             measured = measure(peer, task, own)
-        except (NotHereError, subprocess.CalledProcessError, urllib.error.URLError) as error:
+        except (NotHereError, subprocess.CalledProcessError, OSError) as error:
             said[peer.title][f"**Not measured: {error}.**"] = None
         else:
             print(measured, flush=True)

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -131,7 +130,7 @@ class _Airflow(Session):
                 if self._metadata.query(known, database=METADATA):
                     self._token()
                     return
-            except (subprocess.CalledProcessError, urllib.error.URLError):  # its tables, or its API, are not there yet
+            except (subprocess.CalledProcessError, OSError):  # its tables, or its API, are not there yet
                 continue
 
     def begin(self) -> None:

@@ -5,7 +5,6 @@ import shutil
 import sqlite3
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -100,7 +99,7 @@ class _Dagster(Session):
             time.sleep(2)
             try:
                 nodes = self._ask(_LOCATIONS)["repositoriesOrError"].get("nodes", [])
-            except urllib.error.URLError:
+            except OSError:  # nothing answers yet
                 continue
             for node in nodes:
                 names = {"repositoryName": node["name"], "repositoryLocationName": node["location"]["name"]}

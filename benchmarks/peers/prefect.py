@@ -4,7 +4,6 @@ import shutil
 import sqlite3
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -68,7 +67,7 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10):
                 return
-        except (urllib.error.URLError, TimeoutError):
+        except OSError:  # nothing answers yet
             continue
 
 
