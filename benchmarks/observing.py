@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -45,14 +46,22 @@ def processors() -> dict[str, float]:
         try:
             words = (folder / "cmdline").read_bytes().decode().split("\0")
             times = (folder / "stat").read_text().rpartition(")")[2].split()
+            ours = _is_ours(folder, words)
         except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             continue
         program = Path(words[0]).name
-        name = "dbt_operator" if words[1:4] == ["-m", "dbt_operator", "run"] else program
+        name = "dbt_operator" if ours else program
         if name == "dbt_operator" or program in PARTS:
             spent = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
             found[name] = found.get(name, 0) + spent
     return found
+
+
+def _is_ours(folder: Path, words: list[str]) -> bool:
+    """Whether a process is the operator that is measured: the one that serves our port."""
+    if words[1:4] != ["-m", "dbt_operator", "run"]:
+        return False
+    return f"DBT_OPERATOR_METRICS_PORT={METRICS_PORT}" in (folder / "environ").read_bytes().decode().split("\0")
 
 
 class _Stream(ABC):
@@ -60,23 +69,37 @@ class _Stream(ABC):
 
     def __init__(self, namespace: str, resource: str, *, group: str = OURS) -> None:
         self._path = f"{group}/namespaces/{namespace}/{resource}?watch=1"
+        self._over = False
 
     def __enter__(self) -> Self:
-        command = [KUBECTL, "--kubeconfig", str(KUBECONFIG), "get", "--raw", self._path]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        asyncio.get_running_loop().run_in_executor(None, self._read)
+        self._process = self._open()
+        self._reading = asyncio.get_running_loop().run_in_executor(None, self._read)
         return self
 
+    def _open(self) -> subprocess.Popen[bytes]:
+        command = [KUBECTL, "--kubeconfig", str(KUBECONFIG), "get", "--raw", self._path]
+        return subprocess.Popen(command, stdout=subprocess.PIPE)
+
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            at = time.time()
-            self._take(at, json.loads(line)["object"])
+        while not self._over:
+            for line in self._process.stdout or ():
+                at, event = time.time(), json.loads(line)
+                if event["type"] != "ERROR":
+                    self._take(at, event["object"])
+            if not self._over:
+                # What changes before the next one begins is shown late, and never too early.
+                print(f"A watch broke off and was begun anew: {self._path}", file=sys.stderr)
+                self._process.wait()
+                self._process = self._open()
 
     @abstractmethod
     def _take(self, at: float, found: dict[str, Any]) -> None:
         """An object as it was shown at a time."""
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
+        if self._reading.done():
+            self._reading.result()  # an error of ours, else it would be reading
         self._process.terminate()
         self._process.wait()
 
