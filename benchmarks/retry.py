@@ -18,9 +18,9 @@ from typing import Any
 
 from benchmarks import parts
 from benchmarks.bench import LOG, Bench, time_of
-from benchmarks.observing import Changes, ready
+from benchmarks.observing import Change, Changes, ready
 from benchmarks.operator import KUBECONFIG, operator
-from benchmarks.project import PROFILE, files, packed
+from benchmarks.project import PROFILE, SEQUENCE, failing, files, packed
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from tests.api import Api
@@ -28,12 +28,6 @@ from tests.conftest import new_namespace
 
 THREADS = 4
 GOAL = 5.0  # seconds above the backoff
-NODE, SEQUENCE = "model.bench.fails_once", "public.tries"
-# A sequence keeps its place when the statement fails: the first number is 1, and divides by zero.
-MODEL = f"""\
-{{{{ config(materialized='table') }}}}
-select id, kind from {{{{ ref('seed_1') }}}} where 1 / (nextval('{SEQUENCE}') - 1) is not null
-"""  # noqa: S608 - a sequence of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,8 @@ class Round:
     green: float
 
 
-async def _round(bench: Bench, name: str, *, backoff: float) -> Round:
-    reset = f"drop sequence if exists {SEQUENCE}; create sequence {SEQUENCE} cache 1"
+async def _round(bench: Bench, name: str, *, node: str, backoff: float) -> Round:
+    reset = f"drop sequence if exists {SEQUENCE}; create sequence {SEQUENCE}"
     bench.kubectl("exec", "deployment/warehouse", "--", "psql", "--no-psqlrc", "--quiet", "--command", reset)
     with (
         Changes(bench.namespace, "dbtmodels") as models,
@@ -63,9 +57,9 @@ async def _round(bench: Bench, name: str, *, backoff: float) -> Round:
         await asyncio.sleep(1)
     job = next(each.name for each in jobs.seen if each.name.startswith(f"{name}-retry-"))
     first, second = bench.events_of(f"{name}-producer-1"), bench.events_of(job)
-    failed, succeeded = _result(first, "error"), _result(second, "success")
-    found = parts.moments(job=job, jobs=jobs.seen, pods=pods.seen, events=second, node=NODE)
-    shown = [each for each in models.seen if each.found["spec"]["uniqueId"] == NODE and each.at > failed]
+    failed, succeeded = _result(first, node, "error"), _result(second, node, "success")
+    found = parts.moments(job=job, jobs=jobs.seen, pods=pods.seen, events=second, node=node)
+    shown = [each for each in models.seen if _about(each) == (name, node) and each.at > failed]
     return Round(
         parts=parts.lengths(found, since=failed + backoff),
         total=found["LogStartLine"] - failed,
@@ -74,22 +68,29 @@ async def _round(bench: Bench, name: str, *, backoff: float) -> Round:
     )
 
 
-def _result(events: list[dict[str, Any]], status: str) -> float:
+def _about(model: Change) -> tuple[str, str]:
+    """Of which run and node a DbtModel is."""
+    spec = model.found["spec"]
+    return spec["runName"], spec["uniqueId"]
+
+
+def _result(events: list[dict[str, Any]], node: str, status: str) -> float:
     results = (event for event in events if event["info"]["name"] == "NodeResult")
-    wanted = (NODE, status)
+    wanted = (node, status)
     return next(time_of(one) for one in results if (one["data"]["unique_id"], one["data"]["status"]) == wanted)
 
 
 async def _measure(given: argparse.Namespace, namespace: str) -> Result:
     on = machine()
     profile = PROFILE.format(target="postgres", threads=THREADS)
-    project = [*files(given.nodes, seconds=given.seconds), ("models/fails_once.sql", MODEL), ("profiles.yml", profile)]
+    project = [*files(given.nodes, seconds=given.seconds, fails_once=True), ("profiles.yml", profile)]
+    node = f"model.bench.{failing(given.nodes)}"
     async with await Client.connect(kubeconfig=str(KUBECONFIG)) as client:
         bench = Bench(client, namespace, "postgres")
         await bench.prepare(packed(project))
         await ready()
-        await _round(bench, "warm", backoff=given.backoff)
-        rounds = [await _round(bench, f"run-{number}", backoff=given.backoff) for number in range(given.rounds)]
+        names = ("warm", *(f"run-{number}" for number in range(given.rounds)))
+        _, *rounds = [await _round(bench, name, node=node, backoff=given.backoff) for name in names]
     above = tuple(round(each.total - given.backoff, 2) for each in rounds)
     split = [each.parts for each in rounds]
     return Result(
@@ -104,7 +105,7 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
             Row("until a watch shows the failure", tuple(round(each.shown, 3) for each in rounds), "s"),
             Row("until a watch shows the green retry", tuple(round(each.green, 3) for each in rounds), "s"),
         ),
-        notes=f"Repetitions: {given.rounds}, each in a run of {given.nodes + 1} nodes of {given.seconds:g} s on "
+        notes=f"Repetitions: {given.rounds}, each in a run of {given.nodes} nodes of {given.seconds:g} s on "
         f"Postgres with {THREADS} threads, which went on. The parts are those of the time above the backoff.",
         charts=(parts.chart("From a failure to the next try", split, along="after the backoff"),),
         machine=on,
@@ -115,8 +116,8 @@ def main() -> None:
     """Measure, store and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5, help="how often")
-    options.add_argument("--nodes", type=int, default=190, help="seeds and models besides the one that fails")
-    options.add_argument("--seconds", type=float, default=0.2, help="that each of them takes in Postgres")
+    options.add_argument("--nodes", type=int, default=190, help="seeds and models")
+    options.add_argument("--seconds", type=float, default=0.2, help="that each model takes in Postgres")
     options.add_argument("--backoff", type=float, default=1, help="seconds, spec.retry.backoff.duration")
     given = options.parse_args()
     with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG):
