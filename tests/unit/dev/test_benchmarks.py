@@ -19,6 +19,8 @@ from benchmarks.observing import Change
 from benchmarks.overhead import evenly
 from benchmarks.project import archive, with_file
 from benchmarks.results import Result, Row
+from benchmarks.start import sizes
+from dev.images import stable_reference
 
 PAGES = ("#ffffff", "#0d1117")  # of GitHub, light and dark
 MACHINE: dict[str, object] = {"processors": 2, "load": 0.4}
@@ -226,6 +228,11 @@ def test_a_pod_without_init_containers_has_no_part_for_them() -> None:
     jobs = [Change(0.5, {"metadata": {"name": "run-retry-1"}})]
     found = parts.moments(job="run-retry-1", jobs=jobs, pods=pods, events=[_event(4, "LogStartLine", "any")])
     assert list(parts.lengths(found, since=0.0).values()) == [0.5, 0.5, 1, 1, 1]
+
+
+def test_the_sizes_of_images_are_those_that_a_machine_of_the_cluster_names() -> None:
+    named = {"names": [stable_reference("tools"), "other"], "sizeBytes": 408_026_831}
+    assert dict(sizes([{"status": {"images": [{"sizeBytes": 7}, named]}}])) == {"tools": 408}
 
 
 def test_a_sample_is_spread_over_the_whole_project() -> None:
