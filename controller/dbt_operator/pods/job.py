@@ -10,6 +10,7 @@ from dbt_operator.api.spec import DbtRunSpec, SourceFreshness
 from dbt_operator.plan.attempt import Decision
 from dbt_operator.pods import layers
 from dbt_operator.pods import template as pod_template
+from dbt_operator.pods.claims import with_one_volume_each
 from dbt_operator.pods.dbt_arguments import dbt_arguments
 from dbt_operator.pods.environment import environment_part
 from dbt_operator.pods.images import Images
@@ -112,7 +113,7 @@ def _pod_template(
     users_dbt = named(template["spec"].get("containers"), pod_template.CONTAINER)
     own_steps = [as_dbt_has_it(step, users_dbt) for step in part.init_containers]
     steps = _in_order(template["spec"].get("initContainers"), own=own_steps)
-    return merged | {"spec": merged["spec"] | ({"initContainers": steps} if steps else {})}
+    return merged | {"spec": with_one_volume_each(merged["spec"] | ({"initContainers": steps} if steps else {}))}
 
 
 def _container(

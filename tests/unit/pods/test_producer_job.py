@@ -365,6 +365,44 @@ def test_what_dbt_parses_is_kept_on_a_volume_that_any_attempt_can_write_to() -> 
         assert arguments[arguments.index("--shared-parse") + 1] == mount["mountPath"]
 
 
+def test_a_claim_that_several_ask_for_is_one_volume_as_no_pod_starts_with_two_of_the_same() -> None:
+    claim = {"claimName": "shared"}
+    users = {
+        "containers": [{"name": "dbt", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+        "initContainers": [{"name": "own", "image": "own:1", "volumeMounts": [{"name": "data", "mountPath": "/in"}]}],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "data", "persistentVolumeClaim": {**claim, "readOnly": True}},
+        ],
+    }
+    cached = {"virtualenv": {"requirements": ["dbt-core"], "cache": {"persistentVolumeClaim": claim}}}
+    given = spec(
+        parseCache={"persistentVolumeClaim": claim},
+        environment=cached,
+        project={"volume": {"source": {"persistentVolumeClaim": claim}, "path": "shop"}},
+        podTemplate={"spec": users},
+    )
+    pod = attempt_job(run=RUN, spec=given, decision=PRODUCER, images=IMAGES)["spec"]["template"]["spec"]
+    (volume,) = (each for each in pod["volumes"] if "persistentVolumeClaim" in each)
+    assert volume["persistentVolumeClaim"] == claim
+    assert {"name": "scratch", "emptyDir": {}} in pod["volumes"]
+    mounts = {
+        (container["name"], mount["mountPath"]): mount.get("readOnly", False)
+        for container in (*pod["containers"], *pod["initContainers"])
+        for mount in container["volumeMounts"]
+        if mount["name"] == volume["name"]
+    }
+    assert mounts[("dbt", "/dbt-operator/parses")] is False
+    assert mounts[("dbt", "/dbt-operator/environments")] is True
+    assert mounts[("dbt-operator-environment", "/dbt-operator/environments")] is False
+    # What may not be written to by one of its volumes still may not.
+    assert (mounts[("dbt", "/data")], mounts[("own", "/in")]) == (True, True)
+    names = {each["name"] for each in pod["volumes"]}
+    assert {
+        each["name"] for one in (*pod["containers"], *pod["initContainers"]) for each in one["volumeMounts"]
+    } <= names
+
+
 def test_an_attempt_that_decides_on_other_nodes_than_its_own_mounts_these_too() -> None:
     decision = replace(RETRY, decides_on=frozenset({"test.shop.a"}))
     pod = attempt_job(run=RUN, spec=spec(), decision=decision, images=IMAGES)["spec"]["template"]["spec"]
