@@ -91,19 +91,21 @@ class _Pace:
     per_second: float
     left: float = 0.0
     at: float = field(default_factory=time.monotonic)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.left = self.per_second
 
     async def take(self) -> None:
-        """Wait for one."""
-        while True:
-            now = time.monotonic()
-            self.left, self.at = min(self.per_second, self.left + (now - self.at) * self.per_second), now
-            if self.left >= 1:
-                self.left -= 1
-                return
-            await asyncio.sleep((1 - self.left) / self.per_second)
+        """Wait for one. Who comes first has the first; only that one looks at the clock, and not hundreds."""
+        async with self.turn:
+            while True:
+                now = time.monotonic()
+                self.left, self.at = min(self.per_second, self.left + (now - self.at) * self.per_second), now
+                if self.left >= 1:
+                    self.left -= 1
+                    return
+                await asyncio.sleep((1 - self.left) / self.per_second)
 
 
 class BigQueryExecutor:
