@@ -31,7 +31,7 @@ DBTS = DBT_OPERATOR_TEST_DBT_PYTHON="$$($(PYTHON) -m dev.dbt_venv)" \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters check unit simulation soak contract e2e chaos chaos-local bench bench-peers format lock clean
+.PHONY: help try venv cluster cluster-down images load test-images install uninstall demo test test-versions test-adapters test-bigquery check unit simulation soak contract e2e chaos chaos-local bench bench-peers format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ test-versions: $(READY) ## The runner's tests with older dbts and other Pythons,
 test-adapters: $(READY) ## Connections with every adapter that can be installed (1.2 GB)
 	@DBT_OPERATOR_TEST_ADAPTERS_PYTHON="$$($(PYTHON) -m dev.dbt_venv adapters)" $(PYTHON) -m pytest -q tests/adapters
 
+test-bigquery: $(READY) ## What dbt does in BigQuery, also in an emulator that executes the SQL (half a gigabyte)
+	@DBT_OPERATOR_TEST_BQEMULATOR_PYTHON="$$($(PYTHON) -m dev.dbt_venv bqemulator)" $(DBTS) $(PYTHON) -m pytest -q tests/bigquery
+
 check: $(READY) ## Format, lint, types and import contracts only
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/ruff check --quiet .
@@ -140,7 +143,7 @@ lock: $(READY) ## Lock the dependencies again, with hashes (needs uv)
 	@echo "dbt-core-experimental-parser ; sys_platform == 'never'" | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --override - --no-emit-package dbt-core-experimental-parser requirements/dbt-1.12.in -o requirements/dbt-1.12.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --no-emit-package google-cloud-aiplatform --no-emit-package google-genai --no-emit-package google-cloud-resource-manager requirements/dbt-bigquery.in -o requirements/dbt-bigquery.txt
 	@for version in 1.8 1.9 1.10 1.11; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dbt-bigquery-$$version.in -o requirements/dbt-bigquery-$$version.txt; done
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/dagster.in -o requirements/dagster.txt
+	@for name in dagster bqemulator; do uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt; done
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --prerelease allow requirements/dbt-2.in -o requirements/dbt-2.txt
 	@# Airflow does not work with whatever is newest, so with what there was when these two were tested together.
 	@uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --exclude-newer 2026-08-20 --exclude-newer-package dbt-core=2026-11-28 requirements/peer-airflow.in -o requirements/peer-airflow.txt
