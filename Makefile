@@ -127,7 +127,7 @@ bench-peers: $(READY) ## The same project by dbt, dbt-operator, Airflow with Cos
 	@$(PYTHON) -m benchmarks.report
 
 bench: install ## Measure all of benchmarks/ and write its tables and plots (LENGTH=short|usual|long, ONLY=retry,start)
-	@$(PYTHON) -m dev.images build postgres postgres-example
+	@$(PYTHON) -m dev.images build postgres postgres-example chaos
 	@$(PYTHON) -m benchmarks --length $(LENGTH) $(if $(ONLY),--only $(ONLY))
 
 format: $(READY) ## Format the code and apply safe fixes

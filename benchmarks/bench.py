@@ -127,13 +127,16 @@ class Bench:
         kept = next((base64.b64decode(rest) for word, _, rest in words if word == "kept"), b"")
         return Plain(processes, began, shown, kept)
 
-    async def execute(self, name: str, *, project: str = PROJECT, **more: Any) -> None:
-        """Execute a DbtRun of a project. Raises: SystemExit where it does not succeed."""
+    async def execute(self, name: str, *, archive: str = PROJECT, **more: Any) -> None:
+        """Execute a DbtRun of the project in this ConfigMap; `more` replaces fields of the spec.
+
+        Raises: SystemExit where it does not succeed.
+        """
         container = {"name": "dbt", "resources": LIMITS}
         spec = {
             "image": IMAGES[self._warehouse],
             "imagePullPolicy": "IfNotPresent",
-            "project": {"archive": {"configMapRef": {"name": project, "key": "project.tgz"}}},
+            "project": {"archive": {"configMapRef": {"name": archive, "key": "project.tgz"}}},
             "profile": {"inProject": True},
             "podTemplate": {"spec": {"containers": [container]}},
             "producer": {"maxRestarts": 0},

@@ -99,7 +99,7 @@ FIGURES = (
 async def _pair(bench: Bench, number: str, *, threads: int) -> Pair:
     plain = await bench.plain(f"plain-{number}", ("build", "--threads", str(threads)))
     run = await measured(bench, f"run-{number}", threads=threads)
-    second = await measured(bench, f"second-{number}", threads=threads, project=PARSED)
+    second = await measured(bench, f"second-{number}", threads=threads, archive=PARSED)
     if any(event["info"]["name"] == UNUSED for event in second.events):
         raise SystemExit("dbt has not used the parse of the first run: (e) was not measured.")
     return Pair(plain, run, second)

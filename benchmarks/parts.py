@@ -61,10 +61,10 @@ def lengths(found: Mapping[str, float], *, since: float) -> dict[str, float]:
     return measured
 
 
-def rows(rounds: Sequence[Mapping[str, float]]) -> Iterator[Row]:
+def rows(rounds: Sequence[Mapping[str, float]], *, column: str = "") -> Iterator[Row]:
     """A line of a table for each part."""
     for words in rounds[0]:
-        yield Row(words, tuple(parts[words] for parts in rounds), "s")
+        yield Row(words, tuple(parts[words] for parts in rounds), "s", column=column)
 
 
 def chart(title: str, rounds: Sequence[Mapping[str, float]], *, along: str) -> Chart:
