@@ -132,8 +132,8 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
         variant=given.warehouse,
         title=f"A DbtRun beside `dbt build`: {given.nodes} nodes on {given.warehouse}",
         rows=(*_rows(pairs), *_of_processes(processes, column=_column(given.threads[0]))),
-        notes=f"Pairs for each number of threads: {given.pairs}. The operator runs beside the cluster. (d) was "
-        f"measured for {len(processes)} of the {given.nodes} nodes, one after the other; nothing is extrapolated.",
+        notes=f"Pairs for each number of threads: {given.pairs}. The operator runs beside the cluster."
+        + (f" (d) is of {len(processes)} of the {given.nodes} nodes; nothing is extrapolated." if processes else ""),
         charts=_charts(pairs, warehouse=given.warehouse),
         machine=on,
     )

@@ -145,8 +145,8 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
         scenario="retry",
         title="From a failure to the next try in dbt",
         rows=tuple(row for case, rounds in measured for row in _rows(rounds, backoff=given.backoff, column=case.where)),
-        notes=f"Repetitions: {given.rounds}, each in a run on Postgres with {THREADS} threads, which went on: in the "
-        f"archive of {given.nodes} nodes of {given.seconds:g} s, in the image of {NODES} nodes of {SLEEP_MS / 1000:g} s. "
+        notes=f"Repetitions: {given.rounds}, each in a run on Postgres with {THREADS} threads, which went on. The "
+        f"archive has {given.nodes} nodes of {given.seconds:g} s, the image {NODES} nodes of {SLEEP_MS / 1000:g} s. "
         "The parts are those of the time above the backoff.",
         charts=tuple(_chart(case, rounds) for case, rounds in measured),
         machine=on,
