@@ -64,8 +64,8 @@ def main() -> int:
 
 def _run(command: list[str]) -> str:
     """Execute a scenario; how it was called where it has failed."""
-    words = " ".join(command[1:])
-    print(f"\n$ python {words}", flush=True)
+    words = " ".join(["python", *command[1:]])
+    print(f"\n$ {words}", flush=True)
     return "" if subprocess.run(command, check=False).returncode == 0 else words
 
 

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import ENDED
-from benchmarks.operator import KUBECONFIG, operator
+from benchmarks.operator import KUBECONFIG, new_namespace, operator
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_RUNS
 from dev.cluster.components import ETCD_URL
-from tests.api import Api
-from tests.conftest import new_namespace
 from tests.e2e.conftest import project, run_manifest
 
 PROJECTS: Mapping[str, dict[str, Any]] = {"jaffle shop": {}, "many models": project("many")}
@@ -79,7 +77,7 @@ async def execute(manifest: dict[str, Any], *, namespace: str) -> dict[str, Any]
 def main() -> int:
     """Measure, and print a table for each project."""
     for name, fields in PROJECTS.items():
-        with tempfile.NamedTemporaryFile() as log, new_namespace(Api(KUBECONFIG)) as namespace:
+        with tempfile.NamedTemporaryFile() as log, new_namespace() as namespace:
             with operator(namespace, log=Path(log.name)):
                 status = asyncio.run(execute(run_manifest("nightly", **fields), namespace=namespace))
             found = costs(namespace)

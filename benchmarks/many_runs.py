@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from benchmarks.bench import LOG, Bench, time_of
 from benchmarks.beside import lags_of
 from benchmarks.observing import Watch, processors, ready, writes
-from benchmarks.operator import KUBECONFIG, operator, resident
+from benchmarks.operator import KUBECONFIG, new_namespace, operator, resident
 from benchmarks.project import archive
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS
-from tests.api import Api
-from tests.conftest import new_namespace
 
 FOLDER = "/replay"
 DELAY = 1.0  # seconds by which the end of a run may be shown later for the others
@@ -137,7 +135,7 @@ def main() -> None:
     options.add_argument("--nodes", type=int, default=200, help="of each")
     options.add_argument("--pace", type=float, default=20, help="how many times slower than dbt they say it")
     given = options.parse_args()
-    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG) as process:
+    with new_namespace() as namespace, operator(namespace, log=LOG) as process:
         asyncio.run(_measure(given, namespace, process)).save()
 
 

@@ -21,14 +21,15 @@ OURS = "/apis/dbt-operator.io/v1alpha1"
 
 
 async def ready() -> None:
-    """Wait until the operator serves its metrics."""
-    while True:
+    """Wait until the operator serves its metrics. Raises: SystemExit where it does not within two minutes."""
+    for _ in range(600):
         try:
             writes()
         except urllib.error.URLError:
             await asyncio.sleep(0.2)
         else:
             return
+    raise SystemExit("The operator does not serve its metrics; its log is in the folder build.")
 
 
 def writes() -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from dev.images import instructions
 from dev.install import NAMESPACE, RELEASE
+from tests import conftest
+from tests.api import Api
 from tests.conftest import CHECKOUT, CLUSTER
 
 KUBECONFIG = CLUSTER / "kubeconfig"
@@ -27,10 +30,25 @@ def kubectl(*arguments: str) -> str:
 
 
 @contextmanager
+def new_namespace() -> Iterator[str]:
+    """A namespace for as long as this lasts. Raises: SystemExit where there is no development cluster."""
+    if not KUBECONFIG.exists():
+        raise SystemExit(f"{KUBECONFIG} does not exist: start the development cluster with `make cluster`.")
+    with conftest.new_namespace(Api(KUBECONFIG)) as namespace:
+        yield namespace
+
+
+@contextmanager
 def operator(
     namespace: str, *, log: Path, probe: str = PROBE_PORT, metrics: str = METRICS_PORT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The operator, for our namespace only. One that is installed is scaled to 0 meanwhile."""
+    """The operator, for our namespace only. One that is installed is scaled to 0 meanwhile.
+
+    Raises: SystemExit where something else has its ports: what it says would be taken for the operator's.
+    """
+    for setting, port in (("METRICS_PORT", METRICS_PORT), ("PROBE_PORT", PROBE_PORT)):
+        if _is_taken(int(port)):
+            raise SystemExit(f"Port {port} is taken: set DBT_OPERATOR_{setting} to one that is free.")
     settings = {"WATCH_NAMESPACES": namespace, "PROBE_PORT": probe, "METRICS_PORT": metrics}
     environment = os.environ | _allocator() | {f"DBT_OPERATOR_{name}": value for name, value in settings.items()}
     command = (sys.executable, "-m", "dbt_operator", "run", "--kubeconfig", str(KUBECONFIG))
@@ -44,6 +62,11 @@ def operator(
             yield process
         finally:
             process.terminate()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

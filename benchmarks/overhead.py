@@ -29,12 +29,10 @@ from benchmarks.bench import IMAGES, LOG, Bench, Plain, Process
 from benchmarks.beside import Measured, measured
 from benchmarks.charts import Chart
 from benchmarks.observing import ready
-from benchmarks.operator import KUBECONFIG, operator
+from benchmarks.operator import KUBECONFIG, new_namespace, operator
 from benchmarks.project import archive, names, with_file
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
-from tests.api import Api
-from tests.conftest import new_namespace
 
 PARSED = "parsed"  # the ConfigMap with the project and its parse cache
 CACHE = "target/partial_parse.msgpack"
@@ -187,7 +185,7 @@ def main() -> None:
         "--sample", type=int, default=10, help="for how many nodes a process each is measured; 0: none"
     )
     given = options.parse_args()
-    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG):
+    with new_namespace() as namespace, operator(namespace, log=LOG):
         asyncio.run(_measure(given, namespace)).save()
 
 

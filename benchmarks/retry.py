@@ -22,13 +22,11 @@ from benchmarks import parts
 from benchmarks.bench import LIMITS, LOG, Bench, time_of
 from benchmarks.charts import Chart
 from benchmarks.observing import Change, Changes, ready
-from benchmarks.operator import KUBECONFIG, operator
+from benchmarks.operator import KUBECONFIG, new_namespace, operator
 from benchmarks.project import PROFILE, SEQUENCE, failing, files, packed
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from dev.chaos.project import NODES, SCHEMA, SLEEP_MS, fields
-from tests.api import Api
-from tests.conftest import new_namespace
 
 THREADS = 4
 GOAL = 5.0  # seconds above the backoff
@@ -161,7 +159,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=0.2, help="that each of its models takes in Postgres")
     options.add_argument("--backoff", type=float, default=1, help="seconds, spec.retry.backoff.duration")
     given = options.parse_args()
-    with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG):
+    with new_namespace() as namespace, operator(namespace, log=LOG):
         asyncio.run(_measure(given, namespace)).save()
 
 

@@ -22,12 +22,10 @@ from typing import Any
 
 from benchmarks.bench import ENDED, LOG
 from benchmarks.charts import Chart
-from benchmarks.operator import KUBECONFIG, memory, operator
+from benchmarks.operator import KUBECONFIG, memory, new_namespace, operator
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import CONFIG_MAPS, DBT_MODELS, DBT_RUNS, JOBS, PODS
-from tests.api import Api
-from tests.conftest import new_namespace
 from tests.e2e.conftest import run_manifest
 
 REPLAY, FOLDER = "replay", "/replay"
@@ -171,7 +169,7 @@ def main() -> int:
     given = options.parse_args()
     if given.runs <= FIRST:
         options.error(f"--runs has to be more than {FIRST}, after which the memory is measured first.")
-    with new_namespace(Api(KUBECONFIG)) as namespace:
+    with new_namespace() as namespace:
         result = asyncio.run(measure(namespace=namespace, runs=given.runs, parallel=given.parallel))
     result.save()
     return int(any(row.met is False for row in result.rows))

@@ -22,14 +22,13 @@ from typing import Any
 from benchmarks import parts
 from benchmarks.bench import LOG, Bench
 from benchmarks.observing import Changes, ready
-from benchmarks.operator import KUBECONFIG, kubectl, operator
+from benchmarks.operator import KUBECONFIG, kubectl, new_namespace, operator
 from benchmarks.project import archive
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.resources import DBT_RUNS
 from dev.images import stable_reference
-from tests.api import Api
-from tests.conftest import CHECKOUT, new_namespace
+from tests.conftest import CHECKOUT
 from tests.e2e.conftest import run_manifest
 
 SIZES = ("dbt-operator", "tools", "jaffle-shop")
@@ -134,7 +133,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="how often")
     options.add_argument("--demo", action="store_true", help="measure `make demo`, too")
     given = options.parse_args()
-    with new_namespace(Api(KUBECONFIG)) as namespace:
+    with new_namespace() as namespace:
         asyncio.run(_measure(given, namespace)).save()
 
 

@@ -12,12 +12,10 @@ from benchmarks.bench import LOG, Bench
 from benchmarks.beside import Measured, measured
 from benchmarks.charts import Chart
 from benchmarks.observing import ready
-from benchmarks.operator import KUBECONFIG, operator
+from benchmarks.operator import KUBECONFIG, new_namespace, operator
 from benchmarks.project import archive
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
-from tests.api import Api
-from tests.conftest import new_namespace
 
 GOAL, LAG = 3000, 0.5  # at so many nodes the lag has a goal, in seconds
 
@@ -65,7 +63,7 @@ def _charts(runs: Mapping[int, Measured]) -> Iterator[Chart]:
 def _measure(sizes: Sequence[int]) -> Result:
     on, runs = machine(), dict[int, Measured]()
     for nodes in sizes:
-        with new_namespace(Api(KUBECONFIG)) as namespace, operator(namespace, log=LOG):
+        with new_namespace() as namespace, operator(namespace, log=LOG):
             runs[nodes] = asyncio.run(_run(namespace, nodes))
     return Result(
         scenario="width",
