@@ -86,14 +86,12 @@ def _measured(given: argparse.Namespace, peers: Sequence[Peer], folder: Path, wa
     said = {peer.title: dict.fromkeys([peer.about()]) for peer in peers}  # without what was said before
     for number, peer in itertools.product(range(given.rounds), peers):
         patience = min(_PATIENCE, until - time.monotonic())
-        task = Task(given.nodes, given.seconds, given.threads, warehouse, patience)
-        own = folder / f"{peer.name}-{number}"
-        own.mkdir()
+        task = Task(
+            nodes=given.nodes, seconds=given.seconds, threads=given.threads, warehouse=warehouse, patience=patience
+        )
         print(f"{peer.title} ...", flush=True)
         try:
-            if patience < _LEAST:
-                raise NotHereError("no time was left for it")
-            measured = measure(peer, task, own)
+            measured = _one(peer, task, folder / f"{peer.name}-{number}")
         except (NotHereError, subprocess.CalledProcessError, OSError) as error:
             said[peer.title][f"**Not measured: {error}.**"] = None
         else:
@@ -104,6 +102,13 @@ def _measured(given: argparse.Namespace, peers: Sequence[Peer], folder: Path, wa
     rows = [row for title, several in found.items() for row in _rows(title, several)]
     title = "The same project by dbt, dbt-operator and others"
     return Result(scenario="peers", title=title, rows=tuple(rows), notes=_notes(given, said), machine=on)
+
+
+def _one(peer: Peer, task: Task, folder: Path) -> Measured:
+    if task.patience < _LEAST:
+        raise NotHereError("no time was left for it")
+    folder.mkdir()
+    return measure(peer, task, folder)
 
 
 def main() -> None:
