@@ -53,16 +53,19 @@ class Cluster(Peer):
     def _deployed(self, task: Task, folder: Path) -> Iterator[Session]:
         api = Api(KUBECONFIG)
         content = base64.b64encode(packed(task.content(host=node_address()))).decode()
-        ports = {"probe": str(free_port()), "metrics": str(free_port())}
-        with new_namespace(api) as namespace, operator(namespace, log=folder / "printed", **ports) as process:
+        probe, metrics, log = free_port(), free_port(), folder / "printed"
+        with (
+            new_namespace(api) as namespace,
+            operator(namespace, log=log, probe=str(probe), metrics=str(metrics)) as process,
+        ):
             metadata = {"name": "project"}
             project = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
             api.apply(project | {"binaryData": {"project.tgz": content}}, namespace=namespace)
-            _wait(process, ports["metrics"], folder / "printed")
+            _wait(process, metrics, log)
             yield _Run(api, namespace, task, process.pid)
 
 
-def _wait(process: subprocess.Popen[bytes], port: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Until the operator serves its metrics."""
     while True:
         time.sleep(0.5)
