@@ -17,10 +17,11 @@ import yaml
 from dev import dbt_venv
 from tests.bigquery.fake import FakeBigQuery
 from tests.bigquery.server import serve
-from tests.local.warm import warm
-from tests.unit.runner.conftest import archive
+from tests.local.conftest import operator
+from tests.unit.runner.conftest import archive, session_folder
+from tests.warm import warm_dbt
 
-__all__ = ["archive"]
+__all__ = ["archive", "operator", "session_folder"]
 
 PYTHON = "DBT_OPERATOR_TEST_BIGQUERY_PYTHON"
 REQUIREMENTS = dbt_venv.FOLDER / "dbt-bigquery.txt"
@@ -187,10 +188,9 @@ def bigquery_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm_python(bigquery_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def warm_python(bigquery_python: Path, session_folder: Path) -> Path:
     """The same, but its processes need not import dbt; they are killed, and told to stop, as any."""
-    with warm(bigquery_python, tmp_path_factory.mktemp("warm"), adapter="bigquery") as program:
-        yield program
+    return warm_dbt(bigquery_python, session=session_folder, adapter="bigquery")
 
 
 @pytest.fixture

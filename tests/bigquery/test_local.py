@@ -2,6 +2,7 @@
 
 import signal
 from collections import Counter
+from pathlib import Path
 
 from dbt_operator.local.attempts import LocalAttempt
 from tests.bigquery.conftest import Warehouse
@@ -15,10 +16,10 @@ def kill(desk: Desk, attempt: str) -> None:
     signal_group(LocalAttempt(desk.place.attempts("nightly") / attempt), signal.SIGKILL)
 
 
-def test_jobs_are_as_many_as_statements_however_often_dbt_is_killed(warehouse: Warehouse) -> None:
+def test_jobs_are_as_many_as_statements_however_often_dbt_is_killed(warehouse: Warehouse, operator: Path) -> None:
     """Killed while a job runs, then after it has ended; a node that has failed is executed again, and no other."""
     fake = warehouse.fake
-    desk = Desk(warehouse.folder, warehouse.warm, environ={"BIGQUERY": warehouse.url})
+    desk = Desk(warehouse.folder, warehouse.warm, environ={"BIGQUERY": warehouse.url}, python=operator)
     warehouse.write({"flaky": "select 3 as id"})
     retry = {"limit": 1, "reasons": ["Error"], "backoff": {"duration": "1s"}}
     desk.write(manifest("nightly", retry=retry, producer={"maxRestarts": 5}))

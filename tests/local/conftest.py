@@ -1,15 +1,14 @@
 """Whole runs without a cluster, by the command, with the real dbt."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.local.desk import Desk, make_desk
-from tests.local.warm import warm
-from tests.unit.runner.conftest import dbt_python
+from tests.unit.runner.conftest import dbt_python, session_folder, warm_python
+from tests.warm import warm_operator
 
-__all__ = ["dbt_python"]
+__all__ = ["dbt_python", "session_folder", "warm_python"]
 
 
 @pytest.fixture
@@ -19,22 +18,21 @@ def desk(tmp_path: Path, dbt_python: str) -> Desk:
 
 
 @pytest.fixture(scope="session")
-def warm_python(dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Python whose processes need not import dbt."""
-    with warm(Path(dbt_python), tmp_path_factory.mktemp("warm")) as program:
-        yield program
+def operator(session_folder: Path) -> Path:
+    """A Python whose processes need not import the operator."""
+    return warm_operator(session=session_folder)
 
 
 @pytest.fixture
-def quick(tmp_path: Path, warm_python: Path) -> Desk:
+def quick(tmp_path: Path, warm_python: Path, operator: Path) -> Desk:
     """The same, for all else."""
-    return make_desk(tmp_path, warm_python)
+    return make_desk(tmp_path, warm_python, operator)
 
 
 @pytest.fixture(scope="class")
-def shop(warm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def shop(warm_python: Path, operator: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A folder to work in, for runs of the tests' own projects on one database."""
     folder = tmp_path_factory.mktemp("shop")
     database = str(folder / "shop.duckdb")
     variables = ("COMMANDS_DUCKDB", "SHOP_DUCKDB", "RECOVERING_DUCKDB", "PACKAGES_DUCKDB", "DBT_DUCK")
-    return Desk(folder, warm_python, dict.fromkeys(variables, database))
+    return Desk(folder, warm_python, dict.fromkeys(variables, database), python=operator)

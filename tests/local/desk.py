@@ -67,11 +67,12 @@ def manifest(name: str = "small", *, at: str = "project", **spec: object) -> dic
 
 @dataclass
 class Desk:
-    """A folder where a developer works. `dbt`: the Python of the dbt that is on PATH."""
+    """A folder where a developer works. `dbt`: the Python of the dbt that is on PATH; `python`: the operator's."""
 
     folder: Path
     dbt: Path
     environ: dict[str, str] = field(default_factory=dict)
+    python: Path = Path(sys.executable)
 
     @property
     def place(self) -> Place:
@@ -93,7 +94,7 @@ class Desk:
     def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Begin a command."""
         return subprocess.Popen(
-            [sys.executable, "-m", "dbt_operator", "local", *arguments],
+            [str(self.python), "-m", "dbt_operator", "local", *arguments],
             cwd=self.folder,
             env={
                 **os.environ,
@@ -189,14 +190,14 @@ def signal_group(attempt: LocalAttempt, number: signal.Signals) -> None:
     os.killpg(pid, number)
 
 
-def make_desk(folder: Path, dbt: Path) -> Desk:
+def make_desk(folder: Path, dbt: Path, python: Path = Path(sys.executable)) -> Desk:
     """A folder with the project and a manifest."""
     models = folder / "project" / "models"
     models.mkdir(parents=True)
     (folder / "counts").mkdir()
     (folder / "project" / "dbt_project.yml").write_text(yaml.safe_dump(PROJECT))
     (folder / "project" / "profiles.yml").write_text(yaml.safe_dump(PROFILE))
-    desk = Desk(folder, dbt)
+    desk = Desk(folder, dbt, python=python)
     for name, sql in MODELS.items():
         desk.model(name, sql)
     desk.write(manifest())

@@ -16,9 +16,9 @@ ONCE = Counter(dict.fromkeys(MODELS, 1))
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Desk:
+def broken(tmp_path_factory: pytest.TempPathFactory, warm_python: Path, operator: Path) -> Desk:
     """Where a run has failed, as its third model cannot be executed."""
-    desk = make_desk(tmp_path_factory.mktemp("desk"), warm_python)
+    desk = make_desk(tmp_path_factory.mktemp("desk"), warm_python, operator)
     desk.model("third", "select nothing from {{ ref('second') }}")
     desk.write(manifest(retry={"limit": 1, "backoff": {"duration": "0s"}}, podTemplate={"spec": {"nodeSelector": {}}}))
     return desk

@@ -19,14 +19,14 @@ MODES: dict[str, dict[str, Any]] = {"Producer": {}, "PerNode": {"perNode": {"gro
     ],
 )
 def test_a_process_for_each_node_ends_as_one_for_all(
-    project: str, spec: dict[str, Any], warm_python: Path, tmp_path: Path
+    project: str, spec: dict[str, Any], warm_python: Path, operator: Path, tmp_path: Path
 ) -> None:
     ends = []
     for mode, more in MODES.items():
         folder = tmp_path / mode
         folder.mkdir()
         database = str(folder / "own.duckdb")
-        desk = Desk(folder, warm_python, {"DBT_DUCK": database, "FAILING_TEST_DUCKDB": database})
+        desk = Desk(folder, warm_python, {"DBT_DUCK": database, "FAILING_TEST_DUCKDB": database}, operator)
         status = desk.run("own", project, mode=mode, retry={"limit": 0}, **spec, **more)
         of_nodes = {one["spec"]["uniqueId"]: shown(one) for one in desk.models("own").values()}
         ends.append(({field: status.get(field) for field in OF_A_RUN}, of_nodes))

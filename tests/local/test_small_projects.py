@@ -15,7 +15,7 @@ PROFILE = {"type": "duckdb", "path": "{{ env_var('DATABASE') }}", "threads": 4}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_ends_as_it_has_to(name: str, warm_python: Path, tmp_path: Path) -> None:
+def test_it_ends_as_it_has_to(name: str, warm_python: Path, operator: Path, tmp_path: Path) -> None:
     case, project = CASES[name], tmp_path / "project"
     own = yaml.safe_load(case["files"].get("dbt_project.yml", "{}"))
     flags = {"send_anonymous_usage_stats": False, **own.pop("flags", {})}
@@ -25,7 +25,7 @@ def test_it_ends_as_it_has_to(name: str, warm_python: Path, tmp_path: Path) -> N
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         text = content if isinstance(content, str) else yaml.safe_dump(content)
         (project / path).write_text(text, encoding="utf-8")
-    desk = Desk(tmp_path, warm_python)
+    desk = Desk(tmp_path, warm_python, python=operator)
     status = desk.run("own", project, **case["spec"])
     assert {field: status[field] for field in case["run"]} == case["run"], status["message"]
     assert [attempt["kind"] for attempt in status["attempts"]] == case["attempts"]

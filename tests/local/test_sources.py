@@ -72,7 +72,8 @@ class TestWhatIsDecidedOnce:
     @pytest.fixture(autouse=True)
     def given(self, shop: Desk, sources: Sources, dbt_python: str) -> None:
         self.sources = sources
-        self.desk = Desk(shop.folder, Path(dbt_python), {**shop.environ, "SECRET_REPOSITORY_TOKEN": PASSWORD})
+        environ = {**shop.environ, "SECRET_REPOSITORY_TOKEN": PASSWORD}
+        self.desk = Desk(shop.folder, Path(dbt_python), environ, python=shop.python)
 
     def test_a_run_has_the_commit_of_its_branch_and_the_dbt_that_it_asks_for(self) -> None:
         commit = self.sources.repository.commit(PROJECT)

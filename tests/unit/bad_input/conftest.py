@@ -1,5 +1,5 @@
 """The real dbt, as the tests of the runner have it."""
 
-from tests.unit.runner.conftest import archive, dbt_forks, dbt_python
+from tests.unit.runner.conftest import archive, dbt_python, session_folder, warm_python
 
-__all__ = ["archive", "dbt_forks", "dbt_python"]
+__all__ = ["archive", "dbt_python", "session_folder", "warm_python"]

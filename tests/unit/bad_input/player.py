@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import Any
 
 from tests.bad_input.cases import PROJECT, Played
 from tests.unit.reconcile.cluster import NAMESPACE, Given
-from tests.unit.runner.forks import Forks
 
 IN_POD = "/dbt"
 """How the folder above the project is called in what is compared: here it has another name each time."""
@@ -22,7 +22,7 @@ IN_POD = "/dbt"
 class Player:
     """What runs are played with."""
 
-    forks: Forks
+    python: Path
     archive: Path
     parsed: Path
     """What dbt has kept of a parse of the small project, as an image may bring it: half of what a short run costs."""
@@ -66,11 +66,11 @@ class Player:
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
         environment |= {one["name"]: one["value"] for one in container.get("env", ()) if "value" in one}
         given.server.run_pod(pod)
-        command = [str(self.archive), *arguments]
-        with self.forks.start(command, environment=environment, directory=folder) as process:
-            lines = process.stdout.read().splitlines()
-        assert process.returncode is not None
-        given.server.end_pod(pod, *lines, exit_code=process.returncode)
+        command = [str(self.python), str(self.archive), *arguments]
+        ended = subprocess.run(
+            command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        given.server.end_pod(pod, *ended.stdout.splitlines(), exit_code=ended.returncode)
 
 
 @contextmanager

@@ -10,19 +10,18 @@ import pytest
 from tests.bad_input.cases import PROJECT, Played, played
 from tests.unit.bad_input.checks import assert_nothing_is_left, assert_one_sentence
 from tests.unit.bad_input.player import IN_POD, Player
-from tests.unit.runner.forks import Forks
 
 CASES = played("projects.yaml")
 
 
 @pytest.fixture(scope="session")
-def player(dbt_forks: Forks, archive: Path, dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Player:
+def player(warm_python: Path, archive: Path, dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Player:
     """Plays runs."""
     project = tmp_path_factory.mktemp("small") / "shop"
     shutil.copytree(PROJECT, project)
     dbt = Path(dbt_python).parent / "dbt"
     subprocess.run([dbt, "--quiet", "parse"], cwd=project, check=True)
-    return Player(forks=dbt_forks, archive=archive, parsed=project / "target")
+    return Player(python=warm_python, archive=archive, parsed=project / "target")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[each.case for each in CASES])

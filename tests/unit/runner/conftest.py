@@ -22,8 +22,8 @@ import pytest
 from dbt_operator.pods.archive import build_archive
 from dev import dbt_venv
 from tests.unit.runner.environments import MakePod, Pod
-from tests.unit.runner.forks import Fork, Forks, forks
 from tests.unit.runner.package_index import PackageIndex, serve
+from tests.warm import warm_dbt
 
 PROJECTS = Path(__file__).resolve().parents[2] / "projects"
 Event = dict[str, Any]
@@ -100,14 +100,14 @@ class Run:
 class Project:
     """A copy of a project, and everything needed to run the runner on it.
 
-    forks: where there are any, runs are made of them, but for those that say that they are to start as pods do.
+    warm: where there is one, the Python of all runs but those that say that they are to start as pods do.
     """
 
     python: str
     archive: Path
     path: Path
     scratch: Path
-    forks: Forks | None = None
+    warm: Path | None = None
 
     def command(self, *dbt: str, options: Sequence[str] = ()) -> list[str]:
         own = ["--attempt", "producer-1", "--run-uid", "uid-1", "--project-dir", str(self.path), *options]
@@ -138,7 +138,15 @@ class Project:
         as_pods_do: start Python, and let it import dbt. What has a prefix always does.
         """
         command = self.command(*dbt, options=options)
-        with self._start(command, self.environment(environment), prefix=prefix, forked=not as_pods_do) as process:
+        if self.warm and not as_pods_do and not prefix:
+            command[0] = str(self.warm)
+        with subprocess.Popen(
+            [*prefix, *command],
+            env=self.environment(environment),
+            cwd=self.scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
             assert process.stdout is not None
             lines = []
             for line in process.stdout:
@@ -150,19 +158,6 @@ class Project:
         assert stop_at is None, f"the awaited event never came: {b''.join(lines[-3:])!r}"
         target = Path(self.environment(environment)["DBT_TARGET_PATH"])
         return Run(lines=tuple(lines), code=process.returncode, target=target)
-
-    def _start(
-        self, command: list[str], environment: dict[str, str], *, prefix: Sequence[str], forked: bool
-    ) -> Fork | subprocess.Popen[bytes]:
-        if self.forks and forked and not prefix:
-            return self.forks.start(command[1:], environment=environment, directory=self.scratch)
-        return subprocess.Popen(
-            [*prefix, *command],
-            env=environment,
-            cwd=self.scratch,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
 
     def again(
         self,
@@ -224,15 +219,21 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dbt_forks(dbt_python: str) -> Iterator[Forks]:
-    """Processes with the real dbt."""
-    with forks(dbt_python) as made:
-        yield made
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the whole session, whichever worker this is."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def warm_python(dbt_python: str, session_folder: Path) -> Path:
+    """A Python with the real dbt, whose processes need not import it."""
+    return warm_dbt(Path(dbt_python), session=session_folder)
 
 
 @pytest.fixture(scope="session")
 def make_project(
-    dbt_python: str, archive: Path, dbt_forks: Forks, tmp_path_factory: pytest.TempPathFactory
+    dbt_python: str, archive: Path, warm_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Project]:
     """Makes copies of the torture project, with what dbt keeps of a parse: half of what a short run costs."""
 
@@ -240,7 +241,7 @@ def make_project(
         scratch = tmp_path_factory.mktemp("torture")
         shutil.copytree(PROJECTS / "torture", scratch / "project")
         path = scratch / "project"
-        return Project(python=dbt_python, archive=archive, path=path, scratch=scratch, forks=dbt_forks)
+        return Project(python=dbt_python, archive=archive, path=path, scratch=scratch, warm=warm_python)
 
     parsed = copy().run("parse").target
 

@@ -57,7 +57,7 @@ class Shop:
 
     def run(self, schema: str, *dbt: str, options: list[str] | None = None, **more: Any) -> Run:
         environment = self.environment(schema, **more.pop("environment", {}))
-        return self.project.run(*dbt, options=options or [], environment=environment, as_pods_do=True, **more)
+        return self.project.run(*dbt, options=options or [], environment=environment, **more)
 
     def ask(self, sql: str) -> list[list[Any]]:
         """What the database answers."""
@@ -65,7 +65,7 @@ class Shop:
             "import json, psycopg2, sys; found = psycopg2.connect('').cursor(); found.execute(sys.argv[1]);"
             "print(json.dumps(found.fetchall(), default=str))"
         )
-        line = [self.project.python, "-c", program, sql]
+        line = [str(self.project.warm), "-c", program, sql]
         environment = {**os.environ, **self._server}
         answer = subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout
         rows: list[list[Any]] = json.loads(answer)
@@ -86,13 +86,13 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(dbt_python: str, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(dbt_python: str, warm_python: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     if programs() is None:
         pytest.skip("there is no Postgres on this machine")
     scratch = tmp_path_factory.mktemp("shop")
     path = Path(shutil.copytree(PROJECTS / "async", scratch / "project"))
     with postgres_server() as server:
-        yield Shop(Project(python=dbt_python, archive=archive, path=path, scratch=scratch), server)
+        yield Shop(Project(python=dbt_python, archive=archive, path=path, scratch=scratch, warm=warm_python), server)
 
 
 @pytest.fixture(scope="module")

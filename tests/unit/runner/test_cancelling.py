@@ -35,7 +35,7 @@ def _assert_cancelled(run: Run) -> None:
 )
 def test_before_any_node_runs(project: Project, event: str, phase: str) -> None:
     _begin_slowly(project)  # or else a node may have run before the signal is there
-    run = project.run("build", stop_at=_at(event), as_pods_do=True)
+    run = project.run("build", stop_at=_at(event))
     _assert_cancelled(run)
     # The listing may have ended before the signal was there.
     assert run.finished["phase"] == phase or event == "SelectedNodes"

@@ -44,7 +44,7 @@ class Shop:
         shutil.rmtree(pod, ignore_errors=True)
         where = [f"--packages-dir={pod}/work"] if may else []
         env = {"DBT_PACKAGE_HUB_URL": self.hub.url, "DBT_TARGET_PATH": f"{pod}/target"} | (environment or {})
-        return self.project.run("build", options=[*where, *options], environment=env, as_pods_do=True)
+        return self.project.run("build", options=[*where, *options], environment=env)
 
     def given(self, before: Run, *, archive: bool = True) -> list[str]:
         """The options of an attempt after this one."""
@@ -63,10 +63,10 @@ class Shop:
 
 
 @pytest.fixture
-def make(hub: Hub, dbt_python: str, archive: Path, tmp_path: Path) -> Callable[..., Shop]:
+def make(hub: Hub, dbt_python: str, warm_python: Path, archive: Path, tmp_path: Path) -> Callable[..., Shop]:
     def make(*packages: Any, calls: str = "greetings.greetings") -> Shop:
         path = shop(tmp_path / "repository" / "shop", packages, calls=calls)
-        return Shop(Project(python=dbt_python, archive=archive, path=path, scratch=tmp_path), hub)
+        return Shop(Project(python=dbt_python, archive=archive, path=path, scratch=tmp_path, warm=warm_python), hub)
 
     return make
 

@@ -14,7 +14,6 @@ from dbt_operator.dbt.state import EMPTY, AttemptState
 from dbt_operator.dbt.view import NodeView, node_views
 from dbt_operator.plan.outcome import ending_of
 from tests.unit.runner.conftest import PROJECTS, Project, Run
-from tests.unit.runner.forks import Forks
 from tests.unit.runner.postgres_server import postgres_server, programs
 
 BROKEN = ("--vars", json.dumps({"broken": True}))
@@ -28,13 +27,13 @@ MODEL = "model.everything."
 
 @pytest.fixture(scope="module")
 def everything(
-    dbt_python: str, archive: Path, dbt_forks: Forks, tmp_path_factory: pytest.TempPathFactory
+    dbt_python: str, archive: Path, warm_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Project]:
     def make() -> Project:
         scratch = tmp_path_factory.mktemp("everything")
         path = scratch / "project"
         shutil.copytree(PROJECTS / "everything", path)
-        return Project(python=dbt_python, archive=archive, path=path, scratch=scratch, forks=dbt_forks)
+        return Project(python=dbt_python, archive=archive, path=path, scratch=scratch, warm=warm_python)
 
     return make
 

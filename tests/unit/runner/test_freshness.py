@@ -13,7 +13,6 @@ import pytest
 from dbt_operator.api.spec import SourceFreshness, StaleParents
 from dbt_operator.runner import freshness
 from tests.unit.runner.conftest import PROJECTS, Project, Run
-from tests.unit.runner.forks import Forks
 
 CUSTOMERS, ORDERS, REFUNDS = (f"source.shop.raw.{name}" for name in ("customers", "orders", "refunds"))
 FRESH = {"orders": 0, "customers": 0, "rates": 0, "refunds": 0}
@@ -59,13 +58,13 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def make_shop(
-    dbt_python: str, archive: Path, dbt_forks: Forks, tmp_path_factory: pytest.TempPathFactory
+    dbt_python: str, archive: Path, warm_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Shop]:
     def make() -> Shop:
         scratch = tmp_path_factory.mktemp("shop")
         shutil.copytree(PROJECTS / "freshness", scratch / "project")
         path = scratch / "project"
-        return Shop(Project(python=dbt_python, archive=archive, path=path, scratch=scratch, forks=dbt_forks))
+        return Shop(Project(python=dbt_python, archive=archive, path=path, scratch=scratch, warm=warm_python))
 
     return make
 
