@@ -4,7 +4,7 @@ Four fifths of what a short run costs are the same each time: Python's import of
 classes and macros. The latter it keeps where its own tests ask for that. `warm_dbt` and `warm_operator` make a program
 `python`, to which the script `dbt` beside it leads, as to any dbt's Python. It hands its arguments, its variables and
 its open files over to the process that is forked, and lives and ends with it: by the same signals, with the same code.
-A file that it holds a lock on is held by both. Only one that is stopped, and not killed, has to be a real Python.
+A file that it holds a lock on is held by both. Only what is stopped by a signal, or has to be gone at once, has to be a real Python.
 
 Run as a program this file is the process that is forked, one for all workers of a session. It ends with the session,
 and runs under dbt's Python, which may be the oldest that the runner supports.
@@ -131,7 +131,7 @@ def _serve(what: str, listening: socket.socket, owner: int) -> None:
 
 
 def _prepare_operator() -> None:
-    importlib.import_module("dbt_operator.__main__")
+    importlib.import_module("dbt_operator.cli.local")
     for module in pkgutil.iter_modules([str(_SOURCES / "local")], "dbt_operator.local."):
         importlib.import_module(module.name)
 

@@ -16,7 +16,7 @@ from tests.unit.runner.postgres_server import postgres_server, programs
 
 
 @pytest.fixture
-def desk(tmp_path: Path, dbt_python: str, operator: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, warm_python: Path, operator: Path) -> Iterator[Desk]:
     """A folder to work in, with a project and its Postgres."""
     if programs() is None:
         pytest.skip("there is no Postgres on this machine")
@@ -34,7 +34,7 @@ def desk(tmp_path: Path, dbt_python: str, operator: Path) -> Iterator[Desk]:
     for name, text in models.items():
         (project / "models" / f"{name}.sql").write_text(text)
     with postgres_server() as server:
-        yield Desk(tmp_path, Path(dbt_python), server, python=operator)
+        yield Desk(tmp_path, warm_python, server, python=operator)
 
 
 def test_what_was_running_when_it_was_killed_is_executed_again_and_nothing_else(desk: Desk) -> None:

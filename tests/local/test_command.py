@@ -109,25 +109,25 @@ def test_the_operator_is_killed_and_its_run_goes_on_without_it(desk: Desk) -> No
     assert desk.status()["retries"] == 0
 
 
-def test_dbt_is_killed_and_what_is_left_is_executed(desk: Desk) -> None:
-    process = desk.start("run", "-f", "run.yaml", PAUSE="0.5")
-    desk.wait(lambda: desk.counted("begun")["second"], process=process)
-    signal_group(desk.attempt(), signal.SIGKILL)
+def test_dbt_is_killed_and_what_is_left_is_executed(quick: Desk) -> None:
+    process = quick.start("run", "-f", "run.yaml", PAUSE="0.5")
+    quick.wait(lambda: quick.counted("begun")["second"], process=process)
+    signal_group(quick.attempt(), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
-    assert desk.counted("done") == ONCE
-    assert [each["state"] for each in desk.status()["attempts"]] == ["Lost", "Succeeded"]
+    assert quick.counted("done") == ONCE
+    assert [each["state"] for each in quick.status()["attempts"]] == ["Lost", "Succeeded"]
 
 
-def test_both_are_killed_and_the_same_command_goes_on(desk: Desk) -> None:
-    process = desk.start("run", "-f", "run.yaml", PAUSE="0.5")
-    desk.wait(lambda: desk.counted("begun")["second"], process=process)
-    attempt = desk.attempt()
+def test_both_are_killed_and_the_same_command_goes_on(quick: Desk) -> None:
+    process = quick.start("run", "-f", "run.yaml", PAUSE="1")
+    quick.wait(lambda: quick.counted("begun")["second"], process=process)
+    attempt = quick.attempt()
     process.kill()
-    signal_group(attempt, signal.SIGKILL)
     process.communicate()
-    assert "small: Succeeded" in desk.do("run", "-f", "run.yaml")
-    assert desk.counted("done") == ONCE
+    signal_group(attempt, signal.SIGKILL)
+    assert "small: Succeeded" in quick.do("run", "-f", "run.yaml")
+    assert quick.counted("done") == ONCE
     assert not (attempt.folder / "tmp").exists()
 
 
