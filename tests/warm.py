@@ -4,7 +4,8 @@ Four fifths of what a short run costs are the same each time: Python's import of
 classes and macros. The latter it keeps where its own tests ask for that. `warm_dbt` and `warm_operator` make a program
 `python`, to which the script `dbt` beside it leads, as to any dbt's Python. It hands its arguments, its variables and
 its open files over to the process that is forked, and lives and ends with it: by the same signals, with the same code.
-A file that it holds a lock on is held by both. Only what is stopped by a signal, or has to be gone at once, has to be a real Python.
+A file that it holds a lock on is held by both. Only what is stopped by a signal, or has to be gone at once, has to be a
+real Python.
 
 Run as a program this file is the process that is forked, one for all workers of a session. It ends with the session,
 and runs under dbt's Python, which may be the oldest that the runner supports.
@@ -12,11 +13,11 @@ and runs under dbt's Python, which may be the oldest that the runner supports.
 
 from __future__ import annotations
 
+import _imp
 import atexit
 import contextlib
 import contextvars
 import fcntl
-import functools
 import gc
 import importlib
 import io
@@ -33,6 +34,7 @@ import threading
 import zipimport
 from collections.abc import Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any, NoReturn
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -160,11 +162,18 @@ def _prepare_dbt(adapter: str) -> None:
 def _compile_once() -> None:
     """Have the modules of the runner compiled already, which Python does each time that it imports from a zip."""
     python: Any = zipimport
-    normalized = python._normalize_line_endings
-    compiled = functools.lru_cache(maxsize=None)(lambda source: compile(source, "runner", "exec", dont_inherit=True))
-    python._compile_source = lambda _, source: compiled(normalized(source))
+    compile_source = python._compile_source
+    made: dict[bytes, CodeType] = {}
+
+    def compiled(path: str, source: bytes) -> CodeType:
+        if source not in made:
+            made[source] = compile_source(path, source)
+        _imp._fix_co_filename(made[source], path)
+        return made[source]
+
+    python._compile_source = compiled
     for file in (*_SOURCES.glob("*.py"), *_SOURCES.glob("runner/**/*.py")):
-        compiled(normalized(file.read_bytes()))
+        compiled(str(file), file.read_bytes())
 
 
 def _watch(orders: socket.socket) -> NoReturn:
