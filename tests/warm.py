@@ -112,7 +112,7 @@ def _serve_apart(argv: list[str], *, address: str, path: str) -> None:
 
 def _serve(what: str, listening: socket.socket, owner: int) -> None:
     os.setsid()
-    ends = os.pidfd_open(owner)
+    ends = os.pidfd_open(owner)  # can be read when it is over
     listening.set_inheritable(False)
     if what == _OPERATOR:
         _prepare_operator()
@@ -122,7 +122,7 @@ def _serve(what: str, listening: socket.socket, owner: int) -> None:
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch a process
     while True:
-        ready, _, _ = select.select([listening, ends], [], [])
+        ready, _, _ = select.select([listening.fileno(), ends], [], [])
         if ends in ready:
             os._exit(0)
         orders, _ = listening.accept()
@@ -162,13 +162,14 @@ def _prepare_dbt(adapter: str) -> None:
 def _compile_once() -> None:
     """Have the modules of the runner compiled already, which Python does each time that it imports from a zip."""
     python: Any = zipimport
+    fix: Any = _imp
     compile_source = python._compile_source
     made: dict[bytes, CodeType] = {}
 
     def compiled(path: str, source: bytes) -> CodeType:
         if source not in made:
             made[source] = compile_source(path, source)
-        _imp._fix_co_filename(made[source], path)
+        fix._fix_co_filename(made[source], path)
         return made[source]
 
     python._compile_source = compiled

@@ -13,7 +13,7 @@ __all__ = ["dbt_python", "session_folder", "warm_python"]
 
 @pytest.fixture
 def desk(tmp_path: Path, dbt_python: str) -> Desk:
-    """A small project, for what is stopped or has to be gone at once: with processes as they are made outside of tests."""
+    """A small project, for what is stopped or has to be gone at once: with processes as outside of tests."""
     return make_desk(tmp_path, Path(dbt_python))
 
 
