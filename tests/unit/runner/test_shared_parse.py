@@ -11,7 +11,6 @@ import pytest
 
 from dbt_operator.runner.shared_parse import UNUSED_SECONDS, SharedParse
 from tests.unit.runner.conftest import Project, Run
-from tests.unit.runner.forks import Forks
 
 SECRET = "hunter2-of-this-test"  # noqa: S105 - it opens nothing
 FILES = {
@@ -23,7 +22,7 @@ FILES = {
 
 
 @pytest.fixture
-def make_small(dbt_python: str, archive: Path, dbt_forks: Forks, tmp_path: Path) -> Callable[[], Project]:
+def make_small(dbt_python: str, archive: Path, warm_python: Path, tmp_path: Path) -> Callable[[], Project]:
     """Makes the same project anew each time, at the same place, as each pod does."""
 
     def make() -> Project:
@@ -33,7 +32,7 @@ def make_small(dbt_python: str, archive: Path, dbt_forks: Forks, tmp_path: Path)
             file = scratch / "project" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        return Project(python=dbt_python, archive=archive, path=scratch / "project", scratch=scratch, forks=dbt_forks)
+        return Project(python=dbt_python, archive=archive, path=scratch / "project", scratch=scratch, warm=warm_python)
 
     return make
 
