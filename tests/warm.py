@@ -156,6 +156,7 @@ def _prepare_dbt(adapter: str) -> None:
             # In a context of its own: what dbt keeps for an invocation goes with it.
             with contextlib.redirect_stdout(io.StringIO()):
                 contextvars.copy_context().run(dbt.dbtRunner().invoke, [*common, command, *own])
+    importlib.import_module("dbt.deprecations").reset_deprecations()  # those of that project
     _compile_once()
 
 
