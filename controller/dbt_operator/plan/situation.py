@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dbt_operator.api.phases import AttemptKind, RunPhase
-from dbt_operator.api.reason_table import BY_NODES
+from dbt_operator.api.reason_table import BY_NODES, LOST, STOPPED
 from dbt_operator.api.spec import ConcurrencyPolicy
 from dbt_operator.dbt.history import History, pod_database
 from dbt_operator.plan.attempt import Assessment, history_of_run
@@ -67,12 +67,16 @@ class Situation:
 
     @property
     def unlisted(self) -> bool:
-        """Whether the nodes are to be listed by an attempt of its own, and that has not come to a good end."""
+        """Whether the nodes are to be listed by an attempt of its own, and that has not come to a good end.
+
+        One that was cut off after it had decided what is not executed for sources had done all that it was for.
+        """
         last = self.last_whole
         if self.rules.per_node is None or last is None:
             return False
         listed = last.state.finished is not None and last.state.finished.success
-        return last.live or not (listed or last.end.phase is RunPhase.SUCCEEDED or last.ended_as(BY_NODES))
+        decided = last.state.looked and last.ended_as(LOST | STOPPED)
+        return last.live or not (listed or decided or last.end.phase is RunPhase.SUCCEEDED or last.ended_as(BY_NODES))
 
     @property
     def lost(self) -> list[Assessment]:

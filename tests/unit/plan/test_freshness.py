@@ -390,3 +390,14 @@ def test_what_the_list_has_found_of_sources_stands_when_the_first_nodes_are_begu
     assert {name: run.shows(name) for name in found} == found
     assert run.next() == ["Node a"]
     assert {name: run.shows(name) for name in found} == found
+
+
+def test_a_list_that_was_cut_off_after_it_had_decided_is_not_made_again() -> None:
+    run = shop(mode=Mode.PER_NODE)
+    run["Producer"].starts().reports(orders="pass").is_evicted()
+    assert run.later(seconds=60) == ["Producer"]
+    run["Producer"].starts().looks(orders="pass", customers="stale", held=HELD).is_evicted()
+    assert run.later(seconds=60) == ["Node a"]
+    run["Node a"].builds()
+    assert run.next() == []
+    assert (run.phase(), run.reason()) == (RunPhase.SUCCEEDED, SUCCESS)
