@@ -124,6 +124,11 @@ class Graph:
         """The selected tests that are about a build of the node; those of an ephemeral model are about it too."""
         return self._tests_about.get(unique_id, ())
 
+    @cached_property
+    def wrongly_set(self) -> tuple[GraphNode, ...]:
+        """The nodes of which the project says something to the operator that is wrong."""
+        return tuple(node for node in self.nodes.values() if node.settings_ignored)
+
     def model_nodes(self) -> tuple[GraphNode, ...]:
         """The nodes that become objects of their own, before anything is known of their end."""
         return tuple(self._model_nodes.values())

@@ -90,8 +90,7 @@ def _own_job_ids(history: History) -> Sequence[str]:
 
 
 def _ignored_settings(history: History) -> Sequence[str]:
-    nodes = history.graph.nodes.values() if history.graph is not None else ()
-    wrong = [node for node in nodes if node.settings_ignored]
+    wrong = history.graph.wrongly_set if history.graph is not None else ()
     if not wrong:
         return ()
     others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
