@@ -149,6 +149,7 @@ def test_the_operator_starts_pods_only_through_jobs_and_writes_little_else(helm:
     reading = {"get", "list", "watch"}
     assert {(resource, verb) for resource, verb in rights if verb not in reading} == {
         ("dbtmodels", "create"),
+        ("dbtmodels", "deletecollection"),
         ("dbtruns", "delete"),
         ("dbtruns/status", "patch"),
         ("dbtmodels/status", "patch"),

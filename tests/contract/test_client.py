@@ -67,6 +67,17 @@ async def test_a_list_is_complete_however_many_pages_it_has(client: Client, name
     assert len(everywhere) >= 1100
 
 
+async def test_all_objects_with_certain_labels_are_deleted_by_one_request(client: Client, namespace: str) -> None:
+    for number in range(6):
+        manifest = config_map(namespace, f"c{number}")
+        manifest["metadata"]["labels"] = {"of": "mine" if number % 2 else "another"}
+        await client.create(resource=CONFIG_MAPS, manifest=manifest)
+    await client.delete_all(resource=CONFIG_MAPS, namespace=namespace, labels={"of": "mine"})
+    left = {one["metadata"]["name"] for one in await client.list(resource=CONFIG_MAPS, namespace=namespace)}
+    assert left - {"kube-root-ca.crt"} == {"c0", "c2", "c4"}
+    await client.delete_all(resource=CONFIG_MAPS, namespace=namespace, labels={"of": "nobody"})
+
+
 async def test_an_object_that_exists_is_adopted_only_from_the_same_owner(client: Client, namespace: str) -> None:
     owner = await client.create(resource=CONFIG_MAPS, manifest=config_map(namespace, "owner"))
     mine, other = owner["metadata"]["uid"], str(uuid.uuid4())

@@ -144,6 +144,11 @@ class Cluster:
         newer = self.newer
         self.tell(lambda watcher: watcher.newer_changed(newer))
 
+    def delete_models(self) -> None:
+        """Delete the DbtModels."""
+        for model in self.models:
+            del self.objects[DBT_MODELS.kind, model["metadata"]["name"]]
+
     def delete_run(self) -> None:
         """Delete the run; the garbage collector is not waited for."""
         if self.exists:

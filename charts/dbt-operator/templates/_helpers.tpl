@@ -45,7 +45,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get] # those that runs name
 - apiGroups: [dbt-operator.io]
   resources: [dbtmodels]
-  verbs: [get, list, watch, create]
+  verbs: [get, list, watch, create, deletecollection] # deletecollection: with a run that is not to be kept any longer
 - apiGroups: [dbt-operator.io]
   resources: [dbtruns/status, dbtmodels/status]
   verbs: [patch]

@@ -5,6 +5,7 @@ time outs; errors that may pass (overload, restarts, the network) are tried agai
 server's own Retry-After, all others are the caller's to decide on.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 # Of what is listed the bookkeeping of field managers is most, ten times as much in memory as what is kept of it: it is
 # never there for more objects than these.
 PAGE = 100
+_SWEEP_SECONDS = 70.0  # the server gives itself a minute
 _log = structlog.get_logger(__name__)
 
 # Neither spec nor status: the server need not send what nobody looks at.
@@ -77,6 +79,7 @@ class Client:
         self._session = session
         self._request_timeout = request_timeout
         self._retry = retry or RetryPolicy()
+        self._sweeping = asyncio.Lock()
 
     @classmethod
     async def connect(
@@ -258,6 +261,16 @@ class Client:
                 return False
             raise
         return True
+
+    async def delete_all(self, *, resource: Resource, namespace: str, labels: Mapping[str, str]) -> None:
+        """Delete all objects of a namespace that have these labels, by one request. One at a time is under way.
+
+        Raises: ApiError, also where the server had not come to the end of them after a minute.
+        """
+        query, body = [*_selectors(labels=labels)], {"apiVersion": "v1", "kind": "DeleteOptions"}
+        request = Request("DELETE", resource.path(namespace=namespace), query=query, body=body)
+        async with self._sweeping:
+            await self._session.send(request, seconds=_SWEEP_SECONDS)
 
     async def record_event(
         self, *, regarding: Mapping[str, Any], kind: EventType, reason: str, message: str, key: str = ""

@@ -72,7 +72,10 @@ class Backend(Protocol):
         """The ConfigMap with the defaults that the namespace gives its runs, if there is one."""
 
     async def delete_run(self, *, version: str) -> None:
-        """Delete the run, with all that belongs to it, if this is still its resource version."""
+        """Delete the run, with all that belongs to it, if this is still its resource version.
+
+        Where it is not, DbtModels may be gone all the same.
+        """
 
     async def find_models(self) -> list[Object]:
         """The DbtModels of the run."""

@@ -15,6 +15,7 @@ import structlog
 from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.writer import Problem
 from dbt_operator.plan.facts import LABEL_JOB_NAME, PodFacts, pod_facts
+from dbt_operator.plan.observation import Plan
 from dbt_operator.reconcile.announce import Announcer
 from dbt_operator.reconcile.backend import Backend, UnreadableRecordError
 from dbt_operator.reconcile.defaults import Fields
@@ -110,18 +111,28 @@ class RunLoop:
             self.wake()
             return True
         self._look_again = plan.wake_at
-        due = [plan.wake_at, *await self._reconciler.act(plan)]
+        due = [plan.wake_at, *await self._act(self._reconciler, plan)]
         stored = plan.phase.terminal and await self._backend.statuses.flush()
         if plan.done and not self._stale:
             if stored:
                 # The writer would restore what it remembers if anybody wrote to the ended run, to ask for a retry.
                 self._backend.statuses.forget()
             return False
-        if self._reconciler.not_before > self._backend.now():
+        if self._reconciler is not None and self._reconciler.not_before > self._backend.now():
             due.append(self._reconciler.not_before)
             self._stale = True
         await self._rest(until=min(due))
         return True
+
+    async def _act(self, reconciler: Reconciler, plan: Plan) -> list[datetime]:
+        try:
+            return await reconciler.act(plan)
+        finally:
+            if plan.expire:
+                # If the run is still there, as a retry was asked for meanwhile, its DbtModels are not.
+                self._reconciler = None
+                await reconciler.stop()
+                self._backend.statuses.forget()
 
     async def _look(self) -> bool:
         """Read the cluster's facts; whether the run is still there."""

@@ -126,6 +126,8 @@ class ApiServer:
         match request.method:
             case "GET" if not target.name:
                 return self._list(request, target)
+            case "DELETE" if not target.name:
+                return self._delete_all(request, target)
             case "POST" if key in self.objects:
                 raise ApiError(status=409, reason="AlreadyExists", message=f"{target.name} already exists")
             case "POST":
@@ -142,6 +144,12 @@ class ApiServer:
             _check(found, {"resourceVersion": (body.get("metadata") or {}).pop("resourceVersion", None)})
             self._store("MODIFIED", key, merged(found, body))
         return self.objects.get(key, found)
+
+    def _delete_all(self, request: Request, target: Target) -> dict[str, Any]:
+        for key, obj in [*self.objects.items()]:
+            if target.covers(key) and _selected(obj, request):
+                self._store("DELETED", key, obj)
+        return {}
 
     def _list(self, request: Request, target: Target) -> dict[str, Any]:
         found = [obj for key, obj in self.objects.items() if target.covers(key) and _selected(obj, request)]

@@ -79,6 +79,54 @@ async def test_a_run_whose_ttl_is_over_is_deleted_without_anybody_waking_its_loo
         await until(lambda: operator.loops == [])
 
 
+async def test_dbtmodels_go_with_their_run_by_one_request_and_those_of_other_runs_stay() -> None:
+    server = ApiServer()
+    operator = Operator(server)
+    uid = server.put("dbtruns", run("over", ended=LONG_AGO, ttlSecondsAfterFinished=60))["metadata"]["uid"]
+    for number in range(200):
+        mine = model(f"mine-{number}")
+        mine["metadata"]["labels"] = {"dbt-operator.io/run-uid": uid}
+        server.put("dbtmodels", mine)
+    server.put("dbtmodels", model("another"))
+    async with operator.at_work():
+        await until(lambda: server.names("dbtruns") == [])
+    assert server.names("dbtmodels") == ["another"]
+    assert len([one for one in server.requests if one.method == "DELETE" and "/dbtmodels" in one.path]) == 1
+
+
+async def test_where_dbtmodels_cannot_be_deleted_their_run_is_and_the_rest_is_the_garbage_collectors() -> None:
+    server = ApiServer()
+
+    async def refuse(request: Request, target: Target) -> None:
+        if request.method == "DELETE" and target.plural == "dbtmodels":
+            raise ApiError(status=403, reason="Forbidden", message='User "x" cannot deletecollection resource')
+
+    server.before = refuse
+    operator = Operator(server)
+    server.put("dbtruns", run("over", ended=LONG_AGO, ttlSecondsAfterFinished=60))
+    async with operator.at_work():
+        await until(lambda: server.names("dbtruns") == [])
+
+
+async def test_a_run_that_a_retry_is_asked_for_while_its_dbtmodels_are_deleted_stays() -> None:
+    server = ApiServer()
+
+    async def ask(request: Request, target: Target) -> None:
+        if request.method == "DELETE" and target.plural == "dbtmodels":
+            stored = server.objects["dbtruns", "data", "late"]
+            server.put(
+                "dbtruns",
+                stored | {"metadata": stored["metadata"] | {"annotations": {"dbt-operator.io/retry": "now"}}},
+            )
+
+    server.after = ask
+    operator = Operator(server)
+    server.put("dbtruns", run("late", ended=LONG_AGO, ttlSecondsAfterFinished=60))
+    async with operator.at_work():
+        await until(lambda: server.names("jobs") == ["late-producer-1"])
+        assert server.names("dbtruns") == ["late"]
+
+
 async def test_a_ttl_that_is_given_after_the_end_counts_from_the_end() -> None:
     operator = Operator(ApiServer())
     operator.server.put("dbtruns", run("over", ended=LONG_AGO))
