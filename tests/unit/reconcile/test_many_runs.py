@@ -15,6 +15,7 @@ from dbt_operator.kube.queue import Entry
 from dbt_operator.kube.session import Request
 from tests.unit.reconcile.api_server import ApiServer, Target
 from tests.unit.reconcile.operator import Operator, run, until
+from tests.unit.reconcile.test_rollback import PRODUCER, RUN, record
 
 LONG_AGO = format_time(datetime.now(UTC) - timedelta(hours=1))
 
@@ -108,23 +109,31 @@ async def test_where_dbtmodels_cannot_be_deleted_their_run_is_and_the_rest_is_th
         await until(lambda: server.names("dbtruns") == [])
 
 
-async def test_a_run_that_a_retry_is_asked_for_while_its_dbtmodels_are_deleted_stays() -> None:
+async def test_a_run_that_a_retry_is_asked_for_while_its_dbtmodels_are_deleted_stays_and_has_them_again() -> None:
     server = ApiServer()
 
     async def ask(request: Request, target: Target) -> None:
         if request.method == "DELETE" and target.plural == "dbtmodels":
-            stored = server.objects["dbtruns", "data", "late"]
-            server.put(
-                "dbtruns",
-                stored | {"metadata": stored["metadata"] | {"annotations": {"dbt-operator.io/retry": "now"}}},
-            )
+            stored = server.objects["dbtruns", "data", "nightly"]
+            asking = stored["metadata"] | {"annotations": {"dbt-operator.io/retry": "now"}}
+            server.put("dbtruns", stored | {"metadata": asking})
 
     server.after = ask
     operator = Operator(server)
-    server.put("dbtruns", run("late", ended=LONG_AGO, ttlSecondsAfterFinished=60))
+    ended = run("nightly", ended=LONG_AGO, ttlSecondsAfterFinished=60)
+    ended["metadata"]["uid"] = RUN.uid
+    ended["status"]["attempts"] = [{"name": PRODUCER.name, "kind": "Producer", "state": "Failed"}]
+    server.put("dbtruns", ended)
+    server.put("configmaps", record())
+    before = {"nightly.orders": "model.shop.orders", "nightly.raw": "seed.shop.raw"}
+    for name, unique_id in before.items():
+        stored = model(name)
+        stored["metadata"]["labels"], stored["spec"]["uniqueId"] = {"dbt-operator.io/run-uid": RUN.uid}, unique_id
+        server.put("dbtmodels", stored)
     async with operator.at_work():
-        await until(lambda: server.names("jobs") == ["late-producer-1"])
-        assert server.names("dbtruns") == ["late"]
+        await until(lambda: any(one.method == "DELETE" and "/dbtmodels" in one.path for one in server.requests))
+        await until(lambda: server.names("jobs") != [] and server.names("dbtmodels") == list(before))
+        assert server.names("dbtruns") == ["nightly"]
 
 
 async def test_a_ttl_that_is_given_after_the_end_counts_from_the_end() -> None:
