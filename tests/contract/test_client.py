@@ -78,6 +78,15 @@ async def test_all_objects_with_certain_labels_are_deleted_by_one_request(client
     await client.delete_all(resource=CONFIG_MAPS, namespace=namespace, labels={"of": "nobody"})
 
 
+async def test_whether_an_object_could_be_deleted_is_asked_without_deleting_it(client: Client, namespace: str) -> None:
+    made = await client.create(resource=CONFIG_MAPS, manifest=config_map(namespace, "x"))
+    version = made["metadata"]["resourceVersion"]
+    which: dict[str, Any] = {"resource": CONFIG_MAPS, "namespace": namespace, "name": "x"}
+    assert await client.delete(**which, version=version, dry_run=True)
+    assert not await client.delete(**which, version="1", dry_run=True)
+    assert (await client.get(**which))["metadata"]["uid"] == made["metadata"]["uid"]
+
+
 async def test_an_object_that_exists_is_adopted_only_from_the_same_owner(client: Client, namespace: str) -> None:
     owner = await client.create(resource=CONFIG_MAPS, manifest=config_map(namespace, "owner"))
     mine, other = owner["metadata"]["uid"], str(uuid.uuid4())

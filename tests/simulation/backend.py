@@ -58,6 +58,10 @@ class SimulatedBackend:
     async def find_defaults(self) -> Object | None:
         """The namespace gives none."""
 
+    async def may_delete_run(self, *, version: str) -> bool:
+        """Whether it is still this version."""
+        return await self._call("ask", lambda: self._cluster.run["metadata"]["resourceVersion"] == version)
+
     async def delete_run(self, *, version: str) -> None:
         """Delete it, if it is still this version."""
 

@@ -247,13 +247,19 @@ class Client:
         uid: str | None = None,
         version: str | None = None,
         grace_seconds: int | None = None,
+        dry_run: bool = False,
     ) -> bool:
-        """Delete an object; False where it (the one of this uid, as of this resource version) does not exist."""
+        """Delete an object; False where it (the one of this uid, as of this resource version) does not exist.
+
+        dry_run: only ask whether it could be deleted.
+        """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         preconditions = {"uid": uid, "resourceVersion": version}
         options["preconditions"] = {name: value for name, value in preconditions.items() if value is not None}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
+        if dry_run:
+            options["dryRun"] = ["All"]
         try:
             await self._call(Request("DELETE", resource.path(namespace=namespace, name=name), body=options))
         except ApiError as error:

@@ -71,10 +71,13 @@ class Backend(Protocol):
     async def find_defaults(self) -> Object | None:
         """The ConfigMap with the defaults that the namespace gives its runs, if there is one."""
 
+    async def may_delete_run(self, *, version: str) -> bool:
+        """Whether this is still the resource version of the run, and it could be deleted."""
+
     async def delete_run(self, *, version: str) -> None:
         """Delete the run, with all that belongs to it, if this is still its resource version.
 
-        Where it is not, DbtModels may be gone all the same.
+        Where that comes to nothing DbtModels may be gone all the same.
         """
 
     async def find_models(self) -> list[Object]:

@@ -13,7 +13,7 @@ from dbt_operator.kube.api_error import ApiError
 from dbt_operator.kube.client import Client
 from dbt_operator.kube.logs import Ended, Sink, follow
 from dbt_operator.kube.objects import Objects
-from dbt_operator.kube.resources import DBT_MODELS, EVENTS, JOBS, PODS, Object
+from dbt_operator.kube.resources import DBT_MODELS, DBT_RUNS, EVENTS, JOBS, PODS, Object
 from dbt_operator.kube.writer import StatusWriter
 from dbt_operator.plan.attempt import Refusal
 from dbt_operator.plan.facts import CONTAINER, LABEL_JOB_NAME, JobFacts, PodFacts, job_facts, pod_facts
@@ -49,6 +49,13 @@ class KubernetesBackend(ObjectBackend):
     def objects(self) -> Objects:
         """The API server."""
         return self.client
+
+    async def may_delete_run(self, *, version: str) -> bool:
+        """Ask the API server for it: also a policy may be in the way, or a right missing."""
+        run = self.run
+        return await self.client.delete(
+            resource=DBT_RUNS, namespace=run.namespace, name=run.name, uid=run.uid, version=version, dry_run=True
+        )
 
     async def delete_run(self, *, version: str) -> None:
         """Delete the DbtModels by one request, then the DbtRun.

@@ -85,6 +85,11 @@ class ObjectBackend(ABC):
         """Read the ConfigMap."""
         return await self._find(CONFIG_MAPS, names.DEFAULTS)
 
+    async def may_delete_run(self, *, version: str) -> bool:
+        """Nothing is known that would be in the way."""
+        del version
+        return True
+
     async def delete_run(self, *, version: str) -> None:
         """Delete the DbtRun; the garbage collector deletes what it owns."""
         run = self.run

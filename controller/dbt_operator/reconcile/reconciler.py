@@ -87,6 +87,7 @@ class Reconciler:
         self._stored: Object | None = None  # the run's status as it was read since it was started
         self._obstacle: Refusal | None = None  # what the API server did not do since the last turn that was whole
         self._failures = 0  # turns since then
+        self.over = False  # its DbtModels are gone, or about to go; if the run stays, it begins anew with another one
         self._status_written = datetime.min.replace(tzinfo=UTC)
 
     # look
@@ -208,8 +209,11 @@ class Reconciler:
         if plan.expire:
             _log.info("the run is not kept any longer")
             # As it was when it was looked at: a retry that was asked for since then keeps it.
-            await self._backend.delete_run(version=self._cluster.run["metadata"]["resourceVersion"])
+            version = self._cluster.run["metadata"]["resourceVersion"]
             self._wake()
+            if await self._backend.may_delete_run(version=version):
+                self.over = True
+                await self._backend.delete_run(version=version)
         self._failures = 0
         if self._obstacle is not None:
             self._obstacle = None

@@ -128,7 +128,7 @@ class RunLoop:
         try:
             return await reconciler.act(plan)
         finally:
-            if plan.expire:
+            if reconciler.over:
                 # If the run is still there, as a retry was asked for meanwhile, its DbtModels are not.
                 self._reconciler = None
                 await reconciler.stop()

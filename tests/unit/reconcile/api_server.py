@@ -138,12 +138,16 @@ class ApiServer:
             raise ApiError(status=404, reason="NotFound", message=f"{target.name} not found")
         found = self.objects[key]
         if request.method == "DELETE":
-            _check(found, body.get("preconditions") or {})
-            self._store("DELETED", key, found)
+            self._delete(key, found, body)
         if request.method == "PATCH":
             _check(found, {"resourceVersion": (body.get("metadata") or {}).pop("resourceVersion", None)})
             self._store("MODIFIED", key, merged(found, body))
         return self.objects.get(key, found)
+
+    def _delete(self, key: tuple[str, str, str], found: dict[str, Any], options: dict[str, Any]) -> None:
+        _check(found, options.get("preconditions") or {})
+        if "dryRun" not in options:
+            self._store("DELETED", key, found)
 
     def _delete_all(self, request: Request, target: Target) -> dict[str, Any]:
         for key, obj in [*self.objects.items()]:

@@ -226,9 +226,9 @@ async def test_a_run_that_may_not_be_deleted_when_it_has_expired_keeps_its_end()
     given.server.refuse = refusing(DENIED, "DELETE dbtruns")
     async with given:
         await ended(given)
-        before = given.status()
+        before = given.status(), given.models()
         await given.until(lambda: bool(given.events("AdmissionDenied")))
-        assert given.status() == before
+        assert (given.status(), given.models()) == before
         given.server.refuse = nothing
         given.later()
         await given.until(lambda: given.server.names("dbtruns") == [])
