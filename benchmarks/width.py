@@ -24,20 +24,18 @@ from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 
 GOAL, LAG = 3000, 0.5  # at so many nodes the lag has a goal, in seconds
-
-
 MEMORY = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
 
 
 class _Wide(Bench):
     """Reads the log while it is written: of a long one the kubelet has only the last 10 MiB in the end."""
 
-    async def execute(self, name: str, *, project: str = PROJECT, **more: Any) -> None:
+    async def execute(self, name: str, *, archive: str = PROJECT, **more: Any) -> None:
         """Execute a DbtRun of the project, and follow its log. Raises: SystemExit where it does not succeed."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read after the run
         following = asyncio.create_task(self._follow(name))
         pod = {"spec": {"containers": [{"name": "dbt", "resources": MEMORY}]}}
-        await super().execute(name, project=project, podTemplate=pod, **more)
+        await super().execute(name, archive=archive, podTemplate=pod, **more)
         await following
 
     async def _follow(self, run: str) -> None:
