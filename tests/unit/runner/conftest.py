@@ -1,6 +1,7 @@
 """The runner as its users meet it: a zipapp, a real dbt, a small project, and the lines it prints."""
 
 import base64
+import fcntl
 import functools
 import gzip
 import hashlib
@@ -233,7 +234,11 @@ def warm_python(dbt_python: str, session_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def make_project(
-    dbt_python: str, archive: Path, warm_python: Path, tmp_path_factory: pytest.TempPathFactory
+    dbt_python: str,
+    archive: Path,
+    warm_python: Path,
+    session_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[], Project]:
     """Makes copies of the torture project, with what dbt keeps of a parse: half of what a short run costs."""
 
@@ -243,7 +248,11 @@ def make_project(
         path = scratch / "project"
         return Project(python=dbt_python, archive=archive, path=path, scratch=scratch, warm=warm_python)
 
-    parsed = copy().run("parse").target
+    parsed = session_folder / "parsed"
+    with (session_folder / "parsed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one worker does it for all
+        if not parsed.exists():
+            shutil.copytree(copy().run("parse").target, parsed)
 
     def make() -> Project:
         project = copy()
@@ -289,7 +298,7 @@ def torture(make_project: Callable[[], Project]) -> Run:
 def green(make_project: Callable[[], Project]) -> Run:
     """A run in which nothing fails, with the other spelling of --select."""
     selection = ("-m", "+ok_model", "+uses_eph", "--exclude", "s_events")
-    return make_project().run("build", *selection, "--threads=1", as_pods_do=True)
+    return make_project().run("build", *selection, "--threads=1")
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ TYPES = {command.value: sorted(command.rules.executes) for command in Command}
 # Runs with the Python that has dbt: what the runner prints of each selection, and the edges of dbt's own graph.
 PROGRAM = """
 import json, sys
+sys.path.insert(0, sys.argv[3])
 from dbt.cli.main import dbtRunner
 from dbt.compilation import Linker
 from dbt.graph import Graph
@@ -64,13 +65,12 @@ print("FOUND " + json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def found(dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def found(warm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     done = subprocess.run(
-        [dbt_python, "-c", PROGRAM, json.dumps(SELECTIONS), json.dumps(TYPES)],
+        [warm_python, "-c", PROGRAM, json.dumps(SELECTIONS), json.dumps(TYPES), str(CONTROLLER)],
         cwd=PROJECTS / "gates",
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(CONTROLLER),
             "DBT_TARGET_PATH": str(tmp_path_factory.mktemp("target")),
             "DBT_LOG_PATH": str(tmp_path_factory.mktemp("logs")),
         },
