@@ -15,12 +15,13 @@ CASES = played("projects.yaml")
 
 
 @pytest.fixture(scope="session")
-def player(warm_python: Path, archive: Path, dbt_python: str, tmp_path_factory: pytest.TempPathFactory) -> Player:
+def player(warm_python: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Player:
     """Plays runs."""
     project = tmp_path_factory.mktemp("small") / "shop"
     shutil.copytree(PROJECT, project)
-    dbt = Path(dbt_python).parent / "dbt"
-    subprocess.run([dbt, "--quiet", "parse"], cwd=project, check=True)
+    subprocess.run(
+        [warm_python, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "parse"], cwd=project, check=True
+    )
     return Player(python=warm_python, archive=archive, parsed=project / "target")
 
 

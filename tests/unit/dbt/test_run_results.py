@@ -70,7 +70,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
 
 
 def test_dbt_reads_the_results_of_every_recorded_log_in_full_and_in_their_poorest_form(
-    dbt_python: str, tmp_path: Path
+    warm_python: Path, tmp_path: Path
 ) -> None:
     files: dict[str, bytes] = {}
     for name in RECORDED:
@@ -79,7 +79,7 @@ def test_dbt_reads_the_results_of_every_recorded_log_in_full_and_in_their_poores
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_bytes(content)
     process = subprocess.run(
-        [dbt_python, "-c", _READER, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path
+        [str(warm_python), "-c", _READER, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert process.returncode == 0, process.stderr
     read = {name: rest for name, *rest in map(json.loads, process.stdout.splitlines())}
@@ -158,12 +158,12 @@ def test_compiled_code_stands_in_the_results_as_far_as_there_is_room_that_of_fai
     assert _coded(codes, room=bare - 1, limit=bare) == (bare, none)
 
 
-def test_dbt_reads_results_with_compiled_code(dbt_python: str, tmp_path: Path) -> None:
+def test_dbt_reads_results_with_compiled_code(warm_python: Path, tmp_path: Path) -> None:
     _, results = _coded((Code(unique_id="model.shop.a", code="select 1", failed=True),))
     document = json.loads(_written([])) | {"results": list(results.values())}
     (tmp_path / "coded.json").write_text(json.dumps(document))
     process = subprocess.run(
-        [dbt_python, "-c", _READER, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path
+        [str(warm_python), "-c", _READER, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert process.returncode == 0, process.stderr
 
@@ -377,12 +377,12 @@ print(json.dumps({**answer, "retried": results, "exception": str(retried.excepti
 
 
 @pytest.fixture
-def small(dbt_python: str, archive: Path, tmp_path: Path) -> Project:
+def small(dbt_python: str, warm_python: Path, archive: Path, tmp_path: Path) -> Project:
     for name, text in _FILES.items():
         path = tmp_path / "project" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return Project(python=dbt_python, archive=archive, path=tmp_path / "project", scratch=tmp_path)
+    return Project(python=dbt_python, archive=archive, path=tmp_path / "project", scratch=tmp_path, warm=warm_python)
 
 
 def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
@@ -412,7 +412,7 @@ def test_a_real_run_can_be_taken_up_by_dbt_itself(small: Project) -> None:
     (state / "run_results.json").write_bytes(merged)
     (state / "manifest.json").write_bytes(gzip.decompress(run.artifacts["manifest.json"]))
     process = subprocess.run(
-        [small.python, "-c", _AFTER, str(state), str(small.path), str(small.path)],
+        [str(small.warm), "-c", _AFTER, str(state), str(small.path), str(small.path)],
         env=small.environment(database),
         capture_output=True,
         text=True,
