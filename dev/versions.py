@@ -31,7 +31,7 @@ _EVERYTHING = ("tests/unit/runner/test_everything.py", "tests/unit/runner/test_b
 _TESTS = {
     "1.12": _EVERYTHING,
     DBT_2: _EVERYTHING[1:],
-    **dict.fromkeys(dict(BIGQUERY), ("tests/bigquery/test_statements.py",)),
+    **dict.fromkeys(dict(BIGQUERY), ("tests/bigquery/test_statements.py", "tests/bigquery/test_kept_sql.py")),
 }
 _ALL = ("tests/unit/runner", "tests/adapters")
 _VARIABLE = {
