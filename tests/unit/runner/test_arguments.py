@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +27,10 @@ SPEC = {"project": {"image": {"path": "/dbt"}}, "image": "dbt"}
 
 
 @pytest.fixture(scope="module")
-def read(dbt_python: str) -> Iterator[Read]:
+def read(warm_python: Path) -> Iterator[Read]:
     """What dbt takes the arguments of a spec with these fields for."""
     with subprocess.Popen(
-        [dbt_python, "-c", READER],
+        [warm_python, "-c", READER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=sys.stderr,

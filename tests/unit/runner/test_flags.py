@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,8 +53,8 @@ def words(selected: set[str]) -> set[str]:
     return {one.partition(".")[0] for one in selected}
 
 
-def test_dbt_has_each_flag_for_the_commands_that_the_table_says_or_is_too_old_for_it(dbt_python: str) -> None:
-    answer = subprocess.run([dbt_python, "-c", OPTIONS], check=True, capture_output=True, text=True)
+def test_dbt_has_each_flag_for_the_commands_that_the_table_says_or_is_too_old_for_it(warm_python: Path) -> None:
+    answer = subprocess.run([warm_python, "-c", OPTIONS], check=True, capture_output=True, text=True)
     options: dict[str, list[str]] = json.loads(answer.stdout)
     ever = {option for each in options.values() for option in each}
     for flag in FLAGS:
