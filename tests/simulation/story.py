@@ -159,7 +159,9 @@ class Story:
         plan = self.checks.plan
         writes = any(one.writer.pending() for one in self._operators if not one.dead)
         suspended = self.cluster.wants("suspend") and self.cluster.status.phase is RunPhase.SUSPENDED
-        return suspended and not writes and plan is not None and not any(each.live for each in plan.assessments)
+        if plan is None or plan.phase is not RunPhase.SUSPENDED:
+            return False  # an operator that is held up in a call has yet to show something else
+        return suspended and not writes and not any(each.live for each in plan.assessments)
 
     def _check_end(self) -> None:
         status = self.cluster.status
