@@ -30,7 +30,7 @@ from benchmarks.beside import Measured, measured
 from benchmarks.charts import Chart
 from benchmarks.observing import ready
 from benchmarks.operator import KUBECONFIG, new_namespace, operator
-from benchmarks.project import archive, names, with_file
+from benchmarks.project import archive, leaves, with_file
 from benchmarks.results import Result, Row, machine
 from dbt_operator.kube.client import Client
 
@@ -123,7 +123,7 @@ async def _measure(given: argparse.Namespace, namespace: str) -> Result:
             threads: [await _pair(bench, f"{threads}-{number}", threads=threads) for number in range(given.pairs)]
             for threads in given.threads
         }
-        sample = evenly(names(given.nodes), given.sample)
+        sample = evenly(leaves(given.nodes), given.sample)
         processes = await _one_by_one(bench, sample) if sample else ()
     return Result(
         scenario="overhead",

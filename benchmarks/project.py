@@ -62,6 +62,13 @@ def names(nodes: int) -> list[str]:
     return [f"m{number:05}" for number in range(nodes - 2)]
 
 
+def leaves(nodes: int) -> list[str]:
+    """Models that nothing reads: a table that is built again takes the views with it that read it, on Postgres."""
+    models = names(nodes)
+    read = {_parent(number, len(models)) for number in range(ROOTS, len(models))}
+    return [name for number, name in enumerate(models) if number not in read]
+
+
 def _level(number: int, count: int) -> int:
     return 0 if number < ROOTS else 1 + 3 * (number - ROOTS) // max(1, count - ROOTS)
 

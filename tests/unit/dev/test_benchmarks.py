@@ -17,7 +17,7 @@ from benchmarks.__main__ import LENGTHS, SCENARIOS
 from benchmarks.charts import COLOURS, HEIGHT, INK, TOP, WIDTH, Chart, Kind, number, svg, ticks
 from benchmarks.observing import Change
 from benchmarks.overhead import evenly
-from benchmarks.project import archive, with_file
+from benchmarks.project import archive, files, leaves, with_file
 from benchmarks.results import Result, Row
 from benchmarks.start import sizes
 from dev.images import stable_reference
@@ -264,3 +264,9 @@ def test_a_table_without_goals_has_no_columns_for_them() -> None:
         "| a | 3.5 s | 20 MiB |",
         "| b | 9 s | - |",
     ]
+
+
+def test_of_models_that_nothing_reads_none_is_read() -> None:
+    text = {name: content for name, content in files(190) if name.startswith("models/m")}
+    read = {found for content in text.values() for found in re.findall(r"ref\('(m\d+)'\)", content)}
+    assert set(leaves(190)) == {Path(name).stem for name in text} - read
