@@ -31,7 +31,7 @@ from dbt_operator.runner.executors.bigquery_client import client_of
 from dbt_operator.runner.output import Line
 
 _THREADS = 32
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.15
 _REQUEST_SECONDS = 60.0
 # A job that no list has shown is asked for by itself, a few at each poll.
 _ASKED_AT_A_POLL = 4
