@@ -103,7 +103,7 @@ def _decision(
         decides_on=ledger.decides_on(nodes) if ledger is not None and nodes is not None else frozenset(),
         began_in=whole_began_in(assessments) if nodes is None else None,
         continued=continued(assessments, situation.history.graph, nodes or ()),
-        billed=billed(each.state for each in assessments),
+        billed=billed(each.state for each in assessments) if situation.rules.budget else 0,
     )
 
 

@@ -28,6 +28,7 @@ class Rules:
     repeats: bool = True  # see `CommandRules`
     stages: tuple[Stage, ...] = ()  # likewise
     per_node: PerNode | None = None  # None: one attempt executes all nodes, if nothing goes wrong
+    budget: bool = False  # what is executed without dbt may cost so many bytes over all attempts
     compares: bool = False  # the selection compares with another run, and may well match nothing
     # How long a process may live on whose pod was taken away by force: the kubelet gives it its grace period.
     grace: timedelta = timedelta(seconds=60)

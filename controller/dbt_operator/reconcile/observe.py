@@ -55,6 +55,7 @@ class Cluster:
             max_restarts=spec.producer.max_restarts,
             fail_fast=bool(spec.fail_fast),
             repeats=spec.rules.repeats,
+            budget=spec.mode is Mode.ASYNC and spec.async_.maximum_bytes_billed is not None,
             compares=spec.compares,
             stages=spec.rules.stages,
             per_node=spec.per_node if spec.mode is Mode.PER_NODE else None,
