@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from dbt_operator.api import names
@@ -118,6 +119,7 @@ def _metadata(name: str, created: int, *, deleting: bool) -> Object:
     return {"name": name, "namespace": NAMESPACE, "uid": name, "labels": labels, "ownerReferences": [_OWNER]} | times
 
 
+@lru_cache(maxsize=1000)  # each look shows the times of all objects again
 def _time(ms: int | None) -> str | None:
     return None if ms is None else format_time(World.moment(ms))
 

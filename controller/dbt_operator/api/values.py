@@ -109,12 +109,12 @@ def _plain_type(hint: Any) -> Any:
 
 
 def _struct(value: Value) -> dict[str, Any]:
-    items = ((field, getattr(value, field.name)) for field in _fields(type(value)))
-    return {
-        field.key: _plain(item, field=field)
-        for field, item in items
-        if not (field.optional and (item is None or item in ("", ()) or _unknown(item)))
-    }
+    result: dict[str, Any] = {}
+    for field in _fields(type(value)):
+        item = getattr(value, field.name)
+        if not (field.optional and (item is None or item in ("", ()) or _unknown(item))):
+            result[field.key] = _plain(item, field=field)
+    return result
 
 
 def _unknown(item: object) -> bool:

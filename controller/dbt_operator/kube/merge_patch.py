@@ -21,6 +21,8 @@ def without_nulls(value: Mapping[str, Any]) -> Object:
 
 
 def _copy(value: Any) -> Any:
+    if isinstance(value, str | int | float):  # most values, and asking for a Mapping takes ten times as long
+        return value
     if isinstance(value, Mapping):
         return without_nulls(value)
     if isinstance(value, list | tuple):

@@ -78,17 +78,22 @@ def run_ref(run: Object) -> RunRef:
     )
 
 
-def unlisted(run: Object, *, operator: Fields, config_map: Object | None) -> Cluster:
+def unlisted(
+    run: Object, *, operator: Fields, config_map: Object | None, before: Cluster | None = None
+) -> Cluster:
     """The DbtRun alone, before its children are looked at.
 
     operator, config_map: the defaults of the operator, and the ConfigMap with those of the namespace, for a run that
         takes its defaults now. One that has started keeps what it has taken.
+    before: the last look, whose spec is not read anew where it is the same.
     """
-    record, spec, invalid = run_record(run), None, None
+    record, invalid = run_record(run), None
     if record.start_time is None:
         record = replace(record, defaults=taken(operator, config_map))
+    same = before is not None and (before.run["spec"], before.record.defaults) == (run["spec"], record.defaults)
+    spec = before.spec if before is not None and same else None
     try:
-        spec = spec_of(run["spec"], defaults=record.defaults)
+        spec = spec or spec_of(run["spec"], defaults=record.defaults)
     except InvalidSpec as error:
         invalid = str(error)
     label = spec.supersedes.label if spec is not None and spec.supersedes is not None else ""

@@ -96,7 +96,8 @@ class Reconciler:
         """Look at what there is of the run."""
         self._stored = run.get("status") or {}
         config_map = None if "startTime" in self._stored else await self._backend.find_defaults()
-        known, looked_at = unlisted(run, operator=self._defaults, config_map=config_map), self._backend.now()
+        known = unlisted(run, operator=self._defaults, config_map=config_map, before=self._cluster)
+        looked_at = self._backend.now()
         await self._attempts.read_records(ended=known.record.ended is not None)
         seen = await self._backend.look()
         self._cluster = self._attempts.look(replace(known, jobs=seen.jobs, pods=seen.pods))
@@ -275,8 +276,7 @@ class Reconciler:
         # What was to be answered by a decision that could not be recorded is still open.
         handled = [request for request in plan.handled if request in answered or request not in promised]
         handled += [request for request in self._requests() if request in answered and request not in handled]
-        stored = DbtRunStatus.parse(self._stored or {}) or DbtRunStatus()
-        if not over and stored.phase is not None and stored.phase.terminal:
+        if handled and not over and self._end_is_stored():
             # A node says so only once the run is shown as live: who comes after us looks for one of the two.
             handled = [request for request in handled if request.unique_id is None]
         for request in handled:
@@ -294,6 +294,10 @@ class Reconciler:
         if plan.held_back:
             for request in self._requests():
                 self._announcer.retry_waits(request, model=self._models.name_of(request), why=plan.held_back)
+
+    def _end_is_stored(self) -> bool:
+        stored = DbtRunStatus.parse(self._stored or {})
+        return stored is not None and stored.phase is not None and stored.phase.terminal
 
     # show
 
