@@ -78,9 +78,7 @@ def run_ref(run: Object) -> RunRef:
     )
 
 
-def unlisted(
-    run: Object, *, operator: Fields, config_map: Object | None, before: Cluster | None = None
-) -> Cluster:
+def unlisted(run: Object, *, operator: Fields, config_map: Object | None, before: Cluster | None = None) -> Cluster:
     """The DbtRun alone, before its children are looked at.
 
     operator, config_map: the defaults of the operator, and the ConfigMap with those of the namespace, for a run that
