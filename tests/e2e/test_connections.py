@@ -4,17 +4,14 @@ import subprocess
 from typing import Any
 
 import pytest
-import yaml
 
 from dev.chaos.project import SCHEMA
-from tests.conftest import CHECKOUT
-from tests.e2e.conftest import FEW, Cluster, phases
-from tests.e2e.postgres import HOST, Postgres, chaos, everything_said, postgres, producer_pod
+from tests.e2e.conftest import Cluster
+from tests.e2e.postgres import HOST, everything_said, producer_pod
+from tests.e2e.repair import Runs, runs, shared
 
-__all__ = ["postgres"]  # a fixture: pytest finds it in the module that uses it
+__all__ = ["runs", "shared"]  # fixtures: pytest finds them in the module that uses them
 
-ONE: dict[str, Any] = {"select": ["layer1_01"], "exclude": ["resource_type:test"]}
-SEEDS: dict[str, Any] = {"select": ["resource_type:seed"]}
 CONNECTION: dict[str, Any] = {
     "type": "postgres",
     "fields": {"host": HOST, "user": "dbt", "dbname": "warehouse", "schema": SCHEMA, "connect_timeout": 10},
@@ -28,14 +25,16 @@ CERTIFICATE = "no certificate, as the server has none"
 DEBUG = ("dbt", "debug", "--connection", "--profiles-dir", "/dbt-operator/profiles", "--log-path", "/tmp/debug")  # noqa: S108 - in a pod
 MINUTES = 600_000
 """Milliseconds that no test waits for."""
+LATER: dict[str, Any] = {"limit": 1, "backoff": {"duration": "5s", "factor": 1}}
 
 
 @pytest.fixture
-def secret(cluster: Cluster, postgres: Postgres) -> str:
+def secret(runs: Runs) -> str:
     """The password, in a Secret with what else the connection takes from there."""
-    values = {"password": postgres.password, "port": "5432", "ca.crt": CERTIFICATE}
-    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "connection"}, "stringData": values})
-    return postgres.password
+    values = {"password": runs.postgres.password, "port": "5432", "ca.crt": CERTIFICATE}
+    kind = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "connection"}}
+    runs.cluster.apply(kind | {"stringData": values})
+    return runs.postgres.password
 
 
 def keep(cluster: Cluster, **fields: Any) -> None:
@@ -51,71 +50,42 @@ def debug(cluster: Cluster, run: str, *arguments: str) -> subprocess.CompletedPr
     return cluster.kubectl.run("exec", pod, "-n", cluster.namespace, "-c", "dbt", "--", *DEBUG, *arguments)
 
 
-def test_dbt_reaches_a_postgres_by_the_connection_of_the_run(cluster: Cluster, postgres: Postgres, secret: str) -> None:
-    profile = {"connection": CONNECTION, "schema": "elsewhere", "target": "prod"}
-    cluster.create_run(**chaos(profile=profile, settings={"sleep_ms": MINUTES}, **ONE))
-    cluster.until("a query", lambda: bool(postgres.active_queries()))
-    done = debug(cluster, "shop", "--profile=dbt_operator", "--target=prod")
-    assert done.returncode == 0, done.stdout
-    assert "All checks passed!" in done.stdout
-    mounted = ("cat", "/dbt-operator/connection/sslrootcert/ca.crt")
-    assert cluster.kubectl(
-        "exec", producer_pod(cluster, "shop"), "-n", cluster.namespace, "-c", "dbt", "--", *mounted
-    ) == (CERTIFICATE)
-    assert ("elsewhere",) in postgres.sql("select schema_name from information_schema.schemata")
-    assert cluster.run()["status"]["dbt"]["target"] == "prod"
-    kept = cluster.api.get("configmaps", "shop-profile", namespace=cluster.namespace)
-    assert secret not in str(kept)
-    assert secret not in everything_said(cluster, "shop")
+class TestConnections:
+    """They share a warehouse, and so are a class."""
 
+    def test_dbt_reaches_a_postgres_by_the_connection_of_the_run(self, runs: Runs, secret: str) -> None:
+        cluster, postgres = runs.cluster, runs.postgres
+        profile = {"connection": CONNECTION, "schema": "elsewhere", "target": "prod"}
+        runs.start("shop", "layer1_01", profile=profile, settings={"sleep_ms": MINUTES})
+        cluster.until("a query", lambda: bool(postgres.active_queries()))
+        done = debug(cluster, "shop", "--profile=dbt_operator", "--target=prod")
+        assert done.returncode == 0, done.stdout
+        assert "All checks passed!" in done.stdout
+        mounted = ("cat", "/dbt-operator/connection/sslrootcert/ca.crt")
+        assert cluster.kubectl(
+            "exec", producer_pod(cluster, "shop"), "-n", cluster.namespace, "-c", "dbt", "--", *mounted
+        ) == (CERTIFICATE)
+        assert ("elsewhere",) in postgres.sql("select schema_name from information_schema.schemata")
+        assert runs.status("shop")["dbt"]["target"] == "prod"
+        kept = cluster.api.get("configmaps", "shop-profile", namespace=cluster.namespace)
+        assert secret not in str(kept)
+        assert secret not in everything_said(cluster, "shop")
 
-def test_dbt_debug_succeeds_on_duckdb(cluster: Cluster) -> None:
-    connection = {"type": "duckdb", "fields": {"path": ":memory:", "settings": {"threads": 1}}}
-    cluster.create_run(profile={"connection": connection}, pause=600, **FEW)
-    cluster.wait_for_nodes("Running")
-    done = debug(cluster, "shop", "--profile=dbt_operator", "--target=default")
-    assert done.returncode == 0, done.stdout
-    assert "All checks passed!" in done.stdout
-
-
-def test_a_connection_that_changes_is_another_one_for_the_runs_that_start_afterwards(
-    cluster: Cluster, postgres: Postgres, secret: str
-) -> None:
-    del secret
-    keep(cluster)
-    profile = {"connectionRef": {"name": "dwh"}}
-    retry = {"limit": 1, "backoff": {"duration": "5s", "factor": 1}}
-    spec = chaos(profile=profile, retry=retry, settings={"fail_times": {"layer1_01": 1}}, select=["+layer1_01"])
-    cluster.create_run("first", **spec, exclude=["resource_type:test"])
-    cluster.until("a failure", lambda: cluster.run("first").get("status", {}).get("nodes", {}).get("failed", 0) == 1)
-    keep(cluster, user="nobody")
-    status = cluster.wait_for_end("first")
-    assert (status["phase"], status["retries"]) == ("Succeeded", 1), status["message"]
-    cluster.create_run("second", **chaos(profile=profile, **SEEDS))
-    status = cluster.wait_for_end("second")
-    assert (status["phase"], status["reason"]) == ("Failed", "ConnectionFailed"), status["message"]
-    assert "nobody" in status["message"]
-    keep(cluster)
-    cluster.create_run("third", **chaos(profile=profile, **SEEDS))
-    assert cluster.wait_for_end("third")["phase"] == "Succeeded"
-    assert set(postgres.executions()) >= {
-        name for name, phase in phases(cluster.models()).items() if phase == "Succeeded"
-    }
-
-
-def test_the_example_runs_as_it_stands(cluster: Cluster, postgres: Postgres) -> None:
-    for manifest in yaml.safe_load_all((CHECKOUT / "examples" / "connections" / "postgres.yaml").read_text()):
-        cluster.apply(manifest)
-    status = cluster.wait_for_end("bike-rental-mine")
-    assert (status["phase"], status["dbt"]["target"]) == ("Succeeded", "dev"), status["message"]
-    assert postgres.sql("select count(*) from mine_marts.daily_revenue") != [("0",)]
-
-
-def test_a_run_waits_for_its_connection(cluster: Cluster, secret: str) -> None:
-    del secret
-    cluster.create_run(**chaos(profile={"connectionRef": {"name": "dwh"}}, **SEEDS))
-    cluster.until("it waits", lambda: cluster.run().get("status", {}).get("reason") == "ConnectionNotFound")
-    assert cluster.run()["status"]["phase"] == "Starting"
-    assert "There is no DbtConnection dwh" in cluster.run()["status"]["message"]
-    keep(cluster)
-    assert cluster.wait_for_end()["phase"] == "Succeeded", cluster.run()["status"]["message"]
+    def test_a_run_waits_for_its_connection_and_has_the_same_one_to_its_end(self, runs: Runs, secret: str) -> None:
+        del secret
+        profile = {"connectionRef": {"name": "dwh"}}
+        runs.start("first", "layer1_02", profile=profile, settings={"fail_times": {"layer1_02": 1}}, retry=LATER)
+        runs.cluster.until("it waits", lambda: runs.status("first").get("reason") == "ConnectionNotFound")
+        assert runs.status("first")["phase"] == "Starting"
+        assert "There is no DbtConnection dwh" in runs.status("first")["message"]
+        keep(runs.cluster)
+        runs.wait_for_phase("first", "Failed", "layer1_02")
+        keep(runs.cluster, user="nobody")
+        runs.start("second", "layer1_03", profile=profile, retry={"limit": 0})
+        status = runs.end("first")
+        assert (status["phase"], status["retries"]) == ("Succeeded", 1), status["message"]
+        # A run that starts later has the connection as it is by then.
+        status = runs.end("second")
+        assert (status["phase"], status["reason"]) == ("Failed", "ConnectionFailed"), status["message"]
+        assert "nobody" in status["message"]
+        assert runs.postgres.executions() == {"layer1_02": 1}

@@ -51,7 +51,7 @@ COMPARED = {
 EXAMPLES_APART = {
     "bigquery/run.yaml": "It needs an account.",
     "connections/bigquery.yaml": "It needs an account.",
-    "connections/postgres.yaml": "As slim-ci/production.yaml, without its project from an archive.",
+    "connections/postgres.yaml": "tests/local/test_connections.py executes it.",
     "connections/redshift.yaml": "It needs an account.",
     "connections/snowflake.yaml": "It needs an account.",
     "embedding/argo-cd/hook.yaml": "The run is created by a Job.",
