@@ -23,6 +23,7 @@ from dev import dbt_venv
 from tests.e2e.conftest import Cluster
 from tests.ends import OF_A_RUN, shown
 from tests.unit.runner.postgres_server import postgres_server, programs
+from tests.warm import warm_dbt, warm_operator
 
 _GIVEN = {"configmaps": "ConfigMap", "secrets": "Secret", "dbtconnections": "DbtConnection"}
 
@@ -35,10 +36,10 @@ def assert_alike(
     environ: Mapping[str, str] | None = None,
     elsewhere: Mapping[str, str] | None = None,
 ) -> None:
-    """Execute the runs of the namespace here, in this folder, one after the other, and compare how they end.
+    """Execute the runs of the namespace here, one after the other, and compare how they end.
 
-    project: what the image has. environ: for dbt. elsewhere: texts of Secrets and connections, and what stands for
-    them here.
+    folder: the test's `tmp_path`. project: what the image has. environ: for dbt. elsewhere: texts of Secrets and
+    connections, and what stands for them here.
     """
     given = list(_given(cluster, elsewhere or {}))
     for name in runs:
@@ -107,16 +108,23 @@ def _moved_secret(encoded: str, elsewhere: Mapping[str, str]) -> str:
 
 def _execute(documents: list[Object], *, folder: Path, environ: Mapping[str, str]) -> None:
     (folder / "run.yaml").write_text(yaml.safe_dump_all(documents))
-    dbt = dbt_venv.ensure()
+    session = _session(folder)
+    dbt, python = warm_dbt(dbt_venv.ensure(), session=session), warm_operator(session=session)
     path = f"{dbt.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "dbt_operator", "local", "run", "-f", "run.yaml"],
+        [str(python), "-m", "dbt_operator", "local", "run", "-f", "run.yaml"],
         cwd=folder,
         env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), **environ},
         capture_output=True,
         check=False,
     )
     assert done.returncode in (0, 1), done.stderr.decode()
+
+
+def _session(tmp_path: Path) -> Path:
+    """The folder that all workers share, where the tests without a cluster have their warm Pythons."""
+    own = tmp_path.parent
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 def _compare(cluster: Cluster, store: Store, name: str) -> None:

@@ -44,7 +44,6 @@ COMPARED = {
     "jaffle-shop/pod-template.yaml": "test_pod_template.py",
     "jaffle-shop/run.yaml": "test_green_run.py",
     "jaffle-shop/select.yaml": "test_local.py",
-    "slim-ci/clean-up.yaml": "test_slim_ci.py",
     "slim-ci/production.yaml": "test_slim_ci.py",
     "slim-ci/pull-request.yaml": "test_slim_ci.py",
 }
@@ -66,6 +65,7 @@ EXAMPLES_APART = {
     "projects/packages.yaml": "Its addresses are made up; tests/local/test_packages.py has packages.",
     "projects/ssh.yaml": "Its addresses are made up; fetching is the same step of the runner.",
     "projects/volume.yaml": "Its volume is one of a cluster.",
+    "slim-ci/clean-up.yaml": "It builds nothing; tests/local/test_slim_ci.py executes it.",
     "virtualenv/cached.yaml": "See test_environment.py.",
     "virtualenv/run.yaml": "See test_environment.py.",
 }
