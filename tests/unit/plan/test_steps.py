@@ -14,6 +14,7 @@ from tests.unit.plan.test_facts import pod
 
 COMMIT = {"project.commit": "a" * 40}
 NO_BRANCH = StepFailure(RunReason.PROJECT_FETCH_FAILED, "The repository has no branch mian.")
+NO_VERSION = StepFailure(RunReason.ENVIRONMENT_FAILED, "dbt-core==9.9: there is no such version.")
 NO_ANSWER = StepFailure(RunReason.SOURCE_UNAVAILABLE, "The server did not answer.")
 
 
@@ -50,12 +51,13 @@ def test_a_pod_that_was_lost_before_dbt_has_executed_nothing_and_leaves_all_open
     assert _found(run) == {}
 
 
-def test_what_a_step_cannot_do_ends_the_run_with_its_words() -> None:
+@pytest.mark.parametrize("failure", [NO_BRANCH, NO_VERSION])
+def test_what_a_step_cannot_do_ends_the_run_with_its_words(failure: StepFailure) -> None:
     run = _run()
-    run["Producer"].fails_to_start(step=NO_BRANCH)
+    run["Producer"].fails_to_start(step=failure)
     assert run.next() == []
-    assert (run.phase(), run.reason()) == (RunPhase.FAILED, RunReason.PROJECT_FETCH_FAILED)
-    assert run.message() == NO_BRANCH.message
+    assert (run.phase(), run.reason()) == (RunPhase.FAILED, failure.reason)
+    assert run.message() == failure.message
 
 
 def test_a_server_that_is_away_is_asked_again_as_often_as_restarts_are_allowed() -> None:
