@@ -57,7 +57,7 @@ EXAMPLES_APART = {
     "embedding/argo-workflows/workflow.yaml": "The run is created by a workflow.",
     "embedding/cronjob.yaml": "The run is created by a CronJob.",
     "embedding/tekton/task.yaml": "The run is created by a task.",
-    "git-postgres/run.yaml": "See test_git_postgres.py.",
+    "git-postgres/run.yaml": "tests/local/test_git_postgres.py executes it.",
     "postgres/per-node.yaml": "As postgres/run.yaml; tests/simulation/test_per_node.py compares the modes.",
     "postgres/run.yaml": "The same project as slim-ci/production.yaml.",
     "projects/archive.yaml": "Its addresses are made up; archives are compared by test_local.py.",
