@@ -50,7 +50,8 @@ class TestArtifacts:
             "nightly",
             *("layer1_05", "layer1_13", "layer1_14", "layer2_01", "layer2_10"),
             settings={"fail_times": {"layer1_13": 1, "layer1_14": 9}},
-            retry={**QUICK, "together": 1, "concurrencyPolicy": "Forbid"},
+            retry=QUICK,
+            nodes=[{"select": [{"name": "layer1_14"}], "retry": {"limit": 0}}],
         )
         assert runs.end("nightly")["reason"] == "NodesFailed"
         return runs

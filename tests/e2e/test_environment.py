@@ -129,7 +129,7 @@ class TestEnvironment:
         url = {"url": f"http://team:{PASSWORD}@nobody:8080/simple/"}
         cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "index"}, "stringData": url})
         index = {"indexFrom": {"secretKeyRef": {"name": "index", "key": "url"}}}
-        cluster.create_run(**SPEC, environment={"virtualenv": {"requirements": [*EITHER], **index}})
+        cluster.create_run(**SPEC | {"environment": {"virtualenv": {"requirements": [*EITHER], **index}}})
         status = cluster.wait_for_end()
         assert (status["phase"], status["reason"]) == ("Failed", "SourceUnavailable"), status["message"]
         assert "nobody" in status["message"]

@@ -61,16 +61,16 @@ class TestProjectSources:
         cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": files})
         items = [{"key": str(number), "path": f"shop/{name}"} for number, name in enumerate(FILES)]
         volume = {"source": {"configMap": {"name": "files", "items": items}}, "path": "shop"}
-        create(cluster, "key", ssh(KEY))
+        create(cluster, "ssh", ssh(KEY))
         create(cluster, "secret", {"archive": {"secretRef": {"name": "shop", "key": "shop.tgz"}, "path": "shop"}})
         create(cluster, "volume", {"volume": volume})
-        statuses = {name: cluster.wait_for_end(name) for name in ("key", "secret", "volume")}
+        statuses = {name: cluster.wait_for_end(name) for name in ("ssh", "secret", "volume")}
         for name, status in statuses.items():
             assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), (name, status["message"])
-        assert statuses["key"]["project"]["commit"] == git_server.commit
+        assert statuses["ssh"]["project"]["commit"] == git_server.commit
         assert statuses["secret"]["project"]["digest"].startswith("sha256:")
         assert "project" not in statuses["volume"]
-        columns = cluster.kubectl("get", "dbtrun", "key", "-n", cluster.namespace, "-o", "wide").splitlines()
+        columns = cluster.kubectl("get", "dbtrun", "ssh", "-n", cluster.namespace, "-o", "wide").splitlines()
         assert columns[0].split()[-1] == "REVISION"
         assert columns[1].split()[-1] == git_server.commit[:7]
         public, secret = everything(cluster), git_server.private_key.splitlines()[1]

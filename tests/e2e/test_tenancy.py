@@ -2,7 +2,7 @@
 
 import json
 
-from tests.e2e.conftest import Cluster, run_manifest
+from tests.e2e.conftest import FEW, Cluster, run_manifest
 
 
 def test_a_namespaces_editor_applies_and_reads_runs(cluster: Cluster) -> None:
@@ -17,9 +17,9 @@ def test_a_namespaces_editor_applies_and_reads_runs(cluster: Cluster) -> None:
         "the aggregated role",
         lambda: cluster.kubectl.run("auth", "can-i", "create", "dbtruns", "-n", namespace, ana).stdout.strip() == "yes",
     )
-    cluster.kubectl("apply", "-n", namespace, "-f", "-", ana, stdin=json.dumps(run_manifest()))
+    cluster.kubectl("apply", "-n", namespace, "-f", "-", ana, stdin=json.dumps(run_manifest(**FEW)))
     assert cluster.wait_for_end()["phase"] == "Succeeded"
-    assert "orders" in cluster.kubectl("get", "dbtmodels", "-n", namespace, ana)
+    assert "stg_orders" in cluster.kubectl("get", "dbtmodels", "-n", namespace, ana)
     assert "forbidden" in cluster.kubectl.refused("get", "dbtruns", "-n", "default", ana).lower()
     # Statuses are the operator's to write.
     patch = json.dumps({"status": {"phase": "Failed"}})
