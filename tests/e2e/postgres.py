@@ -21,8 +21,6 @@ from tests.conftest import CHECKOUT
 from tests.e2e.conftest import Cluster
 
 EXAMPLE = CHECKOUT / "examples" / "postgres"
-CHAOS_NODES = 61
-CHAOS_TESTS = 14
 HOST, PORT = "warehouse", 5432
 _SERVER = "deployment/warehouse"
 _HOLDER = "psql holds"
@@ -63,13 +61,6 @@ class Postgres:
         secret["stringData"]["profiles.yml"] = secret["stringData"]["profiles.yml"].replace(self.password, password)
         self.cluster.apply(secret)
 
-    def use_reader(self) -> None:
-        """Let runs that start from now on log in as a user who may do so, and nothing else."""
-        self.sql(f"create role reader login password '{self.password}'")
-        (secret,) = manifests("secret.yaml")
-        secret["stringData"]["profiles.yml"] = secret["stringData"]["profiles.yml"].replace("user: dbt", "user: reader")
-        self.cluster.apply(secret)
-
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside the server, whether it succeeds or not."""
         return self.cluster.kubectl.run("exec", "-n", self.cluster.namespace, _SERVER, "--", *command)
@@ -97,16 +88,6 @@ class Postgres:
         """What other sessions execute at this moment."""
         running = "backend_type = 'client backend' and state = 'active' and application_name not like 'psql%'"
         return [query for (query,) in self.sql(f"select query from pg_stat_activity where {running}")]  # noqa: S608 - as above
-
-    def stop(self) -> None:
-        """Take the server away, and its data with it."""
-        self._scale(0)
-        self.cluster.until("the server is gone", lambda: not self._pods())
-
-    def start(self) -> None:
-        """Bring a new server, which is empty."""
-        self._scale(1)
-        self.wait_until_ready()
 
     def interrupt(self) -> None:
         """Break all connections and refuse new ones until `resume`; the data stays."""
@@ -159,12 +140,6 @@ class Postgres:
         """Wait until the Service leads to a server that accepts connections."""
         probe = ("pg_isready", "--quiet", f"--host={HOST}", f"--port={PORT}")
         self.cluster.until("the server accepts connections", lambda: self.exec(*probe).returncode == 0)
-
-    def _scale(self, replicas: int) -> None:
-        self.cluster.kubectl("scale", "-n", self.cluster.namespace, _SERVER, f"--replicas={replicas}")
-
-    def _pods(self) -> list[Any]:
-        return self.cluster.objects("pods", labels="app=warehouse")
 
 
 def _psql(statement: str) -> tuple[str, ...]:

@@ -124,9 +124,3 @@ class TestProjectSources:
         status = cluster.wait_for_end("refused")
         assert status["reason"] == "InvalidPodTemplate"
         assert 'unknown field "spec.project.volume.source.persistentVolumeClaim.claimname"' in status["message"]
-
-    def test_a_project_that_is_not_on_the_volume_is_looked_for_where_the_spec_says(self, cluster: Cluster) -> None:
-        create(cluster, "empty", {"volume": {"source": {"emptyDir": {}}, "path": "shop"}})
-        status = cluster.wait_for_end("empty")
-        assert status["reason"] == "ProjectNotFound"
-        assert "/dbt-operator/project/shop" in status["message"]

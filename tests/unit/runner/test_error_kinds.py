@@ -42,7 +42,9 @@ def test_directory_without_a_project(project: Project) -> None:
 
 def test_missing_project_directory(project: Project) -> None:
     shutil.rmtree(project.path)
-    assert _error(project.run("build"))[:2] == ("project", "start")
+    kind, phase, message = _error(project.run("build"))
+    assert (kind, phase) == ("project", "start")
+    assert str(project.path) in message  # where the spec says
 
 
 def test_model_that_does_not_parse(project: Project) -> None:
