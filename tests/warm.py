@@ -158,6 +158,8 @@ def _prepare_dbt(adapter: str) -> None:
                 contextvars.copy_context().run(dbt.dbtRunner().invoke, [*common, command, *own])
     importlib.import_module("dbt.deprecations").reset_deprecations()  # those of that project
     _compile_once()
+    _write_json_at_once()
+    _find_callers_at_once()
 
 
 def _compile_once() -> None:
@@ -176,6 +178,26 @@ def _compile_once() -> None:
     python._compile_source = compiled
     for file in (*_SOURCES.glob("*.py"), *_SOURCES.glob("runner/**/*.py")):
         compiled(str(file), file.read_bytes())
+
+
+def _write_json_at_once() -> None:
+    """Have JSON that goes to a file made by the encoder that is written in C, which Python takes for texts only."""
+    python: Any = json
+    python.dump = lambda data, file, **options: file.write(json.dumps(data, **options))
+
+
+def _find_callers_at_once() -> None:
+    """Have dbt learn by which module it is called from the frame, for which it reads the source of the whole stack."""
+
+    def caller() -> str:
+        frame: Any = sys._getframe(1)
+        while frame is not None and frame.f_globals["__name__"] == flags.__name__:
+            frame = frame.f_back
+        return str(frame.f_globals["__name__"])
+
+    with contextlib.suppress(ModuleNotFoundError):  # dbt 1.8
+        flags: Any = importlib.import_module("dbt_common.behavior_flags")
+        flags.BehaviorFlagRendered._default_source = staticmethod(caller)
 
 
 def _watch(orders: socket.socket) -> NoReturn:

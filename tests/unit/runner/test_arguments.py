@@ -51,6 +51,12 @@ def read(warm_python: Path) -> Iterator[Read]:
         process.stdin.close()
 
 
+@pytest.fixture(scope="module")
+def plain(read: Read) -> dict[str, Any]:
+    """What dbt takes a spec for in which nothing is strange."""
+    return read(select=["a"], exclude=["b"], selector="c", profile={"profile": "d", "target": "e"})
+
+
 def _unchecked(*, profile: dict[str, str] | None = None, **fields: Any) -> DbtRunSpec:
     spec = DbtRunSpec.model_validate(SPEC | {"profile": {"inProject": True}})
     return spec.model_copy(update={**fields, "profile": spec.profile.model_copy(update=profile or {})})
@@ -65,9 +71,14 @@ words = texts | like_options
 
 @given(st.lists(words, max_size=3), st.lists(words, max_size=3), words, words, words)
 def test_whatever_a_spec_holds_dbt_takes_no_option_from_it(
-    read: Read, select: list[str], exclude: list[str], selector: str, profile: str, target: str
+    read: Read,
+    plain: dict[str, Any],
+    select: list[str],
+    exclude: list[str],
+    selector: str,
+    profile: str,
+    target: str,
 ) -> None:
-    plain = read(select=["a"], exclude=["b"], selector="c", profile={"profile": "d", "target": "e"})
     given_ = read(select=select, exclude=exclude, selector=selector, profile={"profile": profile, "target": target})
     # dbt takes what is between blanks for selections of their own, in any form of its arguments.
     expected = {
@@ -111,14 +122,22 @@ def test_a_command_that_dbt_did_not_execute_is_no_success(project: Project, help
     assert run.finished["error"] == {"kind": "usage", "message": "dbt ended without having executed the command"}
 
 
+BROKEN = """
+import sys
+sys.path.insert(0, {archive!r})
+from dbt.task.list import ListTask
+from dbt_operator.runner import main
+ListTask.run = lambda self: ["no json"]
+main.main()
+"""
+
+
 def test_success_without_knowing_what_was_asked_for_is_no_success(project: Project) -> None:
     # As after a change of dbt's that the runner does not know of: the list cannot be read.
-    broken = project.path / "broken"
-    broken.mkdir()
-    (broken / "sitecustomize.py").write_text(
-        "from dbt.task.list import ListTask\nListTask.run = lambda self: ['no json']\n"
-    )
-    run = project.run("build", "--select", "s_users", environment={"PYTHONPATH": str(broken)}, as_pods_do=True)
+    broken = project.scratch / "broken.py"
+    broken.write_text(BROKEN.format(archive=str(project.archive)))
+    project.archive = broken
+    run = project.run("build", "--select", "s_users")
     assert run.results["seed.torture.s_users"]["status"] == "success"
     assert (run.code, run.finished["success"], run.finished["error"]["kind"]) == (2, False, "other")
     assert "the nodes that it was asked for are not known" in run.finished["error"]["message"]

@@ -150,7 +150,7 @@ def test_a_second_time_does_no_harm(project: Project) -> None:
     import signal
     import subprocess
 
-    command, environment = project.command(*SLOW), project.environment(THERE)
+    command, environment = [str(project.warm), *project.command(*SLOW)[1:]], project.environment(THERE)
     with subprocess.Popen(command, env=environment, cwd=project.scratch, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = []

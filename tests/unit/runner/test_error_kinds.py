@@ -173,7 +173,7 @@ def test_python_of_the_dbt_on_the_path_is_found(project: Project, dbt_python: st
 
 
 def test_reader_that_goes_away_does_not_disturb_the_build(project: Project) -> None:
-    command = project.command("build", "--select", "stg_users", "s_users")
+    command = [str(project.warm), *project.command("build", "--select", "stg_users", "s_users")[1:]]
     with subprocess.Popen(command, env=project.environment(), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

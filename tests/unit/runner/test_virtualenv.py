@@ -5,11 +5,14 @@ import re
 import shutil
 import urllib.parse
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dbt_operator.runner.installer_words import failure
+from dbt_operator.runner.installers import PIP, Installation, Order
+from dbt_operator.runner.steps import StepError
 from tests.unit.runner.environments import INSTALLERS, MakePod
 from tests.unit.runner.package_index import PackageIndex, serve
 
@@ -25,11 +28,18 @@ def as_before(found: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
-def test_dbt_is_the_one_that_was_asked_for(make_pod: MakePod, installer: str) -> None:
-    pod = make_pod()
-    ended = pod.run("--requirement=dbt-duckdb", "--constraint=dbt-core<1.11", installer=installer)
-    assert ended.code == 0, ended.log
-    assert packages(ended.found) == ["dbt-core==1.10.4", "dbt-duckdb==1.10.1"]
+def test_dbt_is_the_one_that_was_asked_for_and_of_several_indexes_the_first_one_may_have_the_adapter_only(
+    make_pod: MakePod, index: PackageIndex, installer: str
+) -> None:
+    with serve() as own:
+        own.add("dbt-own", "1.0", needs="dbt-core")
+        urls = f"{own.url.replace('//', '//team:first-password@')}\n{index.url}"
+        pod = make_pod()
+        ended = pod.run("--requirement=dbt-own", "--constraint=dbt-core<1.11", installer=installer, secret=urls)
+        assert ended.code == 0, ended.log
+        assert packages(ended.found) == ["dbt-core==1.10.4", "dbt-own==1.0"]
+        assert "first-password" not in ended.log
+        assert own.requests[0] == "/simple/dbt-own/"
     assert pod.runner()["dbt_version"] == "1.10.4"
     assert sorted(path.name for path in pod.into.iterdir()) == ["environment.json", "venv"]
 
@@ -44,29 +54,58 @@ def test_requirements_file_with_hashes(make_pod: MakePod, index: PackageIndex, t
     assert pod.runner()["dbt_version"] == "1.10.5"
 
 
-WRONG_HASH = ["--requirement=dbt-core==1.11.2 --hash=sha256:" + "0" * 64, "--option=--require-hashes"]
+WRONG_HASH = "dbt-core==1.11.2 --hash=sha256:" + "0" * 64
 NOBODY = "http://127.0.0.1:9/simple"
 
 
 @pytest.mark.parametrize(
-    ("installer", "options", "secret", "message"),
+    ("requirement", "options", "secret", "message"),
     [
-        ("uv", ["--requirement=dbt-core==9.9"], "", "there is no version of dbt-core==9.9"),
-        ("uv", ["--requirement=dbt-core"], NOBODY, "Connection refused"),
-        ("pip", ["--requirement=dbt-core"], NOBODY, "the index did not answer for .*Connection refused"),
-        ("uv", WRONG_HASH, "", "Hash mismatch for `dbt-core==1.11.2` Expected: sha256:0000"),
-        ("pip", WRONG_HASH, "", "DO NOT MATCH THE HASHES.*dbt-core==1.11.2.*Expected sha256 0000.*Got"),
+        ("dbt-core==9.9", [], "", "there is no version of dbt-core==9.9"),
+        ("dbt-core", [], NOBODY, "Connection refused"),
+        (WRONG_HASH, ["--option=--require-hashes"], "", "Hash mismatch for `dbt-core==1.11.2` Expected: sha256:0000"),
     ],
-    ids=["no such version", "no answer", "no answer to pip", "wrong hash", "wrong hash of pip"],
+    ids=["no such version", "no answer", "wrong hash"],
 )
 def test_what_cannot_be_installed_is_said_in_the_installers_own_words(
-    make_pod: MakePod, installer: str, options: list[str], secret: str, message: str
+    make_pod: MakePod, requirement: str, options: list[str], secret: str, message: str
 ) -> None:
-    ended = make_pod().run(*options, installer=installer, secret=secret)
-    assert ended.message.startswith(f"The packages of spec.environment were not installed by {installer}: ")
+    ended = make_pod().run(f"--requirement={requirement}", *options, secret=secret)
+    assert ended.message.startswith("The packages of spec.environment were not installed by uv: ")
     assert re.search(message, ended.message), ended.message
     assert "\n" not in ended.message
     assert ended.said["reason"] == ("SourceUnavailable" if secret else "EnvironmentFailed")
+
+
+@pytest.fixture(scope="module")
+def made_by_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment in which nothing can be installed; pip takes three seconds to make one."""
+    folder = tmp_path_factory.mktemp("pip")
+    Installation(Order(""), by=PIP, scratch=folder, seconds=180, log=print).create(folder / "venv")
+    return folder / "venv"
+
+
+@pytest.mark.parametrize(
+    ("order", "nobody", "message"),
+    [
+        (Order("dbt-core"), True, "the index did not answer for .*Connection refused"),
+        (
+            Order(WRONG_HASH, options=("--require-hashes",)),
+            False,
+            "DO NOT MATCH THE HASHES.*dbt-core==1.11.2.*Expected sha256 0000.*Got",
+        ),
+    ],
+    ids=["no answer", "wrong hash"],
+)
+def test_what_pip_cannot_install_is_said_in_its_own_words(
+    made_by_pip: Path, index: PackageIndex, tmp_path: Path, order: Order, nobody: bool, message: str
+) -> None:
+    order = replace(order, indexes=(NOBODY if nobody else index.url,))
+    with pytest.raises(StepError, match=message) as raised:
+        Installation(order, by=PIP, scratch=tmp_path, seconds=180, log=print).install(made_by_pip, compiled=False)
+    assert str(raised.value).startswith("The packages of spec.environment were not installed by pip: ")
+    assert "\n" not in str(raised.value)
+    assert raised.value.passing is nobody
 
 
 def test_environment_without_dbt_is_refused(make_pod: MakePod, index: PackageIndex) -> None:
@@ -99,24 +138,10 @@ def test_index_with_a_password_which_is_never_printed(make_pod: MakePod, index: 
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
-def test_several_indexes_of_which_only_the_first_one_has_the_adapter(
-    make_pod: MakePod, index: PackageIndex, installer: str
-) -> None:
-    with serve() as own:
-        own.add("dbt-own", "1.0", needs="dbt-core")
-        urls = f"{own.url.replace('//', '//team:first-password@')}\n{index.url}"
-        ended = make_pod().run("--requirement=dbt-own", installer=installer, secret=urls)
-        assert ended.code == 0, ended.log
-        assert packages(ended.found) == ["dbt-core==1.11.2", "dbt-own==1.0"]
-        assert "first-password" not in ended.log
-        assert own.requests[0] == "/simple/dbt-own/"
-
-
-@pytest.mark.parametrize("installer", INSTALLERS)
 def test_later_attempt_has_the_packages_of_the_first_one_although_there_are_newer(
     make_pod: MakePod, index: PackageIndex, installer: str
 ) -> None:
-    first = make_pod().run("--requirement=dbt-duckdb", installer=installer)
+    first = make_pod().run("--requirement=dbt-duckdb")
     index.add("dbt-core", "1.12.0")
     index.add("dbt-duckdb", "1.11.0", needs="dbt-core>=1.8")
     pod = make_pod()
