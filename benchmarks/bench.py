@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 from benchmarks.operator import kubectl
@@ -19,18 +21,19 @@ LIMITS = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "
 ENDED = ("Succeeded", "Failed", "Cancelled")
 LOG = CHECKOUT / "build" / "bench.log"  # the operator's
 PROJECT = "project"  # the ConfigMap with it
-PLAIN = """\
+DIRECTORY = "/dbt-operator/project/tree"  # of the project in the pods of a DbtRun; a parse cache holds in no other one
+PLAIN = f"""\
 import time
 print("began", time.time())
 import base64, gzip, json, os, resource, subprocess, sys, tarfile
-tarfile.open("/in/project.tgz").extractall("/tmp/project")
-os.chdir("/tmp/project")
+tarfile.open("/in/project.tgz").extractall("{DIRECTORY}")
+os.chdir("{DIRECTORY}")
 def dbt(*arguments):
     began, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(["dbt", *arguments, "--profiles-dir", "."])
     wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print("\\nmeasured", json.dumps({"wall": wall, "spent": spent}), flush=True)
+    print("\\nmeasured", json.dumps(dict(wall=wall, spent=spent)), flush=True)
     if done.returncode:
         sys.exit(done.returncode)
 """
@@ -96,7 +99,7 @@ class Bench:
         await self._client.delete(resource=resource, namespace=self._namespace, name=name)
 
     async def plain(self, name: str, *calls: tuple[str, ...], keep: bool = False) -> Plain:
-        """Execute dbt with these arguments, one call after the other; keep: return the parse cache, gzip'd.
+        """Execute dbt with these arguments, one call after the other; keep: return the parse cache.
 
         Raises: SystemExit where dbt fails.
         """
@@ -107,9 +110,9 @@ class Bench:
             "imagePullPolicy": "IfNotPresent",
             "command": ["python3", "-c", script],
             "resources": LIMITS,
-            "volumeMounts": [{"name": "in", "mountPath": "/in"}],
+            "volumeMounts": [{"name": "in", "mountPath": "/in"}, {"name": "project", "mountPath": str(PurePath(DIRECTORY).parent)}],
         }
-        volumes = [{"name": "in", "configMap": {"name": PROJECT}}]
+        volumes = [{"name": "in", "configMap": {"name": PROJECT}}, {"name": "project", "emptyDir": {}}]
         spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
         before = time.time()
         await self.create(PODS, "v1", "Pod", name, spec=spec)
@@ -124,7 +127,7 @@ class Bench:
         words = [line.partition(" ") for line in printed.splitlines()]
         began = next(float(rest) for word, _, rest in words if word == "began") - before
         processes = tuple(Process(**json.loads(rest)) for word, _, rest in words if word == "measured")
-        kept = next((base64.b64decode(rest) for word, _, rest in words if word == "kept"), b"")
+        kept = next((gzip.decompress(base64.b64decode(rest)) for word, _, rest in words if word == "kept"), b"")
         return Plain(processes, began, shown, kept)
 
     async def execute(self, name: str, *, archive: str = PROJECT, **more: Any) -> None:
@@ -170,6 +173,12 @@ class Bench:
     def _events(self, *which: str) -> list[dict[str, Any]]:
         lines = self.kubectl("logs", *which, "-c", "dbt", "--tail=-1").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def file_of(events: Iterable[Mapping[str, Any]], name: str) -> bytes:
+    """A file that the pod of a run has printed."""
+    parts = [event["data"] for event in events if event["info"]["name"] == "Artifact"]
+    return gzip.decompress(b"".join(base64.b64decode(part["data"]) for part in parts if part["name"] == name))
 
 
 def time_of(event: Mapping[str, Any]) -> float:

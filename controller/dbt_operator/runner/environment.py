@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import shutil
 import tempfile
 import zlib
 from collections.abc import Mapping, MutableMapping
@@ -43,7 +42,7 @@ def prepare(*, environ: MutableMapping[str, str], project_dir: Path, profiles_di
     before = project_dir / (_get(environ, "TARGET_PATH") or "target")
     target = _writable(environ, "TARGET_PATH", project_dir, scratch / "target")
     if environ["DBT_TARGET_PATH"] == str(scratch / "target"):
-        _keep_parse_cache(source=before / PARSE_CACHE, target=scratch / "target")
+        _keep_parse_cache(source=before / PARSE_CACHE, target=scratch / "target", project_dir=project_dir)
     return [*logs, *target]
 
 
@@ -105,13 +104,18 @@ def _home(environ: MutableMapping[str, str], scratch: Path, project_dir: Path) -
                 (home / entry.name).symlink_to(entry)
 
 
-def _keep_parse_cache(*, source: Path, target: Path) -> None:
-    """Take over dbt's parse cache from the project's own target directory; dbt checks itself whether it still holds."""
+def _keep_parse_cache(*, source: Path, target: Path, project_dir: Path) -> None:
+    """Take over dbt's parse cache from the project's own target directory; dbt checks itself whether it still holds.
+
+    It does not check the directory: a cache names the one in which it was made, and dbt looks for the files of seeds
+    there. One of another directory is left.
+    """
     # Without it parsing takes longer, that is all.
     with contextlib.suppress(OSError):
         target.mkdir(exist_ok=True)
-        if source.is_file():
-            shutil.copyfile(source, target / PARSE_CACHE)
+        content = source.read_bytes()
+        if str(project_dir.resolve()).encode() in content:
+            (target / PARSE_CACHE).write_bytes(content)
 
 
 def unpack_parse_cache(*, source: Path, target: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,13 +85,24 @@ def test_the_image_names_its_own_parse_cache(tmp_path: Path, monkeypatch: pytest
     # A file where a directory should be stands for a tree that is read-only, in which root can write all the same.
     monkeypatch.setattr(environment, "_obstacle", lambda _: "Read-only file system")
     (tmp_path / "build").mkdir()
-    (tmp_path / "build" / environment.PARSE_CACHE).write_bytes(b"parsed when the image was built")
+    parsed = f"parsed in {tmp_path.resolve()} when the image was built".encode()
+    (tmp_path / "build" / environment.PARSE_CACHE).write_bytes(parsed)
     environ = {"HOME": str(tmp_path), "DBT_ENGINE_TARGET_PATH": "build"}
     environment.prepare(environ=environ, project_dir=tmp_path, profiles_dir="", attempt_kind="producer")
     assert "DBT_ENGINE_TARGET_PATH" not in environ
     target = Path(environ["DBT_TARGET_PATH"])
     assert target.is_absolute()
-    assert (target / environment.PARSE_CACHE).read_bytes() == b"parsed when the image was built"
+    assert (target / environment.PARSE_CACHE).read_bytes() == parsed
+
+
+def test_a_parse_cache_of_another_directory_is_not_used(project: Project, tmp_path: Path) -> None:
+    """dbt would look for the files of seeds where they were when the cache was made."""
+    assert project.run("parse", environment={"DBT_TARGET_PATH": "target"}).code == 0
+    assert (project.path / "target" / environment.PARSE_CACHE).is_file()
+    moved = replace(project, path=project.path.rename(tmp_path / "moved"))
+    run = moved.run(*SEED, environment={"DBT_TARGET_PATH": ""})
+    assert (run.code, run.finished["error"]) == (0, None)
+    assert run.results
 
 
 def test_what_lies_in_a_home_that_cannot_be_written_to_is_still_found(
