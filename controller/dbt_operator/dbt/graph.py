@@ -59,6 +59,11 @@ class Graph:
         """The selected nodes that dbt executes, tests included."""
         return self._executables
 
+    @cached_property
+    def executed(self) -> frozenset[str]:
+        """The same as a set."""
+        return frozenset(self._executables)
+
     def later(self) -> frozenset[str]:
         """Those of them that dbt executes in a later stage than the one in which it has listed them."""
         return self._later

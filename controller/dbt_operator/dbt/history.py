@@ -122,15 +122,30 @@ class History:
         """What was listed for a later stage than that of the attempt that has listed it."""
         return self.graph.later() if self.graph is not None else frozenset()
 
+    def _listed_for_later(self, unique_id: str) -> Report | None:
+        """The report of a node of which there is no other one: its listing."""
+        if self.graph is None or unique_id not in self.later:
+            return None
+        if unique_id not in self._listed:
+            at = self._asked_for.get(unique_id, self._listing)
+            node = announced(self.graph.nodes[unique_id], None)
+            self._listed[unique_id] = Report(self.attempts[at], node, at)
+        return self._listed[unique_id]
+
     @cached_property
-    def _listed_for_later(self) -> dict[str, Report]:
-        if not self.later or self.graph is None:
-            return {}
-        listing = next(index for index, state in enumerate(self.attempts) if state.graph is self.graph)
-        asked = {one: index for index, nodes in sorted(self.parts.items()) for one in nodes}
-        found = {one: asked.get(one, listing) for one in self.graph.nodes if one in self.later}
-        nodes = self.graph.nodes
-        return {one: Report(self.attempts[at], announced(nodes[one], None), at) for one, at in found.items()}
+    def _listed(self) -> dict[str, Report]:
+        """What was asked for so far. Late in a run of thousands of nodes it is a few."""
+        return {}
+
+    @cached_property
+    def _listing(self) -> int:
+        """The attempt, from 0, that has listed the nodes."""
+        return next(index for index, state in enumerate(self.attempts) if state.graph is self.graph)
+
+    @cached_property
+    def _asked_for(self) -> Mapping[str, int]:
+        """The last attempt, from 0, that was to execute a node."""
+        return {one: index for index, nodes in sorted(self.parts.items()) for one in nodes}
 
     def report(self, unique_id: str) -> Report | None:
         """What counts for the node; None when no attempt has mentioned it.
@@ -139,10 +154,10 @@ class History:
         """
         if len(self.attempts) == 1:
             node = self.attempts[0].nodes.get(unique_id)
-            return self._listed_for_later.get(unique_id) if node is None else Report(self.attempts[0], node, 0)
+            return self._listed_for_later(unique_id) if node is None else Report(self.attempts[0], node, 0)
         latest = self.reports.latest.get(unique_id)
         if latest is None:
-            return self._listed_for_later.get(unique_id)
+            return self._listed_for_later(unique_id)
         if is_test(unique_id):
             return self._report_of_test(unique_id, latest)
         if latest.failed >= self.since and unique_id.startswith("operation."):
@@ -180,7 +195,8 @@ class History:
         seen: dict[str, None] = {}
         for state in self.attempts:
             seen.update(dict.fromkeys(state.nodes))
-        seen.update(dict.fromkeys(self._listed_for_later))
+        nodes = self.graph.nodes if self.graph is not None else ()
+        seen.update(dict.fromkeys(one for one in nodes if one in self.later))
         return iter(seen)
 
     def _report_of_test(self, unique_id: str, latest: _Latest) -> Report:

@@ -35,6 +35,10 @@ class Order:
         model = (one for one in unit_tested(node, self._nodes) if one in self._gates)
         return tuple(dict.fromkeys((*self.gates(unique_id), *model)))
 
+    def built_before(self, unique_id: str) -> tuple[str, ...]:
+        """The nodes, without tests, that have to be built before this one, or for the tests that hold it back."""
+        return self._built_before.get(unique_id, ())
+
     def held_back(self, unique_id: str) -> tuple[str, ...]:
         """The nodes that have this one as a gate."""
         return self._gated.get(unique_id, ())
@@ -63,6 +67,16 @@ class Order:
     @cached_property
     def _gated(self) -> dict[str, tuple[str, ...]]:
         return inverse(self._gates)
+
+    @cached_property
+    def _built_before(self) -> dict[str, tuple[str, ...]]:
+        return {one: self._builds(one) for one in self._executables if not self._nodes[one].test}
+
+    def _builds(self, unique_id: str) -> tuple[str, ...]:
+        needs = self.needs(unique_id)
+        through = (one for need in needs if self._nodes[need].test for one in self.needs(need))
+        found = dict.fromkeys((*needs, *through))
+        return tuple(one for one in found if not self._nodes[one].test and one != unique_id)
 
     @cached_property
     def _needed_by(self) -> dict[str, tuple[str, ...]]:

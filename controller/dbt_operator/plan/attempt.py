@@ -1,6 +1,6 @@
 """An attempt: what is decided, recorded and observed of it, and where it stands."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -102,6 +102,12 @@ class Decision:
         if self.nodes is not None:
             return unique_id in self.nodes
         return self.stage is None or bool(self.stage.rules.of((unique_id,)))
+
+    def covered(self, unique_ids: Set[str]) -> Set[str]:
+        """Those of these nodes that the attempt is to execute."""
+        if self.nodes is not None:
+            return self.nodes & unique_ids
+        return unique_ids if self.stage is None else frozenset(self.stage.rules.of(unique_ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A warehouse may go on with what a lost pod has asked for. Whoever goes on with t
 executions of a node it belongs to: it is named after the attempt in which it began (`Decision.began_in`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbt_operator.dbt.graph import Graph
 from dbt_operator.dbt.history import BEGUN
@@ -22,10 +22,12 @@ def continued(assessments: Sequence[Assessment], graph: Graph | None, nodes: Ite
     new = max(each.attempt.decision.index for each in assessments) + 1
     wanted, newest = frozenset(nodes), dict[str, int]()  # of all that a node reads: in which attempt the newest began
     began: dict[str, int] = {}
-    for one in _parents_first(graph, wanted):
+    needed = _parents_first(graph, wanted)
+    attempted = _last_attempts(assessments, frozenset(needed))
+    for one in needed:
         read = [parent for parent in graph.reads(one) if parent in began]
         newest[one] = max((max(began[parent], newest[parent]) for parent in read), default=0)
-        last = next((each for each in reversed(assessments) if each.attempt.decision.covers(one)), None)
+        last = attempted.get(one)
         if last is None:
             began[one] = new if one in wanted else 0
         elif one in wanted and (_ended(last, one) or newest[one] > last.attempt.decision.index):
@@ -53,7 +55,17 @@ def _ended(assessment: Assessment, unique_id: str) -> bool:
     return node is not None and node.phase.terminal and not node.stopped
 
 
-def _parents_first(graph: Graph, wanted: frozenset[str]) -> Iterable[str]:
+def _last_attempts(assessments: Sequence[Assessment], nodes: frozenset[str]) -> Mapping[str, Assessment]:
+    """The last attempt at each of these nodes. Hundreds of attempts at a few nodes each are looked at once."""
+    found: dict[str, Assessment] = {}
+    for each in reversed(assessments):
+        had = each.attempt.decision.covered(nodes)
+        found |= dict.fromkeys(had, each)
+        nodes -= had
+    return found
+
+
+def _parents_first(graph: Graph, wanted: frozenset[str]) -> Collection[str]:
     """These nodes and all that they depend on, each after what it reads."""
     needed = wanted | graph.ancestors(*wanted)
     found: dict[str, None] = {}

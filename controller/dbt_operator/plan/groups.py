@@ -120,15 +120,8 @@ def _key(situation: Situation, graph: Graph, unique_id: str) -> Hashable:
 def _parts(situation: Situation, graph: Graph) -> Iterator[Sequence[str]]:
     """The nodes of the run without its tests, in groups none of which needs another one that needs it."""
     nodes = [one for one in graph.executables() if not graph.nodes[one].test and not one.startswith("source.")]
-    needs = {one: _needs(graph, one) for one in nodes}
+    needs = {one: graph.order.built_before(one) for one in nodes}
     return convex_parts(needs, {one: _key(situation, graph, one) for one in nodes})
-
-
-def _needs(graph: Graph, unique_id: str) -> tuple[str, ...]:
-    """The nodes that have to be built before this one, or for the tests that hold it back."""
-    needs = graph.order.needs(unique_id)
-    through = (one for need in needs if graph.nodes[need].test for one in graph.order.needs(need))
-    return tuple(dict.fromkeys(one for one in (*needs, *through) if not graph.nodes[one].test and one != unique_id))
 
 
 def convex_parts(needs: Mapping[str, Sequence[str]], keys: Mapping[str, Hashable]) -> Iterator[Sequence[str]]:

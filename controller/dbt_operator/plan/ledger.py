@@ -298,8 +298,8 @@ def _unrepaired(skips: Skips, *, standings: Mapping[str, Standing], history: His
 
 def _ahead(assessment: Assessment, graph: Graph) -> frozenset[str]:
     """The nodes that an attempt has and whose end it has not reported. Its process is alive, or may be."""
-    attempt = assessment.attempt
-    return frozenset(one for one in graph.executables() if attempt.covers(one) and _has(assessment, one, graph))
+    covered = assessment.attempt.decision.covered(graph.executed)
+    return frozenset(one for one in covered if _has(assessment, one, graph))
 
 
 def _skipped(assessment: Assessment, graph: Graph) -> frozenset[str]:

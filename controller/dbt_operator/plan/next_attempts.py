@@ -153,9 +153,12 @@ def _not_begun(situation: Situation, ledger: Ledger) -> frozenset[str]:
     return frozenset[str]().union(*(stage.rules.of(_waiting(ledger)) for stage in ahead))
 
 
+_LEFT = (Standing.OPEN, Standing.BLOCKED)
+
+
 def _waiting(ledger: Ledger) -> list[str]:
     """What has come to no end that stands, and may be executed yet."""
-    return [one for one, standing in ledger.standings.items() if standing in (Standing.OPEN, Standing.BLOCKED)]
+    return [one for one, standing in ledger.standings.items() if standing in _LEFT]
 
 
 def _repair(situation: Situation, ledger: Ledger, retries: Sequence[Wanted], *, stage: Stage | None = None) -> Upcoming:
@@ -205,7 +208,7 @@ def _candidates(situation: Situation, ledger: Ledger, stage: Stage | None) -> li
     candidates = [
         one
         for one, standing in ledger.standings.items()
-        if (standing in (Standing.OPEN, Standing.BLOCKED) or _asked_for(situation, one, standing))
+        if (standing in _LEFT or (standing is Standing.UNREPORTED and _asked_for(situation, one)))
         and _has_a_chance(situation, ledger, one)
     ]
     if stage is not None:
@@ -234,10 +237,10 @@ def _node_due(situation: Situation, unique_id: str) -> datetime:
     return after(lost[-1].ended_at, situation.rules.retry.backoff.pause(len(lost) - 1), now=situation.now)
 
 
-def _asked_for(situation: Situation, unique_id: str, standing: Standing) -> bool:
+def _asked_for(situation: Situation, unique_id: str) -> bool:
     """Whether a person has asked for the node, or for all that is not done, of which dbt had said nothing before."""
     report, episode = situation.history.report(unique_id), situation.episode
-    if standing is not Standing.UNREPORTED or report is None or report.attempt >= episode.since:
+    if report is None or report.attempt >= episode.since:
         return False
     return episode.roots is None or any(each.attempt.covers(unique_id) for each in situation.recent)
 
