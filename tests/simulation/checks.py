@@ -207,7 +207,8 @@ class Checks:
     def all_shown(self, plan: Plan) -> None:
         """What the DbtModels show is what is known of their nodes.
 
-        Of two operators at once, the one that has not read the graph gives a node's object another name.
+        Of two operators at once, the one that has not read the graph gives a node's object another name, if it has
+        looked for it before the other one has made it.
         """
         views, shown = node_views(state=plan.history), dict[str, list[str | None]]()
         for model in self._cluster.models:

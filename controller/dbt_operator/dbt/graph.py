@@ -1,6 +1,6 @@
 """The graph of a run: the selected nodes and how they depend on each other, as dbt itself resolved them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -72,6 +72,11 @@ class Graph:
     def order(self) -> Order:
         """What holds what back while the command executes the nodes."""
         return Order(self.nodes, reads=self._reads, read_by=self._read_by, rules=self.rules)
+
+    @cached_property
+    def parts(self) -> dict[Hashable, Sequence[Sequence[str]]]:
+        """Into which parts it was divided so far, by what was asked for: kept here as long as the graph is the same."""
+        return {}
 
     def descendants(self, *unique_ids: str) -> frozenset[str]:
         """Everything that depends on one of these nodes, directly or not, tests included, without the nodes."""

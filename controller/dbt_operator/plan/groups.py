@@ -117,11 +117,15 @@ def _key(situation: Situation, graph: Graph, unique_id: str) -> Hashable:
             return pod, of.unique_id
 
 
-def _parts(situation: Situation, graph: Graph) -> Iterator[Sequence[str]]:
+def _parts(situation: Situation, graph: Graph) -> Sequence[Sequence[str]]:
     """The nodes of the run without its tests, in groups none of which needs another one that needs it."""
-    nodes = [one for one in graph.executables() if not graph.nodes[one].test and not one.startswith("source.")]
-    needs = {one: graph.order.built_before(one) for one in nodes}
-    return convex_parts(needs, {one: _key(situation, graph, one) for one in nodes})
+    rules = situation.rules
+    asked = rules.group, tuple(bool(each.pod_template) for each in rules.nodes)
+    if asked not in graph.parts:  # the same in each turn
+        nodes = [one for one in graph.executables() if not graph.nodes[one].test and not one.startswith("source.")]
+        needs = {one: graph.order.built_before(one) for one in nodes}
+        graph.parts[asked] = tuple(convex_parts(needs, {one: _key(situation, graph, one) for one in nodes}))
+    return graph.parts[asked]
 
 
 def convex_parts(needs: Mapping[str, Sequence[str]], keys: Mapping[str, Hashable]) -> Iterator[Sequence[str]]:

@@ -259,7 +259,7 @@ def _standing(
         case NodePhase.SUCCEEDED:
             # What was built into a database that is gone with its pod is not there for any attempt after it.
             undoing = released if report.state.pod_database else silent
-            later = (assessments[index] for index in undoing if index > report.attempt)
+            later = [assessments[index] for index in undoing if index > report.attempt]
             return Standing.OPEN if any(each.attempt.covers(unique_id) for each in later) else Standing.DONE
         case NodePhase.FAILED if not report.node.stopped:
             # The pod was lost before the runner could say what the failure was. No rule for retries can be applied,
@@ -325,8 +325,9 @@ def _status(history: History, unique_id: str) -> str:
 
 def _undecided(state: AttemptState, unique_id: str, *, graph: Graph | None) -> bool:
     """Whether the node is a source that was looked at in vain, as what that means for others was not decided."""
-    looks = graph is not None and graph.command.rules.looks_at_sources
-    return looks and unique_id.startswith("source.") and not state.looked_at_sources
+    if graph is None or not unique_id.startswith("source."):  # asked first, as most nodes are none
+        return False
+    return graph.command.rules.looks_at_sources and not state.looked_at_sources
 
 
 def _completed(state: AttemptState) -> bool:

@@ -49,6 +49,7 @@ class Models:
     # Nodes that were shown and had not ended, of which no attempt knows: that was lost with a log and a controller.
     _unknown: dict[str, NodeView] = field(default_factory=dict)
     _graph: Graph | None = None
+    _loaded_again: bool = False
     _announced: Mapping[str, str] = field(default_factory=dict)  # names of the DbtModels of the graph's nodes
 
     async def load(self) -> None:
@@ -59,6 +60,8 @@ class Models:
         for model in await self.backend.find_models():
             spec = model["spec"]
             unique_id = spec["uniqueId"]
+            if unique_id in self._names:
+                continue
             stored = status.DbtModelStatus.parse(model.get("status") or {}) or status.DbtModelStatus()
             self._names[unique_id], self._stored[unique_id] = model["metadata"]["name"], stored
             self.asked(unique_id=unique_id, token=names.retry_token(model["metadata"]))
@@ -69,6 +72,16 @@ class Models:
             if stored.handled_retry:
                 self._handled[unique_id] = stored.handled_retry
             self.backend.statuses.model_is(model)
+
+    async def load_again(self, history: History) -> None:
+        """Read them once more before any is made without the graph: a controller beside this one may have read it.
+
+        The graph's names are others than those that a DbtModel is given without it.
+        """
+        unnamed = (one for one in history.unique_ids() if one not in self._names)
+        if not self._loaded_again and history.graph is None and next(unnamed, None) is not None:
+            await self.load()
+            self._loaded_again = True
 
     def asked(self, *, unique_id: str, token: str | None) -> None:
         """A person asks for a retry of the node with this token; None: does not, or not any more."""

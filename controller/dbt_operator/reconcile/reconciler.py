@@ -305,6 +305,7 @@ class Reconciler:
         """Bring the DbtModels and the run's status to the plan. Returns when the status is due where it has to wait."""
         terminal = plan.phase.terminal
         attempts = [each.attempt for each in plan.assessments]
+        await self._models.load_again(plan.history)
         self._models.show(history=plan.history, attempts=attempts, ended=terminal)
         if self._obstacle is not None and not terminal:
             plan = replace(plan, reason=self._obstacle.reason, message=self._obstacle.message)

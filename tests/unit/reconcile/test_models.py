@@ -48,8 +48,10 @@ class Stored:
 
     statuses: Writes
     models: list[dict[str, Any]] = field(default_factory=list)
+    lists: int = 0
 
     async def find_models(self) -> list[dict[str, Any]]:
+        self.lists += 1
         return self.models
 
 
@@ -60,9 +62,10 @@ class Given:
     writes: Writes = field(default_factory=Writes)
 
     def __post_init__(self) -> None:
+        self.backend = Stored(self.writes, self.stored)
         self.models = Models(
             run=RUN,
-            backend=cast(Backend, Stored(self.writes, self.stored)),
+            backend=cast(Backend, self.backend),
             failed=self.failed.append,
         )
 
@@ -113,6 +116,26 @@ async def test_models_that_exist_are_not_created_again() -> None:
     await given.models.load()
     given.show(folded(*lines.GRAPH))
     assert set(given.writes.created) == {"nightly.orders"}
+
+
+async def test_without_the_graph_a_node_keeps_the_model_that_another_controller_has_made_since() -> None:
+    given = Given()
+    await given.models.load()  # there are none yet
+    given.stored.append(stored_model(MODEL, phase="Failed", reason="DbtError"))
+    retried = folded(lines.started(7, MODEL))
+    for _ in range(2):
+        await given.models.load_again(History(attempts=(retried,)))
+        given.show(retried)
+    assert given.backend.lists == 2
+    assert given.writes.created == {}
+    assert given.writes.phases("nightly.orders") == ["Running"]
+
+
+async def test_with_the_graph_the_models_are_listed_once() -> None:
+    given = Given()
+    await given.models.load()
+    await given.models.load_again(History(attempts=(folded(*lines.GRAPH),)))
+    assert given.backend.lists == 1
 
 
 def test_a_node_that_the_graph_did_not_announce_gets_a_model_when_dbt_begins_with_it() -> None:
