@@ -104,13 +104,14 @@ class Bench:
         Raises: SystemExit where dbt fails.
         """
         script = PLAIN + "".join(f"dbt(*{call!r})\n" for call in calls) + (KEEP if keep else "")
+        mounts = {"in": "/in", "project": str(PurePath(DIRECTORY).parent)}
         container = {
             "name": "dbt",
             "image": IMAGES[self._warehouse],
             "imagePullPolicy": "IfNotPresent",
             "command": ["python3", "-c", script],
             "resources": LIMITS,
-            "volumeMounts": [{"name": "in", "mountPath": "/in"}, {"name": "project", "mountPath": str(PurePath(DIRECTORY).parent)}],
+            "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts.items()],
         }
         volumes = [{"name": "in", "configMap": {"name": PROJECT}}, {"name": "project", "emptyDir": {}}]
         spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
