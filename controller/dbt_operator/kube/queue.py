@@ -1,9 +1,11 @@
 """What the status writer sends when: its whole policy, without a clock, a loop or a network. Pure.
 
 Of every object only the newest wanted status is kept. It is due
-- at once, when it is the first terminal one, or the object was quiet for `quiet_interval`;
-- `quiet_interval` after the last write, when it was not;
-- `lazy_interval` after the change, when the change is a lazy one (counts that are not urgent).
+- at once, when it is the first terminal one;
+- `settle_interval` after the change, when it is another one: what ends before nobody would have seen, and has one write
+  less;
+- `lazy_interval` after the change, when the change is a lazy one (counts that are not urgent);
+- of these last two never before `quiet_interval` has passed since the last write.
 What is due waits for a token of the one bucket that all writes share, terminal statuses first, then the rest, creations
 and lazy changes last, and these only while more than `_RESERVE` of a full bucket is left: a thousand new objects do not
 stand in the way of what dbt says meanwhile. Among equals runs take turns, and within a run what fell due first goes
@@ -165,9 +167,12 @@ _ONE = 1 - 1e-6  # a token, up to what adding up fractions of it loses
 class StatusQueue:
     """The states that are not stored yet. Every method takes the time as `now`, in seconds of any one clock."""
 
-    def __init__(self, *, rate: float, burst: int, quiet_interval: float, lazy_interval: float) -> None:
+    def __init__(
+        self, *, rate: float, burst: int, settle_interval: float, quiet_interval: float, lazy_interval: float
+    ) -> None:
         self._rate, self._burst = rate, burst
-        self._quiet_interval, self._lazy_interval = quiet_interval, lazy_interval
+        self._settle_interval, self._lazy_interval = settle_interval, lazy_interval
+        self._quiet_interval = quiet_interval
         self._tokens, self._refilled_at = float(burst), -math.inf
         self._paused_until = -math.inf
         self._entries: dict[Key, Entry] = {}
@@ -345,8 +350,8 @@ class StatusQueue:
     def _due(self, entry: Entry, now: float) -> float:
         if entry.creation is not None or entry.hurried or (entry.terminal and not entry.stored_terminal):
             return now
-        quiet_at = max(now, entry.last_sent + self._quiet_interval)
-        return max(quiet_at, entry.changed_at + self._lazy_interval) if entry.lazy else quiet_at
+        after = self._lazy_interval if entry.lazy else self._settle_interval
+        return max(now, entry.last_sent + self._quiet_interval, entry.changed_at + after)
 
     def _advance(self, now: float) -> None:
         # Places that lost their ticket (a better one was given, or the run is forgotten) fall out here.

@@ -64,6 +64,7 @@ class StatusWriter:
         max_per_second: float = 50.0,
         burst: int = 100,
         concurrency: int = 16,
+        settle_interval: float = 0.05,
         quiet_interval: float = 0.5,
         lazy_interval: float = 2.0,
         backoff: Backoff | None = None,
@@ -72,7 +73,11 @@ class StatusWriter:
         self._client, self._concurrency = client, concurrency
         self._backoff, self.on_problem = backoff or Backoff(), on_problem
         self._queue = StatusQueue(
-            rate=max_per_second, burst=burst, quiet_interval=quiet_interval, lazy_interval=lazy_interval
+            rate=max_per_second,
+            burst=burst,
+            settle_interval=settle_interval,
+            quiet_interval=quiet_interval,
+            lazy_interval=lazy_interval,
         )
         self._waiters: dict[Key, list[asyncio.Future[bool]]] = {}
         self._wake, self._progress = asyncio.Event(), asyncio.Event()

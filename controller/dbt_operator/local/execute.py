@@ -74,7 +74,7 @@ class Execution:
         ref = run_ref(self.run)
         writer = StatusWriter(
             client=self.store, max_per_second=_WRITES_PER_SECOND, burst=1000,
-            quiet_interval=_QUIET_SECONDS, lazy_interval=_QUIET_SECONDS,
+            settle_interval=0, quiet_interval=_QUIET_SECONDS, lazy_interval=_QUIET_SECONDS,
         )  # fmt: skip
         backend = self._backend(ref, writer)
         kept = Kept(now=lambda: self.store.now().timestamp())

@@ -19,8 +19,8 @@ def key(name: str, run: str = RUN) -> Key:
     return Key(run, DBT_MODELS, "ns", name)
 
 
-def queue(*, rate: float = 1000.0, burst: int = 1000) -> StatusQueue:
-    return StatusQueue(rate=rate, burst=burst, quiet_interval=0.5, lazy_interval=2.0)
+def queue(*, rate: float = 1000.0, burst: int = 1000, settle: float = 0.0) -> StatusQueue:
+    return StatusQueue(rate=rate, burst=burst, settle_interval=settle, quiet_interval=0.5, lazy_interval=2.0)
 
 
 def want(
@@ -42,6 +42,18 @@ def test_an_object_that_was_quiet_is_written_at_once() -> None:
     q = queue()
     want(q, "a", 10.0, phase="Running")
     assert sent(q, 10.0) == {"phase": "Running"}
+
+
+def test_what_ends_as_soon_as_it_has_begun_is_written_once_and_not_later_for_it() -> None:
+    q = queue(settle=0.05)
+    want(q, "a", 10.0, phase="Running")
+    want(q, "b", 10.0, phase="Running")
+    assert sent(q, 10.04) is None
+    want(q, "a", 10.04, phase="Succeeded", terminal=True)
+    assert sent(q, 10.04) == {"phase": "Succeeded"}
+    assert q.wake_at(now=10.04) == 10.05
+    assert sent(q, 10.05) == {"phase": "Running"}
+    assert q.pending(run=None) == 0
 
 
 def test_changes_in_quick_succession_are_merged_into_one_write_half_a_second_later() -> None:

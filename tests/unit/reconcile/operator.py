@@ -56,7 +56,7 @@ class Operator:
         retention = Retention(
             now=lambda: client.now().timestamp(), default_ttl=self.default_ttl, limit=self.history_limit
         )
-        self.writer = StatusWriter(client=client, quiet_interval=0.0, lazy_interval=0.0)
+        self.writer = StatusWriter(client=client, settle_interval=0.0, quiet_interval=0.0, lazy_interval=0.0)
 
         supersession = Supersession()
 
