@@ -1,11 +1,13 @@
 """Whole runs without a cluster, by the command, with the real dbt."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.local.desk import Desk, make_desk
 from tests.unit.runner.conftest import dbt_python, session_folder, warm_python
+from tests.unit.runner.postgres_server import postgres_server, programs, query
 from tests.warm import warm_operator
 
 __all__ = ["dbt_python", "session_folder", "warm_python"]
@@ -36,3 +38,13 @@ def shop(warm_python: Path, operator: Path, tmp_path_factory: pytest.TempPathFac
     database = str(folder / "shop.duckdb")
     variables = ("COMMANDS_DUCKDB", "SHOP_DUCKDB", "RECOVERING_DUCKDB", "PACKAGES_DUCKDB", "DBT_DUCK")
     return Desk(folder, warm_python, dict.fromkeys(variables, database), python=operator)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    """The variables with which clients find a Postgres of the tests of a module, and its database `warehouse`."""
+    if programs() is None:
+        pytest.skip("there is no Postgres on this machine")
+    with postgres_server() as found:
+        query("create database warehouse", found)
+        yield found | {"PGDATABASE": "warehouse"}

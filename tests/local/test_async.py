@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,11 @@ import pytest
 
 from tests.local.desk import Desk, manifest
 from tests.unit.runner.conftest import PROJECTS
-from tests.unit.runner.postgres_server import postgres_server, programs
 
 
 @pytest.fixture
-def desk(tmp_path: Path, warm_python: Path, operator: Path) -> Iterator[Desk]:
+def desk(server: dict[str, str], tmp_path: Path, warm_python: Path, operator: Path) -> Desk:
     """A folder to work in, with a project and its Postgres."""
-    if programs() is None:
-        pytest.skip("there is no Postgres on this machine")
     project = tmp_path / "project"
     shutil.copytree(PROJECTS / "async", project)
     shutil.rmtree(project / "snapshots")
@@ -33,8 +29,7 @@ def desk(tmp_path: Path, warm_python: Path, operator: Path) -> Iterator[Desk]:
     }
     for name, text in models.items():
         (project / "models" / f"{name}.sql").write_text(text)
-    with postgres_server() as server:
-        yield Desk(tmp_path, warm_python, server, python=operator)
+    return Desk(tmp_path, warm_python, server, python=operator)
 
 
 def test_what_was_running_when_it_was_killed_is_executed_again_and_nothing_else(desk: Desk) -> None:

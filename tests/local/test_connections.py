@@ -1,6 +1,5 @@
 """How runs connect: what is wrong with a warehouse is one sentence without a secret, and what is right is found."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from dbt_operator.local.manifests import PROJECT_ANNOTATION
 from tests.archives import config_map, packed
 from tests.conftest import CHECKOUT
 from tests.local.desk import Desk
-from tests.unit.runner.postgres_server import GUARDED, postgres_server, programs, query
+from tests.unit.runner.postgres_server import GUARDED, query
 
 EXAMPLES = CHECKOUT / "examples"
 WRONG = "hunter2-wrong-password"
@@ -39,16 +38,11 @@ select case when current_setting('threads') = 1 then 1 else error('other setting
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    """A Postgres for all of them."""
-    if programs() is None:
-        pytest.skip("there is no Postgres on this machine")
-    with postgres_server() as server:
-        query(f"create role {GUARDED} login password 'another'", server)
-        query("create role reader login", server)
-        query("create database warehouse", server)
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def users(server: dict[str, str]) -> None:
+    """One who needs a password, and one who may do nothing."""
+    query(f"create role {GUARDED} login password 'another'", server)
+    query("create role reader login", server)
 
 
 @pytest.fixture
@@ -91,7 +85,7 @@ def test_a_wrong_password_is_named_and_not_told(desk: Desk) -> None:
 def test_a_right_that_is_missing_is_not_taken_for_a_warehouse_that_is(desk: Desk) -> None:
     reason, message = failed(desk, SHOP_USER="reader")
     assert reason == "DatabaseError"
-    assert "permission denied for database postgres; check the rights of the user" in message
+    assert "permission denied for database warehouse; check the rights of the user" in message
 
 
 def test_the_example_runs_as_it_stands(desk: Desk) -> None:
@@ -104,7 +98,7 @@ def test_the_example_runs_as_it_stands(desk: Desk) -> None:
     desk.do("run", "-f", desk.write(secret, connection, run))
     status = desk.status("bike-rental-mine")
     assert (status["phase"], status["dbt"]["target"]) == ("Succeeded", "dev"), status["message"]
-    found = query("select count(*) from mine_marts.daily_revenue", desk.environ | {"PGDATABASE": "warehouse"})
+    found = query("select count(*) from mine_marts.daily_revenue", desk.environ)
     assert found != ["0"]
 
 

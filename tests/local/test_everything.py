@@ -1,6 +1,5 @@
 """A project with everything that dbt knows, on Postgres: each node is shown, and of a microbatch model each batch."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from dbt_operator.kube.resources import DBT_MODELS, Object
 from dbt_operator.local.store import Store
 from tests.local.desk import PROJECTS, Desk, manifest
-from tests.unit.runner.postgres_server import postgres_server, programs, query
+from tests.unit.runner.postgres_server import query
 
 EVERYTHING = manifest(
     "everything",
@@ -21,12 +20,9 @@ EVERYTHING = manifest(
 
 
 @pytest.fixture
-def desk(tmp_path: Path, warm_python: Path, operator: Path) -> Iterator[Desk]:
+def desk(server: dict[str, str], tmp_path: Path, warm_python: Path, operator: Path) -> Desk:
     """A folder to work in, and a Postgres."""
-    if programs() is None:
-        pytest.skip("there is no Postgres on this machine")
-    with postgres_server() as server:
-        yield Desk(tmp_path, warm_python, {**server, "EVERYTHING_TARGET": "postgres"}, python=operator)
+    return Desk(tmp_path, warm_python, {**server, "EVERYTHING_TARGET": "postgres"}, python=operator)
 
 
 def test_every_kind_of_node_is_shown_and_only_the_batch_that_failed_is_executed_again(desk: Desk) -> None:

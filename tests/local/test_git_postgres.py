@@ -11,7 +11,7 @@ from tests.local.desk import Desk
 from tests.local.test_packages import hub, of_hub
 from tests.local.test_sources import NEWER, Sources, sources
 from tests.packages import Hub
-from tests.unit.runner.postgres_server import postgres_server, programs, query
+from tests.unit.runner.postgres_server import query
 
 __all__ = ["hub", "sources"]  # fixtures: pytest finds them in the module that uses them
 
@@ -41,19 +41,15 @@ def _documents(sources: Sources, hub: Hub, server: dict[str, str]) -> list[dict[
 
 
 def test_the_example_runs_as_it_is_written_down(
-    tmp_path: Path, dbt_python: str, operator: Path, sources: Sources, hub: Hub
+    server: dict[str, str], tmp_path: Path, dbt_python: str, operator: Path, sources: Sources, hub: Hub
 ) -> None:
-    assert programs() is not None, "there is no Postgres on this machine"
     commit = sources.repository.commit(_project())
     sources.release(NEWER)
     sources.index.add("dbt-postgres", NEWER)
-    with postgres_server() as server:
-        query("create database warehouse", server)
-        own = server | {"PGDATABASE": "warehouse"}
-        desk = Desk(tmp_path, Path(dbt_python), own, python=operator)
-        desk.do("run", "-f", desk.write(*_documents(sources, hub, own)))
-        status = desk.status("bike-rental")
-        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
-        assert status["project"]["commit"] == commit
-        assert (status["dbt"]["adapter"], status["dbt"]["version"]) == ("postgres", NEWER)
-        assert query("select greeting from analytics.greeting", own) == ["hello from the hub"]
+    desk = Desk(tmp_path, Path(dbt_python), server, python=operator)
+    desk.do("run", "-f", desk.write(*_documents(sources, hub, server)))
+    status = desk.status("bike-rental")
+    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+    assert status["project"]["commit"] == commit
+    assert (status["dbt"]["adapter"], status["dbt"]["version"]) == ("postgres", NEWER)
+    assert query("select greeting from analytics.greeting", server) == ["hello from the hub"]

@@ -1,6 +1,5 @@
 """The example slim-ci without a cluster: what a pull request builds, and what is left of it when it is closed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,15 @@ import yaml
 from tests.archives import config_map, packed
 from tests.local.desk import Desk
 from tests.slim_ci import EXAMPLES, STATIONS, slim_ci_project, slim_ci_run
-from tests.unit.runner.postgres_server import postgres_server, programs, query
+from tests.unit.runner.postgres_server import query
 
 SCHEMAS = "select nspname from pg_namespace where nspname ~ '^(analytics|pr_)' order by 1"
 
 
 @pytest.fixture
-def desk(tmp_path: Path, warm_python: Path, operator: Path) -> Iterator[Desk]:
+def desk(server: dict[str, str], tmp_path: Path, warm_python: Path, operator: Path) -> Desk:
     """A folder to work in, and a Postgres."""
-    if programs() is None:
-        pytest.skip("there is no Postgres on this machine")
-    with postgres_server() as server:
-        query("create database warehouse", server)
-        yield Desk(tmp_path, warm_python, server | {"PGDATABASE": "warehouse"}, python=operator)
+    return Desk(tmp_path, warm_python, server, python=operator)
 
 
 def _given(desk: Desk) -> list[dict[str, Any]]:
