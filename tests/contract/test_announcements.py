@@ -8,6 +8,8 @@ from dbt_operator.plan.attempt import Request
 from dbt_operator.pods.run import RunRef, owner_reference
 from dbt_operator.reconcile.announce import Announcer
 from tests.contract.backends import backend_of
+from tests.unit.dbt.logs import model
+from tests.unit.plan.story import Story
 
 MODEL = "nightly.orders"
 
@@ -29,7 +31,7 @@ async def told(client: Client, run: RunRef, *, times: int) -> list[tuple[str, st
     """Kind, name and reason of each Event of ours about the run and its nodes, once there are so many."""
     while True:
         found: list[Object] = await client.list(resource=EVENTS, namespace=run.namespace)
-        ours = [event for event in found if event["reason"] in ("NothingToRetry", "RetryWaits")]
+        ours = [event for event in found if event["reason"] in ("NothingToRetry", "RetryWaits", "SettingIgnored")]
         if len(ours) >= times:
             return sorted((one["involvedObject"]["kind"], one["involvedObject"]["name"], one["reason"]) for one in ours)
         await asyncio.sleep(0.1)
@@ -54,3 +56,12 @@ async def test_a_retry_that_waits_is_told_of_once(run: RunRef, client: Client) -
     assert "A retry of the run was asked for, and waits: spec.cancel is true; set it to false." in [
         event["message"] for event in events
     ]
+
+
+async def test_what_is_wrong_in_the_project_is_told_of_once(run: RunRef, client: Client) -> None:
+    announcer = await announcer_of(client, run)
+    story = Story(model("a", settings_ignored="timeout is wrong"), model("b"))
+    story["Producer"].builds()
+    for _ in range(3):
+        announcer.ignored(story.plan())
+    assert await told(client, run, times=1) == [("DbtRun", run.name, "SettingIgnored")]

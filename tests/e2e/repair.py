@@ -15,22 +15,19 @@ from dev.chaos.project import SCHEMA
 from tests.api import Api
 from tests.conftest import Kubectl
 from tests.e2e.conftest import PATIENCE, Cluster, own_cluster
-from tests.e2e.postgres import Postgres, chaos, manifests
+from tests.e2e.postgres import Postgres, chaos
 
 QUICK = {"backoff": {"duration": "1s", "factor": 1}}
 """A retry that does not keep a test waiting."""
-TOLD = "warehouse-told"
-"""The Secret with a profile by which the warehouse is told for what kind of attempt it works."""
 ANNOTATION = "dbt-operator.io/retry"
 
-# The seeds are there as if an earlier run had loaded them, so that a run can be of a few models only. `tries` has one
-# column more than the project makes: for what kind of attempt a node was begun, where the profile tells.
+# The seeds are there as if an earlier run had loaded them, so that a run can be of a few models only.
 FRESH = f"""
 drop schema if exists {SCHEMA} cascade;
 create schema {SCHEMA};
 create table {SCHEMA}.tries (
     node text, at timestamptz default clock_timestamp(), pid int default pg_backend_pid(), invocation text,
-    alone boolean, kind text default current_setting('application_name'));
+    alone boolean);
 create table {SCHEMA}.executions (
     node text, at timestamptz default clock_timestamp(), pid int default pg_backend_pid(), invocation text);
 """ + "".join(f"create table {SCHEMA}.seed_{n} as select {n + 1} as id;\n" for n in range(1, 6))
@@ -174,10 +171,6 @@ def shared(kubectl: Kubectl, api: Api) -> Iterator[Runs]:
     with own_cluster(kubectl, api) as cluster:
         postgres = Postgres(cluster=cluster)
         postgres.deploy()
-        (secret,) = manifests("secret.yaml")
-        told = "{{ env_var('DBT_OPERATOR_ATTEMPT_KIND') }}"
-        profile = secret["stringData"]["profiles.yml"].rstrip() + f'\n      application_name: "{told}"\n'
-        cluster.apply(secret | {"metadata": {"name": TOLD}, "stringData": {"profiles.yml": profile}})
         yield Runs(cluster=cluster, postgres=postgres)
 
 

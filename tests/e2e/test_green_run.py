@@ -1,4 +1,4 @@
-"""A run of a project that works: every node is seen Pending, Running and Succeeded, while dbt runs."""
+"""Runs that work, at once: every node is seen Pending, Running and Succeeded, while dbt runs."""
 
 import json
 import subprocess
@@ -9,27 +9,38 @@ from pathlib import Path
 
 import pytest
 
+from dbt_operator.kube.resources import Object
 from tests.api import Api
 from tests.conftest import Kubectl
 from tests.e2e.alike import assert_alike
-from tests.e2e.conftest import EXAMPLES, SOME, Cluster, condition, own_cluster, phases
+from tests.e2e.conftest import EXAMPLES, Cluster, condition, example, own_cluster
+
+PART = "jaffle-shop-select"
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A run that has ended, and what a watch of its DbtModels has shown: names with phases, as they followed."""
+    """The runs `shop` and PART that have ended, and what a watch of the DbtModels of the shop has shown.
+
+    moves: names with phases, as they followed.
+    """
 
     cluster: Cluster
     moves: list[tuple[str, ...]]
+
+    def nodes(self, run: str = "shop") -> dict[str, Object]:
+        """The DbtModels of a run, by dbt's name."""
+        return {one["spec"]["name"]: one for one in self.cluster.objects("dbtmodels") if one["spec"]["runName"] == run}
 
 
 @contextmanager
 def _watch_of_models(cluster: Cluster, file: Path) -> Iterator[None]:
     """What a user sees who watches the nodes, one line for each change, for as long as the context lasts."""
     kubectl = (cluster.kubectl.program, "--kubeconfig", str(cluster.kubectl.kubeconfig), "-n", cluster.namespace)
+    command = ("get", "dbtmodels", "-w", "-l", "dbt-operator.io/run=shop", "--no-headers", "-o")
     columns = "custom-columns=NAME:.spec.name,PHASE:.status.phase"
     with file.open("w") as output:
-        watcher = subprocess.Popen([*kubectl, "get", "dbtmodels", "-w", "-o", columns, "--no-headers"], stdout=output)
+        watcher = subprocess.Popen([*kubectl, *command, columns], stdout=output)
         try:
             yield
         finally:
@@ -39,30 +50,26 @@ def _watch_of_models(cluster: Cluster, file: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="class")
 def watched(kubectl: Kubectl, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A run that ends well, for tests that only look at it."""
+    """A run of all of the shop and one of a part of it, for tests that only look at them."""
     seen = tmp_path_factory.mktemp("watch") / "dbtmodels"
     with own_cluster(kubectl, api) as cluster:
         with _watch_of_models(cluster, seen):
             cluster.create_run(pause=0.5)
-            cluster.wait_for_end()
-            count = len(cluster.models())
-            cluster.until("the watch has shown the end", lambda: seen.read_text().count("Succeeded") >= count)
+            (part,) = example("select.yaml")
+            cluster.apply(part)
+            total = cluster.wait_for_end()["nodes"]["total"]
+            cluster.until("the watch has shown the end", lambda: seen.read_text().count("Succeeded") >= total)
+        cluster.wait_for_end(PART)
         yield Watched(cluster, list(dict.fromkeys(tuple(line.split()) for line in seen.read_text().splitlines())))
 
 
-@pytest.fixture
-def green(watched: Watched) -> Cluster:
-    """The run alone."""
-    return watched.cluster
-
-
-class TestOneGreenRun:
+class TestGreenRuns:
     """Only looked at, and so made once."""
 
-    def test_every_node_and_the_run_succeed(self, green: Cluster) -> None:
-        status, models = green.run()["status"], green.models()
+    def test_every_node_and_the_run_succeed(self, watched: Watched) -> None:
+        status, models = watched.cluster.run()["status"], watched.nodes()
         assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
-        assert set(phases(models).values()) == {"Succeeded"}
+        assert {model["status"]["phase"] for model in models.values()} == {"Succeeded"}
         assert status["nodes"]["total"] == status["nodes"]["succeeded"] == len(models)
         assert status["progress"] == f"{len(models)}/{len(models)}"
         assert status["tests"]["total"] == status["tests"]["succeeded"] > 0
@@ -77,8 +84,9 @@ class TestOneGreenRun:
         assert status["attempts"][0]["state"] == "Succeeded"
         assert status["attempts"][0]["exitCode"] == 0
 
-    def test_what_dbt_told_of_a_node_is_shown(self, green: Cluster) -> None:
-        orders = green.models()["orders"]
+    def test_what_dbt_told_of_a_node_is_shown(self, watched: Watched) -> None:
+        models = watched.nodes()
+        orders = models["orders"]
         assert orders["spec"]["uniqueId"] == "model.jaffle_shop.orders"
         assert orders["spec"]["materialized"] == "table"
         assert "orders" in orders["spec"]["relation"]
@@ -88,22 +96,26 @@ class TestOneGreenRun:
         assert tests["total"] == tests["passed"] == len(orders["spec"]["tests"]) > 0
         assert tests["summary"] == f"{tests['total']}/{tests['total']}"
         # An ephemeral model has a DbtModel as well, although nothing is built for it.
-        inlined = green.models()["int_order_amounts"]
+        inlined = models["int_order_amounts"]
         assert (inlined["status"]["reason"], inlined["spec"].get("relation")) == ("Inlined", None)
-        assert inlined["spec"]["uniqueId"] in green.models()["orders"]["spec"]["dependsOn"]
+        assert inlined["spec"]["uniqueId"] in models["orders"]["spec"]["dependsOn"]
 
-    def test_a_run_tells_its_transitions_as_events(self, green: Cluster) -> None:
-        green.until("the last event", lambda: "AllSucceeded" in {e["reason"] for e in green.events()})
-        mine = [e for e in green.events() if e["involvedObject"]["kind"] == "DbtRun"]
-        assert {"Executing", "AllSucceeded"} <= {e["reason"] for e in mine}
-        assert {e["type"] for e in mine} == {"Normal"}
+    def test_a_run_tells_its_transitions_as_events(self, watched: Watched) -> None:
+        def mine() -> list[Object]:
+            about = [(e, e["involvedObject"]) for e in watched.cluster.events()]
+            return [e for e, what in about if (what["kind"], what["name"]) == ("DbtRun", "shop")]
 
-    def test_it_ends_like_that_without_a_cluster(self, green: Cluster, tmp_path: Path) -> None:
+        watched.cluster.until("the last event", lambda: "AllSucceeded" in {e["reason"] for e in mine()})
+        assert {"Executing", "AllSucceeded"} <= {e["reason"] for e in mine()}
+        assert {e["type"] for e in mine()} == {"Normal"}
+
+    @pytest.mark.parametrize("name", ["shop", PART])
+    def test_a_run_ends_like_that_without_a_cluster(self, watched: Watched, tmp_path: Path, name: str) -> None:
         environ = {"JAFFLE_SHOP_DUCKDB": str(tmp_path / "jaffle_shop.duckdb")}
-        assert_alike(green, "shop", folder=tmp_path, project=EXAMPLES / "project", environ=environ)
+        assert_alike(watched.cluster, name, folder=tmp_path, project=EXAMPLES / "project", environ=environ)
 
     def test_statuses_move_while_dbt_runs(self, watched: Watched) -> None:
-        names, moves = set(watched.cluster.models()), watched.moves
+        names, moves = set(watched.nodes()), watched.moves
         for name in names:
             assert [phase for shown, phase in moves if shown == name] in (
                 ["Pending", "Running", "Succeeded"],
@@ -114,19 +126,16 @@ class TestOneGreenRun:
         first_end = next(at for at, (_, phase) in enumerate(moves) if phase == "Succeeded")
         assert any(phase == "Running" for _, phase in moves[first_end:])
 
-
-def test_two_runs_at_once_do_not_mix_and_have_what_dbt_selects(cluster: Cluster) -> None:
-    for name in ("first", "second"):
-        cluster.create_run(name, **SOME, pause=0.3)
-    ended = [cluster.wait_for_end(name) for name in ("first", "second")]
-    assert [status["phase"] for status in ended] == ["Succeeded", "Succeeded"]
-    assert all(status["tests"]["total"] <= 1 for status in ended)  # unit tests come with their model, selected or not
-    items = cluster.objects("dbtmodels")
-    by_run = {run: {m["spec"]["name"] for m in items if m["spec"]["runName"] == run} for run in ("first", "second")}
-    assert by_run["first"] == by_run["second"]
-    assert "orders" in by_run["first"]
-    assert "monthly_revenue" not in by_run["first"]
-    assert {m["metadata"]["ownerReferences"][0]["name"] for m in items if m["spec"]["runName"] == "first"} == {"first"}
+    def test_two_runs_at_once_do_not_mix_and_have_what_dbt_selects(self, watched: Watched) -> None:
+        status = watched.cluster.run(PART)["status"]
+        assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+        whole, part = watched.nodes(), watched.nodes(PART)
+        assert status["nodes"]["total"] == len(part)
+        assert part.keys() < whole.keys()
+        assert "orders" in part
+        assert "monthly_revenue" not in part
+        for run, nodes in (("shop", whole), (PART, part)):
+            assert {one["metadata"]["ownerReferences"][0]["name"] for one in nodes.values()} == {run}
 
 
 def test_the_spec_of_a_started_run_is_closed(cluster: Cluster) -> None:

@@ -7,9 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.local.desk import PROJECTS, Desk
+from tests.local.desk import PROJECTS, Desk, manifest
 
 BACKOFF = {"duration": "1s", "factor": 1}
+OF_KIND = """select {{{{ 1 if env_var('DBT_OPERATOR_ATTEMPT_KIND') == '{kind}' else "error('not now')" }}}} as id"""
 
 
 def test_run_builds_models_and_no_tests_and_a_model_that_fails_is_retried(shop: Desk) -> None:
@@ -66,3 +67,36 @@ def test_what_a_model_prints_is_no_event_and_the_log_is_lines_of_json_of_bounded
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[0]["info"]["name"] == "RunnerStarted"
     assert events[-1]["info"]["name"] == "RunFinished"
+
+
+def test_a_retry_waits_for_the_process_that_has_the_file_and_finds_what_it_has_built(shop: Desk) -> None:
+    status = shop.run("recovered", "recovering", retry={"backoff": BACKOFF})
+    assert (status["phase"], status["reason"]) == ("Succeeded", "AllSucceeded"), status["message"]
+    assert [attempt["kind"] for attempt in status["attempts"]] == ["Producer", "Retry", "Resume"]
+    producer, retried, resumed = status["attempts"]
+    assert producer["completionTime"] <= retried["startTime"]
+    assert retried["completionTime"] <= resumed["startTime"]
+    assert shop.phases("recovered") == dict.fromkeys(("flaky", "below", "slow"), "Succeeded")
+    models = {name: model["status"] for name, model in shop.models("recovered").items()}
+    assert {name: model["tries"] for name, model in models.items()} == {"flaky": 2, "below": 1, "slow": 1}
+    first, second = models["flaky"]["attempts"]
+    assert "flaky fails the first time" in first["message"]
+    assert second["phase"] == "Succeeded"
+
+
+def test_what_the_project_says_of_its_nodes_counts_where_the_run_is_silent(quick: Desk) -> None:
+    quick.model("first", "select sleep_ms(600000) as id")
+    # Which kind of attempt it is the project sees, too.
+    quick.model("second", OF_KIND.format(kind="retry"))
+    quick.model("third", OF_KIND.format(kind="resume") + " from {{ ref('second') }}")
+    said = {"first": {"timeout": "2s"}, "second": {"retry": {"limit": 1}}, "third": {"timeout": "soon"}}
+    models = [{"name": name, "meta": {"dbt_operator": settings}} for name, settings in said.items()]
+    (quick.folder / "project" / "models" / "schema.yml").write_text(json.dumps({"models": models}))
+    quick.write(manifest(retry={"limit": 0, "backoff": BACKOFF}))
+    quick.do("run", "-f", "run.yaml", code=1)
+    nodes = {name: model["status"] for name, model in quick.models().items()}
+    assert (nodes["first"]["reason"], nodes["first"]["tries"]) == ("DeadlineExceeded", 1)
+    assert (nodes["second"]["phase"], nodes["second"]["tries"]) == ("Succeeded", 2)
+    assert (nodes["third"]["phase"], nodes["third"]["tries"]) == ("Succeeded", 1)
+    told = "meta.dbt_operator of model.small.third is not honoured where it is wrong: timeout has to be a duration"
+    assert told in quick.status()["message"]

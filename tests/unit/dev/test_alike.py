@@ -43,7 +43,7 @@ COMPARED = {
     "jaffle-shop/defaults.yaml": "test_defaults.py",
     "jaffle-shop/pod-template.yaml": "test_pod_template.py",
     "jaffle-shop/run.yaml": "test_green_run.py",
-    "jaffle-shop/select.yaml": "test_local.py",
+    "jaffle-shop/select.yaml": "test_green_run.py",
     "slim-ci/production.yaml": "test_slim_ci.py",
     "slim-ci/pull-request.yaml": "test_slim_ci.py",
 }
