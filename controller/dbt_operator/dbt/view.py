@@ -104,7 +104,7 @@ def _known(history: History, unique_id: str) -> bool:
 class Tally:
     """How many nodes and tests are in which state, and what has failed.
 
-    Kept as views change: of thousands a few change at a time, and they are counted twice a second.
+    Kept as views change: of thousands a few change at a time, and they are counted once a second.
     """
 
     def __init__(self, views: Iterable[NodeView] = ()) -> None:

@@ -64,7 +64,7 @@ class StatusWriter:
         max_per_second: float = 50.0,
         burst: int = 100,
         concurrency: int = 16,
-        settle_interval: float = 0.05,
+        settle_interval: float = 0.2,
         quiet_interval: float = 0.5,
         lazy_interval: float = 2.0,
         backoff: Backoff | None = None,
