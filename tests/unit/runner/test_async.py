@@ -77,12 +77,12 @@ class Shop:
         tables = f"select table_name, table_type from information_schema.tables where table_schema = '{schema}'"
         columns = f"select table_name, column_name from information_schema.columns where table_schema = '{schema}'"
         wanted = [(table, column) for table, column in self.ask(columns) if not column.startswith("dbt_")]
-        found = {}
+        queries = []
         for table, kind in self.ask(tables):
             row = ", ".join(sorted(f'"{column}"' for of, column in wanted if of == table))
             hashed = f"md5(string_agg(row({row})::text, ',' order by row({row})::text))"
-            found[table] = (kind, self.ask(f'select {hashed} from {schema}."{table}"')[0][0])
-        return found
+            queries.append(f"select '{table}', '{kind}', {hashed} from {schema}.\"{table}\"")
+        return {table: (kind, rows) for table, kind, rows in self.ask(" union all ".join(queries))}
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_the_process_of_dbt_ends_with_the_attempt(shop: Shop) -> None:
     """Killed in the middle, the attempt leaves no process that goes on."""
     sleeps = "{{ config(materialized='incremental') }} select pg_sleep(60)::text as x"
     (shop.project.path / "models" / "by_dbt.sql").write_text(sleeps)
-    line = shop.project.command("run", "--select", "by_dbt", "orders", options=ASYNC)
+    line = [str(shop.project.warm), *shop.project.command("run", "--select", "by_dbt", "orders", options=ASYNC)[1:]]
     environment = {**shop.project.environment(), **shop.environment("killed")}
     with subprocess.Popen(line, env=environment, cwd=shop.project.scratch, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -60,11 +60,18 @@ class Shop:
 def make_shop(
     dbt_python: str, archive: Path, warm_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Shop]:
-    def make() -> Shop:
+    def copy() -> Shop:
         scratch = tmp_path_factory.mktemp("shop")
         shutil.copytree(PROJECTS / "freshness", scratch / "project")
         path = scratch / "project"
         return Shop(Project(python=dbt_python, archive=archive, path=path, scratch=scratch, warm=warm_python))
+
+    parsed = copy().project.run("parse", environment=ENVIRONMENT).target
+
+    def make() -> Shop:
+        made = copy()
+        shutil.copytree(parsed, made.project.scratch / "target")
+        return made
 
     return make
 
