@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.bench import Bench, time_of
-from benchmarks.observing import Watch, processors, writes
+from benchmarks.observing import PARTS, WAITING, Watch, processors, writes
 
 SHOWN = ("Succeeded", "Failed", "Warned")
 
@@ -19,7 +19,8 @@ class Measured:
 
     dbt: seconds from the runner's first event to its last. wall: from its creation until its end was shown. lags:
     seconds, in ascending order, from dbt's result of each node until a watch has shown it. writes: of the operator.
-    operator, cluster: seconds of processors. events: what its pod has printed.
+    operator, cluster: seconds of processors. starved: seconds that the operator waited for one. events: what its
+    pod has printed.
     """
 
     dbt: float
@@ -28,6 +29,7 @@ class Measured:
     writes: float
     operator: float
     cluster: float
+    starved: float
     events: Sequence[Mapping[str, Any]]
 
     @property
@@ -62,7 +64,8 @@ async def measured(bench: Bench, name: str, **more: Any) -> Measured:
         lags=lags_of(name, events, models),
         writes=written,
         operator=spent["dbt_operator"],
-        cluster=sum(seconds for part, seconds in spent.items() if part != "dbt_operator"),
+        cluster=sum(spent[part] for part in PARTS if part in spent),
+        starved=spent[WAITING],
         events=events,
     )
 

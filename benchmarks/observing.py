@@ -17,6 +17,7 @@ from typing import Any, Self
 from benchmarks.operator import KUBECONFIG, KUBECTL, METRICS_PORT
 
 PARTS = ("kube-apiserver", "etcd", "kubelet", "containerd", "kube-controller-manager", "kube-scheduler")
+WAITING = "dbt_operator, waiting"
 OURS = "/apis/dbt-operator.io/v1alpha1"
 
 
@@ -41,13 +42,19 @@ def writes() -> float:
 
 
 def processors() -> dict[str, float]:
-    """Seconds of processor time that the operator and each part of the cluster have used since their start."""
+    """Seconds of processor time that the operator and each part of the cluster have used since their start.
+
+    Under WAITING: how long threads of the operator could have run, and had no processor.
+    """
     found: dict[str, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode().split("\0")
             times = (folder / "stat").read_text().rpartition(")")[2].split()
             ours = _is_ours(folder, words)
+            if ours:
+                waits = (int(file.read_text().split()[1]) for file in folder.glob("task/*/schedstat"))
+                found[WAITING] = sum(waits) / 1e9
         except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             continue
         program = Path(words[0]).name

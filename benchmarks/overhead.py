@@ -88,6 +88,7 @@ FIGURES = (
     Figure("lag of a DbtModel, median", lambda pair: pair.run.lag, digits=4, at_most=0.025),
     Figure("lag of a DbtModel, 99 of 100", lambda pair: pair.run.worst_lag, digits=3, at_most=0.1),
     Figure("writes of the operator for a node", lambda pair: pair.run.writes / pair.run.nodes, "", at_most=3),
+    Figure("the operator waits for a processor", lambda pair: pair.run.starved),
     Figure("processors: dbt in a plain pod", lambda pair: pair.plain.processes[0].spent),
     Figure("processors: the operator", lambda pair: pair.run.operator),
     Figure("processors: the cluster's parts", lambda pair: pair.run.cluster),
