@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from dbt_operator.api.phases import NodePhase, RunPhase
+from dbt_operator.api.commands import Stage
+from dbt_operator.api.phases import AttemptKind, NodePhase, RunPhase
 from dbt_operator.api.reasons import RunReason
 from dbt_operator.plan.assess import assess
-from dbt_operator.plan.attempt import Assessment, Attempt, Life, LogFacts, Refusal, Release
+from dbt_operator.plan.attempt import Assessment, Attempt, Decision, Life, LogFacts, Refusal, Release
 from dbt_operator.plan.facts import InitFailure, PodFacts, Restarting, Terminated
 from dbt_operator.plan.outcome import Outcome
 from tests.unit.plan import lines
@@ -379,3 +380,19 @@ def test_a_pod_whose_job_was_deleted_is_followed_to_its_end() -> None:
     assert found.life is Life.DRAINING
     found = assessed(attempt(created=True, log=log(*lines.EXECUTING, read=True)))
     assert (found.life, found.reason) == (Life.ENDED, RunReason.POD_LOST)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "stage", "covered"),
+    [
+        (None, None, {"model.p.a", "test.p.t"}),
+        (None, Stage.TEST, {"test.p.t"}),
+        (frozenset({"model.p.a", "model.p.other"}), None, {"model.p.a"}),
+    ],
+)
+def test_an_attempt_covers_what_it_is_to_execute(
+    nodes: frozenset[str] | None, stage: Stage | None, covered: set[str]
+) -> None:
+    decision = Decision(index=1, kind=AttemptKind.PRODUCER, name="r-producer-1", nodes=nodes, stage=stage)
+    asked = frozenset({"model.p.a", "test.p.t"})
+    assert decision.covered(asked) == covered == {one for one in asked if decision.covers(one)}
