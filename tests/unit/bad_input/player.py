@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dbt_operator.runner.environment import PARSE_CACHE
 from tests.bad_input.cases import PROJECT, Played
 from tests.unit.reconcile.cluster import NAMESPACE, Given
 
@@ -24,15 +25,20 @@ class Player:
 
     python: Path
     archive: Path
-    parsed: Path
+    parsed: bytes
     """What dbt has kept of a parse of the small project, as an image may bring it: half of what a short run costs."""
+    parsed_at: Path
+    """Where the project was, which dbt has kept, too."""
 
     async def play(self, case: Played) -> tuple[Given, Path]:
         """The run after its end, and the folder above its project."""
-        with _folder() as folder:
+        with short_folder() as folder:
             project = folder / "shop"
             shutil.copytree(PROJECT, project)
-            shutil.copytree(self.parsed, project / "target")
+            (project / "target").mkdir()
+            # Both are of the same length, so that what is written in MessagePack stays whole.
+            here = self.parsed.replace(bytes(self.parsed_at), bytes(project))
+            (project / "target" / PARSE_CACHE).write_bytes(here)
             case.lay_over(project)
             given = Given(spec={"project": {"image": {"path": str(project)}}} | case.spec)
             async with given:
@@ -74,7 +80,7 @@ class Player:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def short_folder() -> Iterator[Path]:
     # The length of its path is always the same: some messages are cut.
     folder = Path(tempfile.mkdtemp(prefix="shop-", dir="/tmp"))
     try:

@@ -7,22 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from dbt_operator.runner.environment import PARSE_CACHE
 from tests.bad_input.cases import PROJECT, Played, played
 from tests.unit.bad_input.checks import assert_nothing_is_left, assert_one_sentence
-from tests.unit.bad_input.player import IN_POD, Player
+from tests.unit.bad_input.player import IN_POD, Player, short_folder
 
 CASES = played("projects.yaml")
 
 
 @pytest.fixture(scope="session")
-def player(warm_python: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Player:
+def player(warm_python: Path, archive: Path) -> Player:
     """Plays runs."""
-    project = tmp_path_factory.mktemp("small") / "shop"
-    shutil.copytree(PROJECT, project)
-    subprocess.run(
-        [warm_python, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "parse"], cwd=project, check=True
-    )
-    return Player(python=warm_python, archive=archive, parsed=project / "target")
+    with short_folder() as folder:
+        project = folder / "shop"
+        shutil.copytree(PROJECT, project)
+        subprocess.run(
+            [warm_python, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "parse"], cwd=project, check=True
+        )
+        parsed = (project / "target" / PARSE_CACHE).read_bytes()
+    return Player(python=warm_python, archive=archive, parsed=parsed, parsed_at=project)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[each.case for each in CASES])
