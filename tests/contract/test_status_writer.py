@@ -212,7 +212,13 @@ async def faulty(
         await Client.connect(kubeconfig=str(path), request_timeout=0.5, retry=retry) as client,
         running(
             StatusWriter(
-                client=client, max_per_second=max_per_second, burst=100, backoff=QUICK, quiet_interval=0.02, **more
+                client=client,
+                max_per_second=max_per_second,
+                burst=100,
+                backoff=QUICK,
+                settle_interval=0.02,
+                quiet_interval=0.02,
+                **more,
             )
         ) as writer,
     ):
