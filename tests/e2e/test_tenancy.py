@@ -19,7 +19,7 @@ def test_a_namespaces_editor_applies_and_reads_runs(cluster: Cluster) -> None:
     )
     cluster.kubectl("apply", "-n", namespace, "-f", "-", ana, stdin=json.dumps(run_manifest(**FEW)))
     assert cluster.wait_for_end()["phase"] == "Succeeded"
-    assert "stg_orders" in cluster.kubectl("get", "dbtmodels", "-n", namespace, ana)
+    assert "shop.stg-orders" in cluster.kubectl("get", "dbtmodels", "-n", namespace, ana)
     assert "forbidden" in cluster.kubectl.refused("get", "dbtruns", "-n", "default", ana).lower()
     # Statuses are the operator's to write.
     patch = json.dumps({"status": {"phase": "Failed"}})

@@ -158,12 +158,13 @@ def test_command_without_nodes_cannot_execute_a_list(attempted: Attempted) -> No
 def test_parse_cache_that_the_image_brings_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "partial_parse.msgpack").write_bytes(b"parsed when the image was built")
+    parsed = f"parsed in {tmp_path.resolve()} when the image was built".encode()
+    (tmp_path / "target" / "partial_parse.msgpack").write_bytes(parsed)
     environ = {"HOME": str(tmp_path)}
     assert environment.prepare(environ=environ, project_dir=tmp_path, profiles_dir="", attempt_kind="producer") == []
     target = Path(environ["DBT_TARGET_PATH"])
     assert target != tmp_path / "target"  # which may be read-only
-    assert (target / "partial_parse.msgpack").read_bytes() == b"parsed when the image was built"
+    assert (target / "partial_parse.msgpack").read_bytes() == parsed
 
 
 def test_damaged_parse_cache_costs_a_parse_only(attempted: Attempted) -> None:
