@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import select
+import sys
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
@@ -15,6 +16,10 @@ from typing import TYPE_CHECKING, Any, Callable
 from dbt_operator.runner.masking import Masker, shortened
 
 LARGEST_LINE = 8192
+_ONE_WRITE = 4 * LARGEST_LINE
+# How long a thread of Python may keep the others waiting. With Python's own 5 ms the lines of a build with 16 threads
+# came 30 ms after what they tell, with 1 ms they come after 12 and the build takes a tenth longer.
+_TURN_SECONDS = 0.002
 _UTC = dt.timezone(dt.timedelta(0))
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
 # What JSON allows inside a text but a terminal or a strict decoder does not take well.
@@ -102,12 +107,14 @@ class Output:
         self._translate = translate
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._seq = 0
+        self._unwritten = bytearray()
         self._broken = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="runner-output", daemon=True)
 
     def start(self) -> None:
         """Begin to print."""
+        sys.setswitchinterval(_TURN_SECONDS)
         self._thread.start()
 
     def event(self, name: str, data: Line, *, level: str = "info", msg: str = "", masked: bool = True) -> None:
@@ -147,10 +154,15 @@ class Output:
 
     def _run(self) -> None:
         while True:
+            # Each write lets another thread of Python run, and dbt has many: what is there already is one write.
+            if self._queue.empty() or len(self._unwritten) > _ONE_WRITE:
+                self._write()
             item = self._queue.get()
             if item is None:
+                self._write()
                 return
             if isinstance(item, threading.Event):
+                self._write()
                 item.set()
                 continue
             # Nothing may end this thread: without it the run would look dead although dbt goes on.
@@ -173,14 +185,15 @@ class Output:
 
     def _number(self, line: Line) -> None:
         self._seq += 1
-        self._write(encode({"seq": self._seq, **line}))
+        self._unwritten += encode({"seq": self._seq, **line})
 
-    def _write(self, data: bytes) -> None:
-        while data and not self._broken:
+    def _write(self) -> None:
+        while self._unwritten and not self._broken:
             try:
-                data = data[os.write(self._fd, data) :]
+                del self._unwritten[: os.write(self._fd, self._unwritten)]
             except BlockingIOError:  # noqa: PERF203 - each write may fail by itself
                 select.select([], [self._fd], [], 1.0)
             except OSError:
                 # Nobody reads any more (EPIPE): the build must not suffer from that.
                 self._broken = True
+        self._unwritten.clear()

@@ -152,8 +152,8 @@ def test_commands_without_a_graph_are_run_as_they_are(project: Project) -> None:
     assert done.named("SelectedNodes") == []
 
 
-def test_memory_is_told_while_it_grows(torture: Run) -> None:
+def test_memory_is_told_before_the_end(torture: Run) -> None:
     peaks = [peak["peak_memory_bytes"] for peak in torture.named("MemoryPeak")]
-    assert len(peaks) > 1
+    assert peaks
     assert all(later - earlier >= 8 << 20 for earlier, later in itertools.pairwise(peaks))
     assert peaks[-1] <= torture.finished["peak_memory_bytes"]
