@@ -28,16 +28,30 @@ def model(name: str, *, token: str | None = None, handled: str | None = None) ->
     return {"metadata": metadata, "spec": spec, "status": {"handledRetry": handled} if handled else {}}
 
 
-def entries() -> int:
-    """How many objects status writers remember."""
-    gc.collect()
-    return sum(isinstance(obj, Entry) for obj in gc.get_objects())
+class Entries:
+    """How many objects status writers remember, besides what other tests have left in this process."""
+
+    def __init__(self) -> None:
+        self._others = self._all()
+
+    def __call__(self) -> int:
+        return len(self._all()) - len(self._others)
+
+    @staticmethod
+    def _all() -> list[Entry]:
+        gc.collect()
+        return [obj for obj in gc.get_objects() if isinstance(obj, Entry)]
+
+
+@pytest.fixture
+def entries() -> Entries:
+    return Entries()
 
 
 # runs that have ended
 
 
-async def test_of_a_run_that_ends_and_waits_for_its_ttl_no_loop_stays() -> None:
+async def test_of_a_run_that_ends_and_waits_for_its_ttl_no_loop_stays(entries: Entries) -> None:
     operator = Operator(ApiServer())
     operator.server.put("dbtruns", run(image="not a legal image", ttlSecondsAfterFinished=3600))
     async with operator.at_work():
@@ -165,7 +179,7 @@ async def test_a_ttl_that_is_taken_back_does_not_delete_the_run() -> None:
 # runs that are gone
 
 
-async def test_of_a_run_that_is_deleted_while_it_lives_nothing_stays() -> None:
+async def test_of_a_run_that_is_deleted_while_it_lives_nothing_stays(entries: Entries) -> None:
     operator = Operator(ApiServer())
     async with operator.at_work():
         for number in range(20):
@@ -177,7 +191,7 @@ async def test_of_a_run_that_is_deleted_while_it_lives_nothing_stays() -> None:
         assert entries() == 0
 
 
-async def test_of_a_run_whose_deletion_only_a_list_has_shown_nothing_stays() -> None:
+async def test_of_a_run_whose_deletion_only_a_list_has_shown_nothing_stays(entries: Entries) -> None:
     server = ApiServer()
     operator = Operator(server)
     async with operator.at_work():
