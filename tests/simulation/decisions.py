@@ -182,6 +182,8 @@ class DecisionChecks:
         index, ending = known.last(one)
         if ending not in GOOD or known.last_begun((one,)) > index:
             return
+        if index == decision.index and decision.name == self._oracle.attempts[index].decision.name:
+            return  # an operator has not seen yet what another one has made: the name is taken, and nothing comes of it
         if self._project.nodes[one].kind == "source" and (decision.requests or self._asked_for(one)):
             return  # whether it is fresh by now
         if any(later > index and attempt.may_have_begun(one) for later, attempt in self._oracle.attempts.items()):
